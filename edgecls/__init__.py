@@ -1,0 +1,11 @@
+"""Train a grayscale image classifier, export it to int8 files and run them on small boards.
+
+Light names only: importing this package needs numpy and Pillow, and no interpreter.
+"""
+
+from edgecls.errors import EdgeclsError
+from edgecls.runtime.classifier import Classifier, Prediction, load
+
+__version__ = "0.1.0"
+
+__all__ = ["Classifier", "EdgeclsError", "Prediction", "__version__", "load"]

@@ -1,0 +1,293 @@
+"""Class folders -> seeded stratified split -> uint8 arrays. Imports numpy, `folders`, `image` and `errors` only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice, repeat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.errors import DataError
+from edgecls.folders import PARTS, Groups, check_classes, check_root, find_parts, list_images, to_nfc
+from edgecls.image import load_gray
+
+ProgressCallback = Callable[[int, int], None]  # done, total
+
+_MOST_LISTED = 20
+_Sample = tuple[str, int]  # posix path relative to the root, index of the class
+_Decoded = tuple[bytes, str]  # sha256 of the pixels; what is wrong with the file, or ""
+_Digests = dict[str, list[bytes]]  # part -> sha256 of the pixels of each image
+_Bad = tuple[tuple[str, str], ...]  # path and fault
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The images of one part.
+
+    Attributes:
+        paths: posix paths relative to the dataset's root.
+        images: uint8 (N, H, W, 1), 0..255.
+        labels: int64 (N,), index into the classes.
+    """
+
+    paths: tuple[str, ...]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Everything read from one folder of images.
+
+    Attributes:
+        root: the folder, absolute.
+        classes: names in NFC, in code-point order.
+        train: images to learn from.
+        val: images that choose when to stop.
+        test: images kept for the end; None if the folder has `train` but no `test`.
+        bad: path and reason of each image that was skipped.
+        duplicates: groups of paths whose decoded images are identical and lie in more than one part.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split | None
+    bad: tuple[tuple[str, str], ...]
+    duplicates: tuple[tuple[str, ...], ...]
+
+
+def load_dataset(
+    root: Path,
+    image_size: int,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    skip_bad: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Dataset:
+    """Return the images of a folder, split by (seed, class, path) alone where the folder is not split already.
+
+    Args:
+        root: folder of class folders, or of train/ and, if they are there, val/ and test/.
+        image_size: side of the square images.
+        val_fraction: share taken for validation if there is no val/.
+        test_fraction: share taken for the test if the folder is flat.
+        seed: another one gives another split.
+        skip_bad: leave out images that cannot be read instead of failing.
+        progress: called with (done, total) after each image.
+
+    Raises:
+        DataError: the folder is not as described, a class has too few images, or images cannot be read.
+    """
+    root = check_root(root)
+    folders = find_parts(root)
+    found = {part: list_images(root, folder) for part, folder in folders.items()}
+    classes = tuple(found["train"])
+    check_classes(root, found)
+    fractions = {} if "val" in found else {"val": val_fraction}
+    if folders["train"] == root:
+        fractions["test"] = test_fraction
+    _check_counts(found, 1 + len(fractions))
+    parts = {**found, **_split_groups(found["train"], fractions, seed)}
+    samples = {part: _to_samples(parts[part], classes) for part in PARTS if part in parts}
+    splits, digests, bad = _decode(root, samples, (image_size, image_size), progress)
+    if bad and not skip_bad:
+        raise _unreadable(root, bad, "repair or remove these files, or skip them (skip_bad)")
+    _check_left(splits, classes, bad)
+    duplicates = _find_duplicates(splits, digests)
+    return Dataset(root, classes, splits["train"], splits["val"], splits.get("test"), bad, duplicates)
+
+
+def load_labelled(
+    root: Path, classes: Sequence[str], height: int, width: int, *, progress: ProgressCallback | None = None
+) -> Split:
+    """Return the images of root/test if it is there, else of root/val, else of root, labelled by position in `classes`.
+
+    Folders are matched to `classes` by name, so the order of either does not matter.
+
+    Raises:
+        DataError: folders and classes differ, a class has no image, or images cannot be read.
+    """
+    root = check_root(root)
+    names = [to_nfc(name) for name in classes]
+    # A class may really be called test.
+    folder = next((root / part for part in ("test", "val") if part not in names and (root / part).is_dir()), root)
+    groups = list_images(root, folder)
+    unknown = [name for name in groups if name not in names]
+    missing = [name for name in names if not groups.get(name)]
+    if unknown or missing:
+        raise DataError(
+            f"the class folders of {folder} are not the classes of the model: without images {missing}, unknown to "
+            f"the model {unknown}; the folders are {list(groups)}, the model's classes {names}: rename, add or remove "
+            "folders until the names are the same"
+        )
+    return _load_all(root, _to_samples(groups, names), (height, width), progress)
+
+
+def load_paths(
+    root: Path,
+    paths: Sequence[str],
+    labels: Sequence[int],
+    height: int,
+    width: int,
+    *,
+    progress: ProgressCallback | None = None,
+) -> Split:
+    """Return exactly these images, as a run stored them, in this order.
+
+    Raises:
+        DataError: images have vanished or cannot be read, or `paths` and `labels` differ in length.
+    """
+    root = check_root(root)
+    if len(paths) != len(labels):
+        raise DataError(f"received {len(paths)} paths and {len(labels)} labels; pass one label for each path")
+    vanished = [repr(path) for path in paths if not (root / path).exists()]
+    if vanished:
+        raise DataError(
+            f"{len(vanished)} of {len(paths)} images of the run are no longer in {root}; put them back or train again:"
+            + _list_some(vanished)
+        )
+    return _load_all(root, list(zip(paths, labels, strict=True)), (height, width), progress)
+
+
+def _load_all(root: Path, samples: list[_Sample], size: tuple[int, int], progress: ProgressCallback | None) -> Split:
+    splits, _, bad = _decode(root, {"all": samples}, size, progress)
+    if bad:
+        raise _unreadable(root, bad, "repair or remove these files")
+    return splits["all"]
+
+
+def _check_counts(found: Mapping[str, Groups], least_train: int) -> None:
+    """Raise DataError for classes that cannot give one image to each part; what is not train takes none from it."""
+    few = []
+    for part, groups in found.items():
+        least = least_train if part == "train" else 1
+        few += [
+            f"class {name!r} has {len(paths)} images{'' if len(found) == 1 else f' in {part}'}, at least {least} needed"
+            for name, paths in groups.items()
+            if len(paths) < least
+        ]
+    if few:
+        raise DataError("too few images; add some or remove the class:" + _list_some(few))
+
+
+def _check_left(splits: Mapping[str, Split], classes: Sequence[str], bad: _Bad) -> None:
+    empty = [
+        f"class {classes[label]!r} in {part}"
+        for part, split in splits.items()
+        for label in sorted(set(range(len(classes))) - set(split.labels.tolist()))
+    ]
+    if empty:
+        skipped = f"{len(bad)} that cannot be read were skipped"
+        raise DataError(f"no image is left after {skipped}; repair or add some:" + _list_some(empty))
+
+
+def _split_groups(groups: Groups, fractions: Mapping[str, float], seed: int) -> dict[str, Groups]:
+    """Return train and the parts in `fractions`, each with at least one image of each class."""
+    parts: dict[str, Groups] = {part: {} for part in ("train", *fractions)}
+    for name, paths in groups.items():
+        order = sorted(paths, key=lambda path: (_split_key(seed, name, path), path))
+        part_of = dict.fromkeys(paths, "train")
+        for kept_back, (part, fraction) in zip(range(len(fractions), 0, -1), fractions.items(), strict=True):
+            count = max(1, min(round(len(paths) * fraction), len(order) - kept_back))
+            part_of.update(dict.fromkeys(order[:count], part))
+            # From the other end next, so that one image more moves at most one over each border with train.
+            order = order[count:][::-1]
+        for part, chosen in parts.items():
+            chosen[name] = [path for path in paths if part_of[path] == part]
+    return parts
+
+
+def _split_key(seed: int, name: str, path: str) -> bytes:
+    # "surrogatepass" because names that are not UTF-8 are told of later, together with every other unreadable file.
+    return hashlib.sha256(f"{seed}\0{name}\0{to_nfc(path)}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _to_samples(groups: Groups, classes: Sequence[str]) -> list[_Sample]:
+    return [(path, label) for label, name in enumerate(classes) for path in groups[name]]
+
+
+def _decode(
+    root: Path, samples: Mapping[str, list[_Sample]], size: tuple[int, int], progress: ProgressCallback | None
+) -> tuple[dict[str, Split], _Digests, _Bad]:
+    """Return the readable images of each part, the sha256 of each one's pixels, and path and fault of the others."""
+    arrays = {part: _allocate(len(chosen), size) for part, chosen in samples.items()}
+    rows = [row for array in arrays.values() for row in array]
+    paths = [path for chosen in samples.values() for path, _ in chosen]
+    decoded = iter(_decode_rows(root, paths, rows, progress))
+    splits: dict[str, Split] = {}
+    digests: _Digests = {}
+    bad: list[tuple[str, str]] = []
+    for part, chosen in samples.items():
+        results = list(islice(decoded, len(chosen)))
+        good = [index for index, (_, fault) in enumerate(results) if not fault]
+        bad += [(_printable(path), fault) for (path, _), (_, fault) in zip(chosen, results, strict=True) if fault]
+        digests[part] = [results[index][0] for index in good]
+        splits[part] = Split(
+            tuple(chosen[index][0] for index in good),
+            arrays[part] if len(good) == len(chosen) else arrays[part][good],
+            np.array([chosen[index][1] for index in good], np.int64),
+        )
+    return splits, digests, tuple(bad)
+
+
+def _allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    try:
+        return np.empty((count, *size, 1), np.uint8)
+    except MemoryError as error:
+        need = f"{count} images of {size[0]} x {size[1]} need {count * size[0] * size[1] / 1e9:.1f} GB of memory"
+        raise DataError(f"{need}; use a smaller image size or fewer images") from error
+
+
+def _decode_rows(
+    root: Path, paths: list[str], rows: list[NDArray[np.uint8]], progress: ProgressCallback | None
+) -> list[_Decoded]:
+    results = []
+    # Threads, as Pillow lets others run while it decodes. Leaving the loop early, as Ctrl-C does, cancels the rest.
+    with ThreadPoolExecutor() as pool:
+        for result in pool.map(_decode_row, repeat(root), paths, rows):
+            results.append(result)
+            if progress is not None:
+                progress(len(results), len(paths))
+    return results
+
+
+def _decode_row(root: Path, path: str, row: NDArray[np.uint8]) -> _Decoded:
+    if _printable(path) != path:
+        return b"", f"the name of {_printable(path)} is not UTF-8; rename it"
+    try:
+        row[...] = load_gray(root / path, row.shape[0], row.shape[1])
+    except DataError as error:
+        return b"", str(error)
+    return hashlib.sha256(row.tobytes()).digest(), ""
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _unreadable(root: Path, bad: _Bad, remedy: str) -> DataError:
+    return DataError(f"{len(bad)} images in {root} cannot be read; {remedy}:" + _list_some([fault for _, fault in bad]))
+
+
+def _list_some(lines: Sequence[str]) -> str:
+    more = len(lines) - _MOST_LISTED
+    return "".join(f"\n  {line}" for line in lines[:_MOST_LISTED]) + (f"\n  and {more} more" if more > 0 else "")
+
+
+def _find_duplicates(splits: Mapping[str, Split], digests: _Digests) -> tuple[tuple[str, ...], ...]:
+    """Return the paths of identical images that lie in more than one part."""
+    places: dict[bytes, list[tuple[str, str]]] = {}
+    for part, split in splits.items():
+        for path, digest in zip(split.paths, digests[part], strict=True):
+            places.setdefault(digest, []).append((part, path))
+    groups = (group for group in places.values() if len({part for part, _ in group}) > 1)
+    return tuple(tuple(path for _, path in group) for group in groups)

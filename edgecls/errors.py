@@ -1,0 +1,33 @@
+"""Every error that edgecls shows to a user.
+
+Each child also inherits the builtin that fits, so library users may catch either. The text of an error says
+what failed, the value received and what to do next. Imports nothing.
+"""
+
+
+class EdgeclsError(Exception):
+    """Base of all errors that edgecls raises on purpose; the CLI prints its text and exits with 1."""
+
+
+class ConfigError(EdgeclsError, ValueError):
+    """A setting is out of its range, or two settings contradict each other."""
+
+
+class DataError(EdgeclsError, ValueError):
+    """An image file, an image array or a folder of images cannot be used."""
+
+
+class ModelFileError(EdgeclsError, ValueError):
+    """An exported file or a run folder is damaged, incomplete or not ours."""
+
+
+class WeightsError(EdgeclsError, RuntimeError):
+    """Pretrained weights cannot be had, or are not the ones expected."""
+
+
+class ExportError(EdgeclsError, RuntimeError):
+    """A converter failed, or the file it wrote does not do what the model does."""
+
+
+class MissingDependency(EdgeclsError, ImportError):
+    """A package that this step needs is not installed; the text holds the pip line."""

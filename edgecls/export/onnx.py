@@ -1,0 +1,138 @@
+"""ONNX files from the fused network. Input: the gray image itself, uint8 (1, S, S, 1), 0..255."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.errors import ExportError
+from edgecls.export.fuse import FusedModel
+from edgecls.export.quiet import quietly
+from edgecls.export.tflite import with_full_range, with_uint8_input
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+
+# Opset 17 is the oldest that holds all we need (QDQ per channel since 13); every onnxruntime since 1.12 reads it.
+OPSET = 17
+INPUT = "image"
+
+
+def to_fp32(fused: FusedModel) -> bytes:
+    """Return a float ONNX file: uint8 image in, float32 scores (1, C) out."""
+    with quietly("conversion to fp32 ONNX"):
+        return bytes(_convert(with_uint8_input(fused), "uint8").SerializeToString())
+
+
+def to_int8(fused: FusedModel, calibration: NDArray[np.uint8]) -> bytes:
+    """Return an int8 ONNX file in QDQ form: uint8 image in, float32 scores (1, C) out.
+
+    Weights are int8 per channel, activations uint8: the pair for x86 with VNNI.
+
+    Args:
+        fused: the network.
+        calibration: uint8 (N, S, S, 1), 0..255: training images that activation ranges are measured on.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    with quietly("quantization to int8 ONNX"), tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        onnx.save(_convert(fused.core, "float32"), source)
+        quantize_static(
+            source,
+            target,
+            _Images(fused, calibration),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        quantized = onnx.load(target)
+        _accept_uint8(quantized, fused)
+        onnx.checker.check_model(quantized, full_check=True)
+        return bytes(quantized.SerializeToString())
+
+
+class _Images:
+    """Feeds calibration images to onnxruntime's quantizer, one by one, as its CalibrationDataReader asks."""
+
+    def __init__(self, fused: FusedModel, images: NDArray[np.uint8]) -> None:
+        self._feeds = ({INPUT: image[None].astype(np.float32) - fused.pad_gray} for image in with_full_range(images))
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self._feeds, None)
+
+
+def _convert(model: keras.Model, dtype: str) -> onnx.ModelProto:
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = tf.TensorSpec((1, *model.input.shape[1:]), dtype, name=INPUT)
+    forward = tf.function(lambda image: model(image, training=False), input_signature=[signature])
+    proto, _ = tf2onnx.convert.from_function(forward, input_signature=[signature], opset=OPSET)
+    return _merge_pads(proto)
+
+
+def _merge_pads(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Move each Pad into the padding attribute of the convolution that follows it."""
+    from onnx import helper, numpy_helper
+
+    graph = proto.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    producers = {node.output[0]: node for node in graph.node}
+    for node in list(graph.node):
+        pad = producers.get(node.input[0]) if node.op_type == "Conv" else None
+        if pad is None or pad.op_type != "Pad":
+            continue
+        amounts = numpy_helper.to_array(constants[pad.input[1]]).reshape(2, 4)[:, 2:].reshape(-1)
+        kept = [attribute for attribute in node.attribute if attribute.name not in ("pads", "auto_pad")]
+        own = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "pads"), [0, 0, 0, 0])
+        del node.attribute[:]
+        node.attribute.extend(
+            [*kept, helper.make_attribute("pads", [int(a) + o for a, o in zip(amounts, own, strict=True)])]
+        )
+        node.input[0] = pad.input[0]
+        graph.node.remove(pad)
+    _drop_unused(graph)
+    return proto
+
+
+def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
+    """Make the raw image itself the quantized input of the first convolution; all between the two goes.
+
+    Raises:
+        ExportError: the input's scale is not one gray value a step, so a raw pixel would mean something else.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = proto.graph
+    constants: dict[str, Any] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    producers = {node.output[0]: node for node in graph.node}
+    stem = next(node for node in graph.node if node.op_type == "Conv")
+    dequantize = producers[stem.input[0]]
+    scale, zero_point = float(constants[dequantize.input[1]]), int(constants[dequantize.input[2]])
+    if abs(scale - 1) > 1e-6 or zero_point != fused.pad_gray:
+        raise ExportError(f"the input's quantization is {scale}, {zero_point}; expected 1, {fused.pad_gray}")
+    while (node := producers.get(dequantize.input[0])) is not None:
+        dequantize.input[0] = node.input[0]
+        graph.node.remove(node)
+    _, height, width, _ = fused.core.input.shape
+    shape = numpy_helper.from_array(np.array([1, 1, height, width], np.int64), "channels_first")
+    graph.initializer.append(shape)
+    graph.node.insert(0, helper.make_node("Reshape", [INPUT, shape.name], ["image_channels_first"]))
+    dequantize.input[0] = "image_channels_first"
+    graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    _drop_unused(graph)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
+    del graph.value_info[:]

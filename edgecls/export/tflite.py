@@ -1,0 +1,68 @@
+"""TFLite files from the fused network. Input: the gray image itself, uint8 (1, S, S, 1), 0..255."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.export.fuse import FusedModel
+from edgecls.export.quiet import quietly
+
+if TYPE_CHECKING:
+    import keras
+
+
+def to_fp32(fused: FusedModel) -> bytes:
+    """Return a float TFLite file: uint8 image in, float32 scores (1, C) out."""
+    import tensorflow as tf
+
+    with quietly("conversion to fp32 TFLite"):
+        return bytes(tf.lite.TFLiteConverter.from_keras_model(with_uint8_input(fused)).convert())
+
+
+def to_int8(fused: FusedModel, calibration: NDArray[np.uint8]) -> bytes:
+    """Return a full-integer TFLite file: uint8 image in, uint8 scores (1, C) out, int8 within.
+
+    The image needs no arithmetic on its way in: the input's quantization (scale 1, zero point the padding gray) says
+    what a pixel means.
+
+    Args:
+        fused: the network.
+        calibration: uint8 (N, S, S, 1), 0..255: training images that activation ranges are measured on.
+    """
+    import tensorflow as tf
+
+    def samples() -> Iterator[list[NDArray[np.float32]]]:
+        for image in with_full_range(calibration):
+            yield [image[None].astype(np.float32) - fused.pad_gray]
+
+    with quietly("conversion to int8 TFLite"):
+        converter = tf.lite.TFLiteConverter.from_keras_model(fused.core)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = samples
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.uint8
+        return bytes(converter.convert())
+
+
+def with_uint8_input(fused: FusedModel) -> keras.Model:
+    """Return the fused network with the raw image as input: uint8 (1, S, S, 1) -> float32 scores (1, C)."""
+    import keras
+
+    image = keras.Input(fused.core.input.shape[1:], batch_size=1, dtype="uint8", name="image")
+    centred = keras.ops.subtract(keras.ops.cast(image, "float32"), float(fused.pad_gray))
+    return keras.Model(image, fused.core(centred))
+
+
+def with_full_range(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return `images` with one black and one white pixel in the first: the input's measured range is then 0..255.
+
+    Only so does the converter choose one step per gray value, which makes a raw pixel the quantized input.
+    """
+    images = images.copy()
+    images[0, 0, 0], images[0, 0, 1] = 0, 255
+    return images

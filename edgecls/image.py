@@ -1,0 +1,274 @@
+"""The one pixel path: every picture that trains, calibrates, scores or is classified passes `load_gray`.
+
+Steps, in this order: decode, turn upright by EXIF, gray with 8 bits (transparent parts become black), resize. Scaling
+to floats is not done here: it lives in the exported graph. May be called from many threads at once. Imports numpy,
+Pillow, `config` and `errors` only, as the board does.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageFile, features
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from edgecls.config import MAX_IMAGE_SIZE
+from edgecls.errors import ConfigError, DataError
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+
+# Written into every exported file: whoever feeds the model without this module has to do the same.
+RESAMPLE = "bilinear-antialias"
+LUMA = "itu-r-601"
+
+# 8192 x 8192: above any camera meant here, and 256 MiB as RGBA, which a board of 1 GB survives.
+MAX_PIXELS = 64 * 1024 * 1024
+# Pillow resizes one axis at a time: a picture of 1 x 64 million would grow to 14 GB half way to 224 x 224.
+MAX_SIDE = 65_535
+# MAX_PIXELS at 8 bytes a pixel is 512 MiB; Pillow reads a WebP file whole before it looks at its size.
+MAX_FILE_BYTES = 1024**3
+
+_ACCEPTED = "PNG, JPEG, BMP, TIFF, PPM/PGM or WebP"
+_DECODERS: tuple[tuple[tuple[bytes, ...], type[ImageFile.ImageFile]], ...] = (
+    ((b"\x89PNG\r\n\x1a\n",), PngImageFile),
+    ((b"\xff\xd8\xff",), JpegImageFile),
+    ((b"BM",), BmpImageFile),
+    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
+    ((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), PpmImageFile),
+)
+_LUMA_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow's decoders let out on damaged files, found by flipping bytes: they parse in Python and do not wrap what
+# the parsing raises. MemoryError and OverflowError (an ArithmeticError) come from absurd sizes in headers, Attribute-
+# and AssertionError from parts that are missing. Warning, because a program that turns warnings into errors gets
+# Pillow's remarks on damaged metadata as exceptions.
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Warning,
+)
+
+
+def load_gray(source: Source, height: int, width: int) -> NDArray[np.uint8]:
+    """Return the picture as uint8 (H, W, 1), 0..255, C-contiguous and writeable.
+
+    Pictures of the wanted size are not resampled. A picture with a transparent part is composed on black. Deep gray
+    maps its full range to 0..255 whatever the picture holds: 16 bits and mode I as 0..65535, mode F as 0..255.
+
+    Args:
+        source: path or bytes of a PNG, JPEG, BMP, TIFF, PPM/PGM or WebP file with one frame; a Pillow image; or an
+            array, uint8 (H, W), (H, W, 1) or RGB (H, W, 3), or uint16 (H, W).
+        height: rows of the result.
+        width: columns of the result.
+
+    Raises:
+        DataError: the source cannot be read, is damaged, too big, animated, or of a kind not listed.
+        ConfigError: height or width is out of range.
+    """
+    if not (1 <= height <= MAX_IMAGE_SIZE and 1 <= width <= MAX_IMAGE_SIZE):
+        raise ConfigError(f"height and width must be 1 to {MAX_IMAGE_SIZE}; received {height} x {width}")
+    gray = _read_gray(source)
+    if gray.size != (width, height):
+        gray = gray.resize((width, height), Image.Resampling.BILINEAR)
+    pixels: NDArray[np.uint8] = np.array(gray, dtype=np.uint8)
+    return pixels[:, :, np.newaxis]
+
+
+def _read_gray(source: Source) -> Image.Image:
+    if isinstance(source, np.ndarray):
+        return _upright_gray(_wrap_array(source), "<array>")
+    if isinstance(source, Image.Image):
+        return _upright_gray(source, "<image>")
+    if isinstance(source, bytes):
+        with io.BytesIO(source) as file:
+            return _upright_gray(_open_image(file, "<bytes>"), "<bytes>")
+    if not isinstance(source, (str, os.PathLike)):
+        raise DataError(
+            f"cannot read an image from {type(source).__name__}; pass a path, bytes, a Pillow image or a numpy array"
+        )
+    name = str(source)
+    with _open_file(Path(source), name) as file:
+        return _upright_gray(_open_image(file, name), name)
+
+
+def _open_file(path: Path, name: str) -> IO[bytes]:
+    try:
+        status = path.stat()
+        # Tested first, as opening a named pipe would wait for ever.
+        if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES:
+            return path.open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        cause = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"cannot open image {name}: {cause}; check the path and its permissions") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise DataError(f"cannot open image {name}: it is {kind}; pass an image file")
+    raise DataError(f"image {name} has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read: make it smaller")
+
+
+def _open_image(file: IO[bytes], name: str) -> ImageFile.ImageFile:
+    """Return the picture with its header read and no pixel decoded.
+
+    Calls the one decoder's class, not Image.open(formats=...): that one warns about sizes through the process-wide
+    warning filters, which no thread can change for itself alone, and gives a phone's JPEG with an attached preview to
+    another decoder. The size is checked by `_check_size` instead.
+    """
+    prefix = file.read(16)
+    file.seek(0)
+    if not prefix:
+        raise DataError(f"image {name} is empty; replace or remove it")
+    decoder = _choose_decoder(prefix, name)
+    with _decode_errors_named(name):
+        return decoder(file)
+
+
+def _choose_decoder(prefix: bytes, name: str) -> type[ImageFile.ImageFile]:
+    if prefix.startswith(b"RIFF") and prefix[8:12] == b"WEBP":
+        if not features.check("webp"):
+            raise DataError(f"cannot decode {name}: this Pillow was built without WebP; convert the image to PNG")
+        return WebPImageFile
+    for magics, decoder in _DECODERS:
+        if prefix.startswith(magics):
+            return decoder
+    raise DataError(f"{name} is not a {_ACCEPTED} image (it starts with {prefix!r}); convert or remove it")
+
+
+@contextmanager
+def _decode_errors_named(name: str) -> Iterator[None]:
+    """Turn what Pillow raises on a damaged file into a DataError that names the file."""
+    try:
+        yield
+    except _DECODE_ERRORS as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise DataError(f"cannot decode image {name} ({cause}); replace or remove it") from error
+
+
+def _upright_gray(image: Image.Image, name: str) -> Image.Image:
+    """Return the decoded picture in mode L, turned as its EXIF says."""
+    _check_size(image.size, name)
+    if isinstance(image, TiffImageFile):
+        _check_tiff(image, name)
+    with _decode_errors_named(name):
+        # The further frames of an MPO are previews and depth maps, not an animation.
+        animated = image.format != "MPO" and getattr(image, "is_animated", False)
+    if animated:
+        raise DataError(f"image {name} has more than one frame; pass one frame as a Pillow image: image.copy()")
+    with _decode_errors_named(name):
+        image.load()
+        # Asked after load(): Pillow itself turns a TIFF there and then drops its tag.
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    gray = _gray_deep(image, name) if image.mode in _DEEP_MODES else _gray_8bit(image, name)
+    # Not ImageOps.exif_transpose(): it rewrites the whole EXIF block, and copies the picture if there is none.
+    # Gray is per pixel, so turning after it gives the same bytes for a third of the work.
+    return gray.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else gray
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise DataError(f"image {name} has no pixels ({width} x {height}); replace or remove it")
+    if max(size) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise DataError(
+            f"image {name} has {width} x {height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS} in all are "
+            "decoded: make it smaller"
+        )
+
+
+def _check_tiff(image: TiffImageFile, name: str) -> None:
+    """Raise DataError for what Pillow decodes at any cost (huge tiles) or without a word wrongly (deep gray)."""
+    tags = image.tag_v2
+    with _decode_errors_named(name):  # a tag's value is parsed when it is asked for
+        tile = (tags.get(ExifTags.Base.TileWidth, 1), tags.get(ExifTags.Base.TileLength, 1))
+        bits = tags.get(ExifTags.Base.BitsPerSample)
+        white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
+    if not all(isinstance(side, int) for side in tile):
+        raise DataError(f"image {name} has a damaged TIFF tile size {tile!r}; replace or remove it")
+    _check_size(tile, f"{name} (TIFF tile)")
+    if image.mode in _DEEP_MODES and (bits == (12,) or white_is_zero):
+        raise DataError(
+            f"image {name} is a TIFF with {bits} bits a sample{', white is zero' if white_is_zero else ''}, which "
+            "Pillow does not scale; save it with 8 or 16 bits where black is zero"
+        )
+
+
+def _gray_8bit(image: Image.Image, name: str) -> Image.Image:
+    if image.mode not in _LUMA_MODES:
+        accepted = ", ".join(_LUMA_MODES + _DEEP_MODES)
+        raise DataError(f"image {name} has mode {image.mode!r}; accepted are {accepted}: convert it to one of them")
+    with _decode_errors_named(name):  # a damaged PNG can lack its palette or name a transparent colour that is none
+        transparent = image.has_transparency_data
+        if transparent and image.mode not in ("LA", "RGBA"):
+            image = image.convert("RGBA")
+        gray = image if image.mode == "L" else image.convert("L")
+    if not transparent:
+        return gray
+    on_black = Image.new("L", image.size)
+    on_black.paste(gray, mask=image.getchannel("A"))
+    return on_black
+
+
+def _gray_deep(image: Image.Image, name: str) -> Image.Image:
+    """Return modes I;16, I and F in mode L by a range that the mode sets and not the picture.
+
+    Pillow's convert("L") would clip 16 bits at 255. Mode I counts as 16 bits because Pillow reads 16-bit PNG and PGM
+    into it.
+    """
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    top = 255 if image.mode == "F" else 65535
+    if not (low >= 0 and high <= top):  # NaN fails too
+        raise DataError(
+            f"image {name} of mode {image.mode} has values from {low} to {high}; expected 0 to {top}: rescale it"
+        )
+    if image.mode == "F":
+        return Image.fromarray(np.rint(values).astype(np.uint8))
+    # 65535 / 255 = 257; as 257 is odd, adding 128 rounds every value to the nearest and there are no ties.
+    gray = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    gray[values == image.info.get("transparency", -1)] = 0  # a PNG's transparent gray becomes black
+    return Image.fromarray(gray)
+
+
+def _wrap_array(array: NDArray[Any]) -> Image.Image:
+    gray_or_rgb = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))
+    uint16 = array.dtype.kind == "u" and array.dtype.itemsize == 2  # either byte order
+    if array.size == 0 or not (array.dtype == np.uint8 and gray_or_rgb or uint16 and array.ndim == 2):
+        raise DataError(
+            f"cannot use <array> {array.dtype} {array.shape}; accepted are uint8 (H, W), (H, W, 1) or RGB (H, W, 3), "
+            "and uint16 (H, W), none of them empty"
+        )
+    return Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)

@@ -1,0 +1,1 @@
+"""Runs exported files: one module an engine, named after it. Imports neither TensorFlow nor click."""

@@ -1,0 +1,300 @@
+"""The contract inside an exported file: what it is, how to write it, how to read it back.
+
+A TFLite file carries it as an appended ZIP (model.json, labels.txt), which interpreters ignore. An ONNX file carries
+it as metadata_props["edgecls"]. Both are read with the standard library alone: this module imports neither an
+interpreter nor onnx.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from edgecls.config import PRECISIONS
+from edgecls.errors import ModelFileError
+
+Kind = Literal["tflite", "onnx"]
+
+FORMAT_VERSION = 1
+INPUT_DTYPES = ("uint8", "float32")
+MAX_SIDE = 4096
+MAX_CONTRACT_BYTES = 8 * 2**20
+# Neither a flatbuffer nor a protobuf message can be larger.
+MAX_FILE_BYTES = 2**31
+
+_ONNX_KEY = b"edgecls"
+_JSON, _LABELS = "model.json", "labels.txt"
+# ModelProto.graph = 7 and ModelProto.metadata_props = 14, both wire type 2 (length-delimited), in onnx.proto.
+_ONNX_GRAPH, _ONNX_METADATA = 7, 14
+_MAX_ONNX_FIELDS = 10_000  # models have a few dozen; damage can make any byte look like a field
+_AGAIN = "copy the file again or re-export"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Everything a device must know to run one exported file."""
+
+    format_version: int = FORMAT_VERSION  # a reader refuses a higher one
+    labels: tuple[str, ...]  # in the order of the scores
+    height: int  # of the input in pixels, 1 to 4096
+    width: int
+    resample: str  # image.RESAMPLE
+    luma: str  # image.LUMA
+    precision: str  # one of config.PRECISIONS
+    input_dtype: str  # "uint8" or "float32"; either takes raw gray values 0..255
+    input_scale: float  # 1.0 if the input is not quantised
+    input_zero_point: int  # 0 if the input is not quantised
+    arch: str  # name of the network
+    weights: dict[str, object]  # of the backbone: source, sha256
+    metrics: dict[str, object]  # of this very file: accuracy, float_accuracy, drop, agreement, images
+    train_sha256: str  # of the training data
+    calibration_sha256: str | None  # of the calibration images; None if nothing was calibrated
+    versions: dict[str, str]  # package -> version that wrote the file
+    created: str  # ISO time
+    graph_sha256: str = ""  # of the file's bytes without the contract; `attach_spec` sets it
+
+    def __post_init__(self) -> None:
+        """Raise ModelFileError that names the first field of a wrong type or out of its range."""
+        for names, is_valid, expected in _CHECKS:
+            for name in names.split():
+                value = getattr(self, name)
+                if not is_valid(value):
+                    received = repr(value)[:80]
+                    raise ModelFileError(f"contract field {name} must be {expected}; received {received}; re-export")
+
+
+def attach_spec(graph: bytes, spec: ModelSpec, kind: Kind) -> bytes:
+    """Return the file's bytes: the graph with the contract, whose `graph_sha256` is set here.
+
+    A contract that `graph` already carries is replaced. The same input gives the same bytes.
+
+    Raises:
+        ModelFileError: `graph` is not of this kind, or the contract is no JSON or too large.
+    """
+    if (found := detect_kind(graph)) != kind:
+        raise ModelFileError(f"the graph is {found}, not {kind}; pass kind={found!r}")
+    bare, _ = _SPLITTERS[kind](graph)
+    try:
+        # Once through JSON, so that the seal is taken of what a reader will get.
+        contract = json.loads(json.dumps(asdict(replace(spec, graph_sha256=_sha256(bare))), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"the contract cannot be JSON: {error}; give plain, finite values") from error
+    contract["contract_sha256"] = _seal(contract)
+    text = json.dumps(contract, ensure_ascii=False, indent=1).encode()
+    if len(text) > MAX_CONTRACT_BYTES:
+        raise ModelFileError(f"the contract has {len(text)} bytes, at most {MAX_CONTRACT_BYTES} fit; shorten metrics")
+    if kind == "tflite":
+        return bare + _zip(text, spec.labels)
+    # Protobuf merges concatenated messages, so an entry at the end of the file joins the list.
+    return bare + _encode_field(_ONNX_METADATA, _encode_field(1, _ONNX_KEY) + _encode_field(2, text))
+
+
+def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
+    """Return the contract of an exported file; raise as `read_bytes` and `split_file` do."""
+    return split_file(read_bytes(path))[1]
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of an exported file.
+
+    Raises:
+        ModelFileError: not a readable file, or larger than any model can be.
+    """
+    try:
+        # A pipe or a device has no size that could be checked before reading.
+        if not Path(path).is_file():
+            raise ModelFileError(f"no such model file: {os.fspath(path)!r}; pass a file that 'edgecls export' wrote")
+        if (size := Path(path).stat().st_size) > MAX_FILE_BYTES:
+            raise ModelFileError(f"{path} has {size} bytes; no model has more than {MAX_FILE_BYTES}")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error}; check its permissions") from error
+
+
+def split_file(data: bytes) -> tuple[bytes, ModelSpec]:
+    """Return the graph without the contract, and the contract, the sha256 of both verified.
+
+    Raises:
+        ModelFileError: not a TFLite or ONNX file, no contract, damaged, or written by a newer edgecls.
+    """
+    kind = detect_kind(data)
+    graph, contract = _SPLITTERS[kind](data)
+    if _JSON not in contract:
+        raise ModelFileError(f"no edgecls contract at the end of this {kind} file; export it with 'edgecls export'")
+    spec = _parse(contract[_JSON])
+    if contract.get(_LABELS, _lines(spec.labels)) != _lines(spec.labels):
+        raise ModelFileError(f"damaged: {_LABELS} and {_JSON} disagree; {_AGAIN}")
+    if (found := _sha256(graph)) != spec.graph_sha256:
+        raise ModelFileError(f"damaged: its graph's sha256 is {found}, the contract says {spec.graph_sha256}; {_AGAIN}")
+    return graph, spec
+
+
+def detect_kind(data: bytes) -> Kind:
+    """Return "tflite" or "onnx", read off the bytes and not the file's name; raise ModelFileError for neither."""
+    if data[4:8] == b"TFL3":
+        return "tflite"
+    try:
+        if any(number == _ONNX_GRAPH for number, _, _ in _onnx_fields(data)):
+            return "onnx"
+    except ModelFileError as error:
+        raise ModelFileError(f"neither a TFLite nor an ONNX file: first bytes {data[:8]!r}; {error}") from error
+    raise ModelFileError(f"neither a TFLite nor an ONNX file: first bytes {data[:8]!r}; pass an exported file")
+
+
+def _parse(text: bytes) -> ModelSpec:
+    try:
+        if len(text) > MAX_CONTRACT_BYTES:
+            raise ModelFileError(f"damaged: the contract has {len(text)} bytes; {_AGAIN}")
+        raw = json.loads(text)
+        if not isinstance(raw, dict):
+            raise ModelFileError(f"the contract must be a JSON object; received {type(raw).__name__}; {_AGAIN}")
+        version = raw.get("format_version")
+        if _whole(FORMAT_VERSION + 1, math.inf)(version):
+            raise ModelFileError(f"contract format {version} was written by a newer edgecls; upgrade edgecls")
+        if raw.pop("contract_sha256", None) != _seal(raw):
+            raise ModelFileError(f"damaged: the contract's own sha256 differs; {_AGAIN}")
+    except ModelFileError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"damaged: the contract is no JSON ({error}); {_AGAIN}") from error
+    # A later edgecls may add keys to the same format: they are left out.
+    known = {f.name: raw[f.name] for f in fields(ModelSpec) if f.name in raw}
+    if missing := [f.name for f in fields(ModelSpec) if f.name not in raw and f.default is MISSING]:
+        raise ModelFileError(f"the contract lacks {', '.join(missing)}; re-export")
+    labels = known.pop("labels")
+    return ModelSpec(labels=tuple(labels) if isinstance(labels, list) else labels, **known)
+
+
+def _seal(contract: Mapping[str, object]) -> str:
+    # ONNX has no checksum of its own that would notice a flipped bit in a label.
+    return _sha256(json.dumps(contract, sort_keys=True).encode())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _whole(low: float, high: float) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _text(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _are_labels(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(map(_is_line, value)) and len(set(value)) == len(value)
+
+
+# One line, because labels.txt holds one a line; a surrogate (from an undecodable folder name) has no UTF-8.
+_is_line = _text("[^\r\n\ud800-\udfff]+")
+_is_sha256 = _text("[0-9a-f]{64}")
+_CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("format_version", _whole(FORMAT_VERSION, FORMAT_VERSION), str(FORMAT_VERSION)),
+    ("labels", _are_labels, "unique, non-empty names of one line each"),
+    ("height width", _whole(1, MAX_SIDE), f"a whole number from 1 to {MAX_SIDE}"),
+    ("resample luma arch created", _is_line, "a line of text"),
+    ("precision", lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+    ("input_dtype", lambda v: v in INPUT_DTYPES, f"one of {', '.join(INPUT_DTYPES)}"),
+    ("input_scale", lambda v: isinstance(v, float) and 0 < v < math.inf, "a finite float above 0"),
+    ("input_zero_point", _whole(-128, 255), "a whole number from -128 to 255"),
+    ("weights metrics", lambda v: isinstance(v, dict), "an object"),
+    ("versions", lambda v: isinstance(v, dict) and all(map(_is_line, v.values())), "an object of texts"),
+    ("train_sha256", _is_sha256, "64 hexadecimal digits"),
+    ("calibration_sha256", lambda v: v is None or _is_sha256(v), "64 hexadecimal digits or null"),
+    ("graph_sha256", lambda v: v == "" or _is_sha256(v), "64 hexadecimal digits"),
+)
+
+
+def _lines(labels: tuple[str, ...]) -> bytes:
+    return "".join(f"{label}\n" for label in labels).encode()
+
+
+def _zip(text: bytes, labels: tuple[str, ...]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        # A ZipInfo without a date is of 1980: the same contract gives the same bytes.
+        archive.writestr(zipfile.ZipInfo(_JSON), text)
+        archive.writestr(zipfile.ZipInfo(_LABELS), _lines(labels))
+    return buffer.getvalue()
+
+
+def _split_tflite(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return data, {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            # Any other ZIP is TFLite's own metadata, and a part of the graph.
+            if sorted(member.filename for member in members) != [_LABELS, _JSON]:
+                return data, {}
+            for member in members:
+                if member.compress_type != zipfile.ZIP_STORED or member.file_size > MAX_CONTRACT_BYTES:
+                    raise zipfile.BadZipFile(f"{member.filename} is packed or too large")
+            start = min(member.header_offset for member in members)
+            return data[:start], {member.filename: archive.read(member) for member in members}
+    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise ModelFileError(f"damaged: the contract's ZIP cannot be read ({error}); {_AGAIN}") from error
+
+
+def _split_onnx(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    kept: list[memoryview] = []
+    contract: dict[str, bytes] = {}
+    for number, whole, content in _onnx_fields(data):
+        entry = {n: bytes(value) for n, _, value in _onnx_fields(content)} if number == _ONNX_METADATA else {}
+        if entry.get(1) == _ONNX_KEY:
+            contract[_JSON] = entry.get(2, b"")
+        else:
+            kept.append(whole)
+    return b"".join(kept), contract
+
+
+def _onnx_fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Yield (number, the field's own bytes, its content) of each top-level field of a protobuf message."""
+    view, start = memoryview(data), 0
+    for _ in range(_MAX_ONNX_FIELDS):
+        if start == len(view):
+            return
+        tag, content = _decode_varint(view, start)
+        if tag & 7 == 2:
+            length, content = _decode_varint(view, content)
+        elif tag & 7 == 0:
+            length = _decode_varint(view, content)[1] - content
+        else:
+            length = {1: 8, 5: 4}.get(tag & 7, len(view))
+        end = content + length
+        if end > len(view):
+            raise ModelFileError(f"damaged: the ONNX field at byte {start} goes past the end; {_AGAIN}")
+        yield tag >> 3, view[start:end], view[content:end]
+        start = end
+    raise ModelFileError(f"damaged: more than {_MAX_ONNX_FIELDS} ONNX fields; {_AGAIN}")
+
+
+def _decode_varint(view: memoryview, position: int) -> tuple[int, int]:
+    value = 0
+    for i, byte in enumerate(view[position : position + 10]):
+        value |= (byte & 127) << 7 * i
+        if byte < 128:
+            return value, position + i + 1
+    raise ModelFileError(f"damaged: no whole ONNX number at byte {position}; {_AGAIN}")
+
+
+def _encode_field(number: int, content: bytes) -> bytes:
+    length = len(content)
+    sevens = [length >> shift & 127 for shift in range(0, max(length.bit_length(), 1), 7)]
+    return bytes([number << 3 | 2, *(seven | 128 for seven in sevens[:-1]), sevens[-1]]) + content
+
+
+_SPLITTERS: dict[Kind, Callable[[bytes], tuple[bytes, dict[str, bytes]]]] = {
+    "tflite": _split_tflite,
+    "onnx": _split_onnx,
+}

@@ -1,0 +1,1 @@
+"""Training: the networks, their weights and the fit. Needs the `train` extra (TensorFlow)."""

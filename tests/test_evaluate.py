@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import edgecls
+from edgecls.errors import DataError
+from edgecls.evaluate import evaluate, score
+
+CLASSES = ("a", "b", "c")
+# Truth 0 0 1 1, predicted 0 1 1 1; class c has neither images nor guesses.
+SCORES = np.array([[0.9, 0.1, 0.0], [0.3, 0.7, 0.0], [0.2, 0.8, 0.0], [0.0, 1.0, 0.0]])
+LABELS = np.array([0, 0, 1, 1])
+
+
+def test_hand_computed_figures() -> None:
+    result = score(SCORES, LABELS, CLASSES)
+    assert (result.images, result.accuracy) == (4, 0.75)
+    assert result.confusion.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+    per_class = result.to_json()["per_class"]
+    assert per_class["a"] == {"recall": 0.5, "precision": 1.0, "support": 2}
+    assert per_class["b"] == {"recall": 1.0, "precision": pytest.approx(2 / 3), "support": 2}
+    assert per_class["c"] == {"recall": 0.0, "precision": 0.0, "support": 0}
+    # F1: a = 2/3, b = 4/5, c = 0.
+    assert result.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 3)
+    # Every confidence in a bin of its own: gaps 0.1, 0.7, 0.2, 0.0.
+    assert result.ece == pytest.approx(1.0 / 4)
+
+
+def test_ece_averages_inside_a_bin_and_puts_edges_into_the_lower_bin() -> None:
+    # 0.91 and 0.93 share the bin (13/15, 14/15]: one right, one wrong -> |0.5 - 0.92|.
+    shared = score(np.array([[0.91, 0.09], [0.93, 0.07]]), np.array([0, 1]), ("a", "b"))
+    assert shared.ece == pytest.approx(0.42)
+    # 0.6 = 9/15 belongs to (8/15, 9/15] and 0.61 to the next: gaps |1 - 0.6| and |0 - 0.61| stay apart.
+    apart = score(np.array([[0.6, 0.4], [0.61, 0.39]]), np.array([0, 1]), ("a", "b"))
+    assert apart.ece == pytest.approx((0.4 + 0.61) / 2)
+
+
+def test_to_json_has_the_keys_that_scripts_read() -> None:
+    document = json.loads(json.dumps(score(SCORES, LABELS, CLASSES).to_json(), allow_nan=False))
+    assert set(document) == {"images", "accuracy", "macro_f1", "per_class", "confusion", "ece"}
+
+
+@st.composite
+def results(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    images, classes = draw(st.integers(1, 30)), draw(st.integers(2, 5))
+    raw = draw(hnp.arrays(np.float64, (images, classes), elements=st.floats(0.001, 1)))
+    labels = draw(hnp.arrays(np.int64, images, elements=st.integers(0, classes - 1)))
+    return raw / raw.sum(axis=1, keepdims=True), labels, tuple(map(str, range(classes)))
+
+
+@given(results())
+def test_figures_agree_with_each_other(drawn: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> None:
+    scores, labels, classes = drawn
+    result = score(scores, labels, classes)
+    assert result.confusion.sum() == result.images == len(labels)
+    assert result.confusion.sum(axis=1).tolist() == np.bincount(labels, minlength=len(classes)).tolist()
+    assert result.accuracy == pytest.approx((scores.argmax(axis=1) == labels).mean())
+    recalled = sum(m.recall * m.support for m in result.per_class.values()) / len(labels)
+    assert recalled == pytest.approx(result.accuracy)
+    assert 0 <= result.ece <= 1 and 0 <= result.macro_f1 <= 1
+
+
+@given(results(), st.randoms(use_true_random=False))
+def test_order_of_images_does_not_matter(drawn: tuple[np.ndarray, np.ndarray, tuple[str, ...]], rng: object) -> None:
+    scores, labels, classes = drawn
+    order = list(range(len(labels)))
+    rng.shuffle(order)  # type: ignore[attr-defined]
+    one, other = score(scores, labels, classes), score(scores[order], labels[order], classes)
+    assert one.to_json() | {"ece": 0} == other.to_json() | {"ece": 0}
+    assert one.ece == pytest.approx(other.ece)
+
+
+@given(results())
+def test_only_right_answers_give_one(drawn: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> None:
+    scores, _, classes = drawn
+    result = score(scores, scores.argmax(axis=1), classes)
+    assert result.accuracy == 1.0
+    assert {m.recall for m in result.per_class.values() if m.support} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "told"),
+    [
+        (np.where(SCORES == 0.9, np.nan, SCORES), LABELS, "probabilities"),
+        (SCORES * 7, LABELS, "probabilities"),
+        (SCORES - 0.5, LABELS, "probabilities"),
+        (SCORES[:, :2], LABELS, "one column a class"),
+        (SCORES[:, 0], LABELS, "one column a class"),
+        (SCORES, LABELS[:3], "one an image"),
+        (SCORES, LABELS.astype(float), "one an image"),
+        (SCORES, np.array([0, 0, 1, 3]), "0 to 2"),
+        (SCORES, np.array([0, 0, 1, -1]), "0 to 2"),
+        (SCORES[:0], LABELS[:0], "no image"),
+    ],
+)
+def test_unusable_input_is_an_error(scores: np.ndarray, labels: np.ndarray, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        score(scores, labels, CLASSES)
+
+
+def test_evaluate_is_score_of_the_classifiers_scores(tiny_onnx: Path) -> None:
+    classifier = edgecls.load(tiny_onnx)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (70, 12, 10, 1), np.uint8)
+    labels = rng.integers(0, 3, 70)
+    calls: list[tuple[int, int]] = []
+    result = evaluate(classifier, images, labels, progress=lambda done, total: calls.append((done, total)))
+    assert result.to_json() == score(classifier.scores(images), labels, classifier.spec.labels).to_json()
+    assert calls == [(32, 70), (64, 70), (70, 70)]
+    with pytest.raises(DataError, match="one an image"):
+        evaluate(classifier, images, labels[:5])
