@@ -25,12 +25,12 @@ from edgecls.export import onnx, tflite
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.image import LUMA, RESAMPLE
+from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
 from edgecls.spec import Kind, ModelSpec, attach_spec
 from edgecls.training import run_folder
 from edgecls.versions import tool_versions
 
-Progress = Callable[[str, int, int], None]
 RECORD_FILE = "export.json"
 REJECTED = "rejected"
 
@@ -104,7 +104,7 @@ def export_run(
     *,
     out: Path | None = None,
     data: Path | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> ExportResult:
     """Return what the files score that this call writes to `out` (default: the run's folder `export`).
 
@@ -156,10 +156,10 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
 
 
 def _convert(job: _Job, precision: str, kind: Kind) -> bytes:
-    writer = tflite if kind == "tflite" else onnx
     if precision == "fp32":
-        return writer.to_fp32(job.fused)
-    return writer.to_int8(job.fused, job.samples.calibration.images)
+        return tflite.to_fp32(job.fused) if kind == "tflite" else onnx.to_fp32(job.fused)
+    to_int8 = tflite.to_int8 if kind == "tflite" else onnx.to_int8
+    return to_int8(job.fused, job.samples.calibration.images)
 
 
 def _measure(job: _Job, path: Path, progress: Callable[[int, int], None]) -> dict[str, Any]:

@@ -61,13 +61,9 @@ def fuse(model: keras.Model) -> FusedModel:
 
     image = keras.Input((size, size, 1), batch_size=1, dtype="float32", name="centred_image")
     core = keras.models.clone_model(model, input_tensors=image, clone_function=clone, call_function=call)
-    for layer in core.layers:
-        if layer.name == STEM:
-            layer.set_weights(_stem_weights(model, folded[STEM], layer.kernel_size[0], size))
-        elif layer.name in folded:
-            layer.set_weights(folded[layer.name])
-        elif layer.weights:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
+    folded[STEM] = _stem_weights(model, folded[STEM], core.get_layer(STEM).kernel_size[0], size)
+    for layer in core.layers[1:]:
+        layer.set_weights(folded.get(layer.name) or model.get_layer(layer.name).get_weights())
     return FusedModel(core, pad_gray)
 
 
@@ -122,7 +118,7 @@ def _kernel_side(size: int, before: int, least: int) -> int:
 
 
 def _stem_weights(model: keras.Model, folded: list[Array], side: int, size: int) -> list[Array]:
-    """Return the one kernel (side, side, 1, F) and bias (F,) that gray_to_rgb and the stem convolution make together."""
+    """Return kernel (side, side, 1, F) and bias (F,) of gray_to_rgb and the stem convolution in one."""
     to_rgb, to_rgb_bias = (np.asarray(w, np.float64) for w in model.get_layer("gray_to_rgb").get_weights())
     stem, bias = folded
     kernel = np.zeros((side, side, 1, stem.shape[-1]))

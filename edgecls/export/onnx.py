@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edgecls.errors import ExportError
 from edgecls.export.fuse import FusedModel
-from edgecls.export.quiet import quietly
 from edgecls.export.tflite import with_full_range, with_uint8_input
+from edgecls.quiet import quietly
 
 if TYPE_CHECKING:
     import keras

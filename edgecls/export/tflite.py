@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.export.fuse import FusedModel
-from edgecls.export.quiet import quietly
+from edgecls.quiet import quietly
 
 if TYPE_CHECKING:
     import keras

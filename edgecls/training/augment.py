@@ -22,7 +22,7 @@ def build_augmentation(config: AugmentConfig, seed: int) -> Callable[[tf.Tensor]
     from keras import layers
 
     shift, full = config.translation, (0, 255)
-    every = {
+    every: dict[str, Callable[[], layers.Layer]] = {
         "flip": lambda: layers.RandomFlip(config.flip, seed=seed),
         "rotation": lambda: layers.RandomRotation(config.rotation, seed=seed + 1),
         "translation": lambda: layers.RandomTranslation(shift, shift, seed=seed + 2),

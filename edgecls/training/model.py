@@ -52,12 +52,9 @@ def build_mobilenet_v2(config: TrainConfig, class_count: int, weights: Weights) 
 
 def freeze_features(model: keras.Model) -> None:
     """Freezes every layer up to and including `FEATURES_LAYER`; frozen BatchNorm runs in inference mode."""
-    for layer in model.layers:
-        layer.trainable = False
-        if layer.name == FEATURES_LAYER:
-            break
-    for layer in model.layers[model.layers.index(layer) + 1 :]:
-        layer.trainable = True
+    last = model.layers.index(model.get_layer(FEATURES_LAYER))
+    for position, layer in enumerate(model.layers):
+        layer.trainable = position > last
 
 
 def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
@@ -73,7 +70,7 @@ def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def _stem_padding(size: int, symmetric: bool) -> tuple[int, int]:
-    """Return the padding before and after of the stride-2 stem convolution (keras.applications' "same", or PyTorch's)."""
+    """Return the stem convolution's padding before and after: that of keras.applications or of PyTorch."""
     return (1, 1) if symmetric or size % 2 else (0, 1)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split, load_dataset
 from edgecls.evaluate import score
+from edgecls.progress import Progress, silent
 from edgecls.training import run_folder
 from edgecls.training.features import compute_features
 from edgecls.training.model import build_mobilenet_v2, split_at_features
@@ -24,9 +25,6 @@ from edgecls.versions import tool_versions
 
 if TYPE_CHECKING:
     import keras
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total) while something long goes on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +42,7 @@ def train(
     *,
     skip_bad: bool = False,
     overwrite: bool = False,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> TrainResult:
     """Return the result of training a classifier on the folder `data`; `out` then holds the run.
 
