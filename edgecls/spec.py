@@ -8,35 +8,25 @@ interpreter nor onnx.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import os
 import re
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from edgecls import container
 from edgecls.config import PRECISIONS
+from edgecls.container import AGAIN, JSON, LABELS, MAX_CONTRACT_BYTES, Kind, detect_kind
 from edgecls.errors import ModelFileError
-
-Kind = Literal["tflite", "onnx"]
 
 FORMAT_VERSION = 1
 INPUT_DTYPES = ("uint8", "float32")
 MAX_SIDE = 4096
-MAX_CONTRACT_BYTES = 8 * 2**20
 # Neither a flatbuffer nor a protobuf message can be larger.
 MAX_FILE_BYTES = 2**31
-
-_ONNX_KEY = b"edgecls"
-_JSON, _LABELS = "model.json", "labels.txt"
-# ModelProto.graph = 7 and ModelProto.metadata_props = 14, both wire type 2 (length-delimited), in onnx.proto.
-_ONNX_GRAPH, _ONNX_METADATA = 7, 14
-_MAX_ONNX_FIELDS = 10_000  # models have a few dozen; damage can make any byte look like a field
-_AGAIN = "copy the file again or re-export"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +50,7 @@ class ModelSpec:
     calibration_sha256: str | None  # of the calibration images; None if nothing was calibrated
     versions: dict[str, str]  # package -> version that wrote the file
     created: str  # ISO time
+    golden: tuple[dict[str, Any], ...] = ()  # real images and what they must give: see selftest.py
     graph_sha256: str = ""  # of the file's bytes without the contract; `attach_spec` sets it
 
     def __post_init__(self) -> None:
@@ -82,7 +73,7 @@ def attach_spec(graph: bytes, spec: ModelSpec, kind: Kind) -> bytes:
     """
     if (found := detect_kind(graph)) != kind:
         raise ModelFileError(f"the graph is {found}, not {kind}; pass kind={found!r}")
-    bare, _ = _SPLITTERS[kind](graph)
+    bare, _ = container.split(graph, kind)
     try:
         # Once through JSON, so that the seal is taken of what a reader will get.
         contract = json.loads(json.dumps(asdict(replace(spec, graph_sha256=_sha256(bare))), allow_nan=False))
@@ -92,10 +83,7 @@ def attach_spec(graph: bytes, spec: ModelSpec, kind: Kind) -> bytes:
     text = json.dumps(contract, ensure_ascii=False, indent=1).encode()
     if len(text) > MAX_CONTRACT_BYTES:
         raise ModelFileError(f"the contract has {len(text)} bytes, at most {MAX_CONTRACT_BYTES} fit; shorten metrics")
-    if kind == "tflite":
-        return bare + _zip(text, spec.labels)
-    # Protobuf merges concatenated messages, so an entry at the end of the file joins the list.
-    return bare + _encode_field(_ONNX_METADATA, _encode_field(1, _ONNX_KEY) + _encode_field(2, text))
+    return container.attach(bare, text, _lines(spec.labels), kind)
 
 
 def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
@@ -127,51 +115,44 @@ def split_file(data: bytes) -> tuple[bytes, ModelSpec]:
         ModelFileError: not a TFLite or ONNX file, no contract, damaged, or written by a newer edgecls.
     """
     kind = detect_kind(data)
-    graph, contract = _SPLITTERS[kind](data)
-    if _JSON not in contract:
+    graph, contract = container.split(data, kind)
+    if JSON not in contract:
         raise ModelFileError(f"no edgecls contract at the end of this {kind} file; export it with 'edgecls export'")
-    spec = _parse(contract[_JSON])
-    if contract.get(_LABELS, _lines(spec.labels)) != _lines(spec.labels):
-        raise ModelFileError(f"damaged: {_LABELS} and {_JSON} disagree; {_AGAIN}")
+    spec = _parse(contract[JSON])
+    if contract.get(LABELS, _lines(spec.labels)) != _lines(spec.labels):
+        raise ModelFileError(f"damaged: {LABELS} and {JSON} disagree; {AGAIN}")
     if (found := _sha256(graph)) != spec.graph_sha256:
-        raise ModelFileError(f"damaged: its graph's sha256 is {found}, the contract says {spec.graph_sha256}; {_AGAIN}")
+        raise ModelFileError(f"damaged: its graph's sha256 is {found}, the contract says {spec.graph_sha256}; {AGAIN}")
     return graph, spec
 
 
-def detect_kind(data: bytes) -> Kind:
-    """Return "tflite" or "onnx", read off the bytes and not the file's name; raise ModelFileError for neither."""
-    if data[4:8] == b"TFL3":
-        return "tflite"
-    try:
-        if any(number == _ONNX_GRAPH for number, _, _ in _onnx_fields(data)):
-            return "onnx"
-    except ModelFileError as error:
-        raise ModelFileError(f"neither a TFLite nor an ONNX file: first bytes {data[:8]!r}; {error}") from error
-    raise ModelFileError(f"neither a TFLite nor an ONNX file: first bytes {data[:8]!r}; pass an exported file")
-
-
 def _parse(text: bytes) -> ModelSpec:
-    try:
-        if len(text) > MAX_CONTRACT_BYTES:
-            raise ModelFileError(f"damaged: the contract has {len(text)} bytes; {_AGAIN}")
-        raw = json.loads(text)
-        if not isinstance(raw, dict):
-            raise ModelFileError(f"the contract must be a JSON object; received {type(raw).__name__}; {_AGAIN}")
-        version = raw.get("format_version")
-        if _whole(FORMAT_VERSION + 1, math.inf)(version):
-            raise ModelFileError(f"contract format {version} was written by a newer edgecls; upgrade edgecls")
-        if raw.pop("contract_sha256", None) != _seal(raw):
-            raise ModelFileError(f"damaged: the contract's own sha256 differs; {_AGAIN}")
-    except ModelFileError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"damaged: the contract is no JSON ({error}); {_AGAIN}") from error
+    raw = _load_json(text)
+    version = raw.get("format_version")
+    if _whole(FORMAT_VERSION + 1, math.inf)(version):
+        raise ModelFileError(f"contract format {version} was written by a newer edgecls; upgrade edgecls")
+    if raw.pop("contract_sha256", None) != _seal(raw):
+        raise ModelFileError(f"damaged: the contract's own sha256 differs; {AGAIN}")
     # A later edgecls may add keys to the same format: they are left out.
     known = {f.name: raw[f.name] for f in fields(ModelSpec) if f.name in raw}
     if missing := [f.name for f in fields(ModelSpec) if f.name not in raw and f.default is MISSING]:
         raise ModelFileError(f"the contract lacks {', '.join(missing)}; re-export")
-    labels = known.pop("labels")
-    return ModelSpec(labels=tuple(labels) if isinstance(labels, list) else labels, **known)
+    for name in ("labels", "golden"):
+        if isinstance(known.get(name), list):
+            known[name] = tuple(known[name])
+    return ModelSpec(**known)
+
+
+def _load_json(text: bytes) -> dict[str, Any]:
+    if len(text) > MAX_CONTRACT_BYTES:
+        raise ModelFileError(f"damaged: the contract has {len(text)} bytes; {AGAIN}")
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"damaged: the contract is no JSON ({error}); {AGAIN}") from error
+    if not isinstance(raw, dict):
+        raise ModelFileError(f"the contract must be a JSON object; received {type(raw).__name__}; {AGAIN}")
+    return raw
 
 
 def _seal(contract: Mapping[str, object]) -> str:
@@ -208,6 +189,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("input_scale", lambda v: isinstance(v, float) and 0 < v < math.inf, "a finite float above 0"),
     ("input_zero_point", _whole(-128, 255), "a whole number from -128 to 255"),
     ("weights metrics", lambda v: isinstance(v, dict), "an object"),
+    ("golden", lambda v: isinstance(v, tuple) and all(isinstance(sample, dict) for sample in v), "a list of objects"),
     ("versions", lambda v: isinstance(v, dict) and all(map(_is_line, v.values())), "an object of texts"),
     ("train_sha256", _is_sha256, "64 hexadecimal digits"),
     ("calibration_sha256", lambda v: v is None or _is_sha256(v), "64 hexadecimal digits or null"),
@@ -217,84 +199,3 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 def _lines(labels: tuple[str, ...]) -> bytes:
     return "".join(f"{label}\n" for label in labels).encode()
-
-
-def _zip(text: bytes, labels: tuple[str, ...]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        # A ZipInfo without a date is of 1980: the same contract gives the same bytes.
-        archive.writestr(zipfile.ZipInfo(_JSON), text)
-        archive.writestr(zipfile.ZipInfo(_LABELS), _lines(labels))
-    return buffer.getvalue()
-
-
-def _split_tflite(data: bytes) -> tuple[bytes, dict[str, bytes]]:
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        return data, {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-            # Any other ZIP is TFLite's own metadata, and a part of the graph.
-            if sorted(member.filename for member in members) != [_LABELS, _JSON]:
-                return data, {}
-            for member in members:
-                if member.compress_type != zipfile.ZIP_STORED or member.file_size > MAX_CONTRACT_BYTES:
-                    raise zipfile.BadZipFile(f"{member.filename} is packed or too large")
-            start = min(member.header_offset for member in members)
-            return data[:start], {member.filename: archive.read(member) for member in members}
-    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise ModelFileError(f"damaged: the contract's ZIP cannot be read ({error}); {_AGAIN}") from error
-
-
-def _split_onnx(data: bytes) -> tuple[bytes, dict[str, bytes]]:
-    kept: list[memoryview] = []
-    contract: dict[str, bytes] = {}
-    for number, whole, content in _onnx_fields(data):
-        entry = {n: bytes(value) for n, _, value in _onnx_fields(content)} if number == _ONNX_METADATA else {}
-        if entry.get(1) == _ONNX_KEY:
-            contract[_JSON] = entry.get(2, b"")
-        else:
-            kept.append(whole)
-    return b"".join(kept), contract
-
-
-def _onnx_fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
-    """Yield (number, the field's own bytes, its content) of each top-level field of a protobuf message."""
-    view, start = memoryview(data), 0
-    for _ in range(_MAX_ONNX_FIELDS):
-        if start == len(view):
-            return
-        tag, content = _decode_varint(view, start)
-        if tag & 7 == 2:
-            length, content = _decode_varint(view, content)
-        elif tag & 7 == 0:
-            length = _decode_varint(view, content)[1] - content
-        else:
-            length = {1: 8, 5: 4}.get(tag & 7, len(view))
-        end = content + length
-        if end > len(view):
-            raise ModelFileError(f"damaged: the ONNX field at byte {start} goes past the end; {_AGAIN}")
-        yield tag >> 3, view[start:end], view[content:end]
-        start = end
-    raise ModelFileError(f"damaged: more than {_MAX_ONNX_FIELDS} ONNX fields; {_AGAIN}")
-
-
-def _decode_varint(view: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for i, byte in enumerate(view[position : position + 10]):
-        value |= (byte & 127) << 7 * i
-        if byte < 128:
-            return value, position + i + 1
-    raise ModelFileError(f"damaged: no whole ONNX number at byte {position}; {_AGAIN}")
-
-
-def _encode_field(number: int, content: bytes) -> bytes:
-    length = len(content)
-    sevens = [length >> shift & 127 for shift in range(0, max(length.bit_length(), 1), 7)]
-    return bytes([number << 3 | 2, *(seven | 128 for seven in sevens[:-1]), sevens[-1]]) + content
-
-
-_SPLITTERS: dict[Kind, Callable[[bytes], tuple[bytes, dict[str, bytes]]]] = {
-    "tflite": _split_tflite,
-    "onnx": _split_onnx,
-}

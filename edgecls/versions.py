@@ -10,6 +10,8 @@ def tool_versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python, edgecls and those of the named packages that are installed."""
     from edgecls import __version__
 
-    installed = {dist.name.lower().replace("_", "-"): dist.version for dist in importlib.metadata.distributions()}
+    # Reversed, so that of two versions the one that Python imports wins. What a broken installation left has no name.
+    named = [dist for dist in importlib.metadata.distributions() if dist.name][::-1]
+    installed = {dist.name.lower().replace("_", "-"): dist.version for dist in named}
     found = {name: installed[name] for name in packages if name in installed}
     return {"python": platform.python_version(), "edgecls": __version__, **found}

@@ -14,9 +14,11 @@ from conftest import LABELS, make_spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgecls import container
 from edgecls import spec as spec_module
+from edgecls.container import detect_kind
 from edgecls.errors import ModelFileError
-from edgecls.spec import ModelSpec, attach_spec, detect_kind, read_bytes, read_spec, split_file
+from edgecls.spec import ModelSpec, attach_spec, read_bytes, read_spec, split_file
 
 # Files of both kinds, as small as the format allows: enough for every test that runs no interpreter.
 TFLITE = b"\x1c\0\0\0TFL3" + bytes(range(64))
@@ -186,7 +188,7 @@ def test_a_packed_zip_is_not_unpacked(size: int) -> None:
 @KINDS
 def test_unbounded_json_is_refused(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match="shorten metrics"):
-        attach(kind, metrics={"long": "x" * spec_module.MAX_CONTRACT_BYTES})
+        attach(kind, metrics={"long": "x" * container.MAX_CONTRACT_BYTES})
     big = attach(kind, metrics={"long": "x" * 5000})
     monkeypatch.setattr(spec_module, "MAX_CONTRACT_BYTES", 4000)
     with pytest.raises(ModelFileError, match="damaged"):
@@ -195,9 +197,9 @@ def test_unbounded_json_is_refused(kind: Any, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("value", [b"[" * 100_000, b"1" * 5000, b"[]", b"\xff", b"{", b'{"format_version": 1}'])
 def test_odd_json_is_refused(value: bytes) -> None:
-    entry = spec_module._encode_field(1, b"edgecls") + spec_module._encode_field(2, value)
+    entry = container._encode_field(1, b"edgecls") + container._encode_field(2, value)
     with pytest.raises(ModelFileError):
-        split_file(ONNX + spec_module._encode_field(14, entry))
+        split_file(ONNX + container._encode_field(14, entry))
 
 
 def test_too_many_onnx_fields_are_refused() -> None:
@@ -209,7 +211,7 @@ def test_too_many_onnx_fields_are_refused() -> None:
 def test_versions_and_later_keys(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match=r"newer edgecls; upgrade"):
         split_file(forge(kind, monkeypatch, format_version=2))
-    assert split_file(forge(kind, monkeypatch, golden=[[1, 2]]))[1] == split_file(attach(kind))[1]
+    assert split_file(forge(kind, monkeypatch, later=[[1, 2]]))[1] == split_file(attach(kind))[1]
     with pytest.raises(ModelFileError, match="lacks arch"):
         split_file(forge(kind, monkeypatch, arch=...))
 

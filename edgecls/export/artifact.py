@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import ExportConfig
+from edgecls.container import Kind
 from edgecls.errors import ModelFileError
 from edgecls.evaluate import score
 from edgecls.export import onnx, tflite
@@ -27,7 +28,7 @@ from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.image import LUMA, RESAMPLE
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
-from edgecls.spec import Kind, ModelSpec, attach_spec
+from edgecls.spec import ModelSpec, attach_spec
 from edgecls.training import run_folder
 from edgecls.versions import tool_versions
 

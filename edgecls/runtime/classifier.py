@@ -11,9 +11,10 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.container import Kind, detect_kind
 from edgecls.errors import ConfigError, DataError, ModelFileError
 from edgecls.image import Source, load_gray
-from edgecls.spec import Kind, ModelSpec, detect_kind, read_bytes, split_file
+from edgecls.spec import ModelSpec, read_bytes, split_file
 
 # Engine -> its module and the kinds of file it runs. The first one that runs a kind is that kind's default.
 ENGINES: dict[str, tuple[str, tuple[Kind, ...]]] = {

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgecls.export.gate import compare, mcnemar_p, wilson_interval
+
+CLASSES = ("a", "b", "c")
+
+
+def one_hot(guesses: list[int], confidence: float = 0.8) -> NDArray[np.float32]:
+    rest = (1 - confidence) / (len(CLASSES) - 1)
+    scores = np.full((len(guesses), len(CLASSES)), rest, np.float32)
+    scores[np.arange(len(guesses)), guesses] = confidence
+    return scores
+
+
+def test_equal_scores_pass_with_no_flip() -> None:
+    labels = np.array([0, 1, 2, 0])
+    scores = one_hot([0, 1, 2, 1])
+    result = compare(scores, scores, labels, CLASSES, 0.0)
+    assert (result.accuracy, result.drop, result.agreement, result.mcnemar_p) == (0.75, 0, 1, 1)
+    assert result.passed and result.verdict.startswith("passed")
+    assert result.class_drop == {"a": 0, "b": 0, "c": 0}
+
+
+def test_counts_flips_and_drop_by_hand() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+    float_guess = [0, 0, 0, 1, 1, 1, 2, 0]
+    file_guess = [0, 1, 2, 0, 1, 0, 2, 0]
+    result = compare(one_hot(file_guess), one_hot(float_guess), labels, CLASSES, 0.3)
+    assert (result.right_to_wrong, result.wrong_to_right) == (3, 1)
+    assert result.drop == pytest.approx(2 / 8)
+    assert result.agreement == pytest.approx(4 / 8)
+    assert result.class_drop == pytest.approx({"a": 1 / 4, "b": 1 / 2, "c": 0})
+    assert result.passed and "+25.00 points" in result.verdict
+    # The float model's label has 0.8 there; where the file answers otherwise it has 0.1.
+    assert result.score_shift == pytest.approx(-0.7 * 4 / 8)
+
+
+def test_one_image_more_than_allowed_fails() -> None:
+    labels = np.zeros(100, np.int64)
+    file_guess = [1, 2] + [0] * 98
+    assert compare(one_hot(file_guess), one_hot([0] * 100), labels, CLASSES, 0.02).passed
+    failed = compare(one_hot(file_guess), one_hot([0] * 100), labels, CLASSES, 0.01)
+    assert not failed.passed and "1.00 allowed" in failed.verdict
+
+
+def test_names_a_collapse_to_one_class() -> None:
+    labels = np.arange(60) % 3
+    result = compare(one_hot([1] * 60), one_hot(list(labels)), labels, CLASSES, 1.0)
+    assert not result.passed and "answers 'b' for 100%" in result.verdict
+
+
+def test_names_saturated_scores_even_if_accuracy_holds() -> None:
+    labels = np.arange(60) % 3
+    result = compare(one_hot(list(labels), 1.0), one_hot(list(labels)), labels, CLASSES, 0.01)
+    assert result.drop == 0 and not result.passed and "saturated" in result.collapse
+
+
+def test_one_sided_data_is_no_collapse() -> None:
+    labels = np.zeros(50, np.int64)
+    assert compare(one_hot([0] * 50), one_hot([0] * 50), labels, CLASSES, 0.0).passed
+
+
+def test_mcnemar_against_published_values() -> None:
+    # Binomial(10, 1/2): P(X <= 1) = 11/1024, doubled.
+    assert mcnemar_p(9, 1) == pytest.approx(22 / 1024)
+    assert mcnemar_p(0, 0) == 1
+    assert mcnemar_p(5, 5) == 1
+    assert mcnemar_p(0, 20) == pytest.approx(2 / 2**20)
+
+
+def test_wilson_against_a_published_value() -> None:
+    # Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263 gives 0.2553 to 0.3662.
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+@given(st.integers(1, 2000), st.data())
+def test_wilson_holds_the_share_and_stays_inside(trials: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, trials))
+    low, high = wilson_interval(hits, trials)
+    assert 0 <= low <= hits / trials + 1e-12 and hits / trials - 1e-12 <= high <= 1
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_is_a_symmetric_probability(lost: int, won: int) -> None:
+    p_value = mcnemar_p(lost, won)
+    assert 0 < p_value <= 1 and math.isclose(p_value, mcnemar_p(won, lost))
