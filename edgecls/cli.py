@@ -222,9 +222,13 @@ def _print_export(result: ExportResult) -> None:
     click.echo(f"{'file':30} {'bytes':>10} {'accuracy':>9} {'drop':>8} {'agreement':>10}")
     click.echo(f"{'(Keras, float)':30} {'':>10} {result.float_accuracy:9.4f}")
     for file in result.files:
-        figures = f"{file.bytes:10,} {file.accuracy:9.4f} {file.drop:+8.4f} {file.agreement:10.4f}"
-        click.secho(f"{file.path:30} {figures}", fg=None if file.passed else "red")
+        measured = file.comparison
+        figures = f"{file.bytes:10,} {measured.accuracy:9.4f} {measured.drop:+8.4f} {measured.agreement:10.4f}"
+        click.secho(f"{file.path:30} {figures}  {measured.verdict}", fg=None if file.passed else "red")
     click.echo(f"{result.images} held-out images; files in {result.folder}")
+    for file in result.files:
+        if file.flips:
+            click.echo(f"images that changed their label in {file.path}: {result.folder / file.flips}")
 
 
 def _check_gate(result: ExportResult, max_drop: float) -> None:
@@ -328,6 +332,33 @@ def info(file: Path, as_json: bool) -> None:
     for name, value in ({"file": file, "bytes": f"{file.stat().st_size:,}"} | spec).items():
         text = ", ".join(value) if isinstance(value, tuple) else json.dumps(value) if isinstance(value, dict) else value
         click.echo(f"{name:20} {text}")
+
+
+@main.command()
+@click.argument("file", type=_existing())
+def selftest(file: Path) -> None:
+    """Check on this machine that FILE gives the answers it gave where it was made.
+
+    The file carries a few real images. Each stage must make the same of them here: decode, resize, engine. Exits
+    with 1 and names the first stage that differs.
+
+    \b
+    Example:
+      edgecls selftest model-int8.tflite
+    """
+    from edgecls.runtime.classifier import load
+    from edgecls.selftest import run_selftest
+
+    classifier = load(file)
+    result = run_selftest(classifier)
+    engine = f"{classifier.engine.name} {classifier.engine.version}"
+    if result.stage:
+        unit = "of a score" if result.stage == "engine" else "gray values"
+        raise click.ClickException(
+            f"{result.stage} differs on {result.sample} by up to {result.difference:.4g} {unit} ({engine}); "
+            "this machine does not give the answers the file was tested with"
+        )
+    click.echo(f"ok: decode, resize and {engine} agree on {result.samples} golden images")
 
 
 @main.command()

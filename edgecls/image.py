@@ -102,14 +102,19 @@ def load_gray(source: Source, height: int, width: int) -> NDArray[np.uint8]:
     """
     if not (1 <= height <= MAX_IMAGE_SIZE and 1 <= width <= MAX_IMAGE_SIZE):
         raise ConfigError(f"height and width must be 1 to {MAX_IMAGE_SIZE}; received {height} x {width}")
-    gray = _read_gray(source)
+    gray = decode_gray(source)
     if gray.size != (width, height):
         gray = gray.resize((width, height), Image.Resampling.BILINEAR)
     pixels: NDArray[np.uint8] = np.array(gray, dtype=np.uint8)
     return pixels[:, :, np.newaxis]
 
 
-def _read_gray(source: Source) -> Image.Image:
+def decode_gray(source: Source) -> Image.Image:
+    """Return the picture in its own size as a Pillow image of mode L: `load_gray` before it resamples.
+
+    Raises:
+        DataError: as `load_gray` raises it.
+    """
     if isinstance(source, np.ndarray):
         return _upright_gray(_wrap_array(source), "<array>")
     if isinstance(source, Image.Image):

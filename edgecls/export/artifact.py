@@ -24,16 +24,20 @@ from edgecls.errors import ModelFileError
 from edgecls.evaluate import score
 from edgecls.export import onnx, tflite
 from edgecls.export.fuse import FusedModel, fuse
+from edgecls.export.gate import Comparison, compare
 from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.image import LUMA, RESAMPLE
 from edgecls.progress import Progress, silent
-from edgecls.runtime.classifier import load
+from edgecls.report import contact_sheet
+from edgecls.runtime.classifier import Classifier, load
+from edgecls.selftest import add_scores, make_golden
 from edgecls.spec import ModelSpec, attach_spec
 from edgecls.training import run_folder
 from edgecls.versions import tool_versions
 
 RECORD_FILE = "export.json"
 REJECTED = "rejected"
+MAX_FLIPS_SHOWN = 64
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,10 @@ class ExportedFile:
         precision: one of `config.PRECISIONS`.
         bytes: size of the file.
         sha256: of the file.
-        accuracy: share of held-out images it gets right, 0..1.
-        drop: accuracy of the float Keras model less this accuracy.
-        agreement: share of held-out images that get the float model's label, 0..1.
+        comparison: the file against the float Keras model on the held-out images.
         macro_f1: mean F1 over the classes, 0..1.
         per_class: label -> recall, precision, support.
-        passed: True if `drop` is within the limit.
+        flips: name of the picture of the images that changed their label, or "" if none did.
     """
 
     path: str
@@ -59,12 +61,21 @@ class ExportedFile:
     precision: str
     bytes: int
     sha256: str
-    accuracy: float
-    drop: float
-    agreement: float
+    comparison: Comparison
     macro_f1: float
     per_class: dict[str, Any]
-    passed: bool
+    flips: str
+
+    @property
+    def passed(self) -> bool:
+        """True if the file may be shipped."""
+        return self.comparison.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one entry of `files` in export.json."""
+        entry = asdict(self)
+        comparison: dict[str, Any] = entry.pop("comparison")
+        return entry | comparison
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,7 @@ class _Job:
     fused: FusedModel
     samples: ExportSamples
     keras_scores: NDArray[np.float32]
+    golden: tuple[dict[str, Any], ...]
     record: dict[str, Any]
     config: ExportConfig
 
@@ -124,7 +136,9 @@ def export_run(
         progress=functools.partial(progress, "read held-out images"),
     )
     scores = run_folder.read_held_out_scores(run, len(samples.held_out.labels), len(record["classes"]))
-    job = _Job(fuse(run_folder.load_model(run)), samples, scores, record, config)
+    size = record["config"]["image_size"]
+    golden = make_golden([samples.root / path for path in samples.calibration.paths], size, size)
+    job = _Job(fuse(run_folder.load_model(run)), samples, scores, golden, record, config)
     folder = out or run / "export"
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -141,18 +155,30 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
     progress(f"convert {name}", 0, 1)
     graph = _convert(job, precision, kind)
     progress(f"convert {name}", 1, 1)
-    path = folder / name
-    spec = _spec(job, precision)
-    path.write_bytes(attach_spec(graph, spec, kind))
-    measured = _measure(job, path, functools.partial(progress, f"score {name}"))
-    spec = replace(spec, metrics=measured | {"images": len(job.samples.held_out.labels)})
+    draft = folder / f"draft-{name}"
+    draft.write_bytes(attach_spec(graph, _spec(job, precision), kind))
+    classifier = load(draft)
+    scores = _held_out_scores(job, classifier, functools.partial(progress, f"score {name}"))
+    labels, classes = job.samples.held_out.labels, job.record["classes"]
+    comparison = compare(scores, job.keras_scores, labels, classes, job.config.max_drop)
+    evaluation = score(scores, labels, classes)
+    metrics = asdict(comparison) | {"macro_f1": evaluation.macro_f1, "images": len(labels)}
+    spec = replace(classifier.spec, metrics=metrics, golden=add_scores(job.golden, classifier))
     data = attach_spec(graph, spec, kind)
-    passed = measured["drop"] <= job.config.max_drop + 1e-9
-    final = path if passed else path.with_name(f"model-{precision}.{REJECTED}.{kind}")
-    path.unlink()
-    final.write_bytes(data)
+    draft.unlink()
+    if not comparison.passed:
+        name = f"model-{precision}.{REJECTED}.{kind}"
+    (folder / name).write_bytes(data)
     return ExportedFile(
-        final.name, kind, precision, len(data), hashlib.sha256(data).hexdigest(), **measured, passed=passed
+        path=name,
+        format=kind,
+        precision=precision,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        comparison=comparison,
+        macro_f1=evaluation.macro_f1,
+        per_class=evaluation.to_json()["per_class"],
+        flips=_draw_flips(job, scores, folder / f"flips-{precision}-{kind}.png"),
     )
 
 
@@ -163,23 +189,25 @@ def _convert(job: _Job, precision: str, kind: Kind) -> bytes:
     return to_int8(job.fused, job.samples.calibration.images)
 
 
-def _measure(job: _Job, path: Path, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Return accuracy, drop, agreement, macro_f1 and per_class of a written file on the held-out images."""
-    held_out = job.samples.held_out
-    classifier = load(path)
+def _held_out_scores(job: _Job, classifier: Classifier, progress: Callable[[int, int], None]) -> NDArray[np.float32]:
+    images = job.samples.held_out.images
     parts = []
-    for start in range(0, len(held_out.labels), 32):
-        parts.append(classifier.scores(held_out.images[start : start + 32]))
-        progress(min(start + 32, len(held_out.labels)), len(held_out.labels))
-    scores = np.concatenate(parts)
-    evaluation = score(scores, held_out.labels, job.record["classes"])
-    return {
-        "accuracy": evaluation.accuracy,
-        "drop": job.float_accuracy - evaluation.accuracy,
-        "agreement": float((scores.argmax(1) == job.keras_scores.argmax(1)).mean()),
-        "macro_f1": evaluation.macro_f1,
-        "per_class": evaluation.to_json()["per_class"],
-    }
+    for start in range(0, len(images), 32):
+        parts.append(classifier.scores(images[start : start + 32]))
+        progress(min(start + 32, len(images)), len(images))
+    return np.concatenate(parts)
+
+
+def _draw_flips(job: _Job, scores: NDArray[np.float32], path: Path) -> str:
+    """Return the name of a picture of the images whose label the file changed, or "" if there is none."""
+    guess, held_out, classes = scores.argmax(1), job.samples.held_out, job.record["classes"]
+    flipped = np.flatnonzero(guess != job.keras_scores.argmax(1))[:MAX_FLIPS_SHOWN]
+    if not len(flipped):
+        return ""
+    predicted = [classes[index] for index in guess[flipped]]
+    truth = [classes[index] for index in held_out.labels[flipped]]
+    contact_sheet(held_out.images[flipped], predicted, truth, list(scores[flipped].max(1))).save(path)
+    return path.name
 
 
 def _spec(job: _Job, precision: str) -> ModelSpec:
@@ -210,13 +238,16 @@ def _spec(job: _Job, precision: str) -> ModelSpec:
 def _publish(temporary: Path, folder: Path, job: _Job, files: list[ExportedFile]) -> None:
     """Move finished files into `folder`; export.json comes last and keeps the entries of older files still there."""
     for file in files:
-        other = (
-            f"model-{file.precision}.{file.format}"
-            if not file.passed
-            else f"model-{file.precision}.{REJECTED}.{file.format}"
-        )
-        (folder / other).unlink(missing_ok=True)
-        (temporary / file.path).replace(folder / file.path)
+        stem = f"model-{file.precision}"
+        for name in (
+            f"{stem}.{file.format}",
+            f"{stem}.{REJECTED}.{file.format}",
+            f"flips-{file.precision}-{file.format}.png",
+        ):
+            if (temporary / name).exists():
+                (temporary / name).replace(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
     written = {file.path for file in files}
     older = [
         entry for entry in _old_entries(folder) if entry["path"] not in written and (folder / entry["path"]).is_file()
@@ -228,7 +259,7 @@ def _publish(temporary: Path, folder: Path, job: _Job, files: list[ExportedFile]
         "split": job.samples.held_out_name,
         "max_drop": job.config.max_drop,
         "calibration_sha256": run_folder.images_sha256(job.samples.calibration.images),
-        "files": older + [asdict(file) for file in files],
+        "files": older + [file.to_json() for file in files],
     }
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     (temporary / RECORD_FILE).write_text(text, encoding="utf-8")

@@ -22,11 +22,13 @@ class ExportSamples:
     """Images of one export.
 
     Attributes:
+        root: the folder that the images' paths are relative to.
         calibration: training images, the same number of each class as far as they go.
         held_out: the run's test images, or its validation images if it has no test.
         held_out_name: "test" or "val".
     """
 
+    root: Path
     calibration: Split
     held_out: Split
     held_out_name: str
@@ -63,7 +65,7 @@ def load_samples(
     held_out = load_paths(root, *_flatten(record["split"][name], record["classes"]), size, size, progress=progress)
     if run_folder.images_sha256(held_out.images) != record["held_out"]["sha256"]:
         raise DataError(f"the {name} images in {root} changed since the run was trained; restore them or train again")
-    return ExportSamples(calibration, held_out, name)
+    return ExportSamples(root, calibration, held_out, name)
 
 
 def _flatten(by_class: dict[str, list[str]], classes: Sequence[str]) -> tuple[list[str], list[int]]:

@@ -6,7 +6,10 @@ Imports neither torch nor TensorFlow.
 from __future__ import annotations
 
 import collections
+import math
+import os
 import pickle
+import pickletools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -19,6 +22,8 @@ from edgecls.errors import WeightsError
 # First pickle of every such file (torch/serialization.py, MAGIC_NUMBER).
 MAGIC = 0x1950A86A20F9469CFC6C
 STORAGE_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+# A pickle numbers its objects; the wheel's has 2,000. Python fills memory up to the highest number that it reads.
+MOST_OBJECTS = 1_000_000
 
 
 class _Storage(NamedTuple):
@@ -56,12 +61,26 @@ class _SafeUnpickler(pickle.Unpickler):
         return _Storage(key, dtype)
 
 
+def _load_pickle(file: IO[bytes]) -> Any:
+    """Return the object of the pickle that starts here; the file then stands right behind it."""
+    start = file.tell()
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > MOST_OBJECTS:
+            raise pickle.UnpicklingError(f"an object is numbered {argument}, more than {MOST_OBJECTS}")
+    file.seek(start)
+    return _SafeUnpickler(file).load()
+
+
 def _read_storages(file: IO[bytes], infos: Mapping[str, _TensorInfo]) -> dict[str, NDArray[Any]]:
     dtypes = {info.storage.key: info.storage.dtype for info in infos.values()}
     storages = {}
-    for key in _SafeUnpickler(file).load():
+    file_size = os.fstat(file.fileno()).st_size
+    for key in _load_pickle(file):
         count = int.from_bytes(file.read(8), "little")
-        data = file.read(count * dtypes[key].itemsize)
+        size = count * dtypes[key].itemsize
+        if size > file_size:
+            raise ValueError(f"a storage claims {size} bytes, the file has {file_size}")
+        data = file.read(size)
         storages[key] = np.frombuffer(data, dtypes[key], count)
     return storages
 
@@ -77,13 +96,13 @@ def read_torch_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with path.open("rb") as file:
-            if _SafeUnpickler(file).load() != MAGIC:
+            if _load_pickle(file) != MAGIC:
                 raise pickle.UnpicklingError("not in PyTorch's legacy format")
             for _ in ("protocol version", "system information"):
-                _SafeUnpickler(file).load()
-            infos = _SafeUnpickler(file).load()
+                _load_pickle(file)
+            infos = _load_pickle(file)
             storages = _read_storages(file, infos)
-        return {name: _build_tensor(storages, info) for name, info in infos.items()}
+        return {str(name): _build_tensor(storages, info) for name, info in infos.items()}
     except OSError as error:
         raise WeightsError(f"cannot read the weights file {path}: {error.strerror or error}") from error
     # What pickle and numpy raise on damaged input (docs of pickle.UnpicklingError name the first five).
@@ -94,6 +113,8 @@ def read_torch_tensors(path: Path) -> dict[str, NDArray[Any]]:
         ImportError,
         IndexError,
         KeyError,
+        MemoryError,
+        OverflowError,
         TypeError,
         ValueError,
     ) as error:
@@ -104,9 +125,10 @@ def read_torch_tensors(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _build_tensor(storages: Mapping[str, NDArray[Any]], info: _TensorInfo) -> NDArray[Any]:
-    contiguous = np.empty(info.shape).strides
-    if tuple(stride * 8 for stride in info.strides) != contiguous:
+    row_order = tuple(math.prod(info.shape[axis + 1 :]) for axis in range(len(info.shape)))
+    if info.strides != row_order:
         raise ValueError("a tensor is not stored in row order")
-    size = int(np.prod(info.shape))
-    flat = storages[info.storage.key][info.offset : info.offset + size]
+    if min((info.offset, *info.shape)) < 0:
+        raise ValueError("a tensor has a negative offset or size")
+    flat = storages[info.storage.key][info.offset : info.offset + math.prod(info.shape)]
     return flat.reshape(info.shape)
