@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 STEM = "Conv1"
+BLOCKS = "space_to_depth"
 # What the stem convolution swallows: they do nothing in the fused network.
 FRONT = ("center", "pad_image", "gray_to_rgb")
+# Sides of the fused kernel: 3 + 3 - 1 pixels (gray_to_rgb, then stem), or as many 2x2 blocks as hold them.
+_KERNEL, _BLOCK_KERNEL = 5, 3
 
 
 @dataclass(frozen=True)
@@ -49,21 +52,24 @@ def fuse(model: keras.Model) -> FusedModel:
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         if layer.name == STEM:
-            return _fused_stem(model, size, folded[layer.name][0].shape[-1])
+            return _fused_stem(model)
         settings = layer.get_config()
         if layer.name in folded:
             settings["use_bias"] = True
         return type(layer).from_config(settings)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
+        if layer.name == STEM and size % 2 == 0:
+            return layer(space_to_depth(size)(args[0]))
         gone = layer.name in FRONT or isinstance(layer, (keras.layers.BatchNormalization, keras.layers.Dropout))
         return args[0] if gone else layer(*args, **kwargs)
 
     image = keras.Input((size, size, 1), batch_size=1, dtype="float32", name="centred_image")
     core = keras.models.clone_model(model, input_tensors=image, clone_function=clone, call_function=call)
-    folded[STEM] = _stem_weights(model, folded[STEM], core.get_layer(STEM).kernel_size[0], size)
+    folded[STEM] = _stem_weights(model, folded[STEM])
     for layer in core.layers[1:]:
-        layer.set_weights(folded.get(layer.name) or model.get_layer(layer.name).get_weights())
+        if layer.weights:
+            layer.set_weights(folded.get(layer.name) or model.get_layer(layer.name).get_weights())
     return FusedModel(core, pad_gray)
 
 
@@ -96,35 +102,50 @@ def _stem_padding(model: keras.Model) -> int:
     return int(top)
 
 
-def _fused_stem(model: keras.Model, size: int, filters: int) -> keras.layers.Layer:
+def _fused_stem(model: keras.Model) -> keras.layers.Layer:
+    """Return the layer of the fused stem convolution: on 2x2 blocks of pixels if the size is even."""
     from keras import layers
 
-    side = _kernel_side(size, _stem_padding(model), model.get_layer("gray_to_rgb").kernel_size[0] + 2)
-    return layers.Conv2D(filters, side, strides=2, padding="same", name=STEM)
+    filters = model.get_layer(STEM).filters
+    if model.input.shape[1] % 2:
+        return layers.Conv2D(filters, _KERNEL, strides=2, padding="same", name=STEM)
+    return layers.Conv2D(filters, _BLOCK_KERNEL, padding="same", name=STEM)
 
 
-def _same_padding(size: int, side: int) -> int:
-    """Return the pixels that "same" padding puts before the image, for stride 2."""
-    return int(max((-(-size // 2) - 1) * 2 + side - size, 0)) // 2
+def _stem_weights(model: keras.Model, folded: list[Array]) -> list[Array]:
+    """Return kernel and bias (F,) of gray_to_rgb and the stem convolution in one.
 
-
-def _kernel_side(size: int, before: int, least: int) -> int:
-    """Return the smallest kernel whose "same" padding starts at or before the network's own.
-
-    PyTorch pads both sides of an even image; "same" pads the far side first. A wider kernel with zeros at its end
-    does the former with the latter, so that no separate padding operation is left.
+    An odd image takes a kernel (5, 5, 1, F) with stride 2. An even one is seen as blocks of 2x2 pixels, by a kernel
+    (3, 3, 4, F): that holds 6x6 pixels from two before the block on, whether the network pads one pixel first (Keras)
+    or two (PyTorch), and it needs neither stride nor a padding operation.
     """
-    return next(k for k in range(least, least + 4) if 0 <= _same_padding(size, k) - before <= k - least)
-
-
-def _stem_weights(model: keras.Model, folded: list[Array], side: int, size: int) -> list[Array]:
-    """Return kernel (side, side, 1, F) and bias (F,) of gray_to_rgb and the stem convolution in one."""
     to_rgb, to_rgb_bias = (np.asarray(w, np.float64) for w in model.get_layer("gray_to_rgb").get_weights())
     stem, bias = folded
+    odd = model.input.shape[1] % 2
+    side = _KERNEL if odd else 2 * _BLOCK_KERNEL
     kernel = np.zeros((side, side, 1, stem.shape[-1]))
-    offset = _same_padding(size, side) - _stem_padding(model)
+    offset = 2 - _stem_padding(model)
     for row, column in np.ndindex(stem.shape[:2]):
         part = np.einsum("hwic,cf->hwif", to_rgb, stem[row, column])
         top, left = offset + row, offset + column
         kernel[top : top + to_rgb.shape[0], left : left + to_rgb.shape[1]] += part
+    if not odd:
+        # Channel 2 i + j of a block is its pixel in row i, column j: the order of space-to-depth.
+        blocks = kernel.reshape(_BLOCK_KERNEL, 2, _BLOCK_KERNEL, 2, -1)
+        kernel = blocks.transpose(0, 2, 1, 3, 4).reshape(_BLOCK_KERNEL, _BLOCK_KERNEL, 4, -1)
     return [kernel / PIXEL_SCALE, bias + np.einsum("c,hwcf->f", to_rgb_bias, stem)]
+
+
+def space_to_depth(size: int) -> keras.layers.Layer:
+    """Return a layer from images (N, size, size, 1) to their 2x2 blocks (N, size / 2, size / 2, 4)."""
+    import keras
+    import tensorflow as tf
+
+    class SpaceToDepth(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, image: tf.Tensor) -> tf.Tensor:
+            return tf.nn.space_to_depth(image, 2)
+
+        def compute_output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+            return (shape[0], size // 2, size // 2, 4)
+
+    return SpaceToDepth(name=BLOCKS)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ExportError
-from edgecls.export.fuse import FusedModel
+from edgecls.export.fuse import BLOCKS, FusedModel
 from edgecls.export.tflite import with_full_range, with_uint8_input
 from edgecls.quiet import quietly
 
@@ -125,8 +125,12 @@ def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
     _, height, width, _ = fused.core.input.shape
     shape = numpy_helper.from_array(np.array([1, 1, height, width], np.int64), "channels_first")
     graph.initializer.append(shape)
-    graph.node.insert(0, helper.make_node("Reshape", [INPUT, shape.name], ["image_channels_first"]))
-    dequantize.input[0] = "image_channels_first"
+    front = [helper.make_node("Reshape", [INPUT, shape.name], ["image_channels_first"])]
+    if BLOCKS in [layer.name for layer in fused.core.layers]:
+        front.append(helper.make_node("SpaceToDepth", front[0].output, ["image_blocks"], blocksize=2))
+    for position, node in enumerate(front):
+        graph.node.insert(position, node)
+    dequantize.input[0] = front[-1].output[0]
     graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     _drop_unused(graph)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
 from edgecls.training.weights import Normalization, Weights, load_into
@@ -55,6 +56,22 @@ def freeze_features(model: keras.Model) -> None:
     last = model.layers.index(model.get_layer(FEATURES_LAYER))
     for position, layer in enumerate(model.layers):
         layer.trainable = position > last
+
+
+def settle_batch_norm(model: keras.Model, images: NDArray[np.uint8]) -> None:
+    """Sets each BatchNorm of an untrained backbone to the statistics of its inputs on some images uint8 (N, S, S, 1).
+
+    Without, features shrink layer by layer to 1e-11, and no head can learn from them.
+    """
+    import keras
+
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.trainable, norm.momentum = True, 0.0
+    model(keras.ops.convert_to_tensor(images), training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.trainable, norm.momentum = False, momentum
 
 
 def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:

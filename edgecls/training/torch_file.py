@@ -22,7 +22,7 @@ from edgecls.errors import WeightsError
 # First pickle of every such file (torch/serialization.py, MAGIC_NUMBER).
 MAGIC = 0x1950A86A20F9469CFC6C
 STORAGE_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
-# A pickle numbers its objects; the wheel's has 2,000. Python fills memory up to the highest number that it reads.
+# A pickle numbers its objects; the wheel's file has 2,757. Python fills memory up to the highest number that it reads.
 MOST_OBJECTS = 1_000_000
 
 

@@ -18,8 +18,8 @@ from edgecls.data import Dataset, Split, load_dataset
 from edgecls.evaluate import score
 from edgecls.progress import Progress, silent
 from edgecls.training import run_folder
-from edgecls.training.features import compute_features
-from edgecls.training.model import build_mobilenet_v2, split_at_features
+from edgecls.training.features import BATCH_SIZE, compute_features
+from edgecls.training.model import build_mobilenet_v2, settle_batch_norm, split_at_features
 from edgecls.training.weights import Weights, find_weights
 from edgecls.versions import tool_versions
 
@@ -66,6 +66,9 @@ def train(
     with run_folder.new_run(out) as folder:
         keras.utils.set_random_seed(config.seed)
         model = build_mobilenet_v2(config, len(dataset.classes), weights)
+        if weights.path is None:
+            # One batch, of every class: images stand in the order of their classes.
+            settle_batch_norm(model, dataset.train.images[:: -(-len(dataset.train.images) // BATCH_SIZE)])
         history = fit_head(model, dataset, config, progress)
         record = _record(config, weights, dataset, data)
         record["metrics"], held_out_scores = _metrics(model, dataset, progress)

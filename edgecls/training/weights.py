@@ -195,7 +195,7 @@ def load_into(backbone: keras.Model, weights: Weights) -> None:
             backbone.set_weights(_torch_arrays(weights.path))
         else:
             backbone.load_weights(str(weights.path))
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, IndexError) as error:
         raise WeightsError(f"{weights.path} does not fit this MobileNetV2 (check --alpha): {error}") from error
 
 

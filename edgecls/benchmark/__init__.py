@@ -1,0 +1,1 @@
+"""Measures exported files: time now, machine state and choice later."""
