@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgecls.errors import ExportError
 from edgecls.export.fuse import BLOCKS, FusedModel
-from edgecls.export.tflite import with_full_range, with_uint8_input
+from edgecls.export.tflite import with_full_range
 from edgecls.quiet import quietly
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ INPUT = "image"
 def to_fp32(fused: FusedModel) -> bytes:
     """Return a float ONNX file: uint8 image in, float32 scores (1, C) out."""
     with quietly("conversion to fp32 ONNX"):
-        return bytes(_convert(with_uint8_input(fused), "uint8").SerializeToString())
+        proto = _convert(fused.core)
+        _accept_uint8(proto, fused)
+        return bytes(proto.SerializeToString())
 
 
 def to_int8(fused: FusedModel, calibration: NDArray[np.uint8]) -> bytes:
@@ -43,7 +45,7 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8]) -> bytes:
 
     with quietly("quantization to int8 ONNX"), tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(_convert(fused.core, "float32"), source)
+        onnx.save(_convert(fused.core), source)
         quantize_static(
             source,
             target,
@@ -69,12 +71,12 @@ class _Images:
         return next(self._feeds, None)
 
 
-def _convert(model: keras.Model, dtype: str) -> onnx.ModelProto:
+def _convert(core: keras.Model) -> onnx.ModelProto:
     import tensorflow as tf
     import tf2onnx
 
-    signature = tf.TensorSpec((1, *model.input.shape[1:]), dtype, name=INPUT)
-    forward = tf.function(lambda image: model(image, training=False), input_signature=[signature])
+    signature = tf.TensorSpec(core.input.shape, tf.float32, name=INPUT)
+    forward = tf.function(lambda image: core(image, training=False), input_signature=[signature])
     proto, _ = tf2onnx.convert.from_function(forward, input_signature=[signature], opset=OPSET)
     return _merge_pads(proto)
 
@@ -104,35 +106,52 @@ def _merge_pads(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
-    """Make the raw image itself the quantized input of the first convolution; all between the two goes.
+    """Make the raw image the graph's input; what lies before the first convolution is replaced.
+
+    One DequantizeLinear centres the image, in float files too: onnxruntime took 0.02 ms for it where Cast and Sub took
+    0.8 ms. The bytes are put in order before, while they are bytes.
 
     Raises:
-        ExportError: the input's scale is not one gray value a step, so a raw pixel would mean something else.
+        ExportError: a quantizer chose another step than one gray value, so a raw pixel would mean something else.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     graph = proto.graph
-    constants: dict[str, Any] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    producers = {node.output[0]: node for node in graph.node}
     stem = next(node for node in graph.node if node.op_type == "Conv")
-    dequantize = producers[stem.input[0]]
-    scale, zero_point = float(constants[dequantize.input[1]]), int(constants[dequantize.input[2]])
-    if abs(scale - 1) > 1e-6 or zero_point != fused.pad_gray:
-        raise ExportError(f"the input's quantization is {scale}, {zero_point}; expected 1, {fused.pad_gray}")
-    while (node := producers.get(dequantize.input[0])) is not None:
-        dequantize.input[0] = node.input[0]
+    _check_input_step(graph, stem, fused.pad_gray)
+    producers = {node.output[0]: node for node in graph.node}
+    while (node := producers.get(stem.input[0])) is not None:
+        stem.input[0] = node.input[0]
         graph.node.remove(node)
     _, height, width, _ = fused.core.input.shape
-    shape = numpy_helper.from_array(np.array([1, 1, height, width], np.int64), "channels_first")
-    graph.initializer.append(shape)
-    front = [helper.make_node("Reshape", [INPUT, shape.name], ["image_channels_first"])]
+    constants = {
+        "channels_first": np.array([1, 1, height, width], np.int64),
+        "image_scale": np.array(1, np.float32),
+        "image_zero_point": np.array(fused.pad_gray, np.uint8),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    front = [helper.make_node("Reshape", [INPUT, "channels_first"], ["image_channels_first"])]
     if BLOCKS in [layer.name for layer in fused.core.layers]:
         front.append(helper.make_node("SpaceToDepth", front[0].output, ["image_blocks"], blocksize=2))
+    centring = [front[-1].output[0], "image_scale", "image_zero_point"]
+    front.append(helper.make_node("DequantizeLinear", centring, ["centred_image"]))
+    stem.input[0] = "centred_image"
     for position, node in enumerate(front):
         graph.node.insert(position, node)
-    dequantize.input[0] = front[-1].output[0]
     graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     _drop_unused(graph)
+
+
+def _check_input_step(graph: onnx.GraphProto, stem: onnx.NodeProto, pad_gray: int) -> None:
+    from onnx import numpy_helper
+
+    producer = next((node for node in graph.node if node.output[0] == stem.input[0]), None)
+    if producer is None or producer.op_type != "DequantizeLinear":
+        return
+    constants: dict[str, Any] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    scale, zero_point = float(constants[producer.input[1]]), int(constants[producer.input[2]])
+    if abs(scale - 1) > 1e-6 or zero_point != pad_gray:
+        raise ExportError(f"the input's quantization is {scale}, {zero_point}; expected 1, {pad_gray}")
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
