@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,17 @@ def build_augmentation(config: AugmentConfig, seed: int) -> Callable[[tf.Tensor]
 
     shift, full = config.translation, (0, 255)
     every: dict[str, Callable[[], layers.Layer]] = {
-        "flip": lambda: layers.RandomFlip(config.flip, seed=seed),
+        # Two layers, as Keras' own "horizontal_and_vertical" draws once for both: two of the four pictures never come.
+        "horizontal": lambda: layers.RandomFlip("horizontal", seed=seed),
+        "vertical": lambda: layers.RandomFlip("vertical", seed=seed + 6),
         "rotation": lambda: layers.RandomRotation(config.rotation, seed=seed + 1),
         "translation": lambda: layers.RandomTranslation(shift, shift, seed=seed + 2),
         "zoom": lambda: layers.RandomZoom(config.zoom, seed=seed + 3),
         "brightness": lambda: layers.RandomBrightness(config.brightness, value_range=full, seed=seed + 4),
         "contrast": lambda: layers.RandomContrast(config.contrast, value_range=full, seed=seed + 5),
     }
-    changes = [build() for name, build in every.items() if getattr(config, name) not in (0, "none")]
+    wanted = {**dataclasses.asdict(config), **dict.fromkeys(config.flip.split("_and_"), 1)}
+    changes = [build() for name, build in every.items() if wanted.get(name)]
 
     def augment(images: tf.Tensor) -> tf.Tensor:
         changed = tf.cast(images, tf.float32)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
 from edgecls.training.weights import Normalization, Weights, load_into
@@ -56,22 +55,6 @@ def freeze_features(model: keras.Model) -> None:
     last = model.layers.index(model.get_layer(FEATURES_LAYER))
     for position, layer in enumerate(model.layers):
         layer.trainable = position > last
-
-
-def settle_batch_norm(model: keras.Model, images: NDArray[np.uint8]) -> None:
-    """Sets each BatchNorm of an untrained backbone to the statistics of its inputs on some images uint8 (N, S, S, 1).
-
-    Without, features shrink layer by layer to 1e-11, and no head can learn from them.
-    """
-    import keras
-
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.trainable, norm.momentum = True, 0.0
-    model(keras.ops.convert_to_tensor(images), training=True)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.trainable, norm.momentum = False, momentum
 
 
 def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
@@ -122,11 +105,29 @@ def _backbone(x: keras.KerasTensor, config: TrainConfig, weights: Weights) -> ke
         outputs.append(layer(*args, **kwargs))
         return outputs[-1]
 
+    if weights.path is None:
+        _initialize(original, config.seed)
     load_into(original, weights)
     # The clone itself gets inputs of its own; the tensors that its layers gave on `x` are what connects to the image.
     backbone = keras.models.clone_model(original, input_tensors=x, clone_function=adjust, call_function=call)
     backbone.set_weights(original.get_weights())
     return outputs[-1]
+
+
+def _initialize(backbone: keras.Model, seed: int) -> None:
+    """Fill the kernels by He's rule (arXiv:1502.01852), a variance of 2 / inputs.
+
+    With Keras' own start (Glorot) and BatchNorm frozen, features shrink to 1e-11: no head could learn from them.
+    """
+    import keras
+
+    random = np.random.default_rng(seed)
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            shape = layer.kernel.shape
+            # (3, 3, channels, 1) of a depthwise kernel: every output sees one channel.
+            inputs = np.prod(shape[:2] if isinstance(layer, keras.layers.DepthwiseConv2D) else shape[:3])
+            layer.set_weights([random.normal(0, np.sqrt(2 / inputs), shape)])
 
 
 def _head(x: keras.KerasTensor, config: TrainConfig, class_count: int) -> keras.KerasTensor:

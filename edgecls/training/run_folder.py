@@ -10,6 +10,9 @@ import hashlib
 import json
 import shutil
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +36,8 @@ def check_out(out: Path, *, overwrite: bool = False) -> None:
     Raises:
         ConfigError: `out` is a file, or exists and may not be replaced, or is not an old run and so never replaced.
     """
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise ConfigError(f"the current folder {Path.cwd()} would be replaced; give --out a new folder")
     if out.is_dir():
         if not any(out.iterdir()):
             return
@@ -48,11 +53,13 @@ def check_out(out: Path, *, overwrite: bool = False) -> None:
 def new_run(out: Path) -> Iterator[Path]:
     """Yield an empty folder beside `out` that becomes `out` on success and vanishes on any error.
 
-    An old run at `out` is replaced only at the end, when the new one is complete.
+    An old run at `out` is replaced only at the end, when the new one is complete. If `out` is a link, what it points to
+    is replaced.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
+    out = out.resolve()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
@@ -63,15 +70,24 @@ def new_run(out: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        if out.exists():
-            replaced = temporary.with_name(f"{temporary.name}-old")
-            out.rename(replaced)
-            temporary.rename(out)
-            shutil.rmtree(replaced)
-        else:
-            temporary.rename(out)
+        _put_in_place(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(complete: Path, out: Path) -> None:
+    """Rename `complete` to `out`; what was there is back at once if that fails, and gone if it does not."""
+    if not out.exists():
+        complete.rename(out)
+        return
+    old = complete.with_name(f"{complete.name}-old")
+    try:
+        out.rename(old)
+        complete.rename(out)
+    finally:
+        if not out.exists():
+            old.rename(out)
+    shutil.rmtree(old)
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
@@ -93,10 +109,12 @@ def read_record(run: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again or restore it from a backup") from error
+    if not isinstance(record, dict):
+        raise ModelFileError(f"{path} holds {type(record).__name__}, expected a JSON object; train again")
     missing = {"config", "classes", "weights", "metrics", "data", "split", "held_out"} - set(record)
     if missing:
         raise ModelFileError(f"{path} lacks {', '.join(sorted(missing))}; it is not a complete run: train again")
-    return dict(record)
+    return record
 
 
 def write_held_out_scores(folder: Path, scores: NDArray[np.float32]) -> None:
@@ -112,8 +130,10 @@ def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.flo
     """
     path = run / SCORES_FILE
     try:
-        scores = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            scores = np.lib.format.read_array(file, allow_pickle=False)
+    # What numpy, which reads the head as Python text, raises on a damaged one.
+    except (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, tokenize.TokenError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again") from error
     if scores.shape != (images, classes) or scores.dtype != np.float32:
         expected = f"float32 {(images, classes)}"
@@ -138,6 +158,11 @@ def load_model(run: Path) -> keras.Model:
     if not path.is_file():
         raise ModelFileError(f"{path} is missing; train again")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            # Keras would take the wrong weights as they are.
+            raise ValueError(f"its {damaged} is damaged")
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, KeyError, TypeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, KeyError, TypeError, EOFError, RuntimeError) as error:
         raise ModelFileError(f"{path} cannot be loaded ({error}); train again or restore it from a backup") from error

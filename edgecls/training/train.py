@@ -18,8 +18,8 @@ from edgecls.data import Dataset, Split, load_dataset
 from edgecls.evaluate import score
 from edgecls.progress import Progress, silent
 from edgecls.training import run_folder
-from edgecls.training.features import BATCH_SIZE, compute_features
-from edgecls.training.model import build_mobilenet_v2, settle_batch_norm, split_at_features
+from edgecls.training.features import compute_features
+from edgecls.training.model import build_mobilenet_v2, split_at_features
 from edgecls.training.weights import Weights, find_weights
 from edgecls.versions import tool_versions
 
@@ -66,9 +66,6 @@ def train(
     with run_folder.new_run(out) as folder:
         keras.utils.set_random_seed(config.seed)
         model = build_mobilenet_v2(config, len(dataset.classes), weights)
-        if weights.path is None:
-            # One batch, of every class: images stand in the order of their classes.
-            settle_batch_norm(model, dataset.train.images[:: -(-len(dataset.train.images) // BATCH_SIZE)])
         history = fit_head(model, dataset, config, progress)
         record = _record(config, weights, dataset, data)
         record["metrics"], held_out_scores = _metrics(model, dataset, progress)
@@ -77,7 +74,7 @@ def train(
         run_folder.write_held_out_scores(folder, held_out_scores)
         _write_history(folder / "history.csv", history)
         run_folder.write_record(folder, record)
-    return TrainResult(record, _warnings(dataset))
+    return TrainResult(record, _warnings(dataset, weights))
 
 
 def fit_head(model: keras.Model, dataset: Dataset, config: TrainConfig, progress: Progress) -> dict[str, list[float]]:
@@ -210,8 +207,10 @@ def _write_history(path: Path, history: dict[str, list[float]]) -> None:
         writer.writerows([epoch + 1, *values] for epoch, values in enumerate(zip(*history.values(), strict=True)))
 
 
-def _warnings(dataset: Dataset) -> tuple[str, ...]:
+def _warnings(dataset: Dataset, weights: Weights) -> tuple[str, ...]:
     warnings = []
+    if weights.source == "none":
+        warnings.append("the frozen backbone is random (--weights none): expect poor accuracy")
     if dataset.bad:
         warnings.append(f"{len(dataset.bad)} unreadable files were skipped; run.json lists them")
     if dataset.duplicates:
