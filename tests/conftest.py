@@ -1,16 +1,24 @@
-"""One tiny untrained network, exported with its contract in all the kinds that the runtime reads."""
+"""What tests share: a tiny network in all the kinds that the runtime reads, a tiny run and what it exports."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
+from random_networks import calibrate, random_network, varied_images
 
+from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
 from edgecls.spec import ModelSpec, attach_spec
+
+if TYPE_CHECKING:
+    from edgecls.export.artifact import ExportResult
 
 HEIGHT, WIDTH, LABELS = 12, 10, ("bolt", "nut", "Mutter ä")
 
@@ -106,3 +114,158 @@ def tiny_tflite_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float ONNX, uint8 in; the same weights as the TFLite files."""
     return _write(tmp_path_factory.mktemp("tiny"), "tiny-fp32.onnx", attach_spec(_convert_onnx(), make_spec(), "onnx"))
+
+
+CLASSES = ("bright", "dark", "striped")
+SIZE = 32
+
+
+def draw(name: str, rng: np.random.Generator, shape: tuple[int, int] = (36, 40)) -> np.ndarray:
+    """A picture of one of three classes that any network tells apart: uint8 (36, 40)."""
+    picture = rng.integers(20, 24, shape)
+    if name == "bright":
+        picture += 190
+    if name == "striped":
+        picture[:, ::4] += 190
+    return picture.astype(np.uint8)
+
+
+def make_data(root: Path, count: int) -> Path:
+    """Class folders with `count` images each; the first three are of the kinds that pixel paths differ on."""
+    rng = np.random.default_rng(0)
+    for name in CLASSES:
+        folder = root / name
+        folder.mkdir(parents=True)
+        for i in range(3, count):
+            Image.fromarray(draw(name, rng)).save(folder / f"{i:02}.png")
+        color = np.stack([draw(name, rng, (61, 47)) for _ in range(3)], -1)
+        color[:9, :9] = (200, 30, 90)
+        Image.fromarray(color).save(folder / "00-odd-rgb.png")
+        deep = draw(name, rng, (45, 33)).astype(np.uint16) * 257 + rng.integers(0, 200, (45, 33)).astype(np.uint16)
+        Image.fromarray(deep).save(folder / "01-deep.png")
+        turned = Image.fromarray(color[:50])
+        exif = turned.getexif()
+        exif[ExifTags.Base.Orientation] = 6
+        turned.save(folder / "02-turned.jpg", exif=exif, quality=95)
+    return root
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A network and what the converters made of it; `graphs` holds "fp32.tflite", "int8.onnx" and so on."""
+
+    model: Any
+    pad_gray: int
+    graphs: dict[str, bytes]
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A flat dataset of three classes, 14 images each."""
+    return make_data(tmp_path_factory.mktemp("tiny-data") / "images", 14)
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """Settings of a run of seconds, on a backbone whose random features are good enough for three easy classes."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    backbone = keras.applications.MobileNetV2(input_shape=(SIZE, SIZE, 3), alpha=0.35, include_top=False, weights=None)
+    images = np.repeat(varied_images(96, SIZE, rng), 3, -1) / np.float32(127.5) - 1
+    calibrate(backbone, images, rng)
+    weights = tmp_path_factory.mktemp("tiny-weights") / "backbone.weights.h5"
+    backbone.save_weights(weights)
+    return TrainConfig(
+        image_size=SIZE,
+        alpha=0.35,
+        weights=str(weights),
+        epochs=10,
+        views=1,
+        augment=AugmentConfig(flip="none", rotation=0),
+        batch_size=8,
+        learning_rate=3e-3,
+        val_fraction=0.2,
+        test_fraction=0.3,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path, tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run; tests that change it take `run_copy`."""
+    from edgecls.training.train import train
+
+    run = tmp_path_factory.mktemp("tiny-run") / "run"
+    train(tiny_data, run, tiny_config)
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    """The run's four files, none rejected."""
+    from edgecls.export.artifact import export_run
+
+    out = tmp_path_factory.mktemp("tiny-export") / "export"
+    return export_run(tiny_run, ExportConfig(precisions=("fp32", "int8"), max_drop=1), out=out)
+
+
+@pytest.fixture
+def run_copy(tiny_run: Path, tmp_path: Path) -> Path:
+    """A run of the test's own, without exports."""
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def file_named(tiny_export: ExportResult) -> Callable[[str], Path]:
+    """Finds an exported file by its name."""
+    return lambda name: tiny_export.folder / name
+
+
+@pytest.fixture(scope="session", params=["keras", "torch"])
+def converted(request: pytest.FixtureRequest) -> Converted:
+    """The tiny run's network, and a random one that pads and normalizes as PyTorch does."""
+    from edgecls.export import onnx, tflite
+    from edgecls.export.fuse import fuse
+    from edgecls.spec import split_file
+    from edgecls.training.run_folder import load_model
+
+    if request.param == "keras":
+        model = load_model(request.getfixturevalue("tiny_run"))
+        folder = request.getfixturevalue("tiny_export").folder
+        names = [f"{precision}.{kind}" for precision in ("fp32", "int8") for kind in ("tflite", "onnx")]
+        return Converted(model, 128, {name: split_file((folder / f"model-{name}").read_bytes())[0] for name in names})
+    model = random_network("torch", SIZE, 0.35, "flatten")
+    fused, calibration = fuse(model), varied_images(48, SIZE, np.random.default_rng(1))
+    graphs = {"fp32.tflite": tflite.to_fp32(fused), "fp32.onnx": onnx.to_fp32(fused)}
+    graphs |= {"int8.tflite": tflite.to_int8(fused, calibration), "int8.onnx": onnx.to_int8(fused, calibration)}
+    return Converted(model, 114, graphs)
+
+
+@pytest.fixture(scope="session")
+def ignorant_graph() -> bytes:
+    """TFLite graph of an untrained network that takes every image for the first class."""
+    import keras
+    import tensorflow as tf
+
+    image = keras.Input((SIZE, SIZE, 1), batch_size=1, dtype="uint8", name="image")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
+    scores = keras.layers.Dense(len(CLASSES), activation="softmax", kernel_initializer="zeros", name="scores")
+    model = keras.Model(image, scores(x))
+    scores.set_weights([scores.get_weights()[0], np.array([1, 0, 0], np.float32)])
+    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+
+
+@pytest.fixture
+def int8(file_named: Callable[[str], Path]) -> Path:
+    return file_named("model-int8.tflite")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """One picture of each class, in the order of `CLASSES`."""
+    rng = np.random.default_rng(7)
+    paths = [tmp_path / f"{name}.png" for name in CLASSES]
+    for name, path in zip(CLASSES, paths, strict=True):
+        Image.fromarray(draw(name, rng)).save(path)
+    return paths

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 
 from edgecls.config import ExportConfig
 from edgecls.container import Kind
-from edgecls.errors import ModelFileError
 from edgecls.evaluate import score
-from edgecls.export import onnx, tflite
+from edgecls.export import export_folder, onnx, tflite
+from edgecls.export.export_folder import ExportedFile
 from edgecls.export.fuse import FusedModel, fuse
-from edgecls.export.gate import Comparison, compare
+from edgecls.export.gate import compare
 from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.image import LUMA, RESAMPLE
 from edgecls.progress import Progress, silent
@@ -35,47 +34,7 @@ from edgecls.spec import ModelSpec, attach_spec
 from edgecls.training import run_folder
 from edgecls.versions import tool_versions
 
-RECORD_FILE = "export.json"
-REJECTED = "rejected"
 MAX_FLIPS_SHOWN = 64
-
-
-@dataclass(frozen=True)
-class ExportedFile:
-    """One written file and what it scored, read off the file itself in its own runtime.
-
-    Attributes:
-        path: file name inside the export folder.
-        format: "tflite" or "onnx".
-        precision: one of `config.PRECISIONS`.
-        bytes: size of the file.
-        sha256: of the file.
-        comparison: the file against the float Keras model on the held-out images.
-        macro_f1: mean F1 over the classes, 0..1.
-        per_class: label -> recall, precision, support.
-        flips: name of the picture of the images that changed their label, or "" if none did.
-    """
-
-    path: str
-    format: str
-    precision: str
-    bytes: int
-    sha256: str
-    comparison: Comparison
-    macro_f1: float
-    per_class: dict[str, Any]
-    flips: str
-
-    @property
-    def passed(self) -> bool:
-        """True if the file may be shipped."""
-        return self.comparison.passed
-
-    def to_json(self) -> dict[str, Any]:
-        """Return one entry of `files` in export.json."""
-        entry = asdict(self)
-        comparison: dict[str, Any] = entry.pop("comparison")
-        return entry | comparison
 
 
 @dataclass(frozen=True)
@@ -141,12 +100,13 @@ def export_run(
     job = _Job(fuse(run_folder.load_model(run)), samples, scores, golden, record, config)
     folder = out or run / "export"
     folder.mkdir(parents=True, exist_ok=True)
+    older = export_folder.read_entries(folder)
     files = []
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
         for precision in config.precisions:
             for kind in config.formats:
                 files.append(_write_file(job, precision, kind, Path(temporary), progress))
-        _publish(Path(temporary), folder, job, files)
+        export_folder.publish(Path(temporary), folder, _record(job), files, older)
     return ExportResult(folder, job.float_accuracy, len(samples.held_out.labels), tuple(files))
 
 
@@ -167,7 +127,7 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
     data = attach_spec(graph, spec, kind)
     draft.unlink()
     if not comparison.passed:
-        name = f"model-{precision}.{REJECTED}.{kind}"
+        name = f"model-{precision}.{export_folder.REJECTED}.{kind}"
     (folder / name).write_bytes(data)
     return ExportedFile(
         path=name,
@@ -235,42 +195,13 @@ def _spec(job: _Job, precision: str) -> ModelSpec:
     )
 
 
-def _publish(temporary: Path, folder: Path, job: _Job, files: list[ExportedFile]) -> None:
-    """Move finished files into `folder`; export.json comes last and keeps the entries of older files still there."""
-    for file in files:
-        stem = f"model-{file.precision}"
-        for name in (
-            f"{stem}.{file.format}",
-            f"{stem}.{REJECTED}.{file.format}",
-            f"flips-{file.precision}-{file.format}.png",
-        ):
-            if (temporary / name).exists():
-                (temporary / name).replace(folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-    written = {file.path for file in files}
-    older = [
-        entry for entry in _old_entries(folder) if entry["path"] not in written and (folder / entry["path"]).is_file()
-    ]
-    record = {
+def _record(job: _Job) -> dict[str, Any]:
+    """Return export.json but for its files."""
+    return {
         "format_version": 1,
         "float_accuracy": job.float_accuracy,
         "images": len(job.samples.held_out.labels),
         "split": job.samples.held_out_name,
         "max_drop": job.config.max_drop,
         "calibration_sha256": run_folder.images_sha256(job.samples.calibration.images),
-        "files": older + [file.to_json() for file in files],
     }
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    (temporary / RECORD_FILE).write_text(text, encoding="utf-8")
-    (temporary / RECORD_FILE).replace(folder / RECORD_FILE)
-
-
-def _old_entries(folder: Path) -> list[dict[str, Any]]:
-    path = folder / RECORD_FILE
-    if not path.is_file():
-        return []
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["files"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path} is damaged ({error}); delete it and export again") from error

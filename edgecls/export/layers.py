@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from edgecls.export.fuse import FusedModel
 from edgecls.quiet import quietly
 
-
 # About what 8 bits give a signal that fills their range; a layer is blamed for what it loses below that.
 BEST_DB = 40.0
 

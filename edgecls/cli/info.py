@@ -1,0 +1,34 @@
+"""edgecls info."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edgecls.cli.terminal import PATH, print_json
+
+
+@click.command()
+@click.argument("file", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def info(file: Path, as_json: bool) -> None:
+    """Show the contract inside an exported FILE, after checking its hash.
+
+    \b
+    Example:
+      edgecls info run/export/model-int8.tflite
+    """
+    from edgecls.spec import read_spec
+
+    spec = asdict(read_spec(file))
+    if as_json:
+        print_json({"file": str(file), "bytes": file.stat().st_size} | spec)
+        return
+    spec["labels"] = ", ".join(spec["labels"])
+    spec["golden"] = ", ".join(str(sample.get("name")) for sample in spec["golden"]) or None
+    for name, value in ({"file": file, "bytes": f"{file.stat().st_size:,}"} | spec).items():
+        text = json.dumps(value) if isinstance(value, dict) else value
+        click.echo(f"{name:20} {text}")

@@ -1,0 +1,76 @@
+"""What every command does alike on a terminal: progress, warnings, JSON, paths, a quiet TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecls.errors import MissingDependency
+
+
+class ProgressBars:
+    """Shows one bar a stage on stderr; on anything but a terminal, one line a stage."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._done = 0
+        self._bar: Any = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are done; a new stage gets a bar of its own."""
+        if stage != self._stage:
+            self.close()
+            self._stage, self._done = stage, 0
+            self._bar = click.progressbar(length=total, label=f"{stage:32}", file=sys.stderr)
+            self._bar.__enter__()
+        self._bar.update(done - self._done)
+        self._done = done
+
+    def close(self) -> None:
+        """End the bar that is shown."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+    def __enter__(self) -> ProgressBars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+PATH = click.Path(path_type=Path)
+"""The type of every path on the command line; whether it exists is said by the code that opens it."""
+
+
+def warn(text: str) -> None:
+    """Print a warning to stderr, in yellow on a terminal."""
+    click.secho(f"Warning: {text}", fg="yellow", err=True)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document to stdout."""
+    # ASCII alone, because a file name may hold bytes that no encoding of stdout takes.
+    click.echo(json.dumps(value, indent=1))
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow without its chatter, or say how to get it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from importlib.util import find_spec
+
+    if find_spec("tensorflow") is None:
+        raise MissingDependency("this command needs TensorFlow: pip install 'edgecls[train]'")
+    from edgecls.quiet import quietly
+
+    with quietly("import of TensorFlow"):
+        import tensorflow as tf
+
+        # The first operation starts the rest of TensorFlow, which chatters too.
+        tf.zeros(1)
+        tf.get_logger().setLevel("ERROR")

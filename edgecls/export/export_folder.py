@@ -1,0 +1,94 @@
+"""The export folder: the record of one file, and how finished files take the place of older ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecls.errors import ModelFileError
+from edgecls.export.gate import Comparison
+
+RECORD_FILE = "export.json"
+REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One written file and what it scored, read off the file itself in its own runtime.
+
+    Attributes:
+        path: file name inside the export folder.
+        format: "tflite" or "onnx".
+        precision: one of `config.PRECISIONS`.
+        bytes: size of the file.
+        sha256: of the file.
+        comparison: the file against the float Keras model on the held-out images.
+        macro_f1: mean F1 over the classes, 0..1.
+        per_class: label -> recall, precision, support.
+        flips: name of the picture of the images that changed their label, or "" if none did.
+    """
+
+    path: str
+    format: str
+    precision: str
+    bytes: int
+    sha256: str
+    comparison: Comparison
+    macro_f1: float
+    per_class: dict[str, Any]
+    flips: str
+
+    @property
+    def passed(self) -> bool:
+        """True if the file may be shipped."""
+        return self.comparison.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one entry of `files` in export.json."""
+        entry = asdict(self)
+        comparison: dict[str, Any] = entry.pop("comparison")
+        return entry | comparison
+
+
+def read_entries(folder: Path) -> list[dict[str, Any]]:
+    """Return `files` of the folder's export.json; none if it has no such file.
+
+    Raises:
+        ModelFileError: export.json is damaged.
+    """
+    path = folder / RECORD_FILE
+    if not path.is_file():
+        return []
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); delete it and export again") from error
+
+
+def publish(
+    finished: Path, folder: Path, record: dict[str, Any], files: Sequence[ExportedFile], older: list[dict[str, Any]]
+) -> None:
+    """Move finished files into `folder`; export.json comes last.
+
+    Args:
+        finished: folder on the same file system that holds the new files and pictures.
+        folder: the export folder.
+        record: export.json but for its `files`.
+        files: what `finished` holds.
+        older: entries of an earlier export.json; those whose file is still there and not replaced are kept.
+    """
+    for file in files:
+        model, kind = f"model-{file.precision}", file.format
+        for name in (f"{model}.{kind}", f"{model}.{REJECTED}.{kind}", f"flips-{file.precision}-{kind}.png"):
+            if (finished / name).exists():
+                (finished / name).replace(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    written = {file.path for file in files}
+    kept = [entry for entry in older if entry["path"] not in written and (folder / entry["path"]).is_file()]
+    text = json.dumps(record | {"files": kept + [file.to_json() for file in files]}, indent=1, ensure_ascii=False)
+    (finished / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
+    (finished / RECORD_FILE).replace(folder / RECORD_FILE)

@@ -1,0 +1,129 @@
+"""Commands that use an exported file: predict, evaluate, info."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import CLASSES, SIZE
+from test_cli import check_stages, run, run_process
+
+from edgecls.runtime.classifier import load
+
+
+def test_predict_names_every_image_in_order(int8: Path, pictures: list[Path]) -> None:
+    done = run("predict", int8, *pictures)
+    assert (done.exit_code, done.stderr) == (0, "")
+    labels = [
+        line.removeprefix(f"{path}: ").split()[0] for line, path in zip(done.stdout.splitlines(), pictures, strict=True)
+    ]
+    assert labels == list(CLASSES)
+
+
+def test_more_labels_than_classes_shows_all_of_them(int8: Path, pictures: list[Path]) -> None:
+    done = run("predict", int8, pictures[1], "--top-k", 99)
+    ranked = [part.split() for part in done.stdout.removeprefix(f"{pictures[1]}: ").split(", ")]
+    assert ranked[0][0] == "dark"
+    assert sorted(label for label, _ in ranked) == sorted(CLASSES)
+    scores = [float(score) for _, score in ranked]
+    assert scores == sorted(scores, reverse=True)
+    assert run("predict", int8, pictures[1], "--top-k", 2).stdout.count(",") == 1
+
+
+def test_text_and_json_agree_when_scores_are_equal(
+    int8: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 8-bit scores are equal quite often.
+    equal = np.array([0.1, 0.45, 0.45], np.float32)
+    monkeypatch.setattr("edgecls.runtime.litert.LitertEngine.run", lambda *_: equal)
+    text = run("predict", int8, pictures[0]).stdout.removeprefix(f"{pictures[0]}: ")
+    (entry,) = json.loads(run("predict", int8, pictures[0], "--json").stdout)
+    assert text.split()[0] == entry["label"] == "dark"
+
+
+def test_predict_json_is_one_document_with_the_designs_keys(int8: Path, pictures: list[Path]) -> None:
+    done = run_process("predict", int8, *pictures, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    entries = json.loads(done.stdout)
+    assert [entry["image"] for entry in entries] == [str(path) for path in pictures]
+    for index, entry in enumerate(entries):
+        assert entry.keys() == {"image", "label", "index", "score", "scores"}
+        assert (entry["label"], entry["index"]) == (CLASSES[index], index)
+        assert list(entry["scores"]) == list(CLASSES)
+        assert entry["score"] == entry["scores"][entry["label"]] == max(entry["scores"].values())
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_predict_goes_on_past_a_bad_image(int8: Path, pictures: list[Path], tmp_path: Path, flags: list[str]) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(pictures[0].read_bytes()[:60])
+    done = run("predict", int8, pictures[0], bad, tmp_path / "gone.png", pictures[2], *flags)
+    assert done.exit_code == 1
+    assert "bad.png" in done.stderr and "gone.png" in done.stderr
+    assert "2 of 4 images could not be read" in done.stderr
+    assert "bad.png" not in done.stdout
+    if flags:
+        assert [entry["label"] for entry in json.loads(done.stdout)] == ["bright", "striped"]
+    else:
+        assert len(done.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_file_names_that_are_not_unicode(int8: Path, pictures: list[Path], tmp_path: Path, flags: list[str]) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    odd.write_bytes(pictures[1].read_bytes())
+    done = run_process("predict", int8, odd, *flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    if flags:
+        (entry,) = json.loads(done.stdout)
+        assert (entry["image"], entry["label"]) == (str(odd), "dark")
+    else:
+        assert ": dark" in done.stdout
+
+
+def test_evaluate_json_is_one_document_with_the_designs_keys(int8: Path, tiny_data: Path) -> None:
+    done = run_process("evaluate", int8, tiny_data, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result.keys() >= {"file", "images", "accuracy", "macro_f1", "per_class", "confusion", "ece"}
+    assert (result["file"], result["images"]) == (str(int8), 42)
+    assert list(result["per_class"]) == list(CLASSES)
+    assert all(metrics.keys() >= {"recall", "precision", "support"} for metrics in result["per_class"].values())
+    assert np.shape(result["confusion"]) == (3, 3)
+    assert np.sum(result["confusion"]) == 42
+    check_stages(done.stderr, ("read images", "score images"))
+
+
+def test_evaluate_shows_a_line_for_each_class(int8: Path, tiny_data: Path) -> None:
+    done = run("evaluate", int8, tiny_data)
+    assert done.exit_code == 0
+    assert done.stdout.startswith("images 42  accuracy ")
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == list(CLASSES)
+
+
+@pytest.mark.parametrize("name", ["model-int8.tflite", "model-fp32.onnx"])
+def test_info_shows_the_contract(file_named: Callable[[str], Path], name: str) -> None:
+    path = file_named(name)
+    contract: dict[str, Any] = json.loads(run("info", path, "--json").stdout)
+    assert (contract["file"], contract["bytes"]) == (str(path), path.stat().st_size)
+    assert contract["labels"] == list(CLASSES)
+    assert (contract["height"], contract["width"]) == (SIZE, SIZE)
+    assert contract["graph_sha256"] == load(path).spec.graph_sha256
+    text = run("info", path).stdout
+    assert "bright, dark, striped" in text
+    assert f"{path.stat().st_size:,}" in text
+
+
+def test_info_notices_a_damaged_file(int8: Path, tmp_path: Path) -> None:
+    data = bytearray(int8.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(data)
+    done = run("info", damaged)
+    assert done.exit_code == 1
+    assert "damaged" in done.stderr

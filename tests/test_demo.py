@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import CLASSES, make_data
+from PIL import Image
+
+from edgecls import cli, demo
+from edgecls.config import ExportConfig, TrainConfig
+from edgecls.export import onnx, tflite
+from edgecls.report import CAPTION, CELL
+from edgecls.spec import split_file
+
+
+@pytest.fixture
+def small_demo(tiny_config: TrainConfig, file_named: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo on three classes of few images, with graphs converted before, in seconds."""
+
+    def unpack(folder: Path) -> Path:
+        if not folder.exists():
+            make_data(folder / "train", 9)
+            make_data(folder / "test", 6)
+        return folder
+
+    for module, kind in ((tflite, "tflite"), (onnx, "onnx")):
+        graph = split_file(file_named(f"model-int8.{kind}").read_bytes())[0]
+        monkeypatch.setattr(module, "to_int8", lambda *_, graph=graph, **__: graph)
+    monkeypatch.setattr(demo, "unpack_demo_data", unpack)
+    monkeypatch.setattr(demo, "TRAIN_CONFIG", dataclasses.replace(tiny_config, epochs=1, augment=None))
+    monkeypatch.setattr(demo, "EXPORT_CONFIG", ExportConfig(precisions=("int8",), max_drop=1))
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_the_demo_trains_exports_scores_and_shows(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "demo"
+    done = CliRunner().invoke(cli.main, ["demo", "--out", str(out)])
+    files = sorted(path.name for path in (out / "run" / "export").glob("model-int8*"))
+    assert {name.replace(".rejected", "") for name in files} == {"model-int8.onnx", "model-int8.tflite"}
+    # One epoch promises no accuracy, and the gate may say so; then it must say so in the exit code too.
+    assert done.exit_code == any("rejected" in name for name in files), done.output
+    for name in files:
+        assert re.search(rf"^{re.escape(name)} +[\d,]+ +[01]\.\d+ +[+-][01]\.\d+ +[01]\.\d+", done.stdout, re.MULTILINE)
+    assert "(Keras, float)" in done.stdout
+    assert f"pictures: {out / 'contact-sheet.png'}" in done.stdout
+    tflite = next(name for name in files if name.endswith("tflite"))
+    assert f"Next: edgecls predict {out / 'run' / 'export' / tflite} IMAGE" in done.stdout
+    with Image.open(out / "contact-sheet.png") as sheet:
+        colors = set(sheet.convert("L").tobytes())
+        shown = len(CLASSES) * demo.SHOWN_PER_CLASS
+        assert sheet.size == (8 * CELL, -(-shown // 8) * (CELL + CAPTION))
+        assert len(colors) > 50
+    assert sorted(path.name for path in out.iterdir()) == ["contact-sheet.png", "images", "run"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("mine")
+    done = CliRunner().invoke(cli.main, ["demo", "--out", str(blocked)])
+    assert done.exit_code == 1
+    assert "cannot unpack the demo images" in done.stderr
+    assert blocked.read_text() == "mine"
+
+
+def test_the_real_settings_name_both_formats_in_int8() -> None:
+    assert "int8" in demo.EXPORT_CONFIG.precisions
+    assert set(demo.EXPORT_CONFIG.formats) == {"tflite", "onnx"}
+    assert demo.EXPORT_CONFIG.max_drop == 0.01

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from random_networks import random_network
+
+from edgecls.export.fuse import fuse
+
+LAYOUTS, HEADS, SIZES, ALPHAS = ("keras", "torch"), ("gap", "flatten"), (32, 33, 48, 64), (0.35, 1.0)
+# Padding depends on layout and size, so these are all tried; head and width take turns.
+QUICK = [
+    (layout, size, ALPHAS[1] if size == 33 else ALPHAS[0], HEADS[(i + j) % 2])
+    for i, layout in enumerate(LAYOUTS)
+    for j, size in enumerate((32, 33, 48))
+]
+PAD_GRAY = {"keras": 128, "torch": 114}
+# Float32 rounds at 6e-8; fifty layers of sums in another order leave about a hundred times that.
+SCORES_TOLERANCE, FEATURES_TOLERANCE = 1e-5, 1e-4
+
+
+def edge_images(size: int, pad_gray: int) -> np.ndarray:
+    """Images that a wrong padding would show on: uint8 (N, S, S, 1)."""
+    rng = np.random.default_rng(5)
+    noise = rng.integers(0, 256, (2, size, size, 1))
+    framed = np.full((4, size, size, 1), 255)
+    framed[0, 1:-1, 1:-1] = 0
+    framed[1, 2:, 2:] = 0
+    framed[2, :-1, :-1] = 0
+    framed[3] = rng.integers(100, 130, framed[3].shape)
+    framed[3, -2:], framed[3, :, -1] = 0, 255
+    plain = np.stack([np.full((size, size, 1), gray) for gray in (0, 255, pad_gray)])
+    return np.concatenate([noise, framed, plain]).astype(np.uint8)
+
+
+def compare(layout: str, size: int, alpha: float, head: str) -> None:
+    model = random_network(layout, size, alpha, head, spread=0.5)
+    fused = fuse(model)
+    assert fused.pad_gray == PAD_GRAY[layout]
+    images = edge_images(size, fused.pad_gray)
+    expected_features, expected_scores = run_both(model, images)
+    centred = images.astype(np.float32) - fused.pad_gray
+    parts = [run_both(fused.core, image[None]) for image in centred]
+    features = np.concatenate([part[0] for part in parts])
+    scores = np.concatenate([part[1] for part in parts])
+    # The images must not look the same to the network, or nothing would be compared.
+    assert np.ptp(expected_features, axis=0).max() > 0.1
+    assert np.abs(features - expected_features).max() <= FEATURES_TOLERANCE * np.abs(expected_features).max()
+    assert np.abs(scores - expected_scores).max() <= SCORES_TOLERANCE
+    check_layers(fused.core, model)
+
+
+def run_both(model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    both = keras.Model(model.input, [model.get_layer("features").output, model.output])
+    features, scores = both(images, training=False)
+    return features.numpy(), scores.numpy()
+
+
+def check_layers(core: Any, model: Any) -> None:
+    gone = (keras.layers.BatchNormalization, keras.layers.Rescaling, keras.layers.Dropout)
+    assert not [layer.name for layer in core.layers if isinstance(layer, gone)]
+    names = {layer.name for layer in core.layers}
+    assert not names & {"gray_to_rgb", "center", "pad_image"}
+    # One convolution on the image itself, or on its blocks of 2x2 pixels, which is the same numbers in another order.
+    first, *others = [layer for layer in core.layers if layer.weights]
+    assert isinstance(first, keras.layers.Conv2D)
+    height, width, channels, filters = first.get_weights()[0].shape
+    assert (height, filters) == (width, model.get_layer("Conv1").filters)
+    before = core.layers[1 : core.layers.index(first)]
+    assert (channels, [layer.name for layer in before]) in ((1, []), (4, ["space_to_depth"]))
+    assert len(others) == len([layer for layer in model.layers if layer.weights and layer.name in names]) - 1
+
+
+@pytest.mark.parametrize(("layout", "size", "alpha", "head"), QUICK)
+def test_fused_network_gives_the_same_scores(layout: str, size: int, alpha: float, head: str) -> None:
+    compare(layout, size, alpha, head)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layout", "size", "alpha", "head"),
+    [case for case in product(LAYOUTS, SIZES, ALPHAS, HEADS) if case not in QUICK],
+)
+def test_fused_network_gives_the_same_scores_in_every_shape(layout: str, size: int, alpha: float, head: str) -> None:
+    compare(layout, size, alpha, head)
+
+
+def test_the_comparison_notices_a_wrong_border() -> None:
+    """Padding with black instead of the padding gray must fail, or the tests above prove nothing."""
+    model = random_network("keras", 32, 0.35, "gap")
+    fused = fuse(model)
+    images = edge_images(32, fused.pad_gray)
+    expected, _ = run_both(model, images)
+    wrong = np.concatenate([run_both(fused.core, image[None])[0] for image in images.astype(np.float32)])
+    assert np.abs(wrong - expected).max() > 100 * FEATURES_TOLERANCE * np.abs(expected).max()

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from conftest import CLASSES, SIZE, Converted, draw
+from random_networks import varied_images
+
+from edgecls.export import tflite
+from edgecls.training.train import keras_scores
+
+# Float32 rounding of fifty layers; a wrong pixel scale changes scores by tenths.
+FP32_TOLERANCE = 1e-4
+# Mean difference of scores, 0.02 to 0.05 here: random weights quantize worse than trained ones. A wrong input scale is
+# far above, which a test below shows.
+INT8_TOLERANCE = 0.08
+
+
+def make_images(pad_gray: int) -> np.ndarray:
+    """All black, all white, all padding gray, then varied images: uint8 (N, 32, 32, 1)."""
+    rng = np.random.default_rng(2)
+    plain = np.stack([np.full((SIZE, SIZE, 1), gray, np.uint8) for gray in (0, 255, pad_gray)])
+    drawn = np.stack([draw(name, rng, (SIZE, SIZE))[..., None] for name in CLASSES])
+    return np.concatenate([plain, drawn, varied_images(18, SIZE, rng)])
+
+
+def run(graph: bytes, images: np.ndarray) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
+    """Scores (N, C) in the real runtime, and what it says of input and output."""
+    interpreter = Interpreter(model_content=graph)
+    interpreter.allocate_tensors()
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    scores = []
+    for image in images:
+        interpreter.set_tensor(source["index"], image[None])
+        interpreter.invoke()
+        scores.append(interpreter.get_tensor(target["index"])[0])
+    return np.array(scores), source, target
+
+
+def test_fp32_agrees_with_keras_on_raw_images(converted: Converted) -> None:
+    images = make_images(converted.pad_gray)
+    expected = keras_scores(converted.model, images)
+    scores, source, target = run(converted.graphs["fp32.tflite"], images)
+    assert (source["dtype"], tuple(source["shape"])) == (np.uint8, (1, SIZE, SIZE, 1))
+    assert (target["dtype"], tuple(target["shape"])) == (np.float32, (1, 3))
+    # The images must not look the same to the network, or nothing would be compared.
+    assert np.ptp(expected, axis=0).min() > 0.3
+    assert np.abs(scores - expected).max() < FP32_TOLERANCE
+
+
+def test_int8_takes_the_raw_pixel_as_its_quantized_input(converted: Converted) -> None:
+    images = make_images(converted.pad_gray)
+    quantized, source, target = run(converted.graphs["int8.tflite"], images)
+    assert (source["dtype"], tuple(source["shape"])) == (np.uint8, (1, SIZE, SIZE, 1))
+    assert source["quantization"] == (1.0, converted.pad_gray)
+    assert (target["dtype"], tuple(target["shape"])) == (np.uint8, (1, 3))
+    assert target["quantization"] == (1 / 256, 0)
+    scores = quantized / 256
+    assert np.abs(scores.sum(1) - 1).max() < 0.03
+    assert np.abs(scores - keras_scores(converted.model, images)).mean() < INT8_TOLERANCE
+
+
+def test_int8_computes_on_integers_alone(converted: Converted) -> None:
+    interpreter = Interpreter(model_content=converted.graphs["int8.tflite"])
+    kinds = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
+    assert kinds <= {"uint8", "int8", "int32"}
+
+
+def test_the_int8_bound_notices_a_wrong_input_scale(converted: Converted) -> None:
+    images = make_images(converted.pad_gray)
+    halved = converted.pad_gray + (images.astype(np.float32) - converted.pad_gray) / 2
+    wrong = keras_scores(converted.model, halved.astype(np.uint8))
+    assert np.abs(wrong - keras_scores(converted.model, images)).mean() > 1.5 * INT8_TOLERANCE
+
+
+def test_black_and_white_are_put_into_the_calibration_and_not_into_the_callers_images() -> None:
+    images = np.full((3, 4, 4, 1), 77, np.uint8)
+    stretched = tflite.with_full_range(images)
+    assert (stretched.min(), stretched.max()) == (0, 255)
+    assert (stretched != images).sum() == 2
+    assert (images == 77).all()
