@@ -100,7 +100,7 @@ def load_dataset(
     samples = {part: _to_samples(parts[part], classes) for part in PARTS if part in parts}
     splits, digests, bad = _decode(root, samples, (image_size, image_size), progress)
     if bad and not skip_bad:
-        raise _unreadable(root, bad, "repair or remove these files, or skip them (skip_bad)")
+        raise _unreadable(root, bad, "repair or remove these files, or skip them (--skip-bad)")
     _check_left(splits, classes, bad)
     duplicates = _find_duplicates(splits, digests)
     return Dataset(root, classes, splits["train"], splits["val"], splits.get("test"), bad, duplicates)

@@ -5,9 +5,11 @@ TensorFlow is imported by the functions that fill a network, not by those that l
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +133,10 @@ def _keras_download(image_size: int, alpha: float) -> Weights:
 
     size = image_size if image_size in KERAS_SIZES else 224
     try:
-        keras.applications.MobileNetV2(input_shape=(size, size, 3), alpha=alpha, include_top=False, weights="imagenet")
+        # Keras tells of its download on stdout, which is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            network = keras.applications.MobileNetV2
+            network(input_shape=(size, size, 3), alpha=alpha, include_top=False, weights="imagenet")
     except Exception as error:
         raise WeightsError(
             f"no pretrained weights: Keras' file {_keras_file_name(image_size, alpha)} is not in its cache and its "
