@@ -24,6 +24,7 @@ from edgecls.export import export_folder, onnx, tflite
 from edgecls.export.export_folder import ExportedFile
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.gate import compare
+from edgecls.export.quantize import prepare
 from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.image import LUMA, RESAMPLE
 from edgecls.progress import Progress, silent
@@ -68,6 +69,11 @@ class _Job:
     @functools.cached_property
     def float_accuracy(self) -> float:
         return float((self.keras_scores.argmax(1) == self.samples.held_out.labels).mean())
+
+    @functools.cached_property
+    def prepared(self) -> FusedModel:
+        """What int8 files are made of: prepared once, for both formats."""
+        return prepare(self.fused, self.samples.calibration.images)
 
 
 def export_run(
@@ -146,7 +152,7 @@ def _convert(job: _Job, precision: str, kind: Kind) -> bytes:
     if precision == "fp32":
         return tflite.to_fp32(job.fused) if kind == "tflite" else onnx.to_fp32(job.fused)
     to_int8 = tflite.to_int8 if kind == "tflite" else onnx.to_int8
-    return to_int8(job.fused, job.samples.calibration.images)
+    return to_int8(job.prepared, job.samples.calibration.images)
 
 
 def _held_out_scores(job: _Job, classifier: Classifier, progress: Callable[[int, int], None]) -> NDArray[np.float32]:

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from random_networks import random_network, varied_images
+
+from edgecls.export import quantize, tflite
+from edgecls.export.fuse import FusedModel, fuse
+
+SIZE = 48
+# Channels of one tensor differ by a hundred times, as they do in trained networks.
+UNEVEN = 100.0
+
+
+def uneven_network(head: str = "gap") -> FusedModel:
+    """The fused network with channels a hundred times apart: scores are those of the even one.
+
+    Linear channels are rescaled where they are made and where they are read; ReLU channels only ever shrink, so that
+    no value is newly cut at 6, and lose nothing but their own cut.
+    """
+    fused = fuse(random_network("keras", SIZE, 0.35, head))
+    core = fused.core
+    rng = np.random.default_rng(3)
+    weights = {
+        layer.name: [w.astype(np.float64) for w in layer.get_weights()] for layer in core.layers if layer.weights
+    }
+    for group in quantize._groups(core, quantize._sources(core)):
+        width = next(len(weights[layer.name][1]) for layer in group.layers if layer.weights)
+        quantize._scale(group, UNEVEN ** -rng.uniform(0, 1, width), weights)
+    return FusedModel(quantize._with_weights(core, weights), fused.pad_gray)
+
+
+@pytest.fixture(scope="module")
+def uneven() -> FusedModel:
+    return uneven_network()
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return varied_images(64, SIZE, np.random.default_rng(4))
+
+
+def float_scores(fused: FusedModel, images: np.ndarray) -> np.ndarray:
+    return np.concatenate([fused.core(image[None].astype(np.float32) - fused.pad_gray) for image in images])
+
+
+def int8_scores(fused: FusedModel, calibration: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Scores of the int8 file, in the real runtime."""
+    interpreter = Interpreter(model_content=tflite.to_int8(fused, calibration))
+    interpreter.allocate_tensors()
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    scores = []
+    for image in images:
+        interpreter.set_tensor(source["index"], image[None])
+        interpreter.invoke()
+        scores.append(interpreter.get_tensor(target["index"])[0] / 256)
+    return np.array(scores)
+
+
+def error(fused: FusedModel, reference: FusedModel, images: np.ndarray) -> float:
+    """Mean error of the int8 file's scores on images that it was not prepared on."""
+    calibration, unseen = images[:32], images[32:]
+    return float(np.abs(int8_scores(fused, calibration, unseen) - float_scores(reference, unseen)).mean())
+
+
+def test_int8_loses_several_times_less_with_preparation(uneven: FusedModel, images: np.ndarray) -> None:
+    plain = error(uneven, uneven, images)
+    prepared = error(quantize.prepare(uneven, images[:32]), uneven, images)
+    assert prepared < plain / 3, (plain, prepared)
+
+
+def rounding_error(fused: FusedModel, reference: FusedModel, images: np.ndarray) -> float:
+    """Mean error of the scores that rounded weights alone cause; a converter keeps them as they are."""
+    return float(np.abs(float_scores(fused, images) - float_scores(reference, images)).mean())
+
+
+def keep_unequal(core: Any, images: np.ndarray) -> Any:
+    return core
+
+
+def only_round(layer: Any, corrected: Any, exact: Any, rounded: Any) -> tuple[Any, Any]:
+    kernel, bias = layer.get_weights()
+    corrected.set_weights([quantize.round_to_int8(layer, kernel), bias])
+    return layer.activation(quantize._before_activation(layer, exact)), corrected(rounded)
+
+
+@pytest.mark.parametrize(("step", "without"), [("_equalise", keep_unequal), ("_fit_layer", only_round)])
+def test_each_step_earns_its_place(
+    step: str, without: Callable[..., Any], uneven: FusedModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibration, unseen = images[:32], images[32:]
+    whole = rounding_error(quantize.prepare(uneven, calibration), uneven, unseen)
+    monkeypatch.setattr(quantize, step, without)
+    lacking = rounding_error(quantize.prepare(uneven, calibration), uneven, unseen)
+    assert whole < lacking * 0.8, (whole, lacking)
+
+
+@pytest.mark.parametrize("head", ["gap", "flatten"])
+def test_equalised_network_gives_the_same_scores(head: str, images: np.ndarray) -> None:
+    fused = uneven_network(head)
+    centred = images[:8].astype(np.float32) - fused.pad_gray
+    # On the images that ranges were measured on, no channel meets the ReLU's ceiling that did not before.
+    equalised = FusedModel(quantize._equalise(fused.core, centred), fused.pad_gray)
+    assert rounding_error(equalised, fused, images[:8]) < 1e-4
+
+
+@pytest.mark.parametrize("head", ["gap", "flatten"])
+def test_preparation_leaves_its_input_alone_and_every_weight_on_the_grid(head: str, images: np.ndarray) -> None:
+    fused = uneven_network(head)
+    before = [w.copy() for w in fused.core.get_weights()]
+    prepared = quantize.prepare(fused, images[:16])
+    assert all(np.array_equal(old, new) for old, new in zip(before, fused.core.get_weights(), strict=True))
+    for layer in prepared.core.layers[:-1]:
+        if layer.weights:
+            kernel = layer.get_weights()[0]
+            assert np.abs(quantize.round_to_int8(layer, kernel) - kernel).max() <= 1e-5 * np.abs(kernel).max()
