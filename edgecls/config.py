@@ -119,6 +119,8 @@ class ExportConfig:
         formats: any of `FORMATS`.
         max_drop: how much accuracy a written file may lose against the float Keras model (0.01 is one point).
         calibration_images: training images that the int8 ranges are measured on.
+        golden: True to put a few training images into each file, for `edgecls selftest`.
+        device: what will run int8 files, a name in `export.targets`, or None for this machine.
         seed: of the choice of calibration images.
     """
 
@@ -126,6 +128,8 @@ class ExportConfig:
     formats: tuple[Format, ...] = FORMATS
     max_drop: float = 0.01
     calibration_images: int = 128
+    golden: bool = True
+    device: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ class ModelSpec:
     calibration_sha256: str | None  # of the calibration images; None if nothing was calibrated
     versions: dict[str, str]  # package -> version that wrote the file
     created: str  # ISO time
+    target: str = ""  # of an int8 file: one of export.targets; "" if the file suits every machine
     golden: tuple[dict[str, Any], ...] = ()  # real images and what they must give: see selftest.py
     graph_sha256: str = ""  # of the file's bytes without the contract; `attach_spec` sets it
 
@@ -189,6 +190,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("input_scale", lambda v: isinstance(v, float) and 0 < v < math.inf, "a finite float above 0"),
     ("input_zero_point", _whole(-128, 255), "a whole number from -128 to 255"),
     ("weights metrics", lambda v: isinstance(v, dict), "an object"),
+    ("target", lambda v: v == "" or _is_line(v), "a line of text"),
     ("golden", lambda v: isinstance(v, tuple) and all(isinstance(sample, dict) for sample in v), "a list of objects"),
     ("versions", lambda v: isinstance(v, dict) and all(map(_is_line, v.values())), "an object of texts"),
     ("train_sha256", _is_sha256, "64 hexadecimal digits"),

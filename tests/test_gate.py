@@ -38,7 +38,7 @@ def test_counts_flips_and_drop_by_hand() -> None:
     assert result.drop == pytest.approx(2 / 8)
     assert result.agreement == pytest.approx(4 / 8)
     assert result.class_drop == pytest.approx({"a": 1 / 4, "b": 1 / 2, "c": 0})
-    assert result.passed and "+25.00 points" in result.verdict
+    assert result.passed and "accuracy -25.00 points" in result.verdict
     # The float model's label has 0.8 there; where the file answers otherwise it has 0.1.
     assert result.score_shift == pytest.approx(-0.7 * 4 / 8)
 

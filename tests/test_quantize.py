@@ -8,8 +8,9 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from random_networks import random_network, varied_images
 
-from edgecls.export import quantize, tflite
+from edgecls.export import equalise, quantize, tflite
 from edgecls.export.fuse import FusedModel, fuse
+from edgecls.export.layer_walk import sources_of, with_weights
 
 SIZE = 48
 # Channels of one tensor differ by a hundred times, as they do in trained networks.
@@ -28,10 +29,10 @@ def uneven_network(head: str = "gap") -> FusedModel:
     weights = {
         layer.name: [w.astype(np.float64) for w in layer.get_weights()] for layer in core.layers if layer.weights
     }
-    for group in quantize._groups(core, quantize._sources(core)):
+    for group in equalise._groups(core, sources_of(core)):
         width = next(len(weights[layer.name][1]) for layer in group.layers if layer.weights)
-        quantize._scale(group, UNEVEN ** -rng.uniform(0, 1, width), weights)
-    return FusedModel(quantize._with_weights(core, weights), fused.pad_gray)
+        equalise._scale(group, UNEVEN ** -rng.uniform(0, 1, width), weights)
+    return FusedModel(with_weights(core, weights), fused.pad_gray)
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +79,17 @@ def rounding_error(fused: FusedModel, reference: FusedModel, images: np.ndarray)
     return float(np.abs(float_scores(fused, images) - float_scores(reference, images)).mean())
 
 
-def keep_unequal(core: Any, images: np.ndarray) -> Any:
-    return core
+def keep_unequal(fused: Any, calibration: np.ndarray) -> Any:
+    return fused
 
 
-def only_round(layer: Any, corrected: Any, exact: Any, rounded: Any) -> tuple[Any, Any]:
+def only_round(layer: Any, corrected: Any, inputs: tuple[Any, Any], weight_steps: int) -> tuple[Any, Any]:
     kernel, bias = layer.get_weights()
-    corrected.set_weights([quantize.round_to_int8(layer, kernel), bias])
-    return layer.activation(quantize._before_activation(layer, exact)), corrected(rounded)
+    corrected.set_weights([quantize.round_to_grid(layer, kernel, weight_steps), bias])
+    return layer.activation(quantize._before_activation(layer, inputs[0])), corrected(inputs[1])
 
 
-@pytest.mark.parametrize(("step", "without"), [("_equalise", keep_unequal), ("_fit_layer", only_round)])
+@pytest.mark.parametrize(("step", "without"), [("equalise", keep_unequal), ("_fit_layer", only_round)])
 def test_each_step_earns_its_place(
     step: str, without: Callable[..., Any], uneven: FusedModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,9 +103,8 @@ def test_each_step_earns_its_place(
 @pytest.mark.parametrize("head", ["gap", "flatten"])
 def test_equalised_network_gives_the_same_scores(head: str, images: np.ndarray) -> None:
     fused = uneven_network(head)
-    centred = images[:8].astype(np.float32) - fused.pad_gray
     # On the images that ranges were measured on, no channel meets the ReLU's ceiling that did not before.
-    equalised = FusedModel(quantize._equalise(fused.core, centred), fused.pad_gray)
+    equalised = equalise.equalise(fused, images[:8])
     assert rounding_error(equalised, fused, images[:8]) < 1e-4
 
 
@@ -117,4 +117,4 @@ def test_preparation_leaves_its_input_alone_and_every_weight_on_the_grid(head: s
     for layer in prepared.core.layers[:-1]:
         if layer.weights:
             kernel = layer.get_weights()[0]
-            assert np.abs(quantize.round_to_int8(layer, kernel) - kernel).max() <= 1e-5 * np.abs(kernel).max()
+            assert np.abs(quantize.round_to_grid(layer, kernel) - kernel).max() <= 1e-5 * np.abs(kernel).max()

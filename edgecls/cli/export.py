@@ -9,6 +9,7 @@ import click
 
 from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow
 from edgecls.config import FORMATS, ExportConfig
+from edgecls.export.targets import TARGETS
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
@@ -22,9 +23,15 @@ if TYPE_CHECKING:
 @click.option(
     "--max-drop", type=float, default=ExportConfig.max_drop, show_default=True, help="Accuracy a file may lose."
 )
+@click.option("--device", help=f"What will run the int8 files: {', '.join(TARGETS)}. Default: like this machine.")
+@click.option(
+    "--golden/--no-golden", default=True, show_default=True, help="Put a few images into the files for selftest."
+)
 @click.option("--out", type=PATH, help="Folder for the files. Default: RUN/export.")
 @click.option("--data", type=PATH, help="The run's images, if they moved.")
-def export(run: Path, int8: bool, fp32: bool, formats: tuple[Any, ...], max_drop: float, **places: Path | None) -> None:
+def export(
+    run: Path, int8: bool, fp32: bool, formats: tuple[Any, ...], out: Path | None, data: Path | None, **settings: Any
+) -> None:
     """Write RUN's model as TFLite and ONNX files, and score each file on images it never saw.
 
     Exits with 1 if a file lost more accuracy than --max-drop; it is then named NAME.rejected.SUFFIX.
@@ -35,12 +42,12 @@ def export(run: Path, int8: bool, fp32: bool, formats: tuple[Any, ...], max_drop
       edgecls export run --int8 --fp32 --format tflite --out files
     """
     precisions = tuple(name for name, wanted in (("fp32", fp32), ("int8", int8)) if wanted)
-    config = ExportConfig(precisions=precisions or ("fp32",), formats=formats or FORMATS, max_drop=max_drop)
+    config = ExportConfig(precisions=precisions or ("fp32",), formats=formats or FORMATS, **settings)
     load_tensorflow()
     from edgecls.export.artifact import export_run
 
     with ProgressBars() as bars:
-        result = export_run(run, config, out=places["out"], data=places["data"], progress=bars)
+        result = export_run(run, config, out=out, data=data, progress=bars)
     print_export(result)
     check_gate(result)
 

@@ -21,11 +21,13 @@ from edgecls.config import ExportConfig
 from edgecls.container import Kind
 from edgecls.evaluate import score
 from edgecls.export import export_folder, onnx, tflite
+from edgecls.export.equalise import equalise
 from edgecls.export.export_folder import ExportedFile
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.gate import compare
-from edgecls.export.quantize import prepare
+from edgecls.export.quantize import correct
 from edgecls.export.samples import ExportSamples, load_samples
+from edgecls.export.targets import Target, find_target
 from edgecls.image import LUMA, RESAMPLE
 from edgecls.progress import Progress, silent
 from edgecls.report import contact_sheet
@@ -65,15 +67,21 @@ class _Job:
     golden: tuple[dict[str, Any], ...]
     record: dict[str, Any]
     config: ExportConfig
+    target: Target
 
     @functools.cached_property
     def float_accuracy(self) -> float:
         return float((self.keras_scores.argmax(1) == self.samples.held_out.labels).mean())
 
     @functools.cached_property
+    def equalised(self) -> FusedModel:
+        """The float network whose channels are scaled as in int8 files."""
+        return equalise(self.fused, self.samples.calibration.images)
+
+    @functools.cached_property
     def prepared(self) -> FusedModel:
-        """What int8 files are made of: prepared once, for both formats."""
-        return prepare(self.fused, self.samples.calibration.images)
+        """What int8 files are made of: prepared once for all that have 8-bit weights."""
+        return correct(self.equalised, self.samples.calibration.images)
 
 
 def export_run(
@@ -92,6 +100,7 @@ def export_run(
     Raises:
         ModelFileError: `run` is no run. DataError: its images are gone or changed. ExportError: a conversion failed.
     """
+    target = find_target(config.device)
     record = run_folder.read_record(run)
     samples = load_samples(
         record,
@@ -102,8 +111,9 @@ def export_run(
     )
     scores = run_folder.read_held_out_scores(run, len(samples.held_out.labels), len(record["classes"]))
     size = record["config"]["image_size"]
-    golden = make_golden([samples.root / path for path in samples.calibration.paths], size, size)
-    job = _Job(fuse(run_folder.load_model(run)), samples, scores, golden, record, config)
+    paths = samples.calibration.paths if config.golden else ()
+    golden = make_golden([samples.root / path for path in paths], size, size)
+    job = _Job(fuse(run_folder.load_model(run)), samples, scores, golden, record, config, target)
     folder = out or run / "export"
     folder.mkdir(parents=True, exist_ok=True)
     older = export_folder.read_entries(folder)
@@ -151,8 +161,13 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
 def _convert(job: _Job, precision: str, kind: Kind) -> bytes:
     if precision == "fp32":
         return tflite.to_fp32(job.fused) if kind == "tflite" else onnx.to_fp32(job.fused)
-    to_int8 = tflite.to_int8 if kind == "tflite" else onnx.to_int8
-    return to_int8(job.prepared, job.samples.calibration.images)
+    calibration = job.samples.calibration.images
+    if kind == "tflite":
+        return tflite.to_int8(job.prepared, calibration)
+    prepared = job.prepared
+    if job.target.weight_bits < 8:
+        prepared = correct(job.equalised, calibration, job.target.weight_steps)
+    return onnx.to_int8(prepared, calibration, job.target)
 
 
 def _held_out_scores(job: _Job, classifier: Classifier, progress: Callable[[int, int], None]) -> NDArray[np.float32]:
@@ -189,6 +204,7 @@ def _spec(job: _Job, precision: str) -> ModelSpec:
         input_dtype="uint8",
         input_scale=1.0,
         input_zero_point=job.fused.pad_gray if quantized else 0,
+        target=job.target.name if quantized else "",
         arch=job.record["arch"],
         weights=job.record["weights"],
         metrics={},
@@ -209,5 +225,6 @@ def _record(job: _Job) -> dict[str, Any]:
         "images": len(job.samples.held_out.labels),
         "split": job.samples.held_out_name,
         "max_drop": job.config.max_drop,
+        "target": job.target.name,
         "calibration_sha256": run_folder.images_sha256(job.samples.calibration.images),
     }

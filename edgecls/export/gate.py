@@ -147,7 +147,7 @@ def _verdict(drop: float, max_drop: float, lost: int, won: int, p_value: float, 
     if collapse:
         return f"collapsed: it {collapse} ({flips})"
     if drop > max_drop + 1e-9:
-        return f"failed: {drop * 100:+.2f} points of accuracy lost, {max_drop * 100:.2f} allowed ({flips}; {chance})"
+        return f"failed: {drop * 100:.2f} points of accuracy lost, {max_drop * 100:.2f} allowed ({flips}; {chance})"
     if lost == won == 0:
-        return "passed: every image gets as right an answer as from the float model"
-    return f"passed: {drop * 100:+.2f} points of accuracy lost ({flips}; {chance})"
+        return "passed: as right as the float model on every image"
+    return f"passed: accuracy {-drop * 100:+.2f} points ({flips}; {chance})"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgecls.errors import ExportError
 from edgecls.export.fuse import BLOCKS, FusedModel
+from edgecls.export.targets import ANY, Target
 from edgecls.export.tflite import with_full_range
 from edgecls.quiet import quietly
 
@@ -31,31 +32,33 @@ def to_fp32(fused: FusedModel) -> bytes:
         return bytes(proto.SerializeToString())
 
 
-def to_int8(fused: FusedModel, calibration: NDArray[np.uint8]) -> bytes:
+def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = ANY) -> bytes:
     """Return an int8 ONNX file in QDQ form: uint8 image in, float32 scores (1, C) out.
 
-    Weights are int8 per channel, activations uint8: the pair for x86 with VNNI.
+    Weights are int8 per channel; their bits and the activations' type are the target's.
 
     Args:
         fused: the network.
         calibration: uint8 (N, S, S, 1), 0..255: training images that activation ranges are measured on.
+        target: what will run the file.
     """
-    import onnx
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
     with quietly("quantization to int8 ONNX"), tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        import onnx
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+        source, written = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(_convert(fused.core), source)
         quantize_static(
             source,
-            target,
+            written,
             _Images(fused, calibration),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if target.onnx_activations == "int8" else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            reduce_range=target.weight_bits < 8,
         )
-        quantized = onnx.load(target)
+        quantized = onnx.load(written)
         _accept_uint8(quantized, fused)
         onnx.checker.check_model(quantized, full_check=True)
         return bytes(quantized.SerializeToString())
@@ -114,44 +117,62 @@ def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
     Raises:
         ExportError: a quantizer chose another step than one gray value, so a raw pixel would mean something else.
     """
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto
 
     graph = proto.graph
     stem = next(node for node in graph.node if node.op_type == "Conv")
-    _check_input_step(graph, stem, fused.pad_gray)
     producers = {node.output[0]: node for node in graph.node}
+    signed = _check_input_step(graph, producers.get(stem.input[0]), fused.pad_gray)
     while (node := producers.get(stem.input[0])) is not None:
         stem.input[0] = node.input[0]
         graph.node.remove(node)
-    _, height, width, _ = fused.core.input.shape
-    constants = {
-        "channels_first": np.array([1, 1, height, width], np.int64),
-        "image_scale": np.array(1, np.float32),
-        "image_zero_point": np.array(fused.pad_gray, np.uint8),
-    }
-    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    front = [helper.make_node("Reshape", [INPUT, "channels_first"], ["image_channels_first"])]
-    if BLOCKS in [layer.name for layer in fused.core.layers]:
-        front.append(helper.make_node("SpaceToDepth", front[0].output, ["image_blocks"], blocksize=2))
-    centring = [front[-1].output[0], "image_scale", "image_zero_point"]
-    front.append(helper.make_node("DequantizeLinear", centring, ["centred_image"]))
-    stem.input[0] = "centred_image"
-    for position, node in enumerate(front):
+    nodes = _front(graph, fused, signed)
+    stem.input[0] = nodes[-1].output[0]
+    for position, node in enumerate(nodes):
         graph.node.insert(position, node)
     graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     _drop_unused(graph)
 
 
-def _check_input_step(graph: onnx.GraphProto, stem: onnx.NodeProto, pad_gray: int) -> None:
+def _front(graph: onnx.GraphProto, fused: FusedModel, signed: bool) -> list[onnx.NodeProto]:
+    """Return the nodes from the raw image to the centred one; `signed` puts int8 in between, for int8 kernels."""
+    from onnx import helper, numpy_helper
+
+    _, height, width, _ = fused.core.input.shape
+    constants = {
+        "channels_first": np.array([1, 1, height, width], np.int64),
+        "image_scale": np.array(1, np.float32),
+        "image_zero_point": np.array(fused.pad_gray, np.uint8),
+        "signed_zero_point": np.array(fused.pad_gray - 128, np.int8),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    nodes = [helper.make_node("Reshape", [INPUT, "channels_first"], ["image_channels_first"])]
+
+    def then(kind: str, name: str, *inputs: str, **attributes: int) -> None:
+        nodes.append(helper.make_node(kind, [nodes[-1].output[0], *inputs], [name], **attributes))
+
+    if BLOCKS in [layer.name for layer in fused.core.layers]:
+        then("SpaceToDepth", "image_blocks", blocksize=2)
+    then("DequantizeLinear", "centred_image", "image_scale", "image_zero_point")
+    if signed:
+        then("QuantizeLinear", "signed_image", "image_scale", "signed_zero_point")
+        then("DequantizeLinear", "centred_signed_image", "image_scale", "signed_zero_point")
+    return nodes
+
+
+def _check_input_step(graph: onnx.GraphProto, producer: onnx.NodeProto | None, pad_gray: int) -> bool:
+    """Return True if the stem reads int8, after checking that a step of it is one gray value."""
     from onnx import numpy_helper
 
-    producer = next((node for node in graph.node if node.output[0] == stem.input[0]), None)
     if producer is None or producer.op_type != "DequantizeLinear":
-        return
+        return False
     constants: dict[str, Any] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    scale, zero_point = float(constants[producer.input[1]]), int(constants[producer.input[2]])
-    if abs(scale - 1) > 1e-6 or zero_point != pad_gray:
-        raise ExportError(f"the input's quantization is {scale}, {zero_point}; expected 1, {pad_gray}")
+    scale, zero_point = constants[producer.input[1]], constants[producer.input[2]]
+    signed = bool(zero_point.dtype == np.int8)
+    expected = pad_gray - 128 if signed else pad_gray
+    if abs(float(scale) - 1) > 1e-6 or int(zero_point) != expected:
+        raise ExportError(f"the input's quantization is {scale}, {zero_point}; expected 1, {expected}")
+    return signed
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

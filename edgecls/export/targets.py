@@ -1,4 +1,7 @@
-"""What an int8 file must look like for the processor that will run it. Imports `errors` only."""
+"""What an int8 ONNX file must look like for the processor that will run it; TFLite files are alike for all.
+
+Imports `errors` only.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecls.errors import ConfigError
+
+# Steps from zero to the largest weight of a channel in a symmetric int8 grid.
+WEIGHT_STEPS = 127
 
 
 @dataclass(frozen=True)
@@ -17,26 +23,32 @@ class Target:
         name: what `edgecls export --device` takes.
         onnx_activations: "uint8" or "int8".
         weight_bits: 8, or 7 where products of full-range weights overflow 16 bits.
-        per_channel_dense: False if every Dense must carry one scale in TFLite.
         why: the reason, with its source.
     """
 
     name: str
     onnx_activations: str
     weight_bits: int
-    per_channel_dense: bool
     why: str
+
+    @property
+    def weight_steps(self) -> int:
+        """Steps from zero to the largest weight of a channel that onnxruntime chooses for these bits."""
+        return WEIGHT_STEPS if self.weight_bits == 8 else 64
 
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("x86-vnni", "uint8", 8, True, "VNNI multiplies uint8 by int8 without overflow (onnxruntime docs)"),
-        Target("x86", "uint8", 7, True, "AVX2 adds products in 16 bits: 7-bit weights cannot overflow them"),
-        Target("arm64", "int8", 8, True, "onnxruntime's ARM64 kernels are made for int8 by int8"),
-        Target("coral", "uint8", 8, False, "the Edge TPU compiler takes one scale for a Dense layer (LiteRT#3596)"),
+        Target("x86-vnni", "uint8", 8, "VNNI multiplies uint8 by int8 without overflow (onnxruntime docs)"),
+        Target("x86", "uint8", 7, "AVX2 adds products in 16 bits: 7-bit weights cannot overflow them"),
+        Target("arm64", "int8", 8, "onnxruntime's ARM64 kernels are made for int8 by int8"),
     )
 }
+
+
+ANY = TARGETS["x86-vnni"]
+"""The plain choice: full weights, uint8 activations."""
 
 
 def find_target(name: str | None) -> Target:

@@ -1,0 +1,67 @@
+"""Steps through a fused network layer by layer: what reads what, and what goes in and out of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
+
+Array = NDArray[Any]
+Weights = dict[str, list[Array]]
+
+
+def walk(core: keras.Model, start: Any, step: Callable[[keras.layers.Layer, list[Any]], Any]) -> None:
+    """Call `step` on every layer in order with what it made of the layers before; values go once they are read."""
+    sources = sources_of(core)
+    unread = Counter(name for names in sources.values() for name in names)
+    values: dict[str, Any] = {}
+    for layer in core.layers:
+        names = sources[layer.name]
+        values[layer.name] = step(layer, [values[name] for name in names]) if names else start
+        for name in names:
+            unread[name] -= 1
+            if not unread[name]:
+                del values[name]
+
+
+def sources_of(core: keras.Model) -> dict[str, list[str]]:
+    """Return, by layer name, the layers that it reads."""
+    made_by = {id(layer.output): layer.name for layer in core.layers}
+    sources: dict[str, list[str]] = {core.layers[0].name: []}
+    for layer in core.layers[1:]:
+        inputs = layer.input if isinstance(layer.input, list) else [layer.input]
+        sources[layer.name] = [made_by[id(tensor)] for tensor in inputs]
+    return sources
+
+
+def one_or_all(values: list[Any]) -> Any:
+    """Return the values as a Keras layer takes them: a list only if there are several."""
+    return values if len(values) > 1 else values[0]
+
+
+def with_weights(core: keras.Model, weights: Weights) -> keras.Model:
+    """Return a copy of `core` with its own weights, but for those given by layer name."""
+    import keras
+
+    copy = keras.models.clone_model(core)
+    copy.set_weights(core.get_weights())
+    for name, values in weights.items():
+        copy.get_layer(name).set_weights(values)
+    return copy
+
+
+def is_depthwise(layer: keras.layers.Layer) -> bool:
+    """Return True for a depthwise convolution, whose output channels are its kernel's third axis."""
+    import keras
+
+    return isinstance(layer, keras.layers.DepthwiseConv2D)
+
+
+def per_output(layer: keras.layers.Layer, values: Array) -> Array:
+    """Return `values` of each output channel in the shape that multiplies the kernel of `layer`."""
+    return values[:, None] if is_depthwise(layer) else values
