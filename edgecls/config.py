@@ -120,6 +120,7 @@ class ExportConfig:
         max_drop: how much accuracy a written file may lose against the float Keras model (0.01 is one point).
         calibration_images: training images that the int8 ranges are measured on.
         golden: True to put a few training images into each file, for `edgecls selftest`.
+        layers: True to measure what each layer of the int8 TFLite file loses; done anyway for a rejected one.
         device: what will run int8 files, a name in `export.targets`, or None for this machine.
         seed: of the choice of calibration images.
     """
@@ -130,6 +131,7 @@ class ExportConfig:
     calibration_images: int = 128
     golden: bool = True
     device: str | None = None
+    layers: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -232,3 +232,14 @@ def test_progress_names_every_file(run_copy: Path, converters: Callable[..., Non
     assert {stage for stage, _, _ in calls} >= {"convert model-fp32.tflite", "score model-fp32.tflite"}
     last = {stage: (done, total) for stage, done, total in calls}
     assert all(done == total for done, total in last.values())
+
+
+def test_the_layer_that_loses_most_is_named_on_request(run_copy: Path, fused: FusedModel) -> None:
+    result = export_run(run_copy, ExportConfig(precisions=("int8",), formats=("tflite",), max_drop=1, layers=True))
+    (file,) = result.files
+    table = (result.folder / "layers-int8-tflite.csv").read_text(encoding="utf-8").splitlines()
+    assert table[0] == "layer,snr_db,lost_db"
+    lost = {name: float(loss) for name, _, loss in (line.split(",") for line in table[1:])}
+    assert file.worst_layer == max(lost, key=lambda name: lost[name])
+    assert len(lost) > 40
+    assert {layer.name for layer in fused.core.layers} > set(lost)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     "--max-drop", type=float, default=ExportConfig.max_drop, show_default=True, help="Accuracy a file may lose."
 )
 @click.option("--device", help=f"What will run the int8 files: {', '.join(TARGETS)}. Default: like this machine.")
+@click.option("--layers", is_flag=True, help="Also measure what each layer of the int8 TFLite file loses.")
 @click.option(
     "--golden/--no-golden", default=True, show_default=True, help="Put a few images into the files for selftest."
 )
@@ -53,7 +54,9 @@ def export(
 
 
 def print_export(result: ExportResult) -> None:
-    """Print the table of files, and where the pictures of flipped images are."""
+    """Print the table of files, and where pictures and tables that belong to them are."""
+    from edgecls.export.export_folder import layers_file
+
     click.echo(f"{'file':30} {'bytes':>10} {'accuracy':>9} {'drop':>8} {'agreement':>10}")
     click.echo(f"{'(Keras, float)':30} {'':>10} {result.float_accuracy:9.4f}")
     for file in result.files:
@@ -64,6 +67,9 @@ def print_export(result: ExportResult) -> None:
     for file in result.files:
         if file.flips:
             click.echo(f"images that changed their label in {file.path}: {result.folder / file.flips}")
+        if file.worst_layer:
+            table = result.folder / layers_file(file)
+            click.echo(f"layer that loses most of the signal in {file.path}: {file.worst_layer} (all: {table})")
 
 
 def check_gate(result: ExportResult) -> None:

@@ -25,6 +25,7 @@ from edgecls.export.equalise import equalise
 from edgecls.export.export_folder import ExportedFile
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.gate import compare
+from edgecls.export.layers import measure_layers, worst_layer
 from edgecls.export.quantize import correct
 from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.export.targets import Target, find_target
@@ -38,6 +39,7 @@ from edgecls.training import run_folder
 from edgecls.versions import tool_versions
 
 MAX_FLIPS_SHOWN = 64
+LAYER_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
     if not comparison.passed:
         name = f"model-{precision}.{export_folder.REJECTED}.{kind}"
     (folder / name).write_bytes(data)
+    asked = precision == "int8" and kind == "tflite" and (job.config.layers or not comparison.passed)
+    table = folder / f"layers-{precision}-{kind}.csv"
     return ExportedFile(
         path=name,
         format=kind,
@@ -155,6 +159,7 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
         macro_f1=evaluation.macro_f1,
         per_class=evaluation.to_json()["per_class"],
         flips=_draw_flips(job, scores, folder / f"flips-{precision}-{kind}.png"),
+        worst_layer=_write_layers(job, graph, table) if asked else "",
     )
 
 
@@ -189,6 +194,14 @@ def _draw_flips(job: _Job, scores: NDArray[np.float32], path: Path) -> str:
     truth = [classes[index] for index in held_out.labels[flipped]]
     contact_sheet(held_out.images[flipped], predicted, truth, list(scores[flipped].max(1))).save(path)
     return path.name
+
+
+def _write_layers(job: _Job, graph: bytes, path: Path) -> str:
+    """Return the layer that loses most of the signal, after writing the table of all of them."""
+    rows = measure_layers(job.equalised, graph, job.samples.calibration.images[:LAYER_IMAGES])
+    lines = [f"{row.layer},{row.snr_db:.1f},{row.lost_db:.1f}" for row in rows]
+    path.write_text("\n".join(["layer,snr_db,lost_db", *lines]) + "\n", encoding="utf-8")
+    return worst_layer(rows).layer
 
 
 def _spec(job: _Job, precision: str) -> ModelSpec:

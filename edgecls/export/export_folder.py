@@ -29,6 +29,7 @@ class ExportedFile:
         macro_f1: mean F1 over the classes, 0..1.
         per_class: label -> recall, precision, support.
         flips: name of the picture of the images that changed their label, or "" if none did.
+        worst_layer: the layer of an int8 TFLite file that loses most of the signal, if it was measured; else "".
     """
 
     path: str
@@ -40,6 +41,7 @@ class ExportedFile:
     macro_f1: float
     per_class: dict[str, Any]
     flips: str
+    worst_layer: str
 
     @property
     def passed(self) -> bool:
@@ -68,6 +70,11 @@ def read_entries(folder: Path) -> list[dict[str, Any]]:
         raise ModelFileError(f"{path} is damaged ({error}); delete it and export again") from error
 
 
+def layers_file(file: ExportedFile) -> str:
+    """Return the name of the table of layers that belongs to a file."""
+    return f"layers-{file.precision}-{file.format}.csv"
+
+
 def publish(
     finished: Path, folder: Path, record: dict[str, Any], files: Sequence[ExportedFile], older: list[dict[str, Any]]
 ) -> None:
@@ -82,7 +89,12 @@ def publish(
     """
     for file in files:
         model, kind = f"model-{file.precision}", file.format
-        for name in (f"{model}.{kind}", f"{model}.{REJECTED}.{kind}", f"flips-{file.precision}-{kind}.png"):
+        for name in (
+            f"{model}.{kind}",
+            f"{model}.{REJECTED}.{kind}",
+            f"flips-{file.precision}-{kind}.png",
+            layers_file(file),
+        ):
             if (finished / name).exists():
                 (finished / name).replace(folder / name)
             else:
