@@ -165,16 +165,15 @@ def plot(rows: list[Row], path: Path, title: str) -> None:
     markers = {"LiteRT": "o", "ONNX Runtime": "s", "OpenVINO": "^"}
     for row in rows:
         side, what = row.file.split()
-        axes.scatter(row.p50_ms[1], row.accuracy * 100, c=colours[side], marker=markers[row.engine], s=70)
-        axes.annotate(
-            f"{side} {what.split('.')[0]}",
-            (row.p50_ms[1], row.accuracy * 100),
-            (5, 4),
-            textcoords="offset points",
-            fontsize=8,
+        face = colours[side] if what.startswith("int8") else "none"
+        axes.scatter(
+            row.p50_ms[1], row.accuracy * 100, 80, marker=markers[row.engine], edgecolors=colours[side], c=face
         )
     for engine, marker in markers.items():
         axes.scatter([], [], c="gray", marker=marker, label=engine)
+    for side in dict.fromkeys(row.file.split()[0] for row in rows):
+        axes.plot([], [], color=colours[side], linewidth=6, label=side)
+    axes.scatter([], [], edgecolors="gray", c="none", label="fp32 (int8 is filled)")
     axes.set(xlabel="p50 of one prediction, 1 thread, ms", ylabel="accuracy on held-out images, %", title=title)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)

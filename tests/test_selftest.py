@@ -37,7 +37,6 @@ def other_decoder(sample: dict[str, Any]) -> dict[str, Any]:
 def one_pixel_7_off(sample: dict[str, Any]) -> dict[str, Any]:
     pixels = np.array(Image.open(io.BytesIO(base64.b85decode(sample["pixels"]))))
     pixels[3, 5] = int(pixels[3, 5]) + (7 if pixels[3, 5] < 128 else -7)
-    pixels[4, 5] = int(pixels[4, 5]) + (2 if pixels[4, 5] < 128 else -2)
     return {"pixels": as_png(pixels)}
 
 
@@ -75,7 +74,7 @@ def test_scores_may_differ_by_the_tolerance_and_no_more(file: str, file_named: C
     tolerance = TOLERANCES[classifier.spec.precision]
     assert run_selftest(with_last_sample(classifier, shifted_scores(0.9 * tolerance))).stage == ""
     result = run_selftest(with_last_sample(classifier, shifted_scores(-1.1 * tolerance)))
-    assert (result.stage, result.difference) == ("engine", pytest.approx(1.1 * tolerance, rel=1e-2))
+    assert result.stage == "engine" and result.difference == pytest.approx(1.1 * tolerance, rel=1e-2)
 
 
 def test_an_engine_that_gives_nan_differs(int8: Path) -> None:
@@ -93,13 +92,9 @@ def test_a_file_without_golden_samples_is_refused(int8: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        {"file": "no base 85: ~\x7f"},
         {"file": base64.b85encode(b"no image").decode()},
-        {"pixels": 3},
         {"pixels": as_png(np.zeros((SIZE - 1, SIZE), np.uint8))},
-        {"scores": ["high", "low", "low"]},
-        {"scores": None},
-        {"scores": [0.5]},
+        {"scores": ["high"]},
         {"scores": [0.25] * 4},
     ],
     ids=repr,
@@ -125,7 +120,7 @@ def noise(folder: Path, side: int, count: int) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize(("side", "size", "count"), [(24, 32, MAX_SAMPLES), (300, 180, 2), (600, 400, 1)])
+@pytest.mark.parametrize(("side", "size", "count"), [(24, 32, MAX_SAMPLES), (300, 140, 2), (600, 400, 1)])
 def test_takes_as_many_samples_as_fit_but_at_least_one(side: int, size: int, count: int, tmp_path: Path) -> None:
     samples = make_golden(noise(tmp_path, side, MAX_SAMPLES + 2), size, size)
     assert [sample["name"] for sample in samples] == [f"{i}.png" for i in range(count)]
@@ -136,9 +131,9 @@ def test_takes_as_many_samples_as_fit_but_at_least_one(side: int, size: int, cou
 @pytest.mark.parametrize(("side", "size"), [(400, 32), (700, 64), (400, MAX_IMAGE_SIZE)])
 def test_a_large_image_file_is_never_made_larger(side: int, size: int, tmp_path: Path) -> None:
     (path,) = noise(tmp_path, side, 1)
-    ((sample),) = make_golden([path], size, size)
+    (sample,) = make_golden([path], size, size)
     content = base64.b85decode(sample["file"])
-    assert len(content) <= (MAX_IMAGE_BYTES if size < side else path.stat().st_size) < path.stat().st_size + 1
+    assert len(content) <= (MAX_IMAGE_BYTES if size < side else path.stat().st_size)
     pixels = np.array(Image.open(io.BytesIO(base64.b85decode(sample["pixels"]))))
     assert np.array_equal(load_gray(content, size, size)[:, :, 0], pixels)
 
