@@ -120,14 +120,15 @@ def _scores(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.flo
 def _small_copy(path: Path, height: int, width: int) -> bytes:
     content = path.read_bytes()
     # EXIF may tell where a photograph was taken, which is nobody's business on a board.
-    if len(content) <= MAX_IMAGE_BYTES and b"Exif\0" not in content:
+    private = b"Exif\0" in content
+    if len(content) <= MAX_IMAGE_BYTES and not private:
         return content
     # Half as large again as the input: it still has to be decoded and resized like any photograph.
     larger = [min(side * 3 // 2, MAX_IMAGE_SIZE) for side in (height, width)]
     copy = Image.fromarray(load_gray(content, *larger)[:, :, 0])
     buffer = io.BytesIO()
     copy.save(buffer, "JPEG", quality=75)
-    return buffer.getvalue()
+    return buffer.getvalue() if private else min(content, buffer.getvalue(), key=len)
 
 
 def _gray_sha256(content: bytes) -> str:

@@ -73,7 +73,8 @@ def test_every_setting_with_a_range_is_in_the_tables_above() -> None:
     # weights names a file as well, which find_weights looks for; augment holds a record of its own.
     assert {field.name for field in dataclasses.fields(TrainConfig)} == {*TRAIN, "weights", "augment"}
     assert {field.name for field in dataclasses.fields(AugmentConfig)} == set(AUGMENT)
-    assert {field.name for field in dataclasses.fields(ExportConfig)} == {*EXPORT, "seed"}
+    # golden and layers are switches; device is a name that find_target looks up.
+    assert {field.name for field in dataclasses.fields(ExportConfig)} == {*EXPORT, "seed", "golden", "layers", "device"}
 
 
 def test_the_error_is_both_ours_and_a_value_error() -> None:

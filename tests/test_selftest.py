@@ -148,3 +148,12 @@ def test_the_command_exits_with_1_and_the_stage(int8: Path, tmp_path: Path) -> N
         forged.write_bytes(attach_spec(graph, replace(spec, golden=golden), "tflite"))
         done = run("selftest", forged)
         assert (done.exit_code, done.stdout) == (1, "") and f"Error: {stage} differs on " in done.stderr
+
+
+def test_where_a_photograph_was_taken_stays_out_of_the_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "taken at home"
+    Image.new("L", (40, 30), 90).save(tmp_path / "a.jpg", exif=exif)
+    assert b"taken at home" in (tmp_path / "a.jpg").read_bytes()
+    (sample,) = make_golden([tmp_path / "a.jpg"], 32, 32)
+    assert b"taken at home" not in base64.b85decode(sample["file"])
