@@ -27,6 +27,7 @@ from edgecls.benchmark.measure import compare_times, time_interleaved
 from edgecls.config import ExportConfig
 from edgecls.evaluate import score
 from edgecls.export.artifact import export_run
+from edgecls.export.export_folder import model_name
 from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.spec import read_bytes, split_file
 from edgecls.training import run_folder
@@ -92,8 +93,8 @@ def build_files(run: Path, samples: ExportSamples) -> dict[str, bytes]:
 
 
 def _our_file(run: Path, precision: str, suffix: str) -> Path:
-    accepted = run / "export" / f"model-{precision}.{suffix}"
-    return accepted if accepted.is_file() else accepted.with_name(f"model-{precision}.rejected.{suffix}")
+    accepted = run / "export" / model_name(precision, suffix)
+    return accepted if accepted.is_file() else accepted.with_name(model_name(precision, suffix, rejected=True))
 
 
 def engines_of(name: str) -> tuple[str, ...]:

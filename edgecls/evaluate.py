@@ -84,12 +84,28 @@ def evaluate(
     """
     # Looked at before the minutes that the images take, not after.
     _check_labels(labels, len(split_images), len(classifier.spec.labels))
+    return score(score_images(classifier, split_images, progress), labels, classifier.spec.labels)
+
+
+def score_images(
+    classifier: Classifier, images: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+) -> NDArray[np.float32]:
+    """Return the scores, float32 (N, C), of ready images, telling how far it is.
+
+    Args:
+        classifier: an exported file, loaded.
+        images: uint8 (N, H, W, 1), 0..255, at least one; may be memory-mapped.
+        progress: called with (images done, images in all) now and then.
+
+    Raises:
+        DataError: images of another shape or dtype.
+    """
     parts = []
-    for start in range(0, len(split_images), _CHUNK):
-        parts.append(classifier.scores(split_images[start : start + _CHUNK]))
+    for start in range(0, len(images), _CHUNK):
+        parts.append(classifier.scores(images[start : start + _CHUNK]))
         if progress is not None:
-            progress(min(start + _CHUNK, len(split_images)), len(split_images))
-    return score(np.concatenate(parts), labels, classifier.spec.labels)
+            progress(min(start + _CHUNK, len(images)), len(images))
+    return np.concatenate(parts)
 
 
 def score(scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], classes: Sequence[str]) -> Evaluation:

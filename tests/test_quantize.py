@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter
 from random_networks import random_network, varied_images
+from test_tflite import run
 
 from edgecls.export import equalise, quantize, tflite
 from edgecls.export.fuse import FusedModel, fuse
@@ -51,15 +51,8 @@ def float_scores(fused: FusedModel, images: np.ndarray) -> np.ndarray:
 
 def int8_scores(fused: FusedModel, calibration: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Scores of the int8 file, in the real runtime."""
-    interpreter = Interpreter(model_content=tflite.to_int8(fused, calibration))
-    interpreter.allocate_tensors()
-    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
-    scores = []
-    for image in images:
-        interpreter.set_tensor(source["index"], image[None])
-        interpreter.invoke()
-        scores.append(interpreter.get_tensor(target["index"])[0] / 256)
-    return np.array(scores)
+    scores, _, _ = run(tflite.to_int8(fused, calibration), images)
+    return scores / 256
 
 
 def error(fused: FusedModel, reference: FusedModel, images: np.ndarray) -> float:

@@ -55,7 +55,7 @@ def export(
 
 def print_export(result: ExportResult) -> None:
     """Print the table of files, and where pictures and tables that belong to them are."""
-    from edgecls.export.export_folder import layers_file
+    from edgecls.export.export_folder import layers_name
 
     click.echo(f"{'file':30} {'bytes':>10} {'accuracy':>9} {'drop':>8} {'agreement':>10}")
     click.echo(f"{'(Keras, float)':30} {'':>10} {result.float_accuracy:9.4f}")
@@ -68,7 +68,7 @@ def print_export(result: ExportResult) -> None:
         if file.flips:
             click.echo(f"images that changed their label in {file.path}: {result.folder / file.flips}")
         if file.worst_layer:
-            table = result.folder / layers_file(file)
+            table = result.folder / layers_name(file.precision, file.format)
             click.echo(f"layer that loses most of the signal in {file.path}: {file.worst_layer} (all: {table})")
 
 

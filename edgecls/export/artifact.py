@@ -9,7 +9,6 @@ import datetime
 import functools
 import hashlib
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgecls.config import ExportConfig
 from edgecls.container import Kind
-from edgecls.evaluate import score
+from edgecls.evaluate import score, score_images
 from edgecls.export import export_folder, onnx, tflite
 from edgecls.export.equalise import equalise
 from edgecls.export.export_folder import ExportedFile
@@ -32,7 +31,7 @@ from edgecls.export.targets import Target, find_target
 from edgecls.image import LUMA, RESAMPLE
 from edgecls.progress import Progress, silent
 from edgecls.report import contact_sheet
-from edgecls.runtime.classifier import Classifier, load
+from edgecls.runtime.classifier import load
 from edgecls.selftest import add_scores, make_golden
 from edgecls.spec import ModelSpec, attach_spec
 from edgecls.training import run_folder
@@ -129,14 +128,15 @@ def export_run(
 
 
 def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: Progress) -> ExportedFile:
-    name = f"model-{precision}.{kind}"
+    name = export_folder.model_name(precision, kind)
     progress(f"convert {name}", 0, 1)
     graph = _convert(job, precision, kind)
     progress(f"convert {name}", 1, 1)
     draft = folder / f"draft-{name}"
     draft.write_bytes(attach_spec(graph, _spec(job, precision), kind))
     classifier = load(draft)
-    scores = _held_out_scores(job, classifier, functools.partial(progress, f"score {name}"))
+    images = job.samples.held_out.images
+    scores = score_images(classifier, images, functools.partial(progress, f"score {name}"))
     labels, classes = job.samples.held_out.labels, job.record["classes"]
     comparison = compare(scores, job.keras_scores, labels, classes, job.config.max_drop)
     evaluation = score(scores, labels, classes)
@@ -145,10 +145,10 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
     data = attach_spec(graph, spec, kind)
     draft.unlink()
     if not comparison.passed:
-        name = f"model-{precision}.{export_folder.REJECTED}.{kind}"
+        name = export_folder.model_name(precision, kind, rejected=True)
     (folder / name).write_bytes(data)
     asked = precision == "int8" and kind == "tflite" and (job.config.layers or not comparison.passed)
-    table = folder / f"layers-{precision}-{kind}.csv"
+    table = folder / export_folder.layers_name(precision, kind)
     return ExportedFile(
         path=name,
         format=kind,
@@ -158,7 +158,7 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
         comparison=comparison,
         macro_f1=evaluation.macro_f1,
         per_class=evaluation.to_json()["per_class"],
-        flips=_draw_flips(job, scores, folder / f"flips-{precision}-{kind}.png"),
+        flips=_draw_flips(job, scores, folder / export_folder.flips_name(precision, kind)),
         worst_layer=_write_layers(job, graph, table) if asked else "",
     )
 
@@ -173,15 +173,6 @@ def _convert(job: _Job, precision: str, kind: Kind) -> bytes:
     if job.target.weight_bits < 8:
         prepared = correct(job.equalised, calibration, job.target.weight_steps)
     return onnx.to_int8(prepared, calibration, job.target)
-
-
-def _held_out_scores(job: _Job, classifier: Classifier, progress: Callable[[int, int], None]) -> NDArray[np.float32]:
-    images = job.samples.held_out.images
-    parts = []
-    for start in range(0, len(images), 32):
-        parts.append(classifier.scores(images[start : start + 32]))
-        progress(min(start + 32, len(images)), len(images))
-    return np.concatenate(parts)
 
 
 def _draw_flips(job: _Job, scores: NDArray[np.float32], path: Path) -> str:

@@ -12,7 +12,6 @@ from edgecls.errors import ModelFileError
 from edgecls.export.gate import Comparison
 
 RECORD_FILE = "export.json"
-REJECTED = "rejected"
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,19 @@ def read_entries(folder: Path) -> list[dict[str, Any]]:
         raise ModelFileError(f"{path} is damaged ({error}); delete it and export again") from error
 
 
-def layers_file(file: ExportedFile) -> str:
-    """Return the name of the table of layers that belongs to a file."""
-    return f"layers-{file.precision}-{file.format}.csv"
+def model_name(precision: str, kind: str, *, rejected: bool = False) -> str:
+    """Return the name of an exported file; a rejected one says so, that nobody ships it by mistake."""
+    return f"model-{precision}.rejected.{kind}" if rejected else f"model-{precision}.{kind}"
+
+
+def flips_name(precision: str, kind: str) -> str:
+    """Return the name of the picture of images whose label a file changed."""
+    return f"flips-{precision}-{kind}.png"
+
+
+def layers_name(precision: str, kind: str) -> str:
+    """Return the name of the table of what each layer of a file loses."""
+    return f"layers-{precision}-{kind}.csv"
 
 
 def publish(
@@ -88,13 +97,9 @@ def publish(
         older: entries of an earlier export.json; those whose file is still there and not replaced are kept.
     """
     for file in files:
-        model, kind = f"model-{file.precision}", file.format
-        for name in (
-            f"{model}.{kind}",
-            f"{model}.{REJECTED}.{kind}",
-            f"flips-{file.precision}-{kind}.png",
-            layers_file(file),
-        ):
+        which = file.precision, file.format
+        names = model_name(*which), model_name(*which, rejected=True), flips_name(*which), layers_name(*which)
+        for name in names:
             if (finished / name).exists():
                 (finished / name).replace(folder / name)
             else:
