@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-install lint format clean
+.PHONY: setup demo test test-slow test-install pi-check lint format clean
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
 
@@ -23,6 +23,9 @@ test-slow: setup  ## tests that take minutes
 
 test-install: setup  ## fresh environments, one for each light extra
 	$(BIN)/pytest -m install
+
+pi-check: setup  ## RUN=folder: its files on an emulated Raspberry Pi, compared with this machine (needs qemu, debootstrap)
+	PYTHONPATH=tests $(BIN)/python -m emulated_pi $(RUN)
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .

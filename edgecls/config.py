@@ -5,22 +5,31 @@ Click reads its defaults from here, and a run stores the resolved values in run.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from edgecls.errors import ConfigError
+from edgecls.limits import MAX_IMAGE_SIZE, PRECISIONS
 
 WEIGHT_SOURCES = ("auto", "imagenet", "imagenet-torch", "none")
+ARCHS = ("mobilenet_v2", "cnn", "mlp")
 HEADS = ("gap", "flatten")
+SCHEDULES = ("cosine", "plateau", "constant")
 FLIPS = ("none", "horizontal", "vertical", "horizontal_and_vertical")
 Format = Literal["tflite", "onnx"]
 FORMATS: tuple[Format, ...] = ("tflite", "onnx")
-PRECISIONS = ("fp32", "int8")
 # Widths for which keras.applications publishes MobileNetV2 weights; other widths can be trained from none.
 KERAS_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 # Five stride-2 stages: below 32 pixels the last feature map would be empty.
 MIN_IMAGE_SIZE = 32
-MAX_IMAGE_SIZE = 1024
+MIN_SMALL_IMAGE_SIZE = 8
+# Inverted residual blocks of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2).
+BLOCKS = 17
+# Below, batch statistics cost accuracy (Wu and He 2018, arXiv:1803.08494, figure 1).
+MIN_BATCH_NORM_BATCH = 16
+# Adam's first step size for a linear head on frozen features, and for whole networks (the lecture's).
+HEAD_RATE, FULL_RATE = 5e-3, 1e-3
 
 
 def _check(condition: bool, name: str, value: object, expected: str) -> None:
@@ -61,53 +70,162 @@ class TrainConfig:
     """Settings of one training run.
 
     Attributes:
+        preset: name in `presets.PRESETS` that the run began from, or "".
+        arch: one of `ARCHS`.
         image_size: side of the square network input in pixels.
         alpha: width multiplier of MobileNetV2.
-        head: "gap" (global average pooling) or "flatten" (Flatten + Dense 32, as in the lecture).
+        head: of mobilenet_v2: "gap" (global average pooling) or "flatten" (Flatten + Dense 32, as in the lecture).
+        gray_to_rgb: "copy" (the backbone sees at step 0 what it was trained on) or "random" (as in the lecture).
         weights: one of `WEIGHT_SOURCES` or the path of a weights file.
+        filters: of cnn: outputs of each convolution; max pooling follows each.
+        kernel: of cnn: side of each convolution.
+        conv_dropout: of cnn: share of values dropped after each convolution.
+        hidden: units of each dense layer before the scores, or None for the usual ones of the network
+            (`hidden_units`).
+        hidden_dropout: of mlp: share of units dropped after each hidden layer.
+        batch_norm: True for batch normalization before the classifier.
         epochs: most passes over the training images; early stopping may end sooner.
         batch_size: images a step.
         dropout: share of features dropped before the classifier.
         augment: random changes, or None for none.
-        views: augmented versions made of each training image; every second image shown is one of them.
-        learning_rate: Adam's first step size; it falls to zero along a cosine.
-        patience: epochs without a better validation loss before training stops.
+        views: augmented versions made of each training image while its features are frozen; every second image shown
+            is one of them.
+        learning_rate: Adam's first step size, or None for the usual one of what is trained (`HEAD_RATE`, `FULL_RATE`).
+        schedule: one of `SCHEDULES`.
+        warmup_epochs: epochs in which the step size grows from near zero.
+        weight_decay: decoupled decay of kernels a step (AdamW, Loshchilov and Hutter, arXiv:1711.05101); 0 is off.
+        l2: factor of the sum of squared kernels added to the loss; 0 is off.
+        label_smoothing: share of the target spread over all classes (Szegedy et al., arXiv:1512.00567); 0 is off.
+        balance: True to weight each class by the inverse of its number of images.
+        clip_norm: largest norm of all gradients together (Pascanu et al., arXiv:1211.5063); 0 is off.
+        patience: epochs without a better validation loss before a phase stops.
+        joint: True to train gray_to_rgb and the head together through the frozen backbone, after the head.
+        unfreeze: how many of the last inverted residual blocks of the backbone learn, after the head; 0 is none.
+        fine_epochs: most epochs of the joint and of the unfreezing phase.
+        fine_learning_rate: first step size of both.
+        time_budget_s: seconds after which training stops with the best so far, or None for no limit.
         val_fraction: share of the training images held out for validation if there is no val/ folder.
         test_fraction: share held out for the final test if DATA is one folder of class folders.
         seed: of the split, the initial weights, the augmentation and the order of images.
     """
 
+    preset: str = ""
+    arch: str = "mobilenet_v2"
     image_size: int = 224
     alpha: float = 1.0
     head: str = "gap"
+    gray_to_rgb: str = "copy"
     weights: str = "auto"
+    filters: tuple[int, ...] = (16, 32, 64)
+    kernel: int = 3
+    conv_dropout: float = 0.1
+    hidden: tuple[int, ...] | None = None
+    hidden_dropout: float = 0.2
+    batch_norm: bool = False
     epochs: int = 60
     batch_size: int = 32
     dropout: float = 0.2
     augment: AugmentConfig | None = field(default_factory=AugmentConfig)
     views: int = 3
-    learning_rate: float = 5e-3
+    learning_rate: float | None = None
+    schedule: str = "cosine"
+    warmup_epochs: int = 0
+    weight_decay: float = 0.0
+    l2: float = 0.0
+    label_smoothing: float = 0.0
+    balance: bool = False
+    clip_norm: float = 0.0
     patience: int = 15
+    joint: bool = False
+    unfreeze: int = 0
+    fine_epochs: int = 10
+    fine_learning_rate: float = 1e-4
+    time_budget_s: float | None = None
     val_fraction: float = 0.15
     test_fraction: float = 0.15
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a value out of range."""
+        """Raise ConfigError for a value out of range, or two that contradict each other."""
+        self._check_network()
+        self._check_recipe()
         size = self.image_size
-        _check(MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE, "image size", size, f"{MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE}")
+        least = MIN_IMAGE_SIZE if self.arch == "mobilenet_v2" else MIN_SMALL_IMAGE_SIZE
+        _check(least <= size <= MAX_IMAGE_SIZE, "image size", size, f"{least} to {MAX_IMAGE_SIZE} for {self.arch}")
+        if self.arch != "mobilenet_v2":
+            for name in ("joint", "unfreeze"):
+                _check(not getattr(self, name), name, getattr(self, name), f"left out: {self.arch} has nothing frozen")
+        _check(
+            not self.batch_norm or self.batch_size >= MIN_BATCH_NORM_BATCH,
+            "batch size",
+            self.batch_size,
+            f"at least {MIN_BATCH_NORM_BATCH} with batch normalization: the mean of fewer images is too noisy to "
+            "normalize by; use larger batches or leave out --batch-norm",
+        )
+
+    def _check_network(self) -> None:
+        _check(self.arch in ARCHS, "arch", self.arch, f"one of {', '.join(ARCHS)}")
         _check(0.1 <= self.alpha <= 2, "alpha", self.alpha, "0.1 to 2.0")
         _check(self.head in HEADS, "head", self.head, f"one of {', '.join(HEADS)}")
-        _check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        _check(self.batch_size >= 1, "batch size", self.batch_size, "at least 1")
-        _check(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+        _check(self.gray_to_rgb in ("copy", "random"), "gray_to_rgb", self.gray_to_rgb, "copy or random")
+        _check(1 <= self.kernel <= 7, "kernel", self.kernel, "1 to 7")
+        for name, sizes in (("filters", self.filters), ("hidden", self.hidden_units)):
+            _check(all(1 <= size <= 4096 for size in sizes), name, sizes, "each 1 to 4096")
+        # A convolution without padding takes kernel - 1 pixels away, pooling halves the picture.
+        side, deepest = self.image_size, 0
+        while (side := (side - self.kernel + 1) // 2) > 0:
+            deepest += 1
+        _check(
+            self.arch != "cnn" or 1 <= len(self.filters) <= deepest,
+            "filters",
+            self.filters,
+            f"1 to {deepest} numbers for {self.image_size} pixels and kernel {self.kernel}",
+        )
+        for name in ("dropout", "conv_dropout", "hidden_dropout"):
+            _check(0 <= getattr(self, name) < 1, name.replace("_", " "), getattr(self, name), "at least 0 and below 1")
+
+    def _check_recipe(self) -> None:
+        for name in ("epochs", "fine_epochs", "batch_size", "patience"):
+            _check(getattr(self, name) >= 1, name.replace("_", " "), getattr(self, name), "at least 1")
         _check(0 <= self.views <= 100, "views", self.views, "0 to 100")
-        _check(0 < self.learning_rate < 1, "learning rate", self.learning_rate, "above 0 and below 1")
-        _check(self.patience >= 1, "patience", self.patience, "at least 1")
+        for name in ("learning_rate", "fine_learning_rate"):
+            value = getattr(self, name)
+            _check(value is None or 0 < value < 1, name.replace("_", " "), value, "above 0 and below 1")
+        _check(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
+        _check(self.warmup_epochs >= 0, "warmup epochs", self.warmup_epochs, "at least 0")
+        # An infinite norm would scale the gradients by infinity times zero.
+        _check(0 <= self.clip_norm < math.inf, "clip norm", self.clip_norm, "at least 0 and finite")
+        for name in ("weight_decay", "l2", "label_smoothing"):
+            _check(0 <= getattr(self, name) < 1, name.replace("_", " "), getattr(self, name), "at least 0 and below 1")
+        _check(0 <= self.unfreeze <= BLOCKS, "unfreeze", self.unfreeze, f"0 to {BLOCKS}")
+        budget = self.time_budget_s
+        _check(budget is None or 0 < budget < math.inf, "time budget", budget, "above 0 seconds and finite")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         for name in ("val_fraction", "test_fraction"):
             value = getattr(self, name)
             _check(0 < value < 0.5, name, value, "above 0 and below 0.5")
+
+    @property
+    def hidden_units(self) -> tuple[int, ...]:
+        """Return the units of each dense layer before the scores."""
+        if self.hidden is not None:
+            return self.hidden
+        if self.arch == "mobilenet_v2":
+            return (32,) if self.head == "flatten" else ()
+        return (64,) if self.arch == "cnn" else (128, 64, 32)
+
+    @property
+    def uses_backbone(self) -> bool:
+        """Return whether the network contains MobileNetV2, and so may begin from pretrained weights."""
+        return self.arch == "mobilenet_v2"
+
+    @property
+    def first_rate(self) -> float:
+        """Return the first step size of the main phase."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        frozen = self.arch == "mobilenet_v2" and self.gray_to_rgb == "copy"
+        return HEAD_RATE if frozen else FULL_RATE
 
 
 @dataclass(frozen=True)

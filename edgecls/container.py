@@ -30,7 +30,7 @@ def detect_kind(data: bytes) -> Kind:
     if data[4:8] == b"TFL3":
         return "tflite"
     try:
-        if any(number == _ONNX_GRAPH for number, _, _ in _onnx_fields(data)):
+        if any(number == _ONNX_GRAPH for number, _, _ in onnx_fields(data)):
             return "onnx"
     except ModelFileError as error:
         raise ModelFileError(f"neither a TFLite nor an ONNX file: first bytes {data[:8]!r}; {error}") from error
@@ -84,8 +84,8 @@ def _split_tflite(data: bytes) -> tuple[bytes, dict[str, bytes]]:
 def _split_onnx(data: bytes) -> tuple[bytes, dict[str, bytes]]:
     kept: list[memoryview] = []
     contract: dict[str, bytes] = {}
-    for number, whole, content in _onnx_fields(data):
-        entry = {n: bytes(value) for n, _, value in _onnx_fields(content)} if number == _ONNX_METADATA else {}
+    for number, whole, content in onnx_fields(data):
+        entry = {n: bytes(value) for n, _, value in onnx_fields(content)} if number == _ONNX_METADATA else {}
         if entry.get(1) == _ONNX_KEY:
             contract[JSON] = entry.get(2, b"")
         else:
@@ -93,17 +93,17 @@ def _split_onnx(data: bytes) -> tuple[bytes, dict[str, bytes]]:
     return b"".join(kept), contract
 
 
-def _onnx_fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+def onnx_fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
     """Yield (number, the field's own bytes, its content) of each top-level field of a protobuf message."""
     view, start = memoryview(data), 0
     for _ in range(_MAX_ONNX_FIELDS):
         if start == len(view):
             return
-        tag, content = _decode_varint(view, start)
+        tag, content = decode_varint(view, start)
         if tag & 7 == 2:
-            length, content = _decode_varint(view, content)
+            length, content = decode_varint(view, content)
         elif tag & 7 == 0:
-            length = _decode_varint(view, content)[1] - content
+            length = decode_varint(view, content)[1] - content
         else:
             length = {1: 8, 5: 4}.get(tag & 7, len(view))
         end = content + length
@@ -114,7 +114,8 @@ def _onnx_fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview, me
     raise ModelFileError(f"damaged: more than {_MAX_ONNX_FIELDS} ONNX fields; {AGAIN}")
 
 
-def _decode_varint(view: memoryview, position: int) -> tuple[int, int]:
+def decode_varint(view: memoryview, position: int) -> tuple[int, int]:
+    """Return (the number that begins at `position` in protobuf's variable length, the position after it)."""
     value = 0
     for i, byte in enumerate(view[position : position + 10]):
         value |= (byte & 127) << 7 * i

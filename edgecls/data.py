@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from edgecls.errors import DataError
 from edgecls.folders import PARTS, Groups, check_classes, check_root, find_parts, list_images, to_nfc
 from edgecls.image import load_gray
+from edgecls.mapped import cache_folder, forget_pages, new_array
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
 _MOST_LISTED = 20
+# Images decoded between two returns of mapped memory.
+FORGET_EVERY = 500
 _Sample = tuple[str, int]  # posix path relative to the root, index of the class
 _Decoded = tuple[bytes, str]  # sha256 of the pixels; what is wrong with the file, or ""
 _Digests = dict[str, list[bytes]]  # part -> sha256 of the pixels of each image
@@ -231,30 +234,40 @@ def _decode(
         good = [index for index, (_, fault) in enumerate(results) if not fault]
         bad += [(_printable(path), fault) for (path, _), (_, fault) in zip(chosen, results, strict=True) if fault]
         digests[part] = [results[index][0] for index in good]
+        # In place, as a copy would be as large again.
+        for new, old in enumerate(good):
+            if new != old:
+                arrays[part][new] = arrays[part][old]
         splits[part] = Split(
             tuple(chosen[index][0] for index in good),
-            arrays[part] if len(good) == len(chosen) else arrays[part][good],
+            arrays[part][: len(good)],
             np.array([chosen[index][1] for index in good], np.int64),
         )
+        forget_pages(arrays[part])
     return splits, digests, tuple(bad)
 
 
 def _allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     try:
-        return np.empty((count, *size, 1), np.uint8)
-    except MemoryError as error:
-        need = f"{count} images of {size[0]} x {size[1]} need {count * size[0] * size[1] / 1e9:.1f} GB of memory"
-        raise DataError(f"{need}; use a smaller image size or fewer images") from error
+        return new_array((count, *size, 1), np.uint8)
+    except OSError as error:
+        need = f"{count} images of {size[0]} x {size[1]} need {count * size[0] * size[1] / 1e9:.1f} GB of disk"
+        raise DataError(
+            f"{need} in {cache_folder()}: {error.strerror}; free some, set XDG_CACHE_HOME to a larger disk, or use a "
+            "smaller image size"
+        ) from error
 
 
 def _decode_rows(
     root: Path, paths: list[str], rows: list[NDArray[np.uint8]], progress: ProgressCallback | None
 ) -> list[_Decoded]:
-    results = []
+    results: list[_Decoded] = []
     # Threads, as Pillow lets others run while it decodes. Leaving the loop early, as Ctrl-C does, cancels the rest.
     with ThreadPoolExecutor() as pool:
         for result in pool.map(_decode_row, repeat(root), paths, rows):
             results.append(result)
+            if len(results) % FORGET_EVERY == 0:
+                forget_pages(rows[len(results) - 1])
             if progress is not None:
                 progress(len(results), len(paths))
     return results

@@ -15,7 +15,7 @@ from edgecls.config import ExportConfig, TrainConfig
 from edgecls.data import load_labelled
 from edgecls.errors import DataError
 from edgecls.progress import Progress, silent
-from edgecls.report import contact_sheet
+from edgecls.report.contact_sheet import contact_sheet
 from edgecls.runtime.classifier import load
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _draw_sheet(file: Path, images: Path, sheet: Path) -> None:
     predictions = classifier.predict_batch(split.images[chosen])
     picture = contact_sheet(
         split.images[chosen],
-        [prediction.label for prediction in predictions],
+        [labels[prediction.index] for prediction in predictions],
         [labels[index] for index in split.labels[chosen]],
         [prediction.score for prediction in predictions],
     )

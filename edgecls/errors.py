@@ -25,6 +25,10 @@ class WeightsError(EdgeclsError, RuntimeError):
     """Pretrained weights cannot be had, or are not the ones expected."""
 
 
+class TrainingError(EdgeclsError, RuntimeError):
+    """Training cannot go on, or came to nothing worth keeping."""
+
+
 class ExportError(EdgeclsError, RuntimeError):
     """A converter failed, or the file it wrote does not do what the model does."""
 

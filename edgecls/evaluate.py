@@ -6,6 +6,7 @@ F1 of a class with neither.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from edgecls.runtime.classifier import Classifier
 ECE_BINS = 15
 # An 8-bit score is a multiple of 1/256, and a float softmax may pass 1 by a rounding.
 SCORE_TOLERANCE = 1e-3
+# Two-sided 95 % of the normal distribution.
+Z_95 = 1.959964
 # Images between two calls of `progress`.
 _CHUNK = 32
 
@@ -141,6 +144,19 @@ def score(scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], c
         confusion=confusion,
         ece=_calibration_error(scores.max(axis=1), predicted == labels),
     )
+
+
+def wilson_interval(hits: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+    """Return the interval of a share of `hits` in `trials`, `z` standard deviations either way: 95 % as it is.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, p. 209-212: unlike
+    the normal interval it stays inside 0..1 and holds near both ends.
+    """
+    share, z2 = hits / trials, z**2
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = z / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+    # Rounding must not push the share itself out.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def _check_labels(labels: NDArray[Any], images: int, classes: int) -> None:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from edgecls import container
-from edgecls.config import PRECISIONS
 from edgecls.container import AGAIN, JSON, LABELS, MAX_CONTRACT_BYTES, Kind, detect_kind
 from edgecls.errors import ModelFileError
+from edgecls.image import RESAMPLE
+from edgecls.limits import PRECISIONS
 
 FORMAT_VERSION = 1
 INPUT_DTYPES = ("uint8", "float32")
@@ -51,6 +52,7 @@ class ModelSpec:
     versions: dict[str, str]  # package -> version that wrote the file
     created: str  # ISO time
     target: str = ""  # of an int8 file: one of export.targets; "" if the file suits every machine
+    threshold: float | None = None  # predictions of a lower score are rejected; None rejects none
     golden: tuple[dict[str, Any], ...] = ()  # real images and what they must give: see selftest.py
     graph_sha256: str = ""  # of the file's bytes without the contract; `attach_spec` sets it
 
@@ -184,13 +186,16 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("format_version", _whole(FORMAT_VERSION, FORMAT_VERSION), str(FORMAT_VERSION)),
     ("labels", _are_labels, "unique, non-empty names of one line each"),
     ("height width", _whole(1, MAX_SIDE), f"a whole number from 1 to {MAX_SIDE}"),
-    ("resample luma arch created", _is_line, "a line of text"),
+    # Pixels made by another rule would be another network's: a file of an older edgecls is refused.
+    ("resample", lambda v: v == RESAMPLE, repr(RESAMPLE)),
+    ("luma arch created", _is_line, "a line of text"),
     ("precision", lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     ("input_dtype", lambda v: v in INPUT_DTYPES, f"one of {', '.join(INPUT_DTYPES)}"),
     ("input_scale", lambda v: isinstance(v, float) and 0 < v < math.inf, "a finite float above 0"),
     ("input_zero_point", _whole(-128, 255), "a whole number from -128 to 255"),
     ("weights metrics", lambda v: isinstance(v, dict), "an object"),
     ("target", lambda v: v == "" or _is_line(v), "a line of text"),
+    ("threshold", lambda v: v is None or (isinstance(v, float) and 0 <= v <= 1), "a float from 0 to 1 or null"),
     ("golden", lambda v: isinstance(v, tuple) and all(isinstance(sample, dict) for sample in v), "a list of objects"),
     ("versions", lambda v: isinstance(v, dict) and all(map(_is_line, v.values())), "an object of texts"),
     ("train_sha256", _is_sha256, "64 hexadecimal digits"),

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 from random_networks import calibrate, random_network, varied_images
 
 from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
+from edgecls.image import RESAMPLE
 from edgecls.spec import ModelSpec, attach_spec
 
 if TYPE_CHECKING:
@@ -23,12 +24,21 @@ if TYPE_CHECKING:
 HEIGHT, WIDTH, LABELS = 12, 10, ("bolt", "nut", "Mutter ä")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test, and no process that one starts, touches the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "edgecls"
+
+
 def make_spec(**changes: Any) -> ModelSpec:
     values: dict[str, Any] = {
         "labels": LABELS,
         "height": HEIGHT,
         "width": WIDTH,
-        "resample": "bilinear-antialias",
+        "resample": RESAMPLE,
         "luma": "itu-r-601",
         "precision": "fp32",
         "input_dtype": "uint8",

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from conftest import CLASSES, SIZE
 
+from edgecls.check.graph import read_graph
 from edgecls.config import ExportConfig
-from edgecls.errors import DataError, ExportError, ModelFileError
+from edgecls.errors import ConfigError, DataError, ExportError, ModelFileError
 from edgecls.export import artifact, onnx, tflite
 from edgecls.export.artifact import export_run
 from edgecls.export.fuse import FusedModel, fuse
+from edgecls.limits import PRECISIONS
 from edgecls.runtime.classifier import load
 from edgecls.spec import read_spec, split_file
 from edgecls.training import run_folder
@@ -122,6 +124,36 @@ def test_int8_is_calibrated_on_training_images(
     (calibration,) = seen
     assert calibration.shape == (9, SIZE, SIZE, 1)
     assert read_spec(result.folder / "model-int8.tflite").calibration_sha256 == images_sha256(calibration)
+
+
+def test_all_precisions_in_one_call(run_copy: Path, converters: Callable[..., None]) -> None:
+    result = export_run(run_copy, ExportConfig(precisions=PRECISIONS, max_drop=1))
+    files = {file.path: file for file in result.files}
+    assert list(files) == [f"model-{precision}.{kind}" for precision in PRECISIONS for kind in ("tflite", "onnx")]
+    for kind in ("tflite", "onnx"):
+        half = read_spec(result.folder / f"model-fp16.{kind}")
+        assert (half.precision, half.target, half.calibration_sha256) == ("fp16", "", None)
+        assert files[f"model-fp16.{kind}"].comparison.agreement == 1
+        graphs = [split_file((result.folder / f"model-{name}.{kind}").read_bytes())[0] for name in ("fp16", "fp32")]
+        assert len(graphs[0]) < 0.6 * len(graphs[1])
+
+
+def test_a_coral_gets_a_tflite_file_of_its_own(run_copy: Path) -> None:
+    config = ExportConfig(precisions=("int8",), formats=("tflite",), max_drop=1, device="coral", layers=True)
+    result = export_run(run_copy, config)
+    data = (result.folder / "model-int8.tflite").read_bytes()
+    spec = read_spec(result.folder / "model-int8.tflite")
+    assert (spec.precision, spec.target) == ("int8", "coral")
+    assert "FULLY_CONNECTED" not in {node.op for node in read_graph(data, "tflite").nodes}
+    assert spec.metrics["images"] == 12
+    table = (result.folder / "layers-int8-tflite.csv").read_text(encoding="utf-8").splitlines()
+    assert result.files[0].worst_layer in [line.split(",")[0] for line in table[1:]]
+
+
+def test_a_device_that_cannot_run_a_format_stops_the_export(run_copy: Path) -> None:
+    with pytest.raises(ConfigError, match="--device coral runs tflite files; received --format onnx"):
+        export_run(run_copy, ExportConfig(precisions=("int8",), device="coral"))
+    assert not (run_copy / "export").exists()
 
 
 def test_earlier_precisions_stay_in_the_record(run_copy: Path, converters: Callable[..., None]) -> None:

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecls.config import FLIPS, AugmentConfig
-from edgecls.training.augment import build_augmentation
+from edgecls.training.augment import change_images, draw_changes
 
 OFF = AugmentConfig("none", 0, 0, 0, 0, 0)
 ALONE: dict[str, Any] = {
@@ -28,7 +27,7 @@ SIXTEEN = np.repeat(GRADIENT, 16, axis=0)
 
 
 def augment(config: AugmentConfig, images: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
-    changed = build_augmentation(config, seed)(tf.constant(images)).numpy()
+    changed = change_images(images, draw_changes(config, images.shape[1], range(len(images)), 1, seed))
     assert changed.shape == images.shape and changed.dtype == np.uint8
     return np.asarray(changed)
 
@@ -68,10 +67,17 @@ def test_the_same_seed_gives_the_same_images_and_another_others() -> None:
     assert (augment(config, SIXTEEN, seed=8) != first).any()
 
 
-def test_every_call_draws_anew() -> None:
-    change = build_augmentation(AugmentConfig(), 0)
-    first, second = change(tf.constant(SIXTEEN)).numpy(), change(tf.constant(SIXTEEN)).numpy()
+def test_every_view_is_another_one() -> None:
+    first, second = (change_images(SIXTEEN, draw_changes(AugmentConfig(), 16, range(16), view, 0)) for view in (1, 2))
     assert (first != second).any()
+
+
+def test_a_change_follows_from_the_image_and_not_from_its_place_in_the_batch() -> None:
+    config = AugmentConfig(**ALONE)
+    together = augment(config, SIXTEEN)
+    for place, key in enumerate([5, 11]):
+        alone = change_images(SIXTEEN[:2], draw_changes(config, 16, [5, 11], 1, 0))[place]
+        np.testing.assert_array_equal(alone, together[key])
 
 
 def test_the_largest_seed_works() -> None:

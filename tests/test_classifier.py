@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import io
-import os
+import weakref
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from PIL import Image
 
 import edgecls
 from edgecls.errors import ConfigError, DataError, ModelFileError
+from edgecls.image import load_gray
 from edgecls.runtime import classifier as classifier_module
-from edgecls.runtime import litert, ort
 from edgecls.runtime.classifier import Classifier, load
 from edgecls.spec import attach_spec, split_file
 
@@ -33,6 +32,8 @@ def random_images(count: int, seed: int = 0) -> NDArray[np.uint8]:
 class FixedEngine:
     name = "fixed"
     version = "0"
+    device = "cpu"
+    threads = 1
 
     def __init__(self, scores: list[float]) -> None:
         self.answer = np.array(scores, np.float32)
@@ -144,28 +145,78 @@ def test_the_engine_follows_the_file_not_its_name(tiny_tflite: Path, tiny_onnx: 
 
 
 def test_wrong_settings(tiny_tflite: Path, tiny_onnx: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot run onnx files; these can: onnxruntime"):
-        load(tiny_onnx, engine="litert")
-    with pytest.raises(ConfigError, match="these can: litert"):
-        load(tiny_tflite, engine="nonsense")
+    for wrong in ({"engine": "litert"}, {"device": "edgetpu"}, {"threshold": 1.1}):
+        with pytest.raises(ConfigError):
+            load(tiny_onnx, **wrong)
     for threads in (0, -1):
         with pytest.raises(ConfigError, match=f"at least 1; received {threads}"):
             load(tiny_tflite, threads=threads)
 
 
-def test_threads(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
+def test_threads(tiny_tflite: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier_module, "default_threads", lambda: 3)
+    for path in (tiny_tflite, tiny_onnx):
+        assert load(path).engine.threads == 3
+        assert load(path, threads=2).engine.threads == 2
 
-    def record(graph: bytes, spec: Any, threads: int) -> FixedEngine:
-        seen.append(threads)
-        return FixedEngine([1, 0, 0])
 
-    monkeypatch.setattr(ort, "open_engine", record)
-    for allowed in (1, 3, 64):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=allowed: set(range(n)))
-        load(tiny_onnx)
-    load(tiny_onnx, threads=7)
-    assert seen == [1, 3, 4, 7]
+def test_channels_need_an_order() -> None:
+    engine = FixedEngine([1, 0, 0])
+    classifier = Classifier(make_spec(), engine)
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    padded = np.concatenate([rgb, np.full((20, 30, 1), 255, np.uint8)], -1)
+    frames: list[tuple[np.ndarray, Any]] = [
+        (rgb, "rgb"),
+        (rgb[:, :, ::-1], "bgr"),
+        (padded, "rgb"),
+        (padded[:, :, [2, 1, 0, 3]], "bgr"),
+    ]
+    for frame, order in frames:
+        classifier.predict(frame, channel_order=order)
+        np.testing.assert_array_equal(engine.seen.pop()[0], load_gray(Image.fromarray(rgb), HEIGHT, WIDTH))
+    classifier.predict(rgb, channel_order="bgr")
+    assert (engine.seen.pop()[0] != load_gray(rgb, HEIGHT, WIDTH)).any()
+    for wrong in (None, "RGB", "gbr"):
+        with pytest.raises(ConfigError, match=r"array \(20, 30, 3\) needs channel_order='rgb' or 'bgr'"):
+            classifier.predict(rgb, channel_order=wrong)  # type: ignore[arg-type]
+    # Everything else says itself what it is.
+    for source in (Image.fromarray(rgb), rgb[:, :, 0], rgb[:, :, :1], random_images(1)[0]):
+        classifier.predict_batch([source])
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "label"), [(None, None, "nut"), (0.5, None, "nut"), (0.51, None, None), (0.51, 0.4, "nut")]
+)
+def test_scores_below_the_threshold_have_no_label(stored: Any, given: Any, label: str | None) -> None:
+    prediction = Classifier(make_spec(threshold=stored), FixedEngine([0.2, 0.5, 0.3]), given).predict(
+        random_images(1)[0]
+    )
+    assert (prediction.label, prediction.index, prediction.score) == (label, 1, 0.5)
+
+
+def test_a_stored_threshold_is_loaded(tiny_onnx: Path, tmp_path: Path) -> None:
+    path = tmp_path / "strict.onnx"
+    path.write_bytes(attach_spec(tiny_onnx.read_bytes(), make_spec(threshold=1.0), "onnx"))
+    image = random_images(1)[0]
+    assert load(path).predict(image).label is None
+    assert load(path, threshold=0).predict(image).label == load(tiny_onnx).predict(image).label
+
+
+@KINDS
+def test_a_closed_classifier_lets_go_and_says_so(fixture: str, request: pytest.FixtureRequest) -> None:
+    with load(request.getfixturevalue(fixture)) as classifier:
+        classifier.warmup(runs=1)
+        engine = weakref.ref(classifier.engine)
+    assert engine() is None
+    with pytest.raises(ConfigError, match="closed"):
+        classifier.predict(random_images(1)[0])
+    classifier.close()
+
+
+def test_warmup_runs_the_network() -> None:
+    engine = FixedEngine([1, 0, 0])
+    Classifier(make_spec(), engine).warmup(runs=4)
+    assert [image.shape for image in engine.seen] == [(1, HEIGHT, WIDTH, 1)] * 4
 
 
 @KINDS
@@ -214,81 +265,6 @@ def test_damaged_files_give_our_error(
     path.write_bytes(bad)
     with pytest.raises(ModelFileError):
         load(path)
-
-
-def test_onnx_inputs_of_other_layouts(tmp_path: Path) -> None:
-    """(1, 1, H, W), float32 and a batch of any size: one channel, so each reads the same bytes."""
-    from onnx import TensorProto, helper
-
-    image = random_images(1)[0]
-    layouts: list[tuple[list[Any], int]] = [
-        (["n", 1, HEIGHT, WIDTH], TensorProto.FLOAT),
-        ([1, HEIGHT, WIDTH, 1], TensorProto.UINT8),
-    ]
-    for shape, dtype in layouts:
-        nodes = [
-            helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-            helper.make_node("Flatten", ["float"], ["flat"]),
-            helper.make_node("Slice", ["flat", "starts", "ends", "axes"], ["scores"]),
-        ]
-        ints = {"starts": [0], "ends": [3], "axes": [1]}
-        graph = helper.make_graph(
-            nodes,
-            "first three pixels",
-            [helper.make_tensor_value_info("image", dtype, shape)],
-            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [shape[0], 3])],
-            [helper.make_tensor(name, TensorProto.INT64, [1], value) for name, value in ints.items()],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        path = tmp_path / "model.onnx"
-        path.write_bytes(attach_spec(model.SerializeToString(), make_spec(), "onnx"))
-        np.testing.assert_array_equal(load(path).predict(image).scores, image.ravel()[:3].astype(np.float32))
-
-
-def test_a_provider_left_out_is_an_error(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime
-
-    session = SimpleNamespace(get_providers=lambda: ["OtherExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
-    with pytest.raises(ConfigError, match="OtherExecutionProvider"):
-        load(tiny_onnx)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "quantization", "raw", "expected"),
-    [
-        (np.uint8, (1 / 256, 0), [0, 128, 255], [0, 0.5, 255 / 256]),
-        # In 8 bits, 127 - (-128) would overflow to -1.
-        (np.int8, (1 / 256, -128), [-128, 0, 127], [0, 0.5, 255 / 256]),
-        (np.float32, (0.0, 0), [0.25, 0.25, 0.5], [0.25, 0.25, 0.5]),
-    ],
-)
-def test_litert_output_arithmetic(dtype: Any, quantization: tuple[float, int], raw: Any, expected: Any) -> None:
-    fed: list[np.ndarray] = []
-    interpreter = SimpleNamespace(
-        get_input_details=lambda: [{"index": 0, "shape": (1, HEIGHT, WIDTH, 1), "dtype": np.float32}],
-        get_output_details=lambda: [{"index": 1, "shape": (1, 3), "dtype": dtype, "quantization": quantization}],
-        set_tensor=lambda _, values: fed.append(values),
-        invoke=lambda: None,
-        get_tensor=lambda _: np.array([raw], dtype),
-    )
-    scores = litert.LitertEngine(interpreter, "0", make_spec()).run(random_images(1))
-    assert scores.dtype == np.float32 and scores.tolist() == expected
-    # Raw gray values: scaling lives in the graph.
-    assert fed[0].dtype == np.float32 and fed[0].max() > 200
-
-
-def test_stderr_passes_on_all_but_info(capfd: pytest.CaptureFixture[str]) -> None:
-    with litert._captured_stderr():
-        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nWARNING: slow kernel\n")
-    os.write(2, b"after\n")
-    assert capfd.readouterr().err == "WARNING: slow kernel\nafter\n"
-    with pytest.raises(ValueError), litert._captured_stderr() as captured:
-        os.write(2, b"ERROR: bad graph\n")
-        captured.seek(0)
-        assert captured.read() == b"ERROR: bad graph\n"
-        raise ValueError
-    assert capfd.readouterr().err == ""
 
 
 def test_package_exports() -> None:

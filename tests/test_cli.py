@@ -13,12 +13,10 @@ from click.testing import CliRunner, Result
 from conftest import SIZE
 
 from edgecls import __version__
-from edgecls.cli import main
+from edgecls.cli import COMMANDS, main
 from edgecls.config import TrainConfig
 from edgecls.export import tflite
 from edgecls.spec import split_file
-
-COMMANDS = sorted(main.commands)
 
 
 def run(*arguments: object) -> Result:

@@ -8,25 +8,55 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecls.config import FLIPS, HEADS, AugmentConfig, ExportConfig, TrainConfig
+from edgecls.config import (
+    ARCHS,
+    BLOCKS,
+    FLIPS,
+    FULL_RATE,
+    HEAD_RATE,
+    HEADS,
+    SCHEDULES,
+    AugmentConfig,
+    ExportConfig,
+    TrainConfig,
+)
 from edgecls.errors import ConfigError, EdgeclsError
 
 NAN, INF = float("nan"), float("inf")
 # Setting -> (values that must pass, values that must not, words of the error).
 TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
     "image_size": ([32, 1024], [31, 1025, 0, -1, NAN], "image size must be 32 to 1024"),
+    "arch": (list(ARCHS), ["", "resnet", "MLP"], "arch must be one of mobilenet_v2, cnn, mlp"),
     "alpha": ([0.1, 0.35, 2.0], [0.09, 2.01, 0, NAN, INF], "alpha must be 0.1 to 2.0"),
     "head": (list(HEADS), ["", "GAP", "mean"], "head must be one of gap, flatten"),
+    "gray_to_rgb": (["copy", "random"], ["", "zero"], "gray_to_rgb must be copy or random"),
+    "filters": ([(1,), (4096, 1)], [(0,), (16, 4097)], "filters must be each 1 to 4096"),
+    "kernel": ([1, 7], [0, 8], "kernel must be 1 to 7"),
+    "conv_dropout": ([0, 0.999], [-0.01, 1, NAN], "conv dropout must be at least 0 and below 1"),
+    "hidden": ([(), (1, 4096), None], [(0,), (128, 4097)], "hidden must be each 1 to 4096"),
+    "hidden_dropout": ([0, 0.999], [-0.01, 1, NAN], "hidden dropout must be at least 0 and below 1"),
     "epochs": ([1, 10**6], [0, -1, NAN], "epochs must be at least 1"),
     "batch_size": ([1, 4096], [0, -1], "batch size must be at least 1"),
     "dropout": ([0, 0.999], [-0.01, 1, NAN], "dropout must be at least 0 and below 1"),
     "views": ([0, 100], [-1, 101], "views must be 0 to 100"),
     "learning_rate": ([1e-9, 0.999], [0, 1, -1e-3, NAN], "learning rate must be above 0 and below 1"),
+    "schedule": (list(SCHEDULES), ["", "linear"], "schedule must be one of cosine, plateau, constant"),
+    "warmup_epochs": ([0, 100], [-1], "warmup epochs must be at least 0"),
+    "weight_decay": ([0, 0.999], [-0.01, 1, NAN], "weight decay must be at least 0 and below 1"),
+    "l2": ([0, 0.999], [-0.01, 1, NAN], "l2 must be at least 0 and below 1"),
+    "label_smoothing": ([0, 0.999], [-0.01, 1, NAN], "label smoothing must be at least 0 and below 1"),
+    "clip_norm": ([0, 1e6], [-1, NAN, INF], "clip norm must be at least 0 and finite"),
+    "unfreeze": ([0, BLOCKS], [-1, BLOCKS + 1], "unfreeze must be 0 to 17"),
+    "fine_epochs": ([1, 10**6], [0, -1, NAN], "fine epochs must be at least 1"),
+    "fine_learning_rate": ([1e-9, 0.999], [0, 1, NAN], "fine learning rate must be above 0 and below 1"),
+    "time_budget_s": ([None, 0.1, 1e9], [0, -1, NAN, INF], "time budget must be above 0 seconds and finite"),
     "patience": ([1], [0, -1], "patience must be at least 1"),
     "seed": ([0, 2**32 - 1], [-1, 2**32], "seed must be 0 to 4294967295"),
     "val_fraction": ([0.001, 0.499], [0, 0.5, NAN], "val_fraction must be above 0 and below 0.5"),
     "test_fraction": ([0.001, 0.499], [0, 0.5, -0.1], "test_fraction must be above 0 and below 0.5"),
 }
+# Switches; a name that presets.resolve looks up; a file that find_weights looks for; a record with checks of its own.
+UNCHECKED = {"joint", "balance", "batch_norm", "preset", "weights", "augment"}
 AUGMENT: dict[str, tuple[list[Any], list[Any], str]] = {
     "flip": (list(FLIPS), ["", "both", None], "flip must be one of none, horizontal, vertical"),
     **{
@@ -58,7 +88,7 @@ def test_every_range_is_checked_at_its_ends(
             config(**{name: value})
         assert words in str(caught.value)
         if value != ():
-            received = value[0] if isinstance(value, tuple) else value
+            received = value[0] if name in ("precisions", "formats") else value
             assert f"received {received!r}" in str(caught.value)
 
 
@@ -70,11 +100,76 @@ def test_every_setting_has_a_default_and_a_word_in_the_docstring(config: Any) ->
 
 
 def test_every_setting_with_a_range_is_in_the_tables_above() -> None:
-    # weights names a file as well, which find_weights looks for; augment holds a record of its own.
-    assert {field.name for field in dataclasses.fields(TrainConfig)} == {*TRAIN, "weights", "augment"}
+    assert {field.name for field in dataclasses.fields(TrainConfig)} == {*TRAIN, *UNCHECKED}
     assert {field.name for field in dataclasses.fields(AugmentConfig)} == set(AUGMENT)
     # golden and layers are switches; device is a name that find_target looks up.
     assert {field.name for field in dataclasses.fields(ExportConfig)} == {*EXPORT, "seed", "golden", "layers", "device"}
+
+
+# Settings that depend on each other
+
+
+@pytest.mark.parametrize("arch", ["cnn", "mlp"])
+def test_small_networks_may_be_small_and_have_nothing_to_unfreeze(arch: str) -> None:
+    assert TrainConfig(arch=arch, image_size=8, filters=(4,)).image_size == 8
+    with pytest.raises(ConfigError, match=f"image size must be 8 to 1024 for {arch}; received 7"):
+        TrainConfig(arch=arch, image_size=7, filters=(4,))
+    for change in ({"joint": True}, {"unfreeze": 1}):
+        with pytest.raises(ConfigError, match=f"must be left out: {arch} has nothing frozen"):
+            TrainConfig(arch=arch, **change)
+
+
+@given(size=st.integers(8, 200), kernel=st.integers(1, 7), count=st.integers(0, 8))
+def test_convolutions_that_leave_no_picture_are_refused(size: int, kernel: int, count: int) -> None:
+    side, fits = size, count > 0
+    for _ in range(count):
+        side = (side - kernel + 1) // 2
+        fits = fits and side > 0
+    if fits:
+        TrainConfig(arch="cnn", image_size=size, kernel=kernel, filters=(4,) * count)
+        return
+    with pytest.raises(ConfigError, match=f"filters must be .* for {size} pixels and kernel {kernel}"):
+        TrainConfig(arch="cnn", image_size=size, kernel=kernel, filters=(4,) * count)
+
+
+def test_batch_normalization_of_small_batches_is_refused_with_the_reason() -> None:
+    assert TrainConfig(batch_norm=True, batch_size=16).batch_norm and TrainConfig(batch_size=1).batch_size == 1
+    with pytest.raises(ConfigError, match=r"batch size must be at least 16 .*too noisy.* leave out --batch-norm"):
+        TrainConfig(batch_norm=True, batch_size=15)
+
+
+@pytest.mark.parametrize(
+    ("settings", "units"),
+    [
+        ({}, ()),
+        ({"head": "flatten"}, (32,)),
+        ({"arch": "cnn"}, (64,)),
+        ({"arch": "mlp"}, (128, 64, 32)),
+        ({"arch": "mlp", "hidden": (5,)}, (5,)),
+        ({"head": "flatten", "hidden": ()}, ()),
+    ],
+)
+def test_dense_layers_are_the_usual_ones_if_not_given(settings: dict[str, Any], units: tuple[int, ...]) -> None:
+    assert TrainConfig(**settings).hidden_units == units
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        ({}, HEAD_RATE),
+        ({"arch": "cnn"}, FULL_RATE),
+        ({"arch": "mlp"}, FULL_RATE),
+        ({"gray_to_rgb": "random"}, FULL_RATE),
+        ({"learning_rate": 0.02}, 0.02),
+        ({"arch": "cnn", "learning_rate": 0.02}, 0.02),
+    ],
+)
+def test_the_step_size_suits_what_learns_if_not_given(settings: dict[str, Any], rate: float) -> None:
+    assert TrainConfig(**settings).first_rate == rate
+
+
+def test_the_backbone_belongs_to_one_network() -> None:
+    assert [TrainConfig(arch=arch).uses_backbone for arch in ARCHS] == [True, False, False]
 
 
 def test_the_error_is_both_ours_and_a_value_error() -> None:
@@ -94,4 +189,5 @@ def test_what_run_json_stores_gives_the_same_config_again(size: int, dropout: fl
     config = TrainConfig(image_size=size, dropout=dropout, augment=augment)
     stored = json.loads(json.dumps(dataclasses.asdict(config)))
     again = {**stored, "augment": AugmentConfig(**stored["augment"]) if stored["augment"] else None}
+    again["filters"] = tuple(stored["filters"])  # JSON has no tuples
     assert TrainConfig(**again) == config

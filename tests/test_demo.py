@@ -13,7 +13,7 @@ from PIL import Image
 from edgecls import cli, demo
 from edgecls.config import ExportConfig, TrainConfig
 from edgecls.export import onnx, tflite
-from edgecls.report import CAPTION, CELL
+from edgecls.report.contact_sheet import CAPTION, CELL
 from edgecls.spec import split_file
 
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 import edgecls
 from edgecls.errors import DataError
-from edgecls.evaluate import evaluate, score
+from edgecls.evaluate import evaluate, score, wilson_interval
 
 CLASSES = ("a", "b", "c")
 # Truth 0 0 1 1, predicted 0 1 1 1; class c has neither images nor guesses.
@@ -116,3 +116,15 @@ def test_evaluate_is_score_of_the_classifiers_scores(tiny_onnx: Path) -> None:
     assert calls == [(32, 70), (64, 70), (70, 70)]
     with pytest.raises(DataError, match="one an image"):
         evaluate(classifier, images, labels[:5])
+
+
+def test_wilson_against_a_published_value() -> None:
+    # Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263 gives 0.2553 to 0.3662.
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+@given(st.integers(1, 2000), st.data())
+def test_wilson_holds_the_share_and_stays_inside(trials: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, trials))
+    low, high = wilson_interval(hits, trials)
+    assert 0 <= low <= hits / trials + 1e-12 and hits / trials - 1e-12 <= high <= 1

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecls.export.gate import compare, mcnemar_p, wilson_interval
+from edgecls.export.gate import compare, mcnemar_p
 
 CLASSES = ("a", "b", "c")
 
@@ -74,18 +74,6 @@ def test_mcnemar_against_published_values() -> None:
     assert mcnemar_p(0, 0) == 1
     assert mcnemar_p(5, 5) == 1
     assert mcnemar_p(0, 20) == pytest.approx(2 / 2**20)
-
-
-def test_wilson_against_a_published_value() -> None:
-    # Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263 gives 0.2553 to 0.3662.
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-
-
-@given(st.integers(1, 2000), st.data())
-def test_wilson_holds_the_share_and_stays_inside(trials: int, data: st.DataObject) -> None:
-    hits = data.draw(st.integers(0, trials))
-    low, high = wilson_interval(hits, trials)
-    assert 0 <= low <= hits / trials + 1e-12 and hits / trials - 1e-12 <= high <= 1
 
 
 @given(st.integers(0, 300), st.integers(0, 300))

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from edgecls import image as image_module
-from edgecls.config import MAX_IMAGE_SIZE
 from edgecls.errors import ConfigError, DataError
 from edgecls.image import MAX_FILE_BYTES, MAX_SIDE, load_gray
+from edgecls.limits import MAX_IMAGE_SIZE
 
 # Refused sources
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,8 @@ import sys, edgecls
 import numpy as np
 classifier = edgecls.load(sys.argv[1])
 classifier.predict(np.zeros((12, 10, 1), np.uint8))
-classifier.predict(np.zeros((30, 20), np.uint8))
+for _, prediction in classifier.predict_iter([np.zeros((30, 20), np.uint8)]):
+    assert prediction.scores.shape == (3,)
 print(*sys.modules)
 """
 
@@ -54,11 +56,19 @@ def test_importing_the_package_imports_no_interpreter() -> None:
 
 
 def test_missing_packages_name_the_extra(tiny_tflite: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependency, match=r"pip install 'edgecls\[onnx\]'"):
-        load(tiny_onnx)
+        load(tiny_onnx, engine="onnxruntime")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingDependency, match=r"pip install 'edgecls\[onnx\]'"):
+        load(tiny_onnx)
     with pytest.raises(MissingDependency, match=r"pip install 'edgecls\[litert\]'"):
+        load(tiny_tflite)
+    # The one wheel there is for 32-bit ARM, with the NumPy it was built for.
+    monkeypatch.setattr(platform, "machine", lambda: "armv7l")
+    monkeypatch.setattr(sys, "version_info", (3, 11, 2))
+    with pytest.raises(MissingDependency, match="pip install 'tflite-runtime==2.14.0' 'numpy<2'"):
         load(tiny_tflite)
 
 

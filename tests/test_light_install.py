@@ -63,6 +63,8 @@ def test_a_board_predicts_evaluates_and_tells(board: tuple[str, Path], file_name
     predicted = run(edgecls, "predict", name, *(f"photos/{label}/a.png" for label in CLASSES), "--json", cwd=folder)
     assert [entry["label"] for entry in json.loads(predicted.stdout)] == list(CLASSES)
     assert predicted.stderr == ""
+    listed = run(edgecls, "predict", name, "photos", "--format", "csv", "--threads", 1, cwd=folder)
+    assert len(listed.stdout.splitlines()) == 1 + len(CLASSES)
     assert "bright, dark, striped" in run(edgecls, "info", name, cwd=folder).stdout
     assert json.loads(run(edgecls, "evaluate", name, "photos", "--json", cwd=folder).stdout)["accuracy"] == 1
 

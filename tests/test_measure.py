@@ -14,7 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecls.benchmark import measure
-from edgecls.benchmark.measure import TURN_CALLS, TURN_DROPPED, compare_times, time_interleaved
+from edgecls.benchmark.measure import (
+    TURN_CALLS,
+    TURN_DROPPED,
+    compare_runs,
+    compare_times,
+    draw_medians,
+    pace,
+    summarize,
+    time_calls,
+    time_interleaved,
+    warm_up,
+)
 
 CALLS = TURN_CALLS - TURN_DROPPED
 
@@ -133,3 +144,148 @@ def test_the_bootstrap_follows_the_seed() -> None:
     slow, fast = np.random.default_rng(6).uniform(1, 2, (2, 15, CALLS))
     assert compare_times(slow, fast, seed=1) == compare_times(slow, fast, seed=1)
     assert any(compare_times(slow, fast, seed=1) != compare_times(slow, fast, seed=seed) for seed in (2, 3, 4))
+
+
+class Clock:
+    """Time that goes on by itself only when something sleeps or works."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0
+        self.slept: list[float] = []
+        monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter_ns=lambda: self.now, sleep=self.sleep))
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += round(seconds * 1e9)
+
+    def working(self, *times_ms: float) -> Callable[[], None]:
+        """An action that takes these times, the last one from then on."""
+        left = list(times_ms)
+
+        def action() -> None:
+            self.now += round((left.pop(0) if len(left) > 1 else left[0]) * 1e6)
+
+        return action
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_times_of_calls_in_a_row(clock: Clock) -> None:
+    assert time_calls(clock.working(3, 1, 2), 4).tolist() == [3, 1, 2, 2]
+
+
+def test_a_warm_up_ends_when_it_gets_no_faster(clock: Clock) -> None:
+    found = warm_up(clock.working(*[50] * 3, *[20] * 3, *[10] * 200), 10)
+    assert found.steady
+    assert found.call_ms == 10
+    # 3 at 50 ms, 3 at 20, 3 at 10 that are the fastest so far, and two batches of 50 ms that are not faster.
+    assert found.calls == 3 + 3 + 3 + 5 + 5
+
+
+def test_a_warm_up_of_a_noisy_action_ends_too(clock: Clock) -> None:
+    times = np.random.default_rng(0).lognormal(2, 1, 5000)
+    found = warm_up(clock.working(*times), 100)
+    assert found.steady and found.calls < 500
+
+
+def test_a_warm_up_does_not_go_on_for_ever(clock: Clock) -> None:
+    found = warm_up(clock.working(*(1000 * 0.9 ** np.arange(300))), 4)
+    assert not found.steady
+    assert 4e9 <= clock.now < 6e9
+
+
+def test_a_warm_up_of_a_very_slow_action_calls_it_once_at_least(clock: Clock) -> None:
+    found = warm_up(clock.working(60_000), 1)
+    assert (found.calls, found.steady, found.call_ms) == (3, False, 60_000)
+
+
+def test_a_fast_action_keeps_up_with_a_camera(clock: Clock) -> None:
+    paced, times = pace(clock.working(8), fps=50, seconds=2)
+    assert (paced.frames, paced.dropped, len(times)) == (100, 0, 100)
+    assert (paced.age_p50_ms, paced.age_p99_ms) == pytest.approx((8, 8), abs=0.01)
+    assert paced.jitter_ms == pytest.approx(0, abs=0.01)
+    assert sum(clock.slept) == pytest.approx(99 * 0.012, rel=0.01)
+    assert times == pytest.approx(np.full(100, 8.0))
+
+
+def test_a_slow_action_drops_frames_and_takes_the_latest(clock: Clock) -> None:
+    paced, times = pace(clock.working(50), fps=50, seconds=2)
+    # It never waits: 20 results a second of 50 frames.
+    assert len(times) + paced.dropped == 100
+    assert len(times) == pytest.approx(40, abs=1)
+    # A frame waits up to 20 ms for its turn.
+    assert 50 <= paced.age_p50_ms <= paced.age_p99_ms <= 70.01
+
+
+def test_one_hiccup_is_seen_in_age_and_jitter(clock: Clock) -> None:
+    paced, _ = pace(clock.working(*[5] * 50, 35, *[5] * 49), fps=50, seconds=2)
+    assert paced.dropped == 0
+    assert paced.age_p50_ms == pytest.approx(5, abs=0.01)
+    assert paced.age_p99_ms > 19
+    assert paced.jitter_ms > 3
+
+
+@settings(max_examples=25, deadline=None)
+@given(fps=st.floats(1, 200), seconds=st.floats(0.01, 3), call_ms=st.floats(0.1, 300))
+def test_every_frame_is_done_or_dropped(fps: float, seconds: float, call_ms: float) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        paced, times = pace(Clock(patch).working(call_ms), fps, seconds)
+    assert len(times) + paced.dropped == paced.frames == max(1, round(fps * seconds))
+    assert len(times) >= 1
+    # Nanoseconds are rounded.
+    assert paced.age_p50_ms >= call_ms - 1e-3
+    assert paced.age_p99_ms <= 2 * max(call_ms, 1000 / fps) + call_ms + 1e-3
+
+
+def test_a_summary_has_numpys_figures() -> None:
+    times = np.random.default_rng(0).lognormal(1, 0.3, (30, 10))
+    found = summarize(times)
+    assert (found.p50_ms, found.p90_ms, found.p99_ms) == tuple(np.percentile(times, (50, 90, 99)))
+    assert (found.n, found.mean_ms, found.std_ms) == (300, times.mean(), times.std())
+    assert found.per_second == pytest.approx(1000 / times.mean())
+    assert found.p50_low_ms < found.p50_ms < found.p50_high_ms
+    assert summarize(times) == found != summarize(times, seed=1)
+
+
+def test_the_interval_knows_that_calls_of_a_turn_share_its_noise() -> None:
+    random = np.random.default_rng(0)
+    alone = random.normal(10, 1, (40, 50))
+    together = random.normal(10, 1, (40, 1)) + random.normal(0, 0.01, (40, 50))
+    widths = [found.p50_high_ms - found.p50_low_ms for found in (summarize(alone), summarize(together))]
+    # 50 times fewer independent times: about 7 times as wide.
+    assert widths[1] > 4 * widths[0]
+
+
+def test_rounds_are_drawn_in_parts_that_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = np.random.default_rng(0).normal(10, 1, (20, 7))
+    whole = draw_medians(times, 3)
+    monkeypatch.setattr(measure, "BOOTSTRAP_NUMBERS", 3 * times.size)
+    assert np.array_equal(draw_medians(times, 3), whole)
+
+
+def test_the_interval_holds_the_true_median_about_19_times_in_20() -> None:
+    random = np.random.default_rng(0)
+    found = [summarize(random.normal(10, 1, (30, 1)) + random.normal(0, 0.1, (30, 10)), seed) for seed in range(100)]
+    assert 85 <= sum(each.p50_low_ms <= 10 <= each.p50_high_ms for each in found) <= 100
+
+
+def test_a_single_turn_is_drawn_by_calls() -> None:
+    draws = draw_medians(np.array([[1.0, 2, 3, 4, 5]]))
+    assert draws.min() < 3 < draws.max()
+    assert np.array_equal(draw_medians(np.array([[7.0]])), np.full(measure.BOOTSTRAP_ROUNDS, 7))
+
+
+@pytest.mark.parametrize("turns", [12, 50])
+def test_runs_of_another_time_are_compared(turns: int) -> None:
+    random = np.random.default_rng(0)
+
+    def times(median: float, turns: int) -> np.ndarray:
+        return median * random.normal(1, 0.02, (turns, 1)) * random.normal(1, 0.02, (turns, 8))
+
+    same, slower = compare_runs(times(3, turns), times(3, 30)), compare_runs(times(3.6, turns), times(3, 30))
+    assert same.low < 1.02 and same.high > 0.98
+    assert slower.ratio == pytest.approx(1.2, rel=0.03)
+    assert 1.15 < slower.low < slower.ratio < slower.high < 1.25

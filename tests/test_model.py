@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from edgecls.config import TrainConfig
 from edgecls.training import model as model_module
 from edgecls.training import weights as weights_module
-from edgecls.training.model import FEATURES_LAYER, build_mobilenet_v2, split_at_features
+from edgecls.training.cut import split_at
+from edgecls.training.model import FEATURES_LAYER, build_mobilenet_v2, build_model
 from edgecls.training.weights import KERAS_EPSILON, Weights, find_weights
 
 # Of PyTorch 2.13 in eval mode, on the gray image as three channels of x / 127.5 - 1.
@@ -162,13 +164,13 @@ def test_heads_have_the_layers_of_the_design() -> None:
     assert names_after_backbone(tiny(32, "keras", "gap")) == ["GlobalAveragePooling2D", "Dropout", "Dense"]
     flatten = tiny(33, "keras", "flatten")
     assert names_after_backbone(flatten) == ["Flatten", "Dense", "Dropout", "Dense"]
-    assert flatten.get_layer("hidden").units == 32 and flatten.get_layer("dropout").rate == TrainConfig.dropout
+    assert flatten.get_layer("hidden_1").units == 32 and flatten.get_layer("dropout").rate == TrainConfig.dropout
 
 
 @pytest.mark.parametrize(("size", "layout", "head"), NETWORKS)
 def test_the_two_parts_make_the_whole(size: int, layout: str, head: str) -> None:
     model, images = tiny(size, layout, head), random_images(size, 5)
-    trunk, head_model = split_at_features(model)
+    trunk, head_model = split_at(model, FEATURES_LAYER)
     features = run(trunk, images)
     # The last feature map is 1 x 1 for 32 pixels and 2 x 2 for 33.
     assert features.shape == (5, 1280 * (4 if (size, head) == (33, "flatten") else 1))
@@ -185,9 +187,9 @@ def test_the_two_parts_make_the_whole(size: int, layout: str, head: str) -> None
 def test_only_the_head_can_learn(size: int, layout: str, head: str) -> None:
     model = tiny(size, layout, head)
     learning = {weight.path.split("/")[0] for weight in model.trainable_weights}
-    assert learning == ({"scores"} if head == "gap" else {"hidden", "scores"})
+    assert learning == ({"scores"} if head == "gap" else {"hidden_1", "scores"})
     images = random_images(size)
-    trunk, _ = split_at_features(model)
+    trunk, _ = split_at(model, FEATURES_LAYER)
     np.testing.assert_array_equal(run(trunk, images, training=True), run(trunk, images))
 
 
@@ -228,3 +230,57 @@ def test_a_network_without_weights_begins_by_hes_rule_and_its_seed() -> None:
         assert kernel.var() == pytest.approx(2 / inputs, rel=0.1) and abs(kernel.mean()) < 0.02
     for first, same, other in zip(*found, strict=True):
         assert (first == same).all() and (first != other).all()
+
+
+# Other networks
+
+
+def test_the_arch_chooses_the_network() -> None:
+    backbone = Weights("none", None, None, "keras")
+    small = TrainConfig(image_size=32, alpha=0.35)
+    for arch, weights in (("cnn", None), ("mlp", None), ("mobilenet_v2", backbone)):
+        model = build_model(dataclasses.replace(small, arch=arch), CLASSES, weights)
+        assert model.name == arch
+        assert model.input.dtype == "uint8" and model.input.shape == (None, 32, 32, 1)
+        assert model.output.shape == (None, CLASSES)
+
+
+@functools.cache
+def beginning_at_random(size: int, layout: str) -> keras.Model:
+    config = TrainConfig(image_size=size, alpha=0.35, head="flatten", gray_to_rgb="random")
+    return build_mobilenet_v2(config, CLASSES, Weights("none", None, None, layout))
+
+
+@pytest.mark.parametrize("size", [32, 33])
+def test_a_random_beginning_is_the_lectures(size: int) -> None:
+    model, images = beginning_at_random(size, "keras"), random_images(size)
+    convolution = keras.layers.Conv2D(3, 3, padding="same")
+    convolution.build((None, size, size, 1))
+    convolution.set_weights(model.get_layer("gray_to_rgb").get_weights())
+    # The network as keras.applications pads it, on three channels of 0..1.
+    original = keras.applications.MobileNetV2(input_shape=(size, size, 3), alpha=0.35, include_top=False, weights=None)
+    for layer in original.layers:
+        if layer.weights:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+    expected = run(original, convolution(images / np.float32(255)))
+    found = output_of(model, FEATURES_LAYER, images)
+    np.testing.assert_allclose(found, expected.reshape(len(images), -1), atol=1e-4 * np.abs(expected).max())
+
+
+def test_pytorchs_padding_comes_after_a_random_beginning_too() -> None:
+    model, images = beginning_at_random(32, "torch"), random_images(32)
+    rgb, padded = output_of(model, "gray_to_rgb", images), output_of(model, "pad_stem", images)
+    np.testing.assert_array_equal(padded, np.pad(rgb, ((0, 0), (1, 1), (1, 1), (0, 0))))
+    assert model.get_layer("Conv1").padding == "valid"
+
+
+def test_a_random_beginning_learns_and_the_backbone_does_not() -> None:
+    learning = {weight.path.split("/")[0] for weight in beginning_at_random(32, "keras").trainable_weights}
+    assert learning == {"gray_to_rgb", "hidden_1", "scores"}
+
+
+def test_batch_normalization_stands_before_the_classifier() -> None:
+    config = TrainConfig(image_size=32, alpha=0.35, batch_norm=True)
+    model = build_mobilenet_v2(config, CLASSES, Weights("none", None, None, "keras"))
+    assert [layer.name for layer in model.layers[-4:]] == [FEATURES_LAYER, "batch_norm", "dropout", "scores"]
+    assert model.get_layer("batch_norm").trainable

@@ -8,11 +8,11 @@ import onnx
 import onnxruntime
 import pytest
 from conftest import SIZE, Converted
-from test_tflite import FP32_TOLERANCE, INT8_TOLERANCE, make_images
+from test_tflite import FP16_TOLERANCE, FP32_TOLERANCE, INT8_TOLERANCE, make_images
 
 from edgecls.errors import ExportError
 from edgecls.export import onnx as onnx_export
-from edgecls.export.fuse import FusedModel
+from edgecls.export.fuse import FusedModel, fuse
 from edgecls.training.train import keras_scores
 
 PRECISIONS = ("fp32", "int8")
@@ -43,6 +43,29 @@ def test_scores_agree_with_keras_on_raw_images(converted: Converted, precision: 
     images = make_images(converted.pad_gray)
     off = np.abs(run(converted.graphs[f"{precision}.onnx"], images) - keras_scores(converted.model, images))
     assert off.max() < FP32_TOLERANCE if precision == "fp32" else off.mean() < INT8_TOLERANCE
+
+
+def test_fp16_has_half_the_size_and_the_scores_of_float(converted: Converted) -> None:
+    images = make_images(converted.pad_gray)
+    data = onnx_export.to_fp16(fuse(converted.model))
+    off = np.abs(run(data, images) - keras_scores(converted.model, images)).max()
+    assert FP32_TOLERANCE < off < FP16_TOLERANCE
+    assert len(data) < 0.6 * len(converted.graphs["fp32.onnx"])
+    graph = onnx.load_from_string(data).graph
+    casts = {node.input[0] for node in graph.node if node.op_type == "Cast"}
+    for tensor in graph.initializer:
+        is_half = tensor.data_type == onnx.TensorProto.FLOAT16
+        assert is_half == (tensor.name in casts)
+        assert is_half or len(tensor.dims) < 2
+    assert len(casts) >= CONVOLUTIONS + 1
+
+
+def test_int8_scores_are_not_rounded_to_steps(converted: Converted) -> None:
+    nodes = onnx.load_from_string(converted.graphs["int8.onnx"]).graph.node
+    assert nodes[-1].op_type == "Softmax"
+    scores = run(converted.graphs["int8.onnx"], make_images(converted.pad_gray))
+    assert np.abs(scores.sum(1) - 1).max() < 1e-5
+    assert np.abs(scores * 256 - np.round(scores * 256)).max() > 0.1
 
 
 def test_the_raw_image_is_the_quantized_input_of_the_first_convolution(converted: Converted) -> None:

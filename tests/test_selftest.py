@@ -14,9 +14,9 @@ from conftest import CLASSES, SIZE
 from PIL import Image
 from test_cli import run
 
-from edgecls.config import MAX_IMAGE_SIZE
 from edgecls.errors import ModelFileError
 from edgecls.image import load_gray
+from edgecls.limits import MAX_IMAGE_SIZE
 from edgecls.runtime.classifier import Classifier, load
 from edgecls.selftest import MAX_GOLDEN_CHARACTERS, MAX_IMAGE_BYTES, MAX_SAMPLES, TOLERANCES, make_golden, run_selftest
 from edgecls.spec import attach_spec, split_file

@@ -216,6 +216,13 @@ def test_versions_and_later_keys(kind: Any, monkeypatch: pytest.MonkeyPatch) -> 
         split_file(forge(kind, monkeypatch, arch=...))
 
 
+@KINDS
+def test_a_threshold_is_kept_and_may_be_missing(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert split_file(attach(kind, threshold=0.625))[1].threshold == 0.625
+    # Files of before there was one.
+    assert split_file(forge(kind, monkeypatch, threshold=...))[1].threshold is None
+
+
 BAD_FIELDS: list[tuple[str, Any]] = [
     ("format_version", 0),
     ("format_version", True),
@@ -244,6 +251,10 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("versions", {"numpy": 2}),
     ("created", 0),
     ("graph_sha256", "no"),
+    ("threshold", -0.1),
+    ("threshold", 1.5),
+    ("threshold", 1),
+    ("threshold", "0.5"),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +12,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training_run import CONFIG, FILES, PER_CLASS, Run, make_images, run_train, val_loss
+from PIL import Image
+from training_run import CONFIG, FILES, PER_CLASS, SIZE, Run, make_images, run_train, val_loss
 
 import edgecls
 from edgecls.errors import ConfigError, DataError
+from edgecls.report.pictures import NAMES
 from edgecls.training import train as train_module
-from edgecls.training.run_folder import images_sha256, load_model, read_held_out_scores, read_record
-from edgecls.training.train import keras_scores
+from edgecls.training.run_folder import (
+    HISTORY_COLUMNS,
+    images_sha256,
+    load_model,
+    read_held_out_scores,
+    read_history,
+    read_record,
+)
+from edgecls.training.train import keras_scores, preview
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +49,8 @@ def test_the_run_folder_is_whole_and_alone(real: Run) -> None:
 
 def test_run_json_has_the_keys_that_scripts_read(real: Run) -> None:
     record = read_record(real.out)
+    assert record["config"] == json.loads(json.dumps(dataclasses.asdict(CONFIG)))
     assert record == json.loads(json.dumps(real.record))
-    assert record["config"] == dataclasses.asdict(CONFIG)
     assert record["classes"] == ["bright", "dark", "striped"]
     assert record["weights"] == {"source": "none", "sha256": None}
     assert record["arch"] == "mobilenet_v2" and record["data"] == str(real.out.parents[1] / "images")
@@ -62,16 +72,37 @@ def test_the_split_holds_every_readable_image_once(real: Run) -> None:
 def test_skipped_files_are_recorded_and_told(real: Run) -> None:
     assert [skipped["path"] for skipped in real.record["skipped"]] == ["dark/broken.png"]
     assert "is not a PNG" in real.record["skipped"][0]["reason"]
-    random, skipped = real.result.warnings
+    random, skipped, *_ = real.result.warnings
     assert "random" in random
     assert skipped == "1 unreadable files were skipped; run.json lists them"
 
 
 def test_history_has_a_line_for_each_epoch(real: Run) -> None:
     history = real.history()
-    assert set(history) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"}
+    assert set(history) == set(HISTORY_COLUMNS) and set(history["phase"]) == {"head"}
     assert history["epoch"] == list(range(1, len(history["epoch"]) + 1)) and 1 < len(history["epoch"]) <= CONFIG.epochs
-    assert history["loss"][-1] < history["loss"][0]
+    assert history["train_loss"][-1] < history["train_loss"][0]
+    assert [record.val_loss for record in read_history(real.out)] == history["val_loss"]
+
+
+def test_run_json_tells_the_phases_and_the_diagnosis(real: Run) -> None:
+    (phase,) = real.record["phases"]
+    assert phase["name"] == "head" and phase["kept"] and phase["epochs"] == len(real.history()["epoch"])
+    assert phase["val_accuracy_after"] == pytest.approx(real.record["metrics"]["val_accuracy"], abs=0.1)
+    assert real.record["diagnosis"] == [dataclasses.asdict(finding) for finding in real.result.findings] != []
+
+
+def test_pictures_are_drawn(real: Run) -> None:
+    names = {path.name for path in (real.out / "plots").iterdir()}
+    assert names >= {"curves.png", "layers.png", "confusion.png", "recall.png", "preview.png"}
+    assert names <= {f"{name}.png" for name in NAMES}
+
+
+def test_everybody_may_read_what_the_user_lets_them_read(real: Run) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in real.out.rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~umask, path
 
 
 def test_the_classes_are_learnt(real: Run) -> None:
@@ -96,16 +127,16 @@ def test_held_out_scores_are_those_of_the_reloaded_model(real: Run) -> None:
 
 
 def test_the_saved_model_is_that_of_the_best_epoch(real: Run) -> None:
-    assert val_loss(real) == pytest.approx(min(real.history()["val_loss"]), rel=1e-3)
+    assert val_loss(real) == pytest.approx(min(real.history()["val_loss"]), rel=0.02)
 
 
 def test_every_stage_reports_its_progress_to_the_end(real: Run) -> None:
-    stages = list(dict.fromkeys(stage for stage, _, _ in real.progress))
-    features = ["features of training images", "features of validation images"]
+    stages = list(dict.fromkeys(stage for stage, *_ in real.progress))
+    features = [f"head: features of {what}" for what in ("validation images", "training images", "view 1 of 1")]
     assert stages == ["read images", *features, "train head", "score val images", "score test images"]
     for stage in stages:
-        done = [count for name, count, _ in real.progress if name == stage]
-        totals = {total for name, _, total in real.progress if name == stage}
+        done = [count for name, count, *_ in real.progress if name == stage]
+        totals = {total for name, _, total, *_ in real.progress if name == stage}
         assert done == sorted(done) and len(totals) == 1
         # Early stopping ends "train head" before its total.
         assert done[-1] == len(real.history()["epoch"]) if stage == "train head" else {done[-1]} == totals
@@ -144,12 +175,12 @@ def remove_images(data: Path) -> None:
 def test_bad_data_leaves_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], words: str
 ) -> None:
-    monkeypatch.setattr(train_module, "build_mobilenet_v2", refuse)
+    monkeypatch.setattr(train_module, "build_model", refuse)
     data = make_images(tmp_path / "images")
     change(data)
     with pytest.raises(DataError, match=words):
         run_train(data, tmp_path / "new" / "run")
-    assert not (tmp_path / "new").exists()
+    assert not any((tmp_path / "new").iterdir())
 
 
 def test_missing_weights_leave_no_folder(tmp_path: Path) -> None:
@@ -165,3 +196,29 @@ def test_the_place_is_checked_before_the_images(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="folder with other files in it"):
             run_train(tmp_path / "no images", tmp_path, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+# The time, the preview
+
+
+def test_the_time_budget_leaves_time_for_the_scores() -> None:
+    def left(budget: float) -> float:
+        deadline = train_module._deadline(100.0, dataclasses.replace(CONFIG, time_budget_s=budget))
+        assert deadline is not None
+        return 100.0 + budget - deadline
+
+    assert train_module._deadline(100.0, CONFIG) is None
+    assert left(1000) == pytest.approx(100) and left(20) == pytest.approx(5)
+
+
+def test_a_preview_shows_images_beside_their_changes_and_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "build_model", refuse)
+    data = make_images(tmp_path / "images")
+    path = tmp_path / "run-preview.png"
+    for config in (CONFIG, dataclasses.replace(CONFIG, augment=None)):
+        preview(data, config, path)
+        with Image.open(path) as picture:
+            assert min(picture.size) > SIZE
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["images", "run-preview.png"]

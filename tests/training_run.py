@@ -19,7 +19,7 @@ SIZE = 32
 CONFIG = TrainConfig(image_size=SIZE, alpha=0.35, weights="none", epochs=30, views=1, patience=5, learning_rate=0.02)
 # Two thirds of the images of each class are left to learn from.
 PER_CLASS = 9
-FILES = {"model.keras", "run.json", "history.csv", "held-out-scores.npy"}
+FILES = {"model.keras", "run.json", "history.csv", "history.json", "held-out-scores.npy", "plots"}
 
 
 def make_images(root: Path, seed: int = 0) -> Path:
@@ -38,7 +38,7 @@ def make_images(root: Path, seed: int = 0) -> Path:
 class Run:
     result: TrainResult
     out: Path
-    progress: list[tuple[str, int, int]]
+    progress: list[tuple[Any, ...]]
 
     @property
     def record(self) -> dict[str, Any]:
@@ -54,14 +54,15 @@ class Run:
         paths, labels = zip(*listed, strict=True)
         return load_paths(Path(self.record["data"]), paths, labels, SIZE, SIZE)
 
-    def history(self) -> dict[str, list[float]]:
+    def history(self) -> dict[str, list[Any]]:
+        """Return history.csv by columns."""
         with (self.out / "history.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+        return {name: [row[name] if name == "phase" else float(row[name]) for row in rows] for name in rows[0]}
 
 
 def run_train(data: Path, out: Path, config: TrainConfig = CONFIG, **options: Any) -> Run:
-    progress: list[tuple[str, int, int]] = []
+    progress: list[tuple[Any, ...]] = []
     result = train(data, out, config, progress=lambda *call: progress.append(call), **options)
     return Run(result, out, progress)
 

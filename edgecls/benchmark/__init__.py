@@ -1,1 +1,1 @@
-"""Measures exported files: time now, machine state and choice later."""
+"""Measures exported files, says whether the figures can be trusted, and compares them."""

@@ -7,26 +7,48 @@ fast and works where TensorFlow is not installed.
 from __future__ import annotations
 
 import errno
+import importlib
 from typing import Any
 
 import click
 
 from edgecls import __version__
-from edgecls.cli.demo import demo
-from edgecls.cli.evaluate import evaluate
-from edgecls.cli.export import export
-from edgecls.cli.info import info
-from edgecls.cli.predict import predict
-from edgecls.cli.selftest import selftest
-from edgecls.cli.train import train
 from edgecls.errors import ConfigError, EdgeclsError
 
+# Command -> the module of `edgecls.cli` that holds it, in the order of the help. It is imported when the command is
+# asked for: what `predict` does not need must not slow it down.
+COMMANDS = {
+    "demo": "demo",
+    "train": "train",
+    "report": "report",
+    "export": "export",
+    "evaluate": "evaluate",
+    "predict": "predict",
+    "info": "info",
+    "selftest": "selftest",
+    "benchmark": "benchmark",
+    "devices": "devices",
+    "check": "devices",
+    "doctor": "devices",
+}
 # Faults of the user's machine or of a path, not of our code: they deserve a sentence, not a traceback.
 MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
 
 
 class Group(click.Group):
-    """Turns our errors into a message and an exit code, in this one place."""
+    """Finds commands, and turns our errors into a message and an exit code, in this one place."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, or None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"edgecls.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Return what the command returns; our errors become Click's."""
@@ -54,7 +76,3 @@ def main() -> None:
       edgecls export run --int8                     writes run/export/model-int8.tflite and .onnx
       edgecls predict run/export/model-int8.tflite part.png
     """
-
-
-for command in (demo, train, export, evaluate, predict, info, selftest):
-    main.add_command(command)

@@ -9,7 +9,9 @@ import click
 
 from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow
 from edgecls.config import FORMATS, ExportConfig
-from edgecls.export.targets import TARGETS
+from edgecls.devices import device_names, export_target, load_profile
+from edgecls.export.targets import TARGETS, find_target
+from edgecls.limits import PRECISIONS
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
@@ -18,21 +20,23 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--int8", "int8", is_flag=True, help="Full integer: smallest and fastest.")
+@click.option("--fp16", "fp16", is_flag=True, help="Float weights of 16 bits: half the size of fp32.")
 @click.option("--fp32", "fp32", is_flag=True, help="Float; the default if no precision is named.")
-@click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="Default: all.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="Default: all the device runs.")
 @click.option(
     "--max-drop", type=float, default=ExportConfig.max_drop, show_default=True, help="Accuracy a file may lose."
 )
-@click.option("--device", help=f"What will run the int8 files: {', '.join(TARGETS)}. Default: like this machine.")
+@click.option(
+    "--device",
+    help=f"What will run the int8 files: a board ('edgecls devices'), or {', '.join(TARGETS)}. Default: this machine.",
+)
 @click.option("--layers", is_flag=True, help="Also measure what each layer of the int8 TFLite file loses.")
 @click.option(
     "--golden/--no-golden", default=True, show_default=True, help="Put a few images into the files for selftest."
 )
 @click.option("--out", type=PATH, help="Folder for the files. Default: RUN/export.")
 @click.option("--data", type=PATH, help="The run's images, if they moved.")
-def export(
-    run: Path, int8: bool, fp32: bool, formats: tuple[Any, ...], out: Path | None, data: Path | None, **settings: Any
-) -> None:
+def export(run: Path, formats: tuple[Any, ...], out: Path | None, data: Path | None, **settings: Any) -> None:
     """Write RUN's model as TFLite and ONNX files, and score each file on images it never saw.
 
     Exits with 1 if a file lost more accuracy than --max-drop; it is then named NAME.rejected.SUFFIX.
@@ -40,17 +44,45 @@ def export(
     \b
     Examples:
       edgecls export run --int8
-      edgecls export run --int8 --fp32 --format tflite --out files
+      edgecls export run --int8 --fp16 --fp32 --format tflite --out files
+      edgecls export run --int8 --device coral
     """
-    precisions = tuple(name for name, wanted in (("fp32", fp32), ("int8", int8)) if wanted)
-    config = ExportConfig(precisions=precisions or ("fp32",), formats=formats or FORMATS, **settings)
+    precisions = tuple(name for name in PRECISIONS if settings.pop(name))
+    board = settings["device"] if settings["device"] in device_names() else None
+    settings["device"] = export_target(settings["device"])
+    target = find_target(settings["device"])
+    config = ExportConfig(
+        precisions=precisions or ExportConfig.precisions, formats=formats or target.formats, **settings
+    )
     load_tensorflow()
     from edgecls.export.artifact import export_run
 
     with ProgressBars() as bars:
         result = export_run(run, config, out=out, data=data, progress=bars)
     print_export(result)
+    if target.edge_tpu:
+        click.echo(
+            "scored on this machine's CPU, not on an Edge TPU. Next: edgecls check FILE --device coral-usb --compile"
+        )
+    if board:
+        check_board(result, board)
     check_gate(result)
+
+
+def check_board(result: ExportResult, board: str) -> None:
+    """Raise Click's error, exit code 1, with the reason for every good file that the board cannot run."""
+    from edgecls.check.finding import is_yes
+    from edgecls.check.rules import check_file
+
+    profile, refused = load_profile(board), []
+    for file in result.files:
+        findings = check_file(result.folder / file.path, profile) if file.passed else ()
+        if not is_yes(findings):
+            reasons = "".join(f"\n  {finding.text}" for finding in findings if finding.level == "no")
+            refused.append(f"{file.path} does not run on {board}:{reasons}")
+    if refused:
+        raise click.ClickException("\n".join(refused))
+    click.echo(f"{board} runs what passed; how to install it there: edgecls check FILE --device {board}")
 
 
 def print_export(result: ExportResult) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecls.errors import MissingDependency
+
+if TYPE_CHECKING:
+    from edgecls.training.finding import Finding
 
 
 class ProgressBars:
@@ -21,8 +25,8 @@ class ProgressBars:
         self._done = 0
         self._bar: Any = None
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are done; a new stage gets a bar of its own."""
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` are done; a new stage gets a bar of its own. No room for `note`: see live.py."""
         if stage != self._stage:
             self.close()
             self._stage, self._done = stage, 0
@@ -51,6 +55,14 @@ PATH = click.Path(path_type=Path)
 def warn(text: str) -> None:
     """Print a warning to stderr, in yellow on a terminal."""
     click.secho(f"Warning: {text}", fg="yellow", err=True)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print a diagnosis, the worst first, coloured by its weight on a terminal."""
+    colors = {"error": "red", "warning": "yellow", "note": None}
+    for finding in findings:
+        click.secho(f"\n{finding.severity}: {finding.name}", fg=colors[finding.severity], bold=True)
+        click.echo(f"  {finding.text}\n  {finding.remedy}")
 
 
 def print_json(value: object) -> None:

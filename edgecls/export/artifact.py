@@ -30,7 +30,7 @@ from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.export.targets import Target, find_target
 from edgecls.image import LUMA, RESAMPLE
 from edgecls.progress import Progress, silent
-from edgecls.report import contact_sheet
+from edgecls.report.contact_sheet import contact_sheet
 from edgecls.runtime.classifier import load
 from edgecls.selftest import add_scores, make_golden
 from edgecls.spec import ModelSpec, attach_spec
@@ -100,8 +100,9 @@ def export_run(
 
     Raises:
         ModelFileError: `run` is no run. DataError: its images are gone or changed. ExportError: a conversion failed.
+        ConfigError: the device is not known, or does not run one of the formats.
     """
-    target = find_target(config.device)
+    target = find_target(config.device, config.formats)
     record = run_folder.read_record(run)
     samples = load_samples(
         record,
@@ -166,13 +167,15 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
 def _convert(job: _Job, precision: str, kind: Kind) -> bytes:
     if precision == "fp32":
         return tflite.to_fp32(job.fused) if kind == "tflite" else onnx.to_fp32(job.fused)
+    if precision == "fp16":
+        return tflite.to_fp16(job.fused) if kind == "tflite" else onnx.to_fp16(job.fused)
     calibration = job.samples.calibration.images
     if kind == "tflite":
-        return tflite.to_int8(job.prepared, calibration)
+        return tflite.to_int8(job.prepared, calibration, target=job.target)
     prepared = job.prepared
     if job.target.weight_bits < 8:
         prepared = correct(job.equalised, calibration, job.target.weight_steps)
-    return onnx.to_int8(prepared, calibration, job.target)
+    return onnx.to_int8(prepared, calibration, target=job.target)
 
 
 def _draw_flips(job: _Job, scores: NDArray[np.float32], path: Path) -> str:

@@ -72,18 +72,20 @@ class _Group:
     readers: list[keras.layers.Layer]
 
     @property
-    def ceilings(self) -> list[tuple[str, float]]:
+    def ceilings(self) -> list[tuple[str, float | None]]:
+        """Return each ReLU's name and the value it cuts at, None if it cuts at none."""
         import keras
 
         return [(layer.name, layer.max_value) for layer in self.layers if isinstance(layer, keras.layers.ReLU)]
 
 
 def _groups(core: keras.Model, sources: dict[str, list[str]]) -> list[_Group]:
-    """Return the groups that may be rescaled: made by linear convolutions only, read by layers with weights."""
+    """Return the groups that may be rescaled: made by linear layers only, read by layers with weights."""
     from keras import layers as kinds
 
-    passing = (kinds.ReLU, kinds.ZeroPadding2D, kinds.Add, kinds.GlobalAveragePooling2D, kinds.Flatten)
-    convolutions = (kinds.Conv2D, kinds.DepthwiseConv2D)
+    shaping = (kinds.ZeroPadding2D, kinds.MaxPooling2D, kinds.GlobalAveragePooling2D, kinds.Flatten)
+    passing = (kinds.ReLU, kinds.Add, *shaping)
+    linear = (kinds.Conv2D, kinds.DepthwiseConv2D, kinds.Dense)
     leader: dict[str, str] = {}
     for layer in core.layers:
         leader[layer.name] = layer.name
@@ -98,15 +100,21 @@ def _groups(core: keras.Model, sources: dict[str, list[str]]) -> list[_Group]:
             for layer in core.layers
             if not isinstance(layer, passing) and any(leader[source] == name for source in sources[layer.name])
         ]
-        made = all(isinstance(layer, (*passing, *convolutions)) for layer in members)
-        if made and readers and all(isinstance(layer, (*convolutions, kinds.Dense)) for layer in readers):
+        made = all(isinstance(layer, (*passing, *linear)) for layer in members)
+        if made and readers and all(isinstance(layer, linear) for layer in readers):
             groups.append(_Group(members, readers))
     return groups
 
 
 def _relu_scale(group: _Group, ranges: Ranges) -> Array:
-    """Return by how much each channel may grow before it meets the ReLU's ceiling, where it would be cut."""
-    rooms = [ceiling / np.maximum(ranges[name][1] * HEADROOM, 1e-9) for name, ceiling in group.ceilings]
+    """Return by how much each channel may grow before it meets the ReLU's ceiling, where it would be cut.
+
+    Where there is no ceiling, it may grow to the widest channel's range.
+    """
+    rooms = []
+    for name, ceiling in group.ceilings:
+        high = ranges[name][1] * HEADROOM
+        rooms.append((ceiling or high.max()) / np.maximum(high, 1e-9))
     own_step = all(is_depthwise(layer) for layer in group.readers)
     scale = np.min(rooms, axis=0) ** (1.0 if own_step else SHARED_STEP_EXPONENT)
     return np.asarray(np.clip(scale, 1, LARGEST_SCALE), np.float64)

@@ -1,26 +1,29 @@
 """A trained network rewritten for inference: same scores, fewer and cheaper operations.
 
 Scaling, gray_to_rgb, stem convolution and its BatchNorm are all linear, so they become one convolution on the
-single-channel image; every other BatchNorm goes into the convolution before it; Dropout goes.
+single-channel image; every other BatchNorm goes into the convolution before it or the classifier after it; Dropout
+goes. Where the network begins otherwise, scaling goes into the first layer with weights. A ReLU that is a layer's
+activation becomes a layer of its own, so that every layer with weights but the last is linear.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.training.model import PIXEL_SCALE
-
 if TYPE_CHECKING:
     import keras
 
 Array = NDArray[Any]
+# Kernel and bias, by layer name.
+Weights = dict[str, list[Array]]
 STEM = "Conv1"
 BLOCKS = "space_to_depth"
-# What the stem convolution swallows: they do nothing in the fused network.
+# What one stem convolution swallows: they do nothing in the fused network.
 FRONT = ("center", "pad_image", "gray_to_rgb")
 # Sides of the fused kernel: 3 + 3 - 1 pixels (gray_to_rgb, then stem), or as many 2x2 blocks as hold them.
 _KERNEL, _BLOCK_KERNEL = 5, 3
@@ -45,55 +48,120 @@ def fuse(model: keras.Model) -> FusedModel:
     Folding a BatchNorm into the convolution before it: Jacob et al. 2018 (arXiv:1712.05877), section 3.2.
     """
     import keras
+    from keras import layers as kinds
 
-    size = model.input.shape[1]
     folded = _fold_batch_norms(model)
-    pad_gray = round(-model.get_layer("center").offset * PIXEL_SCALE)
-
-    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if layer.name == STEM:
-            return _fused_stem(model)
-        settings = layer.get_config()
-        if layer.name in folded:
-            settings["use_bias"] = True
-        return type(layer).from_config(settings)
-
-    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
-        if layer.name == STEM and size % 2 == 0:
-            return layer(space_to_depth(size)(args[0]))
-        gone = layer.name in FRONT or isinstance(layer, (keras.layers.BatchNormalization, keras.layers.Dropout))
-        return args[0] if gone else layer(*args, **kwargs)
-
-    image = keras.Input((size, size, 1), batch_size=1, dtype="float32", name="centred_image")
-    core = keras.models.clone_model(model, input_tensors=image, clone_function=clone, call_function=call)
-    folded[STEM] = _stem_weights(model, folded[STEM])
+    image = keras.Input(model.input.shape[1:], batch_size=1, dtype="float32", name="centred_image")
+    core = keras.models.clone_model(
+        model,
+        input_tensors=image,
+        clone_function=functools.partial(_clone, model, folded),
+        call_function=functools.partial(_call, model),
+    )
+    scaling = next(layer for layer in model.layers if isinstance(layer, kinds.Rescaling))
+    _fold_scaling(model, scaling, folded)
     for layer in core.layers[1:]:
         if layer.weights:
             layer.set_weights(folded.get(layer.name) or model.get_layer(layer.name).get_weights())
-    return FusedModel(core, pad_gray)
+    return FusedModel(core, round(-scaling.offset / scaling.scale))
 
 
-def _fold_batch_norms(model: keras.Model) -> dict[str, list[Array]]:
-    """Return kernel and bias, by layer name, of every convolution that a BatchNorm follows."""
+def _clone(model: keras.Model, folded: Weights, layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Return what stands for `layer` in the fused network."""
+    if layer.name == STEM and _has_one_stem(model):
+        return _fused_stem(model)
+    settings = layer.get_config()
+    if layer.name in folded:
+        settings["use_bias"] = True
+    if _is_rectified(layer):
+        settings["activation"] = "linear"
+    return type(layer).from_config(settings)
+
+
+def _call(model: keras.Model, layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
+    """Return what the layer that `_clone` made gives; one that does nothing gives its input."""
+    from keras import layers as kinds
+
+    if isinstance(layer, (kinds.Rescaling, kinds.BatchNormalization, kinds.Dropout)):
+        return args[0]
+    if _has_one_stem(model):
+        if layer.name in FRONT:
+            return args[0]
+        size = model.input.shape[1]
+        if layer.name == STEM and size % 2 == 0:
+            return layer(space_to_depth(size)(args[0]))
+    output = layer(*args, **kwargs)
+    return kinds.ReLU(name=f"{layer.name}_relu")(output) if _is_rectified(model.get_layer(layer.name)) else output
+
+
+def _is_rectified(layer: keras.layers.Layer) -> bool:
+    """Return True for a layer with weights whose activation is a ReLU."""
     import keras
 
+    return getattr(layer, "activation", None) is keras.activations.relu
+
+
+def _has_one_stem(model: keras.Model) -> bool:
+    """Return True if all before the first ReLU can be one convolution.
+
+    A random gray_to_rgb cannot: its own zero padding lies between it and the stem.
+    """
+    return "pad_image" in [layer.name for layer in model.layers]
+
+
+def _fold_scaling(model: keras.Model, scaling: keras.layers.Rescaling, folded: Weights) -> None:
+    """Put the scaling of the image, and what else comes before the stem, into the first layer's weights in `folded`.
+
+    The offset needs no place there: it is the gray that the image is centred on before it comes in.
+    """
+    from keras import layers as kinds
+
+    if _has_one_stem(model):
+        kernel, bias = _stem_weights(model, folded[STEM])
+        folded[STEM] = [kernel * scaling.scale, bias]
+        return
+    first = next(layer for layer in model.layers if isinstance(layer, (kinds.Conv2D, kinds.Dense)))
+    kernel, bias = folded.get(first.name) or first.get_weights()
+    folded[first.name] = [kernel * scaling.scale, bias]
+
+
+def _fold_batch_norms(model: keras.Model) -> Weights:
+    """Return kernel and bias, by name, of every layer that takes in a BatchNorm: before its ReLU, or after one."""
+    from keras import layers as kinds
+
     folded = {}
-    previous = None
+    previous, waiting = None, None
     for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            assert previous is not None, "a BatchNorm follows its convolution in MobileNetV2"
-            folded[previous.name] = _fold(previous, layer)
+        if isinstance(layer, kinds.BatchNormalization):
+            if isinstance(previous, (kinds.Conv2D, kinds.DepthwiseConv2D)):
+                folded[previous.name] = _fold(previous, layer)
+            else:
+                waiting = layer
+        elif waiting is not None and layer.weights:
+            folded[layer.name] = _fold_forward(waiting, layer)
+            waiting = None
         previous = layer
     return folded
 
 
 def _fold(convolution: keras.layers.Layer, norm: keras.layers.BatchNormalization) -> list[Array]:
-    gamma, beta, mean, variance = (np.asarray(weight, np.float64) for weight in norm.get_weights())
-    gain = gamma / np.sqrt(variance + norm.epsilon)
+    gain, offset = _gain_and_offset(norm)
     kernel = np.asarray(convolution.get_weights()[0], np.float64)
     # Depthwise kernels are (H, W, C, 1): their output channel is the third axis.
     shape = (-1, 1) if kernel.shape[-1] == 1 and kernel.shape[-2] == len(gain) else (-1,)
-    return [kernel * gain.reshape(shape), beta - mean * gain]
+    return [kernel * gain.reshape(shape), offset]
+
+
+def _fold_forward(norm: keras.layers.BatchNormalization, dense: keras.layers.Dense) -> list[Array]:
+    gain, offset = _gain_and_offset(norm)
+    kernel, bias = (np.asarray(weight, np.float64) for weight in dense.get_weights())
+    return [kernel * gain[:, None], bias + offset @ kernel]
+
+
+def _gain_and_offset(norm: keras.layers.BatchNormalization) -> tuple[Array, Array]:
+    gamma, beta, mean, variance = (np.asarray(weight, np.float64) for weight in norm.get_weights())
+    gain = gamma / np.sqrt(variance + norm.epsilon)
+    return gain, beta - mean * gain
 
 
 def _stem_padding(model: keras.Model) -> int:
@@ -133,7 +201,7 @@ def _stem_weights(model: keras.Model, folded: list[Array]) -> list[Array]:
         # Channel 2 i + j of a block is its pixel in row i, column j: the order of space-to-depth.
         blocks = kernel.reshape(_BLOCK_KERNEL, 2, _BLOCK_KERNEL, 2, -1)
         kernel = blocks.transpose(0, 2, 1, 3, 4).reshape(_BLOCK_KERNEL, _BLOCK_KERNEL, 4, -1)
-    return [kernel / PIXEL_SCALE, bias + np.einsum("c,hwcf->f", to_rgb_bias, stem)]
+    return [kernel, bias + np.einsum("c,hwcf->f", to_rgb_bias, stem)]
 
 
 def space_to_depth(size: int) -> keras.layers.Layer:

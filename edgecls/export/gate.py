@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Two-sided 95 % of the normal distribution.
-Z_95 = 1.959964
+from edgecls.evaluate import wilson_interval
+
 # A prediction that hardly moves with the image: the float model spreads over classes, the file does not.
 COLLAPSED_SHARE = 0.9
 # Share of images whose best score is as good as 1: nothing is left to tell sure from unsure.
@@ -100,18 +100,6 @@ def compare(
         passed=passed,
         verdict=_verdict(drop, max_drop, lost, won, p_value, collapse),
     )
-
-
-def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of `hits` in `trials`.
-
-    Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, p. 209-212: unlike
-    the normal interval it stays inside 0..1 and holds near both ends.
-    """
-    share, z2 = hits / trials, Z_95**2
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = Z_95 / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def mcnemar_p(lost: int, won: int) -> float:

@@ -94,9 +94,11 @@ def _file_outputs(graph: bytes, images: NDArray[np.uint8]) -> Iterator[dict[str,
 def _layer_of(detail: dict[str, Any]) -> str:
     """Return the Keras layer whose output a tensor is, or "" for constants.
 
-    The converter names a tensor MODEL/LAYER_1/OPERATION after the last operation it fused, then after the others.
+    The converter names a tensor MODEL/LAYER_1/OPERATION after all the operations it fused, in an order of its own; a
+    ReLU among them is the last that ran.
     """
-    parts = detail["name"].split(";")[0].split("/")
+    fused = detail["name"].split(";")
+    parts = next((name for name in fused if "/Relu" in name), fused[0]).split("/")
     is_output = len(parts) == 3 and detail["quantization_parameters"]["scales"].size == 1
     return parts[1].removesuffix("_1") if is_output else ""
 

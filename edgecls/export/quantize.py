@@ -77,7 +77,8 @@ def _fit_layer(
 
     kernel, bias = layer.get_weights()
     corrected.set_weights([round_to_grid(layer, kernel, weight_steps), bias])
-    wanted, given = _before_activation(layer, inputs[0]), _before_activation(corrected, inputs[1])
+    # Linear: a ReLU is a layer of its own here, and the last layer never comes.
+    wanted, given = layer(inputs[0]), corrected(inputs[1])
     axes = list(range(wanted.ndim - 1))
     wanted_mean, given_mean = tf.reduce_mean(wanted, axes), tf.reduce_mean(given, axes)
     spread = tf.reduce_mean((given - given_mean) ** 2, axes).numpy()
@@ -86,7 +87,7 @@ def _fit_layer(
     offset = wanted_mean.numpy() - given_mean.numpy() * slope
     kernel, bias = corrected.get_weights()
     corrected.set_weights([kernel * per_output(layer, slope), bias * slope + offset])
-    return layer.activation(wanted), layer.activation(given * slope + offset)
+    return wanted, given * slope + offset
 
 
 def round_to_grid(layer: keras.layers.Layer, kernel: Array, weight_steps: int = WEIGHT_STEPS) -> Array:
@@ -98,11 +99,6 @@ def round_to_grid(layer: keras.layers.Layer, kernel: Array, weight_steps: int = 
     axes = tuple(axis for axis in range(kernel.ndim) if axis != last)
     step = np.maximum(np.abs(kernel).max(axes, keepdims=True), 1e-12) / weight_steps
     return np.asarray(np.round(kernel / step) * step)
-
-
-def _before_activation(layer: keras.layers.Layer, values: Any) -> Any:
-    # Convolutions are linear here: their ReLU is a layer of its own.
-    return values @ layer.kernel + layer.bias if layer.kernel.ndim == 2 else layer(values)
 
 
 def _not_quantized(core: keras.Model, sources: dict[str, list[str]]) -> set[str]:

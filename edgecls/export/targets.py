@@ -1,14 +1,16 @@
-"""What an int8 ONNX file must look like for the processor that will run it; TFLite files are alike for all.
+"""What an int8 file must look like for the processor that will run it; TFLite files are alike for all but the Coral.
 
-Imports `errors` only.
+Imports `config` and `errors` only.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgecls.config import FORMATS, Format
 from edgecls.errors import ConfigError
 
 # Steps from zero to the largest weight of a channel in a symmetric int8 grid.
@@ -24,12 +26,19 @@ class Target:
         onnx_activations: "uint8" or "int8".
         weight_bits: 8, or 7 where products of full-range weights overflow 16 bits.
         why: the reason, with its source.
+        edge_tpu: True for TFLite files alone, in the operations that the Edge TPU compiler maps.
     """
 
     name: str
     onnx_activations: str
     weight_bits: int
     why: str
+    edge_tpu: bool = False
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """Return the kinds of files that it runs."""
+        return ("tflite",) if self.edge_tpu else FORMATS
 
     @property
     def weight_steps(self) -> int:
@@ -43,6 +52,7 @@ TARGETS = {
         Target("x86-vnni", "uint8", 8, "VNNI multiplies uint8 by int8 without overflow (onnxruntime docs)"),
         Target("x86", "uint8", 7, "AVX2 adds products in 16 bits: 7-bit weights cannot overflow them"),
         Target("arm64", "int8", 8, "onnxruntime's ARM64 kernels are made for int8 by int8"),
+        Target("coral", "int8", 8, "edgetpu_compiler takes TFLite only (https://coral.ai/docs/edgetpu)", edge_tpu=True),
     )
 }
 
@@ -51,16 +61,20 @@ ANY = TARGETS["x86-vnni"]
 """The plain choice: full weights, uint8 activations."""
 
 
-def find_target(name: str | None) -> Target:
+def find_target(name: str | None, formats: Sequence[Format] = ()) -> Target:
     """Return the target of this name, or that of this machine for None.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: there is none of this name, or it does not run one of `formats`.
     """
     chosen = name or detect_target()
     if chosen not in TARGETS:
         raise ConfigError(f"--device must be one of {', '.join(TARGETS)}; received {chosen!r}")
-    return TARGETS[chosen]
+    target = TARGETS[chosen]
+    if unfit := set(formats) - set(target.formats):
+        runs = ", ".join(target.formats)
+        raise ConfigError(f"--device {chosen} runs {runs} files; received --format {', '.join(unfit)}; leave it out")
+    return target
 
 
 def detect_target(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.export.edge_tpu import check_mapping, for_edge_tpu
 from edgecls.export.fuse import FusedModel
+from edgecls.export.targets import ANY, Target
 from edgecls.quiet import quietly
 
 if TYPE_CHECKING:
@@ -23,7 +25,22 @@ def to_fp32(fused: FusedModel) -> bytes:
         return bytes(tf.lite.TFLiteConverter.from_keras_model(with_uint8_input(fused)).convert())
 
 
-def to_int8(fused: FusedModel, calibration: NDArray[np.uint8]) -> bytes:
+def to_fp16(fused: FusedModel) -> bytes:
+    """Return a TFLite file with weights of 16 bits: uint8 image in, float32 scores (1, C) out, computed in float32.
+
+    Arithmetic of 16 bits is not asked for: only some boards have it, so the file would compute otherwise there than
+    where it was scored.
+    """
+    import tensorflow as tf
+
+    with quietly("conversion to fp16 TFLite"):
+        converter = tf.lite.TFLiteConverter.from_keras_model(with_uint8_input(fused))
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+        return bytes(converter.convert())
+
+
+def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = ANY) -> bytes:
     """Return a full-integer TFLite file: uint8 image in, uint8 scores (1, C) out, int8 within.
 
     The image needs no arithmetic on its way in: the input's quantization (scale 1, zero point the padding gray) says
@@ -32,6 +49,10 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8]) -> bytes:
     Args:
         fused: the network.
         calibration: uint8 (N, S, S, 1), 0..255: training images that activation ranges are measured on.
+        target: what will run the file.
+
+    Raises:
+        ExportError: the target is the Edge TPU, and it would not run what the converter wrote.
     """
     import tensorflow as tf
 
@@ -40,13 +61,17 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8]) -> bytes:
             yield [image[None].astype(np.float32) - fused.pad_gray]
 
     with quietly("conversion to int8 TFLite"):
-        converter = tf.lite.TFLiteConverter.from_keras_model(fused.core)
+        core = for_edge_tpu(fused).core if target.edge_tpu else fused.core
+        converter = tf.lite.TFLiteConverter.from_keras_model(core)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = samples
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.uint8
-        return bytes(converter.convert())
+        graph = bytes(converter.convert())
+    if target.edge_tpu:
+        check_mapping(graph)
+    return graph
 
 
 def with_uint8_input(fused: FusedModel) -> keras.Model:

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.container import Kind, detect_kind
+from edgecls.container import detect_kind
 from edgecls.errors import ConfigError, DataError, ModelFileError
 from edgecls.image import Source, load_gray
+from edgecls.runtime.engines import Engine as Engine
+from edgecls.runtime.engines import choose_engine, open_engine
+from edgecls.runtime.threads import default_threads
 from edgecls.spec import ModelSpec, read_bytes, split_file
 
-# Engine -> its module and the kinds of file it runs. The first one that runs a kind is that kind's default.
-ENGINES: dict[str, tuple[str, tuple[Kind, ...]]] = {
-    "litert": ("edgecls.runtime.litert", ("tflite",)),
-    "onnxruntime": ("edgecls.runtime.ort", ("onnx",)),
-}
-# Small networks stop gaining here, and the boards meant have four cores.
-MAX_DEFAULT_THREADS = 4
-
-
-class Engine(Protocol):
-    """An interpreter that holds one graph."""
-
-    @property
-    def name(self) -> str:
-        """Return the engine's name in `ENGINES`."""
-
-    @property
-    def version(self) -> str:
-        """Return the version of the interpreter's package."""
-
-    def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the scores, float32 (C,), of one image, uint8 (1, H, W, 1), 0..255."""
+ChannelOrder = Literal["rgb", "bgr"]
+# The first run packs weights and fills caches; on a GPU it takes a few until kernels are chosen.
+WARMUP_RUNS = 3
+AnySource = TypeVar("AnySource", bound=Source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,47 +29,99 @@ class Prediction:
     """What one image was taken for.
 
     Attributes:
-        label: of the highest score.
-        index: of that label in the contract's labels.
+        label: of the highest score; None if that is below the classifier's threshold.
+        index: of the highest score in the contract's labels, rejected or not.
         score: the highest score, 0..1.
         scores: of all labels, float32 (C,), sum to 1.
     """
 
-    label: str
+    label: str | None
     index: int
     score: float
     scores: NDArray[np.float32]
 
 
+class _Closed:
+    """What is in the place of the engine after `close`."""
+
+    name = version = device = "closed"
+    threads = 0
+
+    def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raise ConfigError("this Classifier is closed; load the file again")
+
+
 class Classifier:
-    """An exported file, ready to classify.
+    """An exported file, ready to classify. Threads may share it; `with` closes it.
+
+    Images may be paths, encoded bytes, Pillow images or arrays: uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or
+    uint16 (H, W). Arrays of 3 or 4 channels need `channel_order`, as nobody can see it in an array: "bgr" for OpenCV's
+    frames and picamera2's RGB888 and XRGB8888, "rgb" for picamera2's BGR888 and XBGR8888. A fourth channel is padding.
 
     Attributes:
         spec: the file's contract.
         engine: the interpreter that runs the file.
+        threshold: labels of lower scores are rejected; None rejects none.
     """
 
-    def __init__(self, spec: ModelSpec, engine: Engine) -> None:
+    def __init__(self, spec: ModelSpec, engine: Engine, threshold: float | None = None) -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ConfigError(f"threshold must be 0 to 1; received {threshold}")
         self.spec = spec
-        self.engine = engine
+        self.threshold = spec.threshold if threshold is None else threshold
+        self.engine: Engine = engine
 
-    def predict(self, source: Source) -> Prediction:
-        """Return the prediction for a path, encoded bytes, a Pillow image or an array.
+    def predict(self, source: Source, *, channel_order: ChannelOrder | None = None) -> Prediction:
+        """Return the prediction for one image.
 
         Raises:
+            ConfigError: the array has channels and `channel_order` is not given, or the classifier is closed.
             DataError: the source is no usable image.
             ModelFileError: the network returned NaN.
         """
-        scores = self.engine.run(_model_input(source, self.spec.height, self.spec.width))
-        index = int(scores.argmax())
-        # argmax stops at the first NaN, so this notices one anywhere.
-        if scores[index] != scores[index]:
-            raise ModelFileError(f"{self.engine.name} returned NaN scores {scores}; re-export the model")
-        return Prediction(self.spec.labels[index], index, float(scores[index]), scores)
+        return self._classify(_model_input(source, self.spec, channel_order))
 
-    def predict_batch(self, sources: Iterable[Source]) -> list[Prediction]:
+    def predict_batch(
+        self, sources: Iterable[Source], *, channel_order: ChannelOrder | None = None
+    ) -> list[Prediction]:
         """Return one prediction a source, in their order; raise as `predict` does."""
-        return [self.predict(source) for source in sources]
+        return [self.predict(source, channel_order=channel_order) for source in sources]
+
+    def predict_iter(
+        self,
+        sources: Iterable[AnySource],
+        *,
+        channel_order: ChannelOrder | None = None,
+        workers: int | None = None,
+    ) -> Iterator[tuple[AnySource, Prediction | DataError]]:
+        """Yield each source with its prediction, in their order, while threads decode the next ones.
+
+        An unusable image gives its DataError instead of a prediction, and the next one follows. What the source itself
+        raises comes after the predictions of all that it gave before. At most 2 * `workers` + 2 sources are held: a
+        camera that is faster than the network is read late by as many frames.
+
+        Args:
+            sources: of images, such as paths or a generator of camera frames; may be endless. It is read in a thread of
+                its own. A frame must not be written to before it came back.
+            channel_order: as in `predict`.
+            workers: threads that decode; None takes `threads.default_threads()`.
+
+        Raises:
+            ConfigError: as `predict` raises it, or fewer workers than 1.
+            ModelFileError: the network returned NaN.
+        """
+        # Not at the top, because programs that classify one image do without.
+        from edgecls.runtime.read_ahead import map_ahead
+
+        def read(source: Source) -> NDArray[np.uint8] | DataError:
+            try:
+                return _model_input(source, self.spec, channel_order)
+            except DataError as error:
+                return error
+
+        workers = _at_least_1("workers", workers)
+        for source, image in map_ahead(read, sources, workers):
+            yield source, image if isinstance(image, DataError) else self._classify(image)
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the scores, float32 (N, C), of ready images, uint8 (N, H, W, 1), 0..255.
@@ -104,49 +140,84 @@ class Classifier:
             scores[i] = self.engine.run(np.ascontiguousarray(images[i : i + 1]))
         return scores
 
+    def warmup(self, runs: int = WARMUP_RUNS) -> None:
+        """Run the network on a black image, so that the first real one takes no longer than the others."""
+        black = np.zeros((1, self.spec.height, self.spec.width, 1), np.uint8)
+        for _ in range(runs):
+            self.engine.run(black)
 
-def load(path: str | os.PathLike[str], *, engine: str | None = None, threads: int | None = None) -> Classifier:
+    def close(self) -> None:
+        """Let go of the interpreter and its memory; predicting is an error from here on."""
+        self.engine = _Closed()
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _classify(self, image: NDArray[np.uint8]) -> Prediction:
+        scores = self.engine.run(image)
+        index = int(scores.argmax())
+        score = float(scores[index])
+        # argmax stops at the first NaN, so this notices one anywhere.
+        if score != score:
+            raise ModelFileError(f"{self.engine.name} returned NaN scores {scores}; re-export the model")
+        rejected = self.threshold is not None and score < self.threshold
+        return Prediction(None if rejected else self.spec.labels[index], index, score, scores)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    threshold: float | None = None,
+) -> Classifier:
     """Return the classifier of an exported file, its sha256 verified.
 
     Args:
         path: a file that `edgecls export` wrote.
-        engine: a name in `ENGINES`; None takes the default of the file's kind.
-        threads: of the interpreter; None takes the CPUs this process may use, at most `MAX_DEFAULT_THREADS`.
+        engine: a name in `engines.ENGINES`, or "ort"; None takes the first that fits file and device and is installed.
+        threads: of the interpreter; None takes `threads.default_threads()`: the big cores that are free for us.
+        device: a name in `engines.DEVICES`.
+        threshold: labels of lower scores are rejected; None takes the file's own.
 
     Raises:
-        ConfigError: an unknown engine, one that cannot run this kind of file, or fewer threads than 1.
-        MissingDependency: the engine's package is not installed.
+        ConfigError: an unknown engine or device, one that cannot run this kind of file, one that would run it elsewhere
+            than asked, fewer threads than 1, or a threshold out of range.
+        MissingDependency: the engine's package, or the device's library, is not installed.
         ModelFileError: no such file, no contract in it, or damaged.
     """
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads must be at least 1; received {threads}")
+    threads = _at_least_1("threads", threads)
     data = read_bytes(path)
-    module_name = _engine_module(engine, detect_kind(data))
+    name = choose_engine(detect_kind(data), engine, device)
     graph, spec = split_file(data)
-    opened = importlib.import_module(module_name).open_engine(graph, spec, threads or _default_threads())
-    return Classifier(spec, cast(Engine, opened))
+    return Classifier(spec, open_engine(name, graph, spec, threads, device), threshold)
 
 
-def _engine_module(engine: str | None, kind: Kind) -> str:
-    able = {name: module for name, (module, kinds) in ENGINES.items() if kind in kinds}
-    if engine is None:
-        return next(iter(able.values()))
-    if engine not in able:
-        raise ConfigError(f"engine {engine!r} cannot run {kind} files; these can: {', '.join(able)}")
-    return able[engine]
+def _at_least_1(name: str, value: int | None) -> int:
+    if value is not None and value < 1:
+        raise ConfigError(f"{name} must be at least 1; received {value}")
+    return value or default_threads()
 
 
-def _default_threads() -> int:
-    # A container or taskset may allow fewer CPUs than the board has; macOS cannot say.
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, MAX_DEFAULT_THREADS)
+def _model_input(source: Source, spec: ModelSpec, channel_order: ChannelOrder | None) -> NDArray[np.uint8]:
+    """Return the image that the network takes, uint8 (1, H, W, 1), 0..255."""
+    shape = (1, spec.height, spec.width, 1)
+    if isinstance(source, np.ndarray):
+        # load_gray would give the very same bytes, later.
+        if source.dtype == np.uint8 and source.shape in (shape[1:], shape[1:3]):
+            return np.ascontiguousarray(source).reshape(shape)
+        if source.ndim == 3 and source.shape[2] in (3, 4):
+            source = _to_rgb(source, channel_order)
+    return load_gray(source, spec.height, spec.width).reshape(shape)
 
 
-def _model_input(source: Source, height: int, width: int) -> NDArray[np.uint8]:
-    # load_gray would give the very same bytes, later.
-    ready = isinstance(source, np.ndarray) and source.dtype == np.uint8
-    if ready and source.shape in ((height, width, 1), (height, width)):  # type: ignore[union-attr]
-        image = np.ascontiguousarray(source)
-    else:
-        image = load_gray(source, height, width)
-    return image.reshape(1, height, width, 1)
+def _to_rgb(frame: NDArray[np.uint8], channel_order: str | None) -> NDArray[np.uint8]:
+    if channel_order not in ("rgb", "bgr"):
+        raise ConfigError(
+            f"an array {frame.shape} needs channel_order='rgb' or 'bgr' (OpenCV: 'bgr'); received {channel_order!r}"
+        )
+    return frame[:, :, :3] if channel_order == "rgb" else frame[:, :, 2::-1]

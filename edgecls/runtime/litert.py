@@ -1,7 +1,11 @@
-"""The LiteRT engine: runs TFLite graphs with ai_edge_litert, or with tflite_runtime where only that has wheels."""
+"""The LiteRT engine: runs TFLite graphs with ai_edge_litert, or with tflite_runtime where only that has wheels.
+
+A Coral's Edge TPU is reached through libedgetpu's delegate; pycoral is not needed.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 import os
@@ -14,27 +18,37 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.errors import MissingDependency, ModelFileError
+from edgecls.errors import ConfigError, MissingDependency, ModelFileError
+from edgecls.runtime.engines import ENGINES, Tensor, check_tensors
+from edgecls.runtime.install import install_line
 from edgecls.spec import ModelSpec
 
-PACKAGES = ("ai_edge_litert", "tflite_runtime")
+EDGETPU_LIBRARY = "libedgetpu.so.1"
+# The one operator that edgetpu_compiler puts in the place of all that the Edge TPU runs.
+EDGETPU_OPERATOR = b"edgetpu-custom-op"
 # File descriptor 2 belongs to the whole process: two threads that load at once must not swap it under each other.
 _STDERR_LOCK = threading.Lock()
 
 
 class LitertEngine:
-    """A TFLite interpreter with its input and output looked up once. One thread runs it at a time.
+    """A TFLite interpreter with its input and output looked up once. One thread at a time runs it, others wait.
 
     Attributes:
         name: "litert".
         version: of the interpreter's package.
+        device: "cpu" or "edgetpu".
+        threads: of the interpreter.
     """
 
     name = "litert"
 
-    def __init__(self, interpreter: Any, version: str, spec: ModelSpec) -> None:
-        source, target = _only_tensor(interpreter.get_input_details()), _only_tensor(interpreter.get_output_details())
+    def __init__(self, interpreter: Any, version: str, spec: ModelSpec, threads: int = 1, device: str = "cpu") -> None:
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        check_tensors(_tensors(inputs), _tensors(outputs), spec, ("uint8", "int8", "float32"))
+        (source,), (target,) = inputs, outputs
         self.version = version
+        self.threads = threads
+        self.device = device
         self._lock = threading.Lock()
         self._interpreter = interpreter
         self._input = int(source["index"])
@@ -42,8 +56,8 @@ class LitertEngine:
         # Scaling lives in the graph, so float inputs take the raw 0..255 too.
         self._float_input = source["dtype"] == np.float32
         self._dequantize = np.dtype(target["dtype"]) != np.float32
-        self._scale, self._zero_point = target["quantization"]
-        _check_tensors(source, target, spec)
+        scale, zero_point = target["quantization"]
+        self._scale, self._zero_point = np.float32(scale), np.float32(zero_point)
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the scores, float32 (C,), of one image, uint8 (1, H, W, 1), 0..255."""
@@ -54,33 +68,48 @@ class LitertEngine:
             scores: NDArray[Any] = self._interpreter.get_tensor(self._output)[0]
         if self._dequantize:
             # Widened first: 200 - (-128) does not fit 8 bits.
-            return (scores.astype(np.float32) - np.float32(self._zero_point)) * np.float32(self._scale)
+            return (scores.astype(np.float32) - self._zero_point) * self._scale
         return scores
 
 
-def open_engine(graph: bytes, spec: ModelSpec, threads: int) -> LitertEngine:
+def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu") -> LitertEngine:
     """Return the engine that holds this TFLite graph.
 
     Raises:
-        MissingDependency: no interpreter is installed, or not one that fits NumPy.
+        ConfigError: the graph is not compiled for this device, or no Edge TPU answers.
+        MissingDependency: no interpreter is installed, or not one that fits NumPy, or no Edge TPU library.
         ModelFileError: the interpreter refuses the graph, or its shapes are not the contract's.
     """
-    interpreter_class, version = _import_interpreter()
+    _check_compiled(graph, device)
+    module, version = _import_interpreter()
+    delegates = [_load_edgetpu(module)] if device == "edgetpu" else None
     with _captured_stderr() as captured:
         try:
-            interpreter = interpreter_class(model_content=graph, num_threads=threads)
+            interpreter = module.Interpreter(model_content=graph, num_threads=threads, experimental_delegates=delegates)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             captured.seek(0)
             told = f"{error} {captured.read().decode(errors='replace')}".strip()
             raise ModelFileError(f"LiteRT {version} cannot load the graph: {told}; re-export, or upgrade it") from error
-    return LitertEngine(interpreter, version, spec)
+    return LitertEngine(interpreter, version, spec, threads, device)
+
+
+def _check_compiled(graph: bytes, device: str) -> None:
+    compiled = EDGETPU_OPERATOR in graph
+    # The delegate would take such a file, find nothing to do, and leave all of it to the CPU.
+    if device == "edgetpu" and not compiled:
+        raise ConfigError("device 'edgetpu' asked for a file that is not compiled for it; run edgetpu_compiler on it")
+    if device != "edgetpu" and compiled:
+        raise ConfigError(
+            f"this file is compiled for the Edge TPU, device {device!r} cannot run it; ask for device 'edgetpu', or "
+            "pass the file that edgetpu_compiler was given"
+        )
 
 
 def _import_interpreter() -> tuple[Any, str]:
-    found = next((name for name in PACKAGES if importlib.util.find_spec(name)), None)
+    found = next((name for name in ENGINES["litert"].packages if importlib.util.find_spec(name)), None)
     if found is None:
-        raise MissingDependency("no LiteRT interpreter is installed; pip install 'edgecls[litert]'")
+        raise MissingDependency(f"no LiteRT interpreter is installed; {install_line('litert')}")
     if found == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
         raise MissingDependency(
             f"tflite_runtime was built for NumPy 1, here is {np.__version__}; pip install 'numpy<2'"
@@ -89,24 +118,28 @@ def _import_interpreter() -> tuple[Any, str]:
         module = importlib.import_module(f"{found}.interpreter")
         version = str(importlib.import_module(found).__version__)
     except ImportError as error:
-        raise MissingDependency(f"{found} cannot be imported ({error}); pip install 'edgecls[litert]'") from error
-    return module.Interpreter, version
+        raise MissingDependency(f"{found} cannot be imported ({error}); {install_line('litert')}") from error
+    return module, version
 
 
-def _only_tensor(details: list[dict[str, Any]]) -> dict[str, Any]:
-    if len(details) != 1:
-        raise ModelFileError(f"the graph must have one input and one output; received {len(details)}; re-export")
-    return details[0]
+def _load_edgetpu(module: Any) -> Any:
+    try:
+        # Not left to load_delegate, whose own clean-up fails aloud if there is no library.
+        ctypes.CDLL(EDGETPU_LIBRARY)
+    except OSError as error:
+        raise MissingDependency(
+            f"device 'edgetpu' needs {EDGETPU_LIBRARY} ({error}); install Google's Debian package libedgetpu1-std"
+        ) from error
+    try:
+        return module.load_delegate(EDGETPU_LIBRARY)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"no Edge TPU answers ({str(error).strip()}); check that it is plugged in and that this user may use it"
+        ) from error
 
 
-def _check_tensors(source: dict[str, Any], target: dict[str, Any], spec: ModelSpec) -> None:
-    expected = (1, spec.height, spec.width, 1)
-    if tuple(source["shape"]) != expected or source["dtype"] not in (np.uint8, np.float32):
-        received = f"{np.dtype(source['dtype'])} {tuple(source['shape'])}"
-        raise ModelFileError(f"the graph's input must be uint8 or float32 {expected}; received {received}; re-export")
-    if tuple(target["shape"]) != (1, len(spec.labels)) or target["dtype"] not in (np.uint8, np.int8, np.float32):
-        received = f"{np.dtype(target['dtype'])} {tuple(target['shape'])}"
-        raise ModelFileError(f"the graph's output must be (1, {len(spec.labels)}); received {received}; re-export")
+def _tensors(details: list[dict[str, Any]]) -> list[Tensor]:
+    return [Tensor(np.dtype(each["dtype"]).name, tuple(int(side) for side in each["shape"])) for each in details]
 
 
 @contextmanager

@@ -1,45 +1,84 @@
-"""Random changes to training images, as Keras layers. The result is uint8 again: the board never sees anything else."""
+"""Random changes to training images. The result is uint8 again: the board never sees anything else.
+
+What happens to an image follows from the seed, the number of the view and the image itself, never from its place in a
+batch: so a view can be computed once, kept, and computed again elsewhere.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgecls.config import AugmentConfig
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """What is done to each of N images.
+
+    Attributes:
+        transforms: float32 (N, 8): where in the image each pixel of the result comes from, as TensorFlow's
+            ImageProjectiveTransformV3 takes it.
+        contrast: float32 (N,), factor around the image's own mean.
+        brightness: float32 (N,), added, in gray levels.
+    """
+
+    transforms: NDArray[np.float32]
+    contrast: NDArray[np.float32]
+    brightness: NDArray[np.float32]
 
 
-def build_augmentation(config: AugmentConfig, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a function from images uint8 (N, H, W, 1), 0..255, to changed images of the same shape and type.
+def draw_changes(config: AugmentConfig, size: int, keys: Sequence[int], view: int, seed: int) -> Changes:
+    """Return random changes for images of `size` pixels, one for each key.
 
-    Every image of a batch is changed differently; the same seed gives the same sequence of changes. What moves into
-    the picture at the borders is the picture mirrored (Keras' fill_mode="reflect"), so that no black wedge appears
-    that only training images have.
+    Args:
+        config: how far they may go.
+        size: side of the square images.
+        keys: what tells the images apart, each at least 0; the same key, view and seed give the same change.
+        view: number of the view, or of the epoch.
+        seed: of the run.
+    """
+    drawn = np.stack([np.random.default_rng([seed, view, key]).uniform(-1, 1, 8) for key in keys])
+    flip_x, flip_y, turn, shift_x, shift_y, zoom, contrast, brightness = drawn.T
+    sign_x = np.where(flip_x < 0, -1.0, 1.0) if config.flip in ("horizontal", "horizontal_and_vertical") else 1.0
+    sign_y = np.where(flip_y < 0, -1.0, 1.0) if config.flip in ("vertical", "horizontal_and_vertical") else 1.0
+    angle = turn * config.rotation * 2 * np.pi
+    scale = 1 + zoom * config.zoom
+    center = (size - 1) / 2
+    a, b = np.cos(angle) * scale * sign_x, -np.sin(angle) * scale * sign_y
+    c, d = np.sin(angle) * scale * sign_x, np.cos(angle) * scale * sign_y
+    # Turned and zoomed about the middle of the picture, then shifted.
+    x0 = center - (a + b) * center + shift_x * config.translation * size
+    y0 = center - (c + d) * center + shift_y * config.translation * size
+    nothing = np.zeros(len(drawn))
+    return Changes(
+        np.stack([a, b, x0, c, d, y0, nothing, nothing], 1).astype(np.float32),
+        (1 + contrast * config.contrast).astype(np.float32),
+        (brightness * config.brightness * 255).astype(np.float32),
+    )
+
+
+def change_images(images: NDArray[np.uint8], changes: Changes) -> NDArray[np.uint8]:
+    """Return changed images, uint8 (N, S, S, 1), 0..255.
+
+    What moves into the picture at the borders is the picture mirrored, so that no black wedge appears that only
+    training images have. Turn, zoom, shift and mirror are one interpolation, not one after the other.
     """
     import tensorflow as tf
-    from keras import layers
 
-    shift, full = config.translation, (0, 255)
-    every: dict[str, Callable[[], layers.Layer]] = {
-        # Two layers, as Keras' own "horizontal_and_vertical" draws once for both: two of the four pictures never come.
-        "horizontal": lambda: layers.RandomFlip("horizontal", seed=seed),
-        "vertical": lambda: layers.RandomFlip("vertical", seed=seed + 6),
-        "rotation": lambda: layers.RandomRotation(config.rotation, seed=seed + 1),
-        "translation": lambda: layers.RandomTranslation(shift, shift, seed=seed + 2),
-        "zoom": lambda: layers.RandomZoom(config.zoom, seed=seed + 3),
-        "brightness": lambda: layers.RandomBrightness(config.brightness, value_range=full, seed=seed + 4),
-        "contrast": lambda: layers.RandomContrast(config.contrast, value_range=full, seed=seed + 5),
-    }
-    wanted = {**dataclasses.asdict(config), **dict.fromkeys(config.flip.split("_and_"), 1)}
-    changes = [build() for name, build in every.items() if wanted.get(name)]
-
-    def augment(images: tf.Tensor) -> tf.Tensor:
-        changed = tf.cast(images, tf.float32)
-        for change in changes:
-            changed = change(changed, training=True)
-        return tf.cast(tf.clip_by_value(tf.round(changed), 0, 255), tf.uint8)
-
-    return augment
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32),
+        transforms=changes.transforms,
+        output_shape=images.shape[1:3],
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+        fill_value=0.0,
+    )
+    mean = tf.reduce_mean(moved, axis=(1, 2, 3), keepdims=True)
+    each = (-1, 1, 1, 1)
+    changed = (moved - mean) * tf.reshape(changes.contrast, each) + mean + tf.reshape(changes.brightness, each)
+    result: NDArray[np.uint8] = tf.cast(tf.clip_by_value(tf.round(changed), 0, 255), tf.uint8).numpy()
+    return result

@@ -1,63 +1,265 @@
-"""Features of the frozen part of a network, computed once for each image and each augmented view of it.
+"""Features of the frozen part of a network, computed once for each image and view and kept on disk.
 
 While nothing below the head learns, a second pass over the same pixels gives the same features: the head then trains
-on them in seconds instead of minutes.
+on them in seconds instead of minutes. A folder of the cache belongs to one frozen network and one view. It holds
+`rows.f16` (float16, one row an image) and `images.sha256` (32 bytes an image, in the same order), both only ever
+appended to: after a crash, what is not whole in both is cut off and the rest is good. New images in a data set cost
+only their own features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import AugmentConfig
-from edgecls.training.augment import build_augmentation
+from edgecls.errors import TrainingError
+from edgecls.files import locked, write_atomically
+from edgecls.mapped import cache_folder, chunks, forget_pages
+from edgecls.training.augment import change_images, draw_changes
+from edgecls.training.forward import BATCH_SIZE, Forward
 
-if TYPE_CHECKING:
-    import keras
+ROWS_FILE, INDEX_FILE, SHAPE_FILE, LOCK_FILE = "rows.f16", "images.sha256", "shape.json", "lock"
+DIGEST_BYTES = 32
+# Rows reach the disk before their digests, this many images at a time.
+IMAGES_A_FLUSH = 1024
+# Whole folders, the longest unused first, are removed when the cache has grown beyond this.
+CACHE_BYTES = 20 * 10**9
+FORGET_EVERY = 20  # batches
 
-# Large enough to keep two cores busy; larger ones gained nothing and cost memory.
-BATCH_SIZE = 32
+
+@dataclass(frozen=True)
+class View:
+    """One look at every image: the image itself (number 0), or a random change of it."""
+
+    number: int = 0
+    augment: AugmentConfig | None = None
+    seed: int = 0
+
+    def apply(self, images: NDArray[np.uint8], digests: Sequence[bytes]) -> NDArray[np.uint8]:
+        """Return what this view shows of images uint8 (N, S, S, 1) with these digests."""
+        if not self.number or self.augment is None:
+            return images
+        keys = [int.from_bytes(digest[:8], "little") for digest in digests]
+        return change_images(images, draw_changes(self.augment, images.shape[1], keys, self.number, self.seed))
 
 
-def compute_features(
-    trunk: keras.Model,
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features of N images.
+
+    Attributes:
+        rows: float16 (M, ...), mapped from the cache.
+        index: int64 (N,), the row of each image.
+    """
+
+    rows: NDArray[np.float16]
+    index: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, chosen: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the features, float16 (len(chosen), ...), of the images `chosen`."""
+        found = np.asarray(self.rows[self.index[chosen]])
+        # Every time: the system may map 2 MiB around each row that is read.
+        forget_pages(self.rows)
+        return found
+
+
+def sha256_of_each(images: NDArray[np.uint8]) -> list[bytes]:
+    """Return the sha256 of each image's pixels."""
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for chunk in chunks(images) for image in chunk]
+
+
+def cached_features(
+    network: dict[str, Any],
+    forward: Callable[[], Forward],
     images: NDArray[np.uint8],
+    digests: Sequence[bytes],
+    view: View,
     *,
-    views: int = 0,
-    augment: AugmentConfig | None = None,
-    seed: int = 0,
+    cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> NDArray[np.float32]:
-    """Return features float32 (1 + views, N, ...): of the images themselves, then of each augmented view.
+) -> Features:
+    """Return the features of all images, computing those that the cache lacks.
 
     Args:
-        trunk: the frozen part, image -> features.
+        network: JSON that tells this frozen network from every other.
+        forward: returns the network itself; called only if something is missing.
         images: uint8 (N, S, S, 1), 0..255.
-        views: how many augmented versions of each image follow the image itself; needs `augment`.
-        augment: the random changes.
-        seed: of the changes.
-        progress: called with (images done, images in all), views counted in.
-    """
-    import tensorflow as tf
+        digests: `sha256_of_each(images)`.
+        view: what the network sees of them.
+        cache: folder of all caches, by default the user's.
+        progress: called with (images done, images in all).
 
-    change = build_augmentation(augment, seed) if views and augment else None
-    # Any batch size: the last, shorter batch must not trace the network again.
-    signature = [tf.TensorSpec((None, *images.shape[1:]), tf.uint8)]
-    forward = tf.function(lambda batch: trunk(batch, training=False), input_signature=signature)
-    changed_forward = forward
-    if change:
-        changed_forward = tf.function(lambda batch: trunk(change(batch), training=False), input_signature=signature)
-    rounds = 1 + (views if change else 0)
-    total = rounds * len(images)
-    features = np.empty((rounds, len(images), *trunk.output.shape[1:]), np.float32)
-    for view in range(rounds):
-        run = changed_forward if view else forward
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images[start : start + BATCH_SIZE]
-            features[view, start : start + len(batch)] = run(tf.constant(batch)).numpy()
+    Raises:
+        TrainingError: the disk has no room for them.
+    """
+    folder = (cache or cache_folder() / "features") / _key(network, view)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / LOCK_FILE):
+            os.utime(folder)
+            stored = _read_stored(folder)
+            missing = set(digests) - stored.row_of.keys()
+            if missing:
+                _compute(folder, forward(), images, digests, missing, view, stored.rows, progress)
+                stored = _read_stored(folder)
+    except OSError as error:
+        raise TrainingError(
+            f"the features cannot be kept in {folder}: {error.strerror or error}; free some of the disk, set "
+            "XDG_CACHE_HOME to a larger one, or use fewer --views"
+        ) from error
+    rows = np.memmap(folder / ROWS_FILE, np.float16, "r", shape=(stored.rows, *stored.shape))
+    return Features(rows, np.array([stored.row_of[digest] for digest in digests], np.int64))
+
+
+def prune(cache: Path, most_bytes: int = CACHE_BYTES) -> None:
+    """Remove the longest unused folders of a cache until it holds at most `most_bytes`; those in use stay."""
+    if not cache.is_dir():
+        return
+    with locked(cache / LOCK_FILE):
+        folders = sorted((path for path in cache.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+        sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in folders]
+        total = sum(sizes)
+        for folder, size in zip(folders, sizes, strict=True):
+            if total <= most_bytes:
+                return
+            # One that another process fills is none of the longest unused.
+            with contextlib.suppress(BlockingIOError), locked(folder / LOCK_FILE, wait=False):
+                shutil.rmtree(folder)
+                total -= size
+
+
+def _key(network: dict[str, Any], view: View) -> str:
+    augment = None if not view.number or view.augment is None else [vars(view.augment), view.number, view.seed]
+    text = json.dumps([network, augment], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a folder holds whole: so many rows of this shape, and which image each is of."""
+
+    rows: int
+    shape: tuple[int, ...]
+    row_of: dict[bytes, int]
+
+
+def _read_stored(folder: Path) -> _Stored:
+    paths = [folder / name for name in (SHAPE_FILE, ROWS_FILE, INDEX_FILE)]
+    if not all(path.exists() for path in paths):
+        return _Stored(0, (), {})
+    shape = tuple(json.loads(paths[0].read_text()))
+    row_bytes = np.dtype(np.float16).itemsize * int(np.prod(shape))
+    digests = paths[2].read_bytes()
+    # Either file may be the shorter one: a killed process leaves rows, a dead disk or a full one anything.
+    rows = min(paths[1].stat().st_size // row_bytes, len(digests) // DIGEST_BYTES)
+    places = range(0, rows * DIGEST_BYTES, DIGEST_BYTES)
+    return _Stored(rows, shape, {digests[start : start + DIGEST_BYTES]: row for row, start in enumerate(places)})
+
+
+def _compute(
+    folder: Path,
+    forward: Forward,
+    images: NDArray[np.uint8],
+    digests: Sequence[bytes],
+    missing: set[bytes],
+    view: View,
+    known: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Append the features of the missing images to the files of `folder`."""
+    total, done = len(missing), 0
+    writer: _Writer | None = None
+    with contextlib.ExitStack() as stack:
+        for chosen in _batches_of_missing(digests, missing):
+            batch = view.apply(images[chosen], [digests[i] for i in chosen])
+            with np.errstate(over="ignore"):  # said below
+                rows = forward(batch).astype(np.float16)
+            if not np.isfinite(rows).all():
+                raise TrainingError(
+                    "the frozen network returned values beyond float16; use pretrained or other weights (--weights)"
+                )
+            if writer is None:
+                _check_room(folder, total * rows[0].nbytes)
+                writer = stack.enter_context(_open_writer(folder, known, rows[0]))
+            writer.append(rows, [digests[i] for i in chosen])
+            done += len(chosen)
             if progress:
-                progress(view * len(images) + start + len(batch), total)
-    return features
+                progress(done, total)
+            if done % (FORGET_EVERY * BATCH_SIZE) == 0:
+                forget_pages(images)
+    forget_pages(images)
+
+
+def _batches_of_missing(digests: Sequence[bytes], missing: set[bytes]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    left = set(missing)
+    for number, digest in enumerate(digests):
+        if digest in left:
+            # The same picture twice is computed once.
+            left.remove(digest)
+            batch.append(number)
+        if len(batch) == BATCH_SIZE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class _Writer:
+    """Appends rows and, once they are on the disk, their digests."""
+
+    def __init__(self, rows: Any, index: Any) -> None:
+        self._rows, self._index = rows, index
+        self._waiting: list[bytes] = []
+
+    def append(self, rows: NDArray[np.float16], digests: list[bytes]) -> None:
+        # Not `tofile`, which does not say why it could not write.
+        self._rows.write(np.ascontiguousarray(rows).data)
+        self._waiting += digests
+        if len(self._waiting) >= IMAGES_A_FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        self._rows.flush()
+        os.fsync(self._rows.fileno())
+        self._index.write(b"".join(self._waiting))
+        self._index.flush()
+        os.fsync(self._index.fileno())
+        self._waiting = []
+
+
+@contextlib.contextmanager
+def _open_writer(folder: Path, known: int, row: NDArray[np.float16]) -> Iterator[_Writer]:
+    write_atomically(folder / SHAPE_FILE, json.dumps(row.shape).encode())
+    with (folder / ROWS_FILE).open("ab") as rows, (folder / INDEX_FILE).open("ab") as index:
+        # What a killed process left half written.
+        rows.truncate(known * row.nbytes)
+        index.truncate(known * DIGEST_BYTES)
+        writer = _Writer(rows, index)
+        try:
+            yield writer
+        finally:
+            writer.flush()
+
+
+def _check_room(folder: Path, needed_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed_bytes > free:
+        raise TrainingError(
+            f"the features need {needed_bytes / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; free some, set "
+            "XDG_CACHE_HOME to a larger disk, or use fewer --views"
+        )

@@ -10,43 +10,48 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecls.config import TrainConfig
+from edgecls.training.small_networks import PIXEL_SCALE, build_cnn, build_mlp, center, classify, rectified
 from edgecls.training.weights import Normalization, Weights, load_into
 
 if TYPE_CHECKING:
     import keras
 
 FEATURES_LAYER = "features"
-# The image is centred on the padding gray and divided by this, so that it spans about -1..1 (Glorot's assumption).
-PIXEL_SCALE = 127.5
+
+
+def build_model(config: TrainConfig, class_count: int, weights: Weights | None) -> keras.Model:
+    """Return the untrained network that `config.arch` names.
+
+    Args:
+        config: of the run.
+        class_count: how many scores it gives.
+        weights: of the backbone; mobilenet_v2 alone has one.
+    """
+    if config.arch == "cnn":
+        return build_cnn(config, class_count)
+    if config.arch == "mlp":
+        return build_mlp(config, class_count)
+    assert weights is not None, "mobilenet_v2 has a backbone"
+    return build_mobilenet_v2(config, class_count, weights)
 
 
 def build_mobilenet_v2(config: TrainConfig, class_count: int, weights: Weights) -> keras.Model:
     """Return the untrained classifier: gray image -> gray_to_rgb -> frozen MobileNetV2 -> head.
 
-    At step 0 the backbone sees what it was trained on: gray_to_rgb copies the pixel to three channels with each
-    channel's own normalization. The image is padded once, with the gray that the backbone takes for nothing, and
-    both following convolutions are valid: only so do they fold exactly into one when the model is exported.
-
-    The layer `FEATURES_LAYER` is where the frozen part ends.
+    The layer `FEATURES_LAYER` is where the frozen part ends. With a random gray_to_rgb that layer learns from the first
+    step on, as the backbone can make nothing of what it gives.
     """
     import keras
-    from keras import layers
 
-    normalization = weights.normalization
     size = config.image_size
-    before, after = _stem_padding(size, weights.symmetric_padding)
     image = keras.Input((size, size, 1), dtype="uint8", name="image")
-    gray = normalization.pad_gray
-    x = layers.Rescaling(1 / PIXEL_SCALE, offset=-gray / PIXEL_SCALE, name="center")(image)
-    around = (1 + before, 1 + after)
-    x = layers.ZeroPadding2D((around, around), name="pad_image")(x)
-    gray_to_rgb = layers.Conv2D(3, 3, padding="valid", name="gray_to_rgb")
-    x = gray_to_rgb(x)
-    gray_to_rgb.set_weights(_copy_to_rgb(normalization))
+    random = config.gray_to_rgb == "random"
+    x = _random_to_rgb(image, config, weights) if random else _copy_to_rgb(image, config, weights)
     x = _backbone(x, config, weights)
     x = _head(x, config, class_count)
     model = keras.Model(image, x, name="mobilenet_v2")
     freeze_features(model)
+    model.get_layer("gray_to_rgb").trainable = random
     return model
 
 
@@ -57,24 +62,41 @@ def freeze_features(model: keras.Model) -> None:
         layer.trainable = position > last
 
 
-def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """Return (frozen part: image -> features, head: features -> scores); both share the model's layers."""
-    import keras
-
-    features = model.get_layer(FEATURES_LAYER)
-    trunk = keras.Model(model.input, features.output, name="trunk")
-    x = head_input = keras.Input(features.output.shape[1:], name="features_in")
-    for layer in model.layers[model.layers.index(features) + 1 :]:
-        x = layer(x)
-    return trunk, keras.Model(head_input, x, name="head")
-
-
 def _stem_padding(size: int, symmetric: bool) -> tuple[int, int]:
     """Return the stem convolution's padding before and after: that of keras.applications or of PyTorch."""
     return (1, 1) if symmetric or size % 2 else (0, 1)
 
 
-def _copy_to_rgb(normalization: Normalization) -> list[np.ndarray]:
+def _copy_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weights) -> keras.KerasTensor:
+    """Return what the backbone was trained on: the pixel in three channels with each channel's own normalization.
+
+    The image is padded once, with the gray that the backbone takes for nothing, and both following convolutions are
+    valid: only so do they fold exactly into one when the model is exported.
+    """
+    from keras import layers
+
+    before, after = _stem_padding(config.image_size, weights.symmetric_padding)
+    around = (1 + before, 1 + after)
+    x = layers.ZeroPadding2D((around, around), name="pad_image")(center(weights.normalization.pad_gray)(image))
+    gray_to_rgb = layers.Conv2D(3, 3, padding="valid", name="gray_to_rgb")
+    x = gray_to_rgb(x)
+    gray_to_rgb.set_weights(_copy_weights(weights.normalization))
+    return x
+
+
+def _random_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weights) -> keras.KerasTensor:
+    """Return the lecture's beginning: 0..255 becomes 0..1, then a convolution that knows nothing yet, black around."""
+    import keras
+    from keras import layers
+
+    around = _stem_padding(config.image_size, weights.symmetric_padding)
+    start = keras.initializers.GlorotUniform(config.seed)
+    x = layers.Rescaling(1 / 255, name="scale")(image)
+    x = layers.Conv2D(3, 3, padding="same", kernel_initializer=start, name="gray_to_rgb")(x)
+    return layers.ZeroPadding2D((around, around), name="pad_stem")(x)
+
+
+def _copy_weights(normalization: Normalization) -> list[np.ndarray]:
     """Return kernel (3, 3, 1, 3) and bias (3,) that turn the centred gray pixel into the backbone's own RGB input."""
     mean, std = np.array(normalization.mean), np.array(normalization.std)
     kernel = np.zeros((3, 3, 1, 3), np.float32)
@@ -133,11 +155,8 @@ def _initialize(backbone: keras.Model, seed: int) -> None:
 def _head(x: keras.KerasTensor, config: TrainConfig, class_count: int) -> keras.KerasTensor:
     from keras import layers
 
-    if config.head == "gap":
-        x = layers.GlobalAveragePooling2D(name=FEATURES_LAYER)(x)
-    else:
-        x = layers.Flatten(name=FEATURES_LAYER)(x)
-        x = layers.Dense(32, activation="relu", kernel_initializer="he_normal", name="hidden")(x)
-    if config.dropout:
-        x = layers.Dropout(config.dropout, seed=config.seed, name="dropout")(x)
-    return layers.Dense(class_count, activation="softmax", name="scores")(x)
+    pool = layers.GlobalAveragePooling2D if config.head == "gap" else layers.Flatten
+    x = pool(name=FEATURES_LAYER)(x)
+    for i, units in enumerate(config.hidden_units, 1):
+        x = rectified(x, config, units, f"hidden_{i}")
+    return classify(x, config, class_count)

@@ -1,26 +1,28 @@
-"""The run folder: what a training run leaves, written whole or not at all, and read back for export.
+"""What a run folder holds: written at the end of training, read back for export and report.
 
 Imports no TensorFlow but to load the model itself.
 """
 
 from __future__ import annotations
 
-import contextlib
+import csv
 import hashlib
+import io
 import json
-import shutil
-import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.errors import ConfigError, ModelFileError
+from edgecls.errors import ModelFileError
+from edgecls.files import write_atomically
+from edgecls.mapped import chunks
+from edgecls.training.history import EpochRecord
 
 if TYPE_CHECKING:
     import keras
@@ -28,66 +30,17 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.keras"
 RECORD_FILE = "run.json"
 SCORES_FILE = "held-out-scores.npy"
-
-
-def check_out(out: Path, *, overwrite: bool = False) -> None:
-    """Check, before any work is done, that a run may be written to `out`.
-
-    Raises:
-        ConfigError: `out` is a file, or exists and may not be replaced, or is not an old run and so never replaced.
-    """
-    if Path.cwd().is_relative_to(out.resolve()):
-        raise ConfigError(f"the current folder {Path.cwd()} would be replaced; give --out a new folder")
-    if out.is_dir():
-        if not any(out.iterdir()):
-            return
-        if not (out / RECORD_FILE).is_file():
-            raise ConfigError(f"{out} is a folder with other files in it; give --out a new folder")
-        if not overwrite:
-            raise ConfigError(f"{out} already holds a run; give --out another folder, or --overwrite to replace it")
-    elif out.exists() or out.is_symlink():
-        raise ConfigError(f"{out} exists and is not a folder; give --out a new folder")
-
-
-@contextlib.contextmanager
-def new_run(out: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `out` that becomes `out` on success and vanishes on any error.
-
-    An old run at `out` is replaced only at the end, when the new one is complete. If `out` is a link, what it points to
-    is replaced.
-
-    Raises:
-        ConfigError: the folder cannot be written.
-    """
-    out = out.resolve()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {out.parent}: {error.strerror}; give --out a folder that you may write"
-        ) from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        _put_in_place(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _put_in_place(complete: Path, out: Path) -> None:
-    """Rename `complete` to `out`; what was there is back at once if that fails, and gone if it does not."""
-    if not out.exists():
-        complete.rename(out)
-        return
-    old = complete.with_name(f"{complete.name}-old")
-    try:
-        out.rename(old)
-        complete.rename(out)
-    finally:
-        if not out.exists():
-            old.rename(out)
-    shutil.rmtree(old)
+HISTORY_FILE = "history.json"
+HISTORY_COLUMNS = (
+    "phase",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "seconds",
+)
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
@@ -117,9 +70,37 @@ def read_record(run: Path) -> dict[str, Any]:
     return record
 
 
+def write_history(folder: Path, history: Sequence[EpochRecord]) -> None:
+    """Write history.json, everything, and history.csv, what fits a table, into `folder`."""
+    write_atomically(folder / HISTORY_FILE, json.dumps([record.to_json() for record in history], indent=1).encode())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record.to_json() for record in history)
+    write_atomically(folder / "history.csv", text.getvalue().encode())
+
+
+def read_history(run: Path) -> list[EpochRecord]:
+    """Return the epochs of the run folder `run`; none for a run made before they were kept.
+
+    Raises:
+        ModelFileError: history.json is damaged.
+    """
+    path = run / HISTORY_FILE
+    if not path.exists():
+        return []
+    try:
+        return [EpochRecord.from_json(record) for record in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelFileError(f"{path} cannot be read ({error}); train again") from error
+
+
 def write_held_out_scores(folder: Path, scores: NDArray[np.float32]) -> None:
     """Write the float model's scores, float32 (N, C), on the held-out images: what every export is held against."""
-    np.save(folder / SCORES_FILE, scores, allow_pickle=False)
+    data = io.BytesIO()
+    np.save(data, scores, allow_pickle=False)
+    # Not into the file itself: numpy does not say why it could not write.
+    (folder / SCORES_FILE).write_bytes(data.getvalue())
 
 
 def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.float32]:
@@ -143,7 +124,10 @@ def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.flo
 
 def images_sha256(images: NDArray[np.uint8]) -> str:
     """Return the sha256 of images uint8 (N, S, S, 1) in their order: the same bytes, the same images."""
-    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+    digest = hashlib.sha256()
+    for chunk in chunks(images):
+        digest.update(np.ascontiguousarray(chunk).data)
+    return digest.hexdigest()
 
 
 def load_model(run: Path) -> keras.Model:

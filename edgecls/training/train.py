@@ -1,10 +1,11 @@
-"""One training run: images -> split -> frozen features -> head -> scores on held-out images -> run folder."""
+"""One training run: images -> split -> phases of learning -> scores on held-out images -> diagnosis -> run folder."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,23 +16,44 @@ from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split, load_dataset
-from edgecls.evaluate import score
+from edgecls.errors import ConfigError, TrainingError
+from edgecls.files import write_atomically
+from edgecls.mapped import cache_folder
 from edgecls.progress import Progress, silent
+from edgecls.report.pictures import draw_final, draw_preview, picture_path
 from edgecls.training import run_folder
-from edgecls.training.features import compute_features
-from edgecls.training.model import build_mobilenet_v2, split_at_features
+from edgecls.training.diagnose import diagnose
+from edgecls.training.features import View, prune, sha256_of_each
+from edgecls.training.finding import Finding, Scored
+from edgecls.training.forward import fastest_forward, run_all
+from edgecls.training.live import Watcher
+from edgecls.training.model import build_model
+from edgecls.training.outcome import make_record, metrics, warnings
+from edgecls.training.phases import Setting, Training, run_phases
 from edgecls.training.weights import Weights, find_weights
-from edgecls.versions import tool_versions
+from edgecls.training.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
 
 if TYPE_CHECKING:
     import keras
 
+# Of the time budget, for scores, pictures and saving; at least the seconds.
+SCORING_SHARE, SCORING_SECONDS = 0.1, 5.0
+SETTINGS_FILE = "settings.json"
+PREVIEW_IMAGES, PREVIEW_VIEWS = 8, 6
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """What a run came to: the content of run.json, and what the user should know besides."""
+    """What a run came to.
+
+    Attributes:
+        record: the content of run.json.
+        findings: of the diagnosis, the worst first.
+        warnings: what the user should know besides.
+    """
 
     record: dict[str, Any]
+    findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
 
 
@@ -42,19 +64,80 @@ def train(
     *,
     skip_bad: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
+    tensorboard: bool = False,
     progress: Progress = silent,
 ) -> TrainResult:
     """Return the result of training a classifier on the folder `data`; `out` then holds the run.
 
-    Raises:
-        DataError: the images cannot be used. ConfigError: `out` cannot be written. WeightsError: no weights.
-    """
-    import keras
+    Args:
+        data: folder of class folders, or of train/, val/ and test/ of them.
+        out: the run folder.
+        config: the settings.
+        skip_bad: leave out images that cannot be read instead of failing.
+        overwrite: replace a run, or an interrupted one, that is already there.
+        resume: go on with an interrupted run; begin one if there is none.
+        tensorboard: also write event files for TensorBoard.
+        progress: told of each stage.
 
+    Raises:
+        DataError: the images cannot be used. ConfigError: `out` cannot be written, or the interrupted run had other
+        settings. WeightsError: no weights. TrainingError: nothing worth keeping was learned.
+    """
     started = time.monotonic()
-    run_folder.check_out(out, overwrite=overwrite)
-    weights = find_weights(config.weights, config.image_size, config.alpha)
-    dataset = load_dataset(
+    if resume and (out / run_folder.RECORD_FILE).is_file() and not work_folder(out).exists():
+        return TrainResult(run_folder.read_record(out), (), (f"{out} is complete: there is nothing to resume",))
+    check_out(out, overwrite=overwrite or resume)
+    with new_run(out, resume=resume, overwrite=overwrite) as work:
+        weights = find_weights(config.weights, config.image_size, config.alpha) if config.uses_backbone else None
+        dataset = _load(data, config, skip_bad, progress)
+        _check_settings(work, config, dataset, weights)
+        model = build_model(config, len(dataset.classes), weights)
+        watcher = Watcher(work, tensorboard=tensorboard)
+        training = run_phases(
+            Setting(
+                model,
+                dataset,
+                config,
+                work=work,
+                deadline=_deadline(started, config),
+                progress=progress,
+                on_epoch=watcher,
+            )
+        )
+        if not any(phase.kept for phase in training.phases):
+            # There is nothing to go on with: the next run, with other settings, begins anew.
+            remove_checkpoints(work)
+            raise TrainingError(_nothing_learned(training, config, dataset))
+        folder = work / FINISHED_FOLDER
+        watcher.keep(folder)
+        record = make_record(config, weights, dataset, data)
+        findings = _finish(folder, model, training, dataset, config, record, progress)
+        record["seconds"] = round(time.monotonic() - started, 1)
+        run_folder.write_record(folder, record)
+        draw_final(folder)
+    prune(cache_folder() / "features")
+    return TrainResult(record, findings, warnings(dataset, weights, training, config, record["seconds"]))
+
+
+def preview(data: Path, config: TrainConfig, path: Path, progress: Progress = silent) -> None:
+    """Write a picture of training images and what augmentation does to them.
+
+    Raises:
+        DataError: the images cannot be used.
+    """
+    _draw_preview(_load(data, config, False, progress).train, config, path)
+
+
+def keras_scores(
+    model: keras.Model, images: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+) -> NDArray[np.float32]:
+    """Return the model's scores float32 (N, C), rows sum to 1, for images uint8 (N, S, S, 1)."""
+    return run_all(fastest_forward(model, images[:32], len(images)), images, progress)
+
+
+def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -> Dataset:
+    return load_dataset(
         data,
         config.image_size,
         val_fraction=config.val_fraction,
@@ -63,160 +146,103 @@ def train(
         skip_bad=skip_bad,
         progress=functools.partial(progress, "read images"),
     )
-    with run_folder.new_run(out) as folder:
-        keras.utils.set_random_seed(config.seed)
-        model = build_mobilenet_v2(config, len(dataset.classes), weights)
-        history = fit_head(model, dataset, config, progress)
-        record = _record(config, weights, dataset, data)
-        record["metrics"], held_out_scores = _metrics(model, dataset, progress)
-        record["seconds"] = round(time.monotonic() - started, 1)
-        model.save(folder / run_folder.MODEL_FILE)
-        run_folder.write_held_out_scores(folder, held_out_scores)
-        _write_history(folder / "history.csv", history)
-        run_folder.write_record(folder, record)
-    return TrainResult(record, _warnings(dataset, weights))
 
 
-def fit_head(model: keras.Model, dataset: Dataset, config: TrainConfig, progress: Progress) -> dict[str, list[float]]:
-    """Trains the head of `model` in place on frozen features; returns the history, a list of values per epoch.
+def _deadline(started: float, config: TrainConfig) -> float | None:
+    if config.time_budget_s is None:
+        return None
+    return started + config.time_budget_s - max(SCORING_SECONDS, SCORING_SHARE * config.time_budget_s)
 
-    Each epoch shows every image once: the image itself or, every second time, one of its augmented views. The epoch
-    with the lowest validation loss wins.
+
+def _check_settings(work: Path, config: TrainConfig, dataset: Dataset, weights: Weights | None) -> None:
+    """Note what the run is made of; where an interrupted run noted it already, check that it is still the same.
+
+    Raises:
+        ConfigError: it is not.
     """
-    import keras
-
-    trunk, head = split_at_features(model)
-    views = config.views if config.augment else 0
-    train_features = compute_features(
-        trunk,
-        dataset.train.images,
-        views=views,
-        augment=config.augment,
-        seed=config.seed,
-        progress=functools.partial(progress, "features of training images"),
+    digest = hashlib.sha256()
+    for part in (dataset.train, dataset.val):
+        digest.update(run_folder.images_sha256(part.images).encode() + part.labels.tobytes())
+    # Through JSON, so that tuples compare equal to what is read back.
+    now = json.loads(
+        json.dumps(
+            {
+                **dataclasses.asdict(config),
+                "images": digest.hexdigest(),
+                "classes": dataset.classes,
+                "weights' sha256": weights.sha256 if weights else None,
+            }
+        )
     )
-    val_features = compute_features(
-        trunk, dataset.val.images, progress=functools.partial(progress, "features of validation images")
-    )[0]
-    steps = config.epochs * -(-len(dataset.train.labels) // config.batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
-    head.compile(
-        optimizer=keras.optimizers.Adam(rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+    path = work / SETTINGS_FILE
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in now if name != "time_budget_s" and before.get(name) != now[name]]
+        if changed:
+            what = ", ".join(f"{name} ({before.get(name)} then, {now[name]} now)" for name in changed)
+            raise ConfigError(
+                f"the interrupted run in {work} was made with other settings: {what}; give the same ones, or "
+                "--overwrite to begin anew"
+            )
+    write_atomically(path, json.dumps(now, indent=1).encode())
+
+
+def _finish(
+    folder: Path,
+    model: keras.Model,
+    training: Training,
+    dataset: Dataset,
+    config: TrainConfig,
+    record: dict[str, Any],
+    progress: Progress,
+) -> tuple[Finding, ...]:
+    """Score the held-out images, judge the run, write what is known but run.json, and return the findings."""
+    scores = _score_parts(model, dataset, progress)
+    record["metrics"] = metrics(scores, dataset)
+    kept = {phase.name for phase in training.phases if phase.kept}
+    last = training.divergence.phase if training.divergence else None
+    history = [epoch for epoch in training.history if epoch.phase in kept or epoch.phase == last]
+    train = None
+    if training.train_scores is not None:
+        train = Scored("training", training.train_scores, dataset.train.labels, dataset.train.paths)
+    findings = diagnose(
+        history,
+        config,
+        dataset.classes,
+        divergence=training.divergence,
+        train=train,
+        train_labels=dataset.train.labels,
+        val=Scored("validation", scores["val"], dataset.val.labels, dataset.val.paths),
     )
-    stop = keras.callbacks.EarlyStopping("val_loss", patience=config.patience, restore_best_weights=True)
-    show = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, _: progress("train head", epoch + 1, config.epochs)
-    )
-    fit = head.fit(
-        _view_batches(train_features, dataset.train.labels, config),
-        validation_data=(val_features, dataset.val.labels),
-        epochs=config.epochs,
-        callbacks=[stop, show],
-        verbose=0,
-    )
-    return dict(fit.history)
+    record["phases"] = [dataclasses.asdict(phase) for phase in training.phases]
+    record["diagnosis"] = [dataclasses.asdict(finding) for finding in findings]
+    model.save(folder / run_folder.MODEL_FILE)
+    run_folder.write_held_out_scores(folder, scores.get("test", scores["val"]))
+    run_folder.write_history(folder, training.history)
+    if config.augment is not None:
+        _draw_preview(dataset.train, config, picture_path(folder, "preview"))
+    return findings
 
 
-def _view_batches(
-    features: NDArray[np.float32], labels: NDArray[np.int64], config: TrainConfig
-) -> keras.utils.PyDataset:
-    """Return batches of images, half of them through one of their views (if there are any); drawn anew every epoch."""
-    import keras
-
-    class ViewBatches(keras.utils.PyDataset):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.random = np.random.default_rng(config.seed)
-            self.on_epoch_end()
-
-        def on_epoch_end(self) -> None:
-            self.order = self.random.permutation(len(labels))
-            view = self.random.integers(1, max(2, len(features)), len(labels))
-            changed = self.random.random(len(labels)) < 0.5 if len(features) > 1 else False
-            self.view = np.where(changed, view, 0)
-
-        def __len__(self) -> int:
-            return -(-len(labels) // config.batch_size)
-
-        def __getitem__(self, batch: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            chosen = self.order[batch * config.batch_size : (batch + 1) * config.batch_size]
-            return features[self.view[chosen], chosen], labels[chosen]
-
-    return ViewBatches()
-
-
-def keras_scores(
-    model: keras.Model, images: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
-) -> NDArray[np.float32]:
-    """Return the model's scores float32 (N, C), rows sum to 1, for images uint8 (N, S, S, 1)."""
-    scores: NDArray[np.float32] = compute_features(model, images, progress=progress)[0]
-    return scores
-
-
-def _metrics(model: keras.Model, dataset: Dataset, progress: Progress) -> tuple[dict[str, Any], NDArray[np.float32]]:
-    """Return the metrics of run.json and the model's scores on the held-out images.
-
-    macro_f1 and per_class are of the held-out images: the test images, or the validation images if there is no test.
-    """
+def _score_parts(model: keras.Model, dataset: Dataset, progress: Progress) -> dict[str, NDArray[np.float32]]:
+    """Return the model's scores on the validation and, if there are any, the test images."""
     parts = {"val": dataset.val} | ({"test": dataset.test} if dataset.test else {})
-    scores = {
-        name: keras_scores(model, part.images, functools.partial(progress, f"score {name} images"))
+    images = sum(len(part.labels) for part in parts.values())
+    forward = fastest_forward(model, dataset.val.images[:32], images)
+    return {
+        name: run_all(forward, part.images, functools.partial(progress, f"score {name} images"))
         for name, part in parts.items()
     }
-    results = {name: score(scores[name], part.labels, dataset.classes) for name, part in parts.items()}
-    final = results.get("test", results["val"])
-    metrics = {
-        "val_accuracy": results["val"].accuracy,
-        "test_accuracy": results["test"].accuracy if "test" in results else None,
-        "macro_f1": final.macro_f1,
-        "per_class": final.to_json()["per_class"],
-    }
-    return metrics, scores.get("test", scores["val"])
 
 
-def _record(config: TrainConfig, weights: Weights, dataset: Dataset, data: Path) -> dict[str, Any]:
-    splits = {"train": dataset.train, "val": dataset.val} | ({"test": dataset.test} if dataset.test else {})
-    held_out = "test" if dataset.test else "val"
-    return {
-        "format_version": 1,
-        "arch": "mobilenet_v2",
-        "config": dataclasses.asdict(config),
-        "classes": list(dataset.classes),
-        "weights": {"source": weights.source, "sha256": weights.sha256},
-        "data": str(data.resolve()),
-        "split": {name: _paths_by_class(split, dataset.classes) for name, split in splits.items()},
-        "held_out": {"split": held_out, "sha256": run_folder.images_sha256(splits[held_out].images)},
-        "train_sha256": run_folder.images_sha256(dataset.train.images),
-        "skipped": [{"path": path, "reason": reason} for path, reason in dataset.bad],
-        "duplicates": [list(group) for group in dataset.duplicates],
-        "versions": tool_versions("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow"),
-    }
+def _draw_preview(split: Split, config: TrainConfig, path: Path) -> None:
+    images = split.images[np.linspace(0, len(split.labels) - 1, min(PREVIEW_IMAGES, len(split.labels))).astype(int)]
+    digests = sha256_of_each(images)
+    views = [View(number, config.augment, config.seed) for number in range(1, PREVIEW_VIEWS + 1)]
+    draw_preview(images, [view.apply(images, digests) for view in views] if config.augment else [], path)
 
 
-def _paths_by_class(split: Split, classes: tuple[str, ...]) -> dict[str, list[str]]:
-    paths = np.array(split.paths, object)
-    return {name: list(paths[split.labels == index]) for index, name in enumerate(classes)}
-
-
-def _write_history(path: Path, history: dict[str, list[float]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", *history])
-        writer.writerows([epoch + 1, *values] for epoch, values in enumerate(zip(*history.values(), strict=True)))
-
-
-def _warnings(dataset: Dataset, weights: Weights) -> tuple[str, ...]:
-    warnings = []
-    if weights.source == "none":
-        warnings.append("the frozen backbone is random (--weights none): expect poor accuracy")
-    if dataset.bad:
-        warnings.append(f"{len(dataset.bad)} unreadable files were skipped; run.json lists them")
-    if dataset.duplicates:
-        example = " = ".join(dataset.duplicates[0])
-        warnings.append(
-            f"{len(dataset.duplicates)} images stand in more than one split ({example}); "
-            "scores on them are too good: run.json lists all"
-        )
-    return tuple(warnings)
+def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:
+    findings = diagnose(training.history, config, dataset.classes, divergence=training.divergence)
+    text = "nothing was learned: no epoch did better on the validation images than the untrained network"
+    return text + "".join(f"\n{finding.text} {finding.remedy}" for finding in findings)

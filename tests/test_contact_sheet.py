@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgecls.errors import DataError
-from edgecls.report import CAPTION, CELL, PAPER, contact_sheet
+from edgecls.report.contact_sheet import CAPTION, CELL, PAPER, contact_sheet
 
 
 def black_images(count: int) -> np.ndarray:

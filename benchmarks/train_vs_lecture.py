@@ -1,0 +1,165 @@
+"""How soon edgecls train is as good as ten epochs of the lecture's recipe, on the same images and machine.
+
+    python benchmarks/train_vs_lecture.py DATA --name magnetic-tile --results benchmarks/results
+
+The lecture's side is its own notebook in plain Keras, nothing of ours but the images: 256x256, Rescaling, a random
+1-to-3 convolution (its padding mended, without which it does not build), MobileNetV2 frozen with the same ImageNet
+weights, Flatten, Dense 32, Adam 1e-3, batches of 32. Its epochs and our whole runs take turns, so that a noisy moment
+of the machine hits both. Ours begins every time with an empty cache and ends with the run folder written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecls.config import TrainConfig
+from edgecls.data import Dataset, load_dataset
+from edgecls.evaluate import score
+from edgecls.quiet import quietly
+from edgecls.versions import tool_versions
+
+LECTURE_SIZE = 256
+EPOCHS = 10
+OUR_RUNS = 3
+
+
+def build_lecture(class_count: int) -> Any:
+    """Return the lecture's transfer network, compiled."""
+    import keras
+    from keras import layers
+
+    from edgecls.training.weights import find_weights, load_into
+
+    backbone = keras.applications.MobileNetV2(
+        input_shape=(LECTURE_SIZE, LECTURE_SIZE, 3), include_top=False, weights=None
+    )
+    load_into(backbone, find_weights("auto", LECTURE_SIZE, 1.0))
+    backbone.trainable = False
+    model = keras.Sequential(
+        [
+            layers.Input((LECTURE_SIZE, LECTURE_SIZE, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(3, (3, 3), padding="same"),
+            backbone,
+            layers.Flatten(),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(class_count, activation="softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def lecture_epoch(model: Any, dataset: Dataset) -> float:
+    """Return the seconds of one epoch as the lecture runs it, validation included."""
+    began = time.perf_counter()
+    validation = (dataset.val.images, dataset.val.labels)
+    model.fit(dataset.train.images, dataset.train.labels, batch_size=32, validation_data=validation, verbose=0)
+    return time.perf_counter() - began
+
+
+def test_scores(model: Any, dataset: Dataset) -> dict[str, float]:
+    """Return accuracy and macro-F1 on the test images; not timed."""
+    assert dataset.test is not None
+    result = score(model.predict(dataset.test.images, verbose=0), dataset.test.labels, dataset.classes)
+    return {"accuracy": result.accuracy, "macro_f1": result.macro_f1}
+
+
+def our_run(data: Path, config: TrainConfig) -> dict[str, float]:
+    """Return seconds and test scores of one whole run of edgecls, its cache empty."""
+    from edgecls.training.train import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        began = time.perf_counter()
+        record = train(data, Path(folder) / "run", config).record
+        seconds = time.perf_counter() - began
+    return {
+        "seconds": seconds,
+        "accuracy": record["metrics"]["test_accuracy"],
+        "macro_f1": record["metrics"]["macro_f1"],
+        "head_epochs": record["phases"][0]["epochs"],
+    }
+
+
+def compare(data: Path, epochs: int) -> dict[str, Any]:
+    """Return every epoch of the lecture and every run of ours, taken in turns."""
+    import keras
+
+    config = TrainConfig()
+    split = {name: getattr(config, name) for name in ("val_fraction", "test_fraction", "seed")}
+    dataset = load_dataset(data, LECTURE_SIZE, **split)
+    keras.utils.set_random_seed(0)
+    lecture = build_lecture(len(dataset.classes))
+    done: list[dict[str, float]] = []
+    ours: list[dict[str, float]] = []
+    turns = set(np.linspace(0, epochs - 1, OUR_RUNS).astype(int).tolist())
+    for epoch in range(epochs):
+        seconds = lecture_epoch(lecture, dataset)
+        done.append({"seconds": seconds, **test_scores(lecture, dataset)})
+        print(f"lecture epoch {epoch + 1}: {seconds:.1f} s, test {done[-1]['accuracy']:.4f}", flush=True)
+        if epoch in turns:
+            ours.append(our_run(data, config))
+            print(f"edgecls run {len(ours)}: {ours[-1]['seconds']:.1f} s, test {ours[-1]['accuracy']:.4f}", flush=True)
+    return {"images": len(dataset.train.labels), "lecture_epochs": done, "edgecls_runs": ours}
+
+
+def judge(measured: dict[str, Any]) -> dict[str, Any]:
+    """Return the ratios: the lecture's time to its best test accuracy over the time of our whole run."""
+    lecture, ours = measured["lecture_epochs"], measured["edgecls_runs"]
+    best = int(np.argmax([epoch["accuracy"] for epoch in lecture]))
+    to_best = sum(epoch["seconds"] for epoch in lecture[: best + 1])
+    everything = sum(epoch["seconds"] for epoch in lecture)
+    return {
+        "lecture_best_epoch": best + 1,
+        "lecture_best_accuracy": lecture[best]["accuracy"],
+        "lecture_macro_f1": lecture[best]["macro_f1"],
+        "edgecls_accuracy": [run["accuracy"] for run in ours],
+        "edgecls_macro_f1": [run["macro_f1"] for run in ours],
+        "ratio_to_best_epoch": sorted(to_best / run["seconds"] for run in ours),
+        "ratio_to_all_epochs": sorted(everything / run["seconds"] for run in ours),
+    }
+
+
+def main() -> None:
+    """Measure, print, and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--name", required=True, help="of the images, for the result's file name")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--results", type=Path)
+    arguments = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quietly("import of TensorFlow"):
+        import tensorflow as tf
+
+        tf.zeros(1)
+    measured = compare(arguments.data, arguments.epochs)
+    verdict = judge(measured)
+    for name, value in verdict.items():
+        print(f"{name:24} {value}")
+    result = {
+        "script": "train_vs_lecture.py",
+        "data": arguments.name,
+        "cpus": os.cpu_count(),
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "versions": tool_versions("tensorflow", "tensorflow-cpu", "keras", "openvino", "numpy"),
+        **verdict,
+        **measured,
+    }
+    if arguments.results:
+        path = arguments.results / f"train-vs-lecture-{arguments.name}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What to measure: settings with their defaults and range checks, and the configurations that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from edgecls.container import detect_kind
+from edgecls.errors import ConfigError, DataError
+from edgecls.runtime.engines import ALIASES, ENGINES, choose_engine
+from edgecls.runtime.sources import find_images
+from edgecls.spec import read_bytes
+
+SCOPES = ("invoke", "end-to-end", "load")
+MAX_SECONDS = 3600.0
+MAX_THREADS = 1024
+MAX_FPS = 1000.0
+# End to end, more would only make the disk's cache matter.
+MAX_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one benchmark.
+
+    Attributes:
+        scope: one of `SCOPES`: the network alone, from the file on disk to the label, or loading in a new process.
+        seconds: to measure each configuration at least.
+        fps: frames a second of a camera to keep up with, or None to run without pause.
+        seed: of the order of turns and of the bootstrap.
+    """
+
+    scope: str = "invoke"
+    seconds: float = 5.0
+    fps: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a value out of range, or two that contradict each other."""
+        if self.scope not in SCOPES:
+            raise ConfigError(f"scope must be one of {', '.join(SCOPES)}; received {self.scope!r}")
+        if not 0 < self.seconds <= MAX_SECONDS:
+            raise ConfigError(f"seconds must be above 0 and at most {MAX_SECONDS:g}; received {self.seconds}")
+        if self.fps is not None and not 0 < self.fps <= MAX_FPS:
+            raise ConfigError(f"fps must be above 0 and at most {MAX_FPS:g}; received {self.fps}")
+        if self.fps is not None and self.scope == "load":
+            raise ConfigError("fps paces predictions; with scope 'load' there are none: leave one out")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One file to be measured in one way.
+
+    Attributes:
+        file: path.
+        engine: a name in `engines.ENGINES`, or None for the first that fits.
+        threads: of the interpreter, or None for the usual number.
+        device: a name in `engines.DEVICES`.
+        images: paths of real images; may be empty unless the scope is end-to-end.
+    """
+
+    file: str
+    engine: str | None = None
+    threads: int | None = None
+    device: str = "cpu"
+    images: tuple[str, ...] = ()
+
+
+def plan(
+    files: Sequence[Path],
+    engines: Sequence[str] = (),
+    threads: Sequence[int] = (),
+    device: str = "cpu",
+    images: Iterable[Path] = (),
+) -> tuple[Configuration, ...]:
+    """Return a configuration of every file in every engine that runs it, with every number of threads.
+
+    Args:
+        files: that `edgecls export` wrote.
+        engines: names in `engines.ENGINES` or `engines.ALIASES`; none takes the first that fits each file.
+        threads: of the interpreter; none takes the usual number.
+        device: a name in `engines.DEVICES`.
+        images: real images.
+
+    Raises:
+        ConfigError: threads out of range, or no engine that runs a file on the device.
+        ModelFileError: no such file, or neither TFLite nor ONNX.
+    """
+    if wrong := [count for count in threads if not 1 <= count <= MAX_THREADS]:
+        raise ConfigError(f"threads must be 1 to {MAX_THREADS}; received {wrong[0]}")
+    paths = tuple(str(image) for image in images)
+    found: list[Configuration] = []
+    for file in files:
+        kind = detect_kind(read_bytes(file))
+        named = [ALIASES.get(engine, engine) for engine in engines]
+        fitting: list[str | None] = [name for name in named if name not in ENGINES or kind in ENGINES[name].kinds]
+        # If none fits, this says why. An engine for the other files is no mistake.
+        for engine in fitting or [engines[0] if engines else None]:
+            choose_engine(kind, engine, device)
+        counts: list[int | None] = [*dict.fromkeys(threads)]
+        for name, count in product(dict.fromkeys(fitting or [None]), counts or [None]):
+            found.append(Configuration(str(file), name, count, device, paths))
+    return tuple(found)
+
+
+def list_images(folder: Path) -> tuple[Path, ...]:
+    """Return images of a folder and those below it, at most `MAX_IMAGES`, evenly spread over all.
+
+    Raises:
+        DataError: there is none.
+    """
+    paths = [path for path in find_images(folder) if path.is_file()]
+    if not paths:
+        raise DataError(f"no image in {folder}; pass a folder that holds some")
+    step = max(1, -(-len(paths) // MAX_IMAGES))
+    return tuple(paths[::step])

@@ -1,0 +1,228 @@
+"""Run configurations in turns, each in a process of its own, and watch the machine meanwhile."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls import __version__, errors
+from edgecls.benchmark.machine import State
+from edgecls.benchmark.measure import compare_times, summarize
+from edgecls.benchmark.plan import Configuration, Settings
+from edgecls.benchmark.process import LOCAL, WorkerProcess
+from edgecls.benchmark.record import Record, Result
+from edgecls.benchmark.verdict import LEAST_SAMPLES, judge
+from edgecls.check.finding import is_yes
+from edgecls.progress import Progress, silent
+
+WARM_UP_S = 10.0
+# Long enough for the first calls, which find the neighbour's data in the caches, not to count; short enough for a noisy
+# moment to hit all configurations alike.
+TURN_S = 0.1
+CALLS = (5, 200)
+LEAST_TURNS = 10
+# A slow board may stop with fewer samples than wanted after so many times the seconds asked for, or these seconds.
+PATIENCE, PATIENCE_S = 6.0, 60.0
+LOOK_EVERY_S = 1.0
+_OBSERVED = ("wall_s", "own_s", "busy_s", "steal_s", "waited_s")
+
+
+@dataclass(eq=False)
+class _Gathered:
+    """What was heard of one configuration so far."""
+
+    opened: dict[str, Any]
+    warm_up: dict[str, Any] | None = None
+    calls: int = 1
+    turns: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def samples(self) -> NDArray[np.float64]:
+        """Return ms, float64 (turns, calls)."""
+        return np.array([turn["ms"] for turn in self.turns], np.float64)
+
+    def share(self, settings: Settings) -> float:
+        """Return how much is done of what must be, 1.0 or more at the end."""
+        measured = float(sum(turn["wall_s"] for turn in self.turns))
+        samples = len(self.turns) * self.calls / LEAST_SAMPLES[settings.scope]
+        if settings.scope == "load":
+            return samples
+        least = min(samples, len(self.turns) / LEAST_TURNS, measured / settings.seconds)
+        return max(least, measured / max(PATIENCE_S, PATIENCE * settings.seconds))
+
+
+class _Watch:
+    """Looks at the machine now and then, through a worker that does nothing else."""
+
+    def __init__(self, monitor: WorkerProcess) -> None:
+        self.states: list[State] = []
+        self._monitor = monitor
+        self.look()
+
+    def look(self) -> None:
+        """Look at the machine now."""
+        self.states.append(State(**self._monitor.ask("state")))
+
+    def look_meanwhile(self, gathered: Sequence[_Gathered]) -> None:
+        """Look if the last look is a while ago, as the measured time tells."""
+        measured = sum(turn["wall_s"] for each in gathered for turn in each.turns)
+        if measured >= LOOK_EVERY_S * len(self.states):
+            self.look()
+
+
+def run_benchmark(
+    configurations: Sequence[Configuration],
+    settings: Settings,
+    *,
+    command: Sequence[str] = LOCAL,
+    progress: Progress = silent,
+) -> Record:
+    """Return what was measured of these configurations, in turns, with a verdict on each.
+
+    Args:
+        configurations: of `plan.plan`.
+        settings: for all of them.
+        command: starts a worker.
+        progress: told now and then.
+
+    Raises:
+        ConfigError: there is nothing to measure, or no image for the scope end-to-end.
+        EdgeclsError: as `edgecls.load` and reading an image raise it.
+        BenchmarkError: a process ended.
+    """
+    if not configurations:
+        raise errors.ConfigError("there is no file to measure; pass one that 'edgecls export' wrote")
+    if settings.scope == "end-to-end" and not all(each.images for each in configurations):
+        raise errors.ConfigError("scope 'end-to-end' reads real images from disk: pass --images with a folder of them")
+    with WorkerProcess(command) as monitor:
+        machine = monitor.ask("describe")
+        watch = _Watch(monitor)
+        if settings.scope == "load":
+            gathered = _time_loads(configurations, settings, command, watch, progress)
+        else:
+            gathered = _time_calls(configurations, settings, command, watch, progress)
+        watch.look()
+    results = [
+        _conclude(configuration, settings, each, machine, watch.states)
+        for configuration, each in zip(configurations, gathered, strict=True)
+    ]
+    return Record(
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        edgecls=__version__,
+        settings=asdict(settings),
+        machine=machine,
+        states=[asdict(state) for state in watch.states],
+        results=results,
+        ratios=_compare_pairs(gathered, settings),
+    )
+
+
+def _time_calls(
+    configurations: Sequence[Configuration],
+    settings: Settings,
+    command: Sequence[str],
+    watch: _Watch,
+    progress: Progress,
+) -> list[_Gathered]:
+    with ExitStack() as stack:
+        workers, gathered = [], []
+        for place, configuration in enumerate(configurations):
+            worker = stack.enter_context(WorkerProcess(command))
+            gathered.append(_Gathered(_open(worker, configuration, settings)))
+            gathered[-1].warm_up = worker.ask("warm_up", seconds=WARM_UP_S)
+            calls = round(TURN_S * 1000 / gathered[-1].warm_up["call_ms"])
+            gathered[-1].calls = min(max(CALLS[0], calls), CALLS[1])
+            workers.append(worker)
+            progress("loading and warming up", place + 1, len(configurations))
+        if settings.fps is not None:
+            for place, (worker, each) in enumerate(zip(workers, gathered, strict=True)):
+                each.turns = [worker.ask("pace", fps=settings.fps, seconds=settings.seconds)]
+                watch.look()
+                progress("playing a camera", place + 1, len(workers))
+            return gathered
+        random = np.random.default_rng(settings.seed)
+        while (share := min(each.share(settings) for each in gathered)) < 1:
+            for place in random.permutation(len(workers)):
+                each = gathered[place]
+                each.turns.append(workers[place].ask("turn", calls=each.calls))
+            watch.look_meanwhile(gathered)
+            progress("measuring", int(share * 100), 100)
+        progress("measuring", 100, 100)
+    return gathered
+
+
+def _time_loads(
+    configurations: Sequence[Configuration],
+    settings: Settings,
+    command: Sequence[str],
+    watch: _Watch,
+    progress: Progress,
+) -> list[_Gathered]:
+    random = np.random.default_rng(settings.seed)
+    gathered: dict[int, _Gathered] = {}
+    turns = LEAST_SAMPLES["load"]
+    for turn in range(turns):
+        for place in random.permutation(len(configurations)):
+            # A new process each time: a second load would find the interpreter imported.
+            with WorkerProcess(command) as worker:
+                opened = _open(worker, configurations[place], settings)
+            each = gathered.setdefault(int(place), _Gathered(opened))
+            each.turns.append(opened | {"ms": [opened["load_ms"]]})
+        watch.look_meanwhile(list(gathered.values()))
+        progress("loading", turn + 1, turns)
+    return [gathered[place] for place in range(len(configurations))]
+
+
+def _open(worker: WorkerProcess, configuration: Configuration, settings: Settings) -> dict[str, Any]:
+    return worker.ask("open", **asdict(configuration), scope=settings.scope)
+
+
+def _conclude(
+    configuration: Configuration,
+    settings: Settings,
+    gathered: _Gathered,
+    machine: dict[str, Any],
+    states: Sequence[State],
+) -> Result:
+    """Return the result of one configuration, judged."""
+    opened, samples, turns = gathered.opened, gathered.samples, gathered.turns
+    peaks = [turn["peak_rss_mb"] for turn in turns if turn["peak_rss_mb"] is not None]
+    result = Result(
+        file=configuration.file,
+        asked={"engine": configuration.engine, "threads": configuration.threads, "device": configuration.device},
+        **{key: opened[key] for key in ("model", "engine", "engine_version", "device", "threads", "cpus")},
+        **{key: opened[key] for key in ("load_ms", "first_ms", "base_rss_mb")},
+        peak_rss_mb=max(peaks, default=None),
+        scope=settings.scope,
+        fps=settings.fps,
+        **asdict(summarize(samples, settings.seed)),
+        warm_up=gathered.warm_up,
+        paced=turns[0].get("paced"),
+        calls_per_turn=samples.shape[1],
+        samples_ms=samples.ravel().tolist(),
+        observed={key: sum(turn[key] for turn in turns) for key in _OBSERVED},
+        mhz=[turn["mhz"] for turn in turns if turn["mhz"] is not None],
+        causes=[],
+        warnings=[],
+    )
+    findings = judge(result, machine, states)
+    causes = list(dict.fromkeys(finding.rule for finding in findings if finding.level == "no"))
+    warnings = [f"{finding.rule}: {finding.text}" for finding in findings]
+    return replace(result, valid=is_yes(findings), causes=causes, warnings=warnings)
+
+
+def _compare_pairs(gathered: Sequence[_Gathered], settings: Settings) -> list[dict[str, Any]]:
+    if settings.fps is not None:
+        return []
+    return [
+        {"slow": slow, "fast": fast}
+        | asdict(compare_times(gathered[slow].samples, gathered[fast].samples, settings.seed))
+        for slow, fast in combinations(range(len(gathered)), 2)
+    ]

@@ -1,0 +1,145 @@
+"""Benchmarks as tables: plain, in Markdown, for Rich. Each says on what machine, with what versions and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecls.benchmark.compare import Comparison
+from edgecls.benchmark.record import Record, Result
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+TEXT_COLUMNS = 2
+
+
+def caption(record: Record) -> str:
+    """Return where, with what and when a record was measured."""
+    machine = record.machine
+    name = machine["board"] or machine["cpu"] or machine["arch"]
+    isa = f" ({' '.join(machine['isa'])})" if machine["isa"] else ""
+    engines = dict.fromkeys(f"{result.engine} {result.engine_version}" for result in record.results)
+    scopes = dict.fromkeys(result.scope for result in record.results)
+    what = [f"{name}{isa}", f"{len(machine['allowed_cpus'])} CPUs", f"kernel {machine['kernel']}"]
+    what += [f"Python {machine['python']}", *engines, f"edgecls {record.edgecls}", record.created[:10]]
+    return f"{', '.join(what)}. Scope: {', '.join(scopes)}."
+
+
+def header(record: Record) -> list[str]:
+    """Return the names of the columns."""
+    paced = record.settings["fps"] is not None
+    pacing = ["dropped", "age p50", "age p99", "jitter"] if paced else []
+    times = ["p50 ms", "95 % interval", "p90", "p99", "mean", "std", "per s"]
+    ratio = ["times the fastest"] if record.ratios else []
+    return ["file", "engine", "threads", *times, *ratio, *pacing, "first", "load", "peak MB", "file MB", "n", "valid"]
+
+
+def rows(record: Record) -> list[list[str]]:
+    """Return one row a result, in the columns of `header`."""
+    fastest = min(range(len(record.results)), key=lambda place: record.results[place].p50_ms)
+    found = []
+    for place, result in enumerate(record.results):
+        ratio = [_ratio_text(record, place, fastest)] if record.ratios else []
+        valid = "yes" if result.valid else f"no: {', '.join(result.causes)}"
+        found.append([*_start(result), *ratio, *_pacing(result), *_end(result), str(result.n), valid])
+    return found
+
+
+def text_table(record: Record) -> str:
+    """Return the table as plain text, columns aligned, with the caption and the warnings below."""
+    return "\n".join([_align([header(record), *rows(record)]), caption(record), *warning_lines(record)])
+
+
+def markdown_table(record: Record) -> str:
+    """Return the table as Markdown, with the caption and the warnings below."""
+    columns = header(record)
+    lines = [columns, ["---" if place < TEXT_COLUMNS else "---:" for place in range(len(columns))], *rows(record)]
+    table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    notes = "\n".join(f"- {line}" for line in warning_lines(record))
+    return "\n\n".join(filter(None, (table, caption(record), notes)))
+
+
+def rich_table(record: Record) -> Table:
+    """Return the table for Rich; it must be installed."""
+    from rich.table import Table
+
+    table = Table(caption=caption(record), caption_justify="left")
+    for place, name in enumerate(header(record)):
+        table.add_column(name, justify="left" if place < TEXT_COLUMNS else "right", overflow="fold")
+    for row, result in zip(rows(record), record.results, strict=True):
+        table.add_row(*row, style=None if result.valid else "yellow")
+    return table
+
+
+def warning_lines(record: Record) -> list[str]:
+    """Return every warning with the results that it concerns."""
+    concerned: dict[str, list[str]] = {}
+    for result in record.results:
+        for warning in result.warnings:
+            concerned.setdefault(warning, []).append(result.name)
+    everywhere = len(record.results)
+    return [
+        warning if len(names) == everywhere else f"{warning} ({'; '.join(names)})"
+        for warning, names in concerned.items()
+    ]
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> str:
+    """Return how the results changed, as plain text."""
+    lines = [["", "old p50 ms", "new p50 ms", "new / old", "95 % interval", ""]]
+    for each in comparisons:
+        interval = f"{each.low:.3f}..{each.high:.3f}"
+        figures = [_ms(each.old_p50_ms), _ms(each.new_p50_ms), f"{each.ratio:.3f}", interval]
+        lines.append([each.name, *figures, each.verdict])
+    return _align(lines)
+
+
+def _start(result: Result) -> list[str]:
+    where = "" if result.device == "cpu" else f" {result.device}"
+    interval = f"{_ms(result.p50_low_ms)}..{_ms(result.p50_high_ms)}"
+    times = [_ms(value) for value in (result.p90_ms, result.p99_ms, result.mean_ms, result.std_ms)]
+    cells = [Path(result.file).name, f"{result.engine}{where}", str(result.threads), _ms(result.p50_ms), interval]
+    return [*cells, *times, f"{result.per_second:.1f}"]
+
+
+def _pacing(result: Result) -> list[str]:
+    if result.paced is None:
+        return []
+    paced = result.paced
+    times = [_ms(paced[key]) for key in ("age_p50_ms", "age_p99_ms", "jitter_ms")]
+    return [f"{paced['dropped']} of {paced['frames']}", *times]
+
+
+def _end(result: Result) -> list[str]:
+    memory = "" if result.peak_rss_mb is None else f"{result.peak_rss_mb:.0f}"
+    return [_ms(result.first_ms), _ms(result.load_ms), memory, f"{result.model['bytes'] / 1e6:.1f}"]
+
+
+def _ratio_text(record: Record, place: int, fastest: int) -> str:
+    """Return how many times slower a result is than the fastest, with its interval."""
+    if place == fastest:
+        return "1"
+    for pair in record.ratios:
+        if (pair["slow"], pair["fast"]) == (place, fastest):
+            return f"{pair['ratio']:.2f} ({pair['low']:.2f}..{pair['high']:.2f})"
+        if (pair["slow"], pair["fast"]) == (fastest, place):
+            return f"{1 / pair['ratio']:.2f} ({1 / pair['high']:.2f}..{1 / pair['low']:.2f})"
+    return ""
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def _align(lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = []
+    for line in lines:
+        cells = [
+            cell.ljust(width) if place < TEXT_COLUMNS else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        aligned.append("  ".join(cells).rstrip())
+    return "\n".join(aligned)

@@ -1,0 +1,29 @@
+"""What a check found, of a file or of a machine. Imports nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["ok", "note", "no"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one rule.
+
+    Attributes:
+        rule: its name, a word or two.
+        level: "ok"; "note" (it works, but one should know); "no" (it does not work).
+        text: the reason, and after a "no" what to do.
+    """
+
+    rule: str
+    level: Level
+    text: str
+
+
+def is_yes(findings: Iterable[Finding]) -> bool:
+    """Return True if no rule says no."""
+    return all(finding.level != "no" for finding in findings)

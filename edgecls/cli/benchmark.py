@@ -1,0 +1,128 @@
+"""edgecls benchmark."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecls.benchmark.plan import SCOPES, Settings
+from edgecls.cli import benchmark_kinds
+from edgecls.cli.terminal import PATH, print_json, warn
+from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
+
+if TYPE_CHECKING:
+    from edgecls.benchmark.record import Record
+
+STDOUT = Path("-")
+
+
+def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no list of numbers such as 1,4") from error
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
+@click.option(
+    "--engine", "engines", multiple=True, type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that fits]"
+)
+@click.option("--threads", callback=_numbers, metavar="N,N", help="Each is measured.  [default: the big cores]")
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
+@click.option("--scope", type=click.Choice(SCOPES), default=Settings.scope, show_default=True)
+@click.option("--images", type=PATH, metavar="DIR", help="Real images; --scope end-to-end needs them.")
+@click.option("--seconds", type=float, default=Settings.seconds, show_default=True, help="For each, at least.")
+@click.option("--fps", type=float, help="Play a camera of this rate: counts dropped frames and jitter.")
+@click.option("--profile", is_flag=True, help="Show where the time of one file goes, operator by operator.")
+@click.option("--mlperf", type=click.Choice(("single-stream", "offline")), help="Let MLPerf's LoadGen time it too.")
+@click.option("--json", "json_path", type=PATH, metavar="PATH", help="Write everything, samples too; - is stdout.")
+@click.option("--compare", type=PATH, metavar="OLD.json", help="Exit with 1 if it is slower than then.")
+@click.option("--force", is_flag=True, help="Compare unlike machines, scopes or models.")
+@click.option("--markdown", is_flag=True, help="The table as Markdown.")
+@click.option("--plot", type=PATH, metavar="PNG", help="Draw latency, and accuracy against it.")
+def benchmark(files: tuple[Path, ...], json_path: Path | None, plot: Path | None, **options: Any) -> None:
+    """Time exported FILEs, each in a fresh process, in turns, and say whether the figures can be trusted.
+
+    \b
+    Examples:
+      edgecls benchmark run/export/model-int8.tflite run/export/model-int8.onnx --threads 1,4
+      edgecls benchmark model-int8.tflite --scope end-to-end --images photos --fps 30
+      edgecls benchmark model-int8.tflite --json new.json --compare old.json
+      edgecls benchmark model-int8.tflite --profile --plot profile.png
+    """
+    from edgecls.benchmark.record import read_record, write_record
+
+    if plot is not None and find_spec("matplotlib") is None:
+        raise click.UsageError("--plot needs Matplotlib: pip install matplotlib")
+    if options["profile"]:
+        return benchmark_kinds.profile(files, options, json_path, plot)
+    if options["mlperf"]:
+        return benchmark_kinds.mlperf(files, options, json_path)
+    # Read before the minutes that measuring takes, not after.
+    old = read_record(options["compare"]) if options["compare"] else None
+    record = _measure(files, options)
+    if json_path is not None and json_path != STDOUT:
+        write_record(record, json_path)
+    if plot is not None:
+        from edgecls.benchmark.plot import draw_benchmark
+
+        draw_benchmark(record, plot)
+    if json_path == STDOUT:
+        print_json(record.to_json())
+    else:
+        _print_table(record, options["markdown"])
+    _warn(record)
+    if old is not None:
+        _compare(old, record, options["force"], to_stderr=json_path == STDOUT)
+
+
+def _measure(files: tuple[Path, ...], options: dict[str, Any]) -> Record:
+    from edgecls.benchmark.plan import list_images, plan
+    from edgecls.benchmark.session import run_benchmark
+    from edgecls.cli.live import LiveProgress
+
+    settings = Settings(scope=options["scope"], seconds=options["seconds"], fps=options["fps"])
+    images = list_images(options["images"]) if options["images"] else ()
+    configurations = plan(files, options["engines"], options["threads"], options["device"], images)
+    with LiveProgress() as progress:
+        return run_benchmark(configurations, settings, progress=progress)
+
+
+def _print_table(record: Record, markdown: bool) -> None:
+    from edgecls.benchmark import table
+
+    if markdown:
+        click.echo(table.markdown_table(record))
+    elif sys.stdout.isatty() and find_spec("rich") is not None:
+        from rich.console import Console
+
+        Console().print(table.rich_table(record))
+        for line in table.warning_lines(record):
+            click.echo(line)
+    else:
+        click.echo(table.text_table(record))
+
+
+def _warn(record: Record) -> None:
+    invalid = [result for result in record.results if not result.valid]
+    if invalid:
+        causes = ", ".join(dict.fromkeys(cause for result in invalid for cause in result.causes))
+        warn(f"{len(invalid)} of {len(record.results)} results are not valid: {causes}")
+
+
+def _compare(old: Record, new: Record, force: bool, to_stderr: bool) -> None:
+    from edgecls.benchmark.compare import compare_records, unpaired
+    from edgecls.benchmark.table import comparison_table
+
+    comparisons = compare_records(old, new, force=force)
+    click.echo(comparison_table(comparisons), err=to_stderr)
+    if missing := unpaired(old, new):
+        warn(f"not in the old file: {'; '.join(missing)}")
+    slower = [each.name for each in comparisons if each.verdict == "slower"]
+    if slower:
+        raise click.ClickException(f"slower than before, beyond the noise: {'; '.join(slower)}")

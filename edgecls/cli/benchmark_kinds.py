@@ -1,0 +1,72 @@
+"""What `edgecls benchmark` does besides timing: where the time of a file goes, and MLPerf's LoadGen around it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from edgecls.cli.terminal import print_json
+
+# Operators in the table; --json has them all.
+SHOWN_OPERATORS = 20
+
+
+def profile(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | None, plot: Path | None) -> None:
+    """Print, and write on request, the time of each operator of one file."""
+    from edgecls.benchmark.profile import profile_file, profile_table
+    from edgecls.benchmark.profile_plot import draw_profile
+    from edgecls.files import write_json
+
+    if len(files) != 1:
+        raise click.UsageError(f"--profile takes one file; received {len(files)}")
+    found = profile_file(files[0], _only(options["engines"]), _only(options["threads"]), options["seconds"])
+    if plot is not None:
+        draw_profile(found, plot)
+    if json_path == Path("-"):
+        print_json(dataclasses.asdict(found))
+        return
+    if json_path is not None:
+        write_json(json_path, dataclasses.asdict(found))
+    click.echo(profile_table(found, SHOWN_OPERATORS))
+
+
+def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | None) -> None:
+    """Print LoadGen's figures of each file beside ours."""
+    from edgecls.benchmark.loadgen import run_loadgen
+    from edgecls.benchmark.plan import list_images
+    from edgecls.files import write_json
+    from edgecls.image import load_gray
+    from edgecls.spec import read_spec
+
+    if options["images"] is None:
+        raise click.UsageError("--mlperf needs real images: --images DIR")
+    results = []
+    for file in files:
+        spec = read_spec(file)
+        images = np.stack([load_gray(path, spec.height, spec.width) for path in list_images(options["images"])])
+        found = run_loadgen(
+            file, images, options["mlperf"], _only(options["engines"]), _only(options["threads"]), options["seconds"]
+        )
+        results.append(dataclasses.asdict(found))
+    if json_path == Path("-"):
+        print_json(results)
+        return
+    if json_path is not None:
+        write_json(json_path, results)
+    for result in results:
+        click.echo(f"{result['file']} in {result['engine']} {result['engine_version']}, {result['threads']} threads")
+        for whose in ("loadgen", "ours"):
+            figures = result[whose]
+            shown = [f"{name} {figures[name]:.3f}" for name in ("p50_ms", "p90_ms", "p99_ms") if figures[name]]
+            click.echo(f"  {whose:8} {'  '.join(shown)}  {figures['per_second']:.1f} a second")
+
+
+def _only(values: tuple[Any, ...]) -> Any:
+    """Return the one value given, or None."""
+    if len(values) > 1:
+        raise click.UsageError(f"give one engine and one number of threads here; received {values}")
+    return values[0] if values else None

@@ -1,0 +1,183 @@
+"""edgecls devices, check and doctor: boards, files on boards, this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecls.cli.terminal import PATH, print_json
+
+if TYPE_CHECKING:
+    from edgecls.check.finding import Finding
+    from edgecls.devices import Profile
+
+COLORS = {"ok": "green", "note": "yellow", "no": "red"}
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def devices(name: str | None, as_json: bool) -> None:
+    """List the boards that edgecls knows, or show the one called NAME with the source of every figure.
+
+    \b
+    Examples:
+      edgecls devices
+      edgecls devices raspberry-pi-4b
+    """
+    from edgecls.devices import load_profile, load_profiles
+
+    profiles = (load_profile(name),) if name else load_profiles()
+    if as_json:
+        documents = [asdict(profile) for profile in profiles]
+        print_json(documents[0] if name else documents)
+    elif name:
+        print_profile(profiles[0])
+    else:
+        for profile in profiles:
+            best = profile.recommended
+            click.echo(f"{profile.name:26} {best.precision:5} .{best.format:7} {best.threads} threads  {profile.title}")
+
+
+def print_profile(profile: Profile) -> None:
+    """Print everything that is known of a board."""
+    hardware, best = profile.hardware, profile.recommended
+    memory = f"{hardware.memory_mb} MB" if hardware.memory_mb else ""
+    rows = {
+        "device": f"{profile.name}: {profile.title}",
+        "processor": f"{hardware.soc}; {hardware.cpu}; {' '.join(hardware.isa)}",
+        "memory": "; ".join(filter(None, (memory, hardware.memory_note))),
+        "recommended": f"{best.precision} .{best.format}, {best.engine}, {best.threads} threads: {best.why}",
+        "export": f"edgecls export RUN --int8 --device {profile.name}   (made for {profile.export_target})",
+    }
+    for label, text in rows.items():
+        click.echo(f"{label:12} {text}")
+    for system in profile.systems:
+        click.echo(f"{'system':12} {system.title}: Python {system.python}; {_installs(profile, system)}")
+    for note in profile.notes:
+        click.echo(f"{'note':12} {note}")
+    click.echo("\nPublished latencies, batch 1, measured by others (ms):")
+    for row in profile.latencies:
+        click.echo(f"  {row.ms:8} {row.precision}, threads: {row.threads}, {row.runtime}, {row.model}")
+        click.echo(f"{'':11}{row.source}")
+    click.echo("\nSources of the other figures:")
+    for source in (*hardware.sources, *best.sources, *(system.source for system in profile.systems)):
+        click.echo(f"  {source}")
+
+
+def _installs(profile: Profile, system: Any) -> str:
+    from edgecls.devices import EXTRAS, GPU_PACKAGE, find_wheel
+
+    wheels = [w for p in EXTRAS if (p != GPU_PACKAGE or profile.accelerator == "cuda") and (w := find_wheel(p, system))]
+    return ", ".join(f"{wheel.package} {wheel.version}" for wheel in wheels) or "no engine on PyPI"
+
+
+@click.command()
+@click.argument("file", type=PATH)
+@click.option("--device", "name", required=True, help="A name that 'edgecls devices' lists.")
+@click.option("--compile", "compiling", is_flag=True, help="Coral: run edgetpu_compiler; writes NAME_edgetpu.tflite.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def check(file: Path, name: str, compiling: bool, as_json: bool) -> None:
+    """Say whether an exported FILE runs on a board, why, and what to install there.
+
+    Exits with 1 if it does not.
+
+    \b
+    Examples:
+      edgecls check run/export/model-int8.tflite --device raspberry-pi-4b
+      edgecls check run/export/model-int8.tflite --device coral-usb --compile
+    """
+    from edgecls.check.finding import is_yes
+    from edgecls.check.graph import read_graph
+    from edgecls.check.rules import check_graph, install_lines
+    from edgecls.container import detect_kind
+    from edgecls.devices import load_profile
+    from edgecls.spec import read_bytes, split_file
+
+    profile = load_profile(name)
+    compiled = _compile(file, profile) if compiling else None
+    source = Path(compiled["path"]) if compiled else file
+    data = read_bytes(source)
+    content, spec = split_file(data)
+    graph = read_graph(content, detect_kind(data))
+    findings = check_graph(graph, spec, len(content), profile)
+    yes, lines = is_yes(findings), install_lines(graph, profile)
+    if as_json:
+        document = {"file": str(source), "device": name, "runs": yes, "install": lines, "compiled": compiled}
+        print_json(document | {"findings": [asdict(finding) for finding in findings]})
+    else:
+        _print_check(source, profile, findings, compiled)
+    if not yes:
+        raise click.ClickException(f"{source.name} does not run on {name}: {_failed_rules(findings)}")
+
+
+def _compile(file: Path, profile: Profile) -> dict[str, Any]:
+    from edgecls import coral
+
+    if profile.accelerator != "edgetpu":
+        raise click.UsageError(f"--compile is for Coral; {profile.name} has no Edge TPU")
+    done = coral.compile_file(file)
+    return {"path": str(done.path), "cpu_layers": list(done.cpu_layers), "report": asdict(done.report)}
+
+
+def _print_check(file: Path, profile: Profile, findings: tuple[Finding, ...], compiled: dict[str, Any] | None) -> None:
+    from edgecls import coral
+    from edgecls.check.finding import is_yes
+
+    print_findings(findings)
+    if compiled:
+        report = compiled["report"]
+        click.echo(f"{'compiler':18} {report['on_tpu']} operations on the Edge TPU, {report['on_cpu']} on the CPU")
+        for layer in compiled["cpu_layers"]:
+            click.echo(f"{'on the CPU':18} {layer}")
+    if is_yes(findings):
+        click.secho(f"yes: {file.name} runs on {profile.title}", fg="green")
+        if profile.accelerator == "edgetpu" and not compiled and not file.stem.endswith("_edgetpu"):
+            found = coral.find_compiler()
+            command = f"edgecls check {file} --device {profile.name} --compile" if found else coral.advice(file)
+            click.echo(f"compile it first: {command}")
+
+
+def print_findings(findings: tuple[Finding, ...]) -> None:
+    """Print one line a finding: its level, its rule, its reason."""
+    for finding in findings:
+        level = click.style(f"{finding.level:4}", fg=COLORS[finding.level])
+        click.echo(f"{level} {finding.rule:14} {finding.text}")
+
+
+def _failed_rules(findings: tuple[Finding, ...]) -> str:
+    return ", ".join(dict.fromkeys(finding.rule for finding in findings if finding.level == "no"))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def doctor(as_json: bool) -> None:
+    """Say what this machine is, which engines run on it and what is missing.
+
+    Exits with 1 if something does not work.
+
+    \b
+    Example:
+      edgecls doctor
+    """
+    from edgecls.check.finding import is_yes
+    from edgecls.doctor import diagnose, find_profile, read_machine
+
+    machine = read_machine()
+    findings, profile = diagnose(machine), find_profile(machine)
+    if as_json:
+        document = {"machine": asdict(machine), "device": profile.name if profile else None}
+        print_json(document | {"works": is_yes(findings), "findings": [asdict(finding) for finding in findings]})
+    else:
+        click.echo(f"{machine.board or machine.cpu or 'unknown processor'}, {machine.arch}, {' '.join(machine.isa)}")
+        click.echo(f"{machine.cpus} CPUs, {machine.memory_mb} MB, Python {machine.python}, C library {machine.glibc}")
+        print_findings(findings)
+        if profile:
+            best = profile.recommended
+            threads = min(best.threads, machine.cpus)
+            click.echo(f"This is a {profile.name}: use {best.precision} .{best.format} files, --threads {threads}.")
+    if not is_yes(findings):
+        raise click.ClickException(f"not everything works on this machine: {_failed_rules(findings)}")

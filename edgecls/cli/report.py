@@ -1,0 +1,29 @@
+"""edgecls report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgecls.cli.terminal import PATH
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("--open", "show", is_flag=True, help="Also open the page in the browser.")
+def report(run: Path, show: bool) -> None:
+    """Write RUN/report.html, one page with all pictures of RUN, and print its path.
+
+    The page needs no network and no other file: send it, print it, keep it. Write it anew after an export.
+
+    \b
+    Example:
+      edgecls report run --open
+    """
+    from edgecls.report.page import write_report
+
+    page = write_report(run)
+    click.echo(page)
+    if show:
+        click.launch(str(page))

@@ -1,0 +1,85 @@
+"""The network in the operations that the Edge TPU compiler maps, and the check that a TFLite file holds no others.
+
+The compiler stops at the first operation it does not know: that one and all after it would run on the board's CPU. So
+the network gets nothing that Google's own tf2_mobilenet_v2_1.0_224_ptq.tflite does not have, but PAD and MAX_POOL_2D.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgecls.check.edgetpu import preflight
+from edgecls.check.finding import is_yes
+from edgecls.check.graph import read_graph
+from edgecls.errors import ExportError
+from edgecls.export.fuse import BLOCKS, STEM, FusedModel
+from edgecls.export.layer_walk import Weights, sources_of
+
+if TYPE_CHECKING:
+    import keras
+
+
+def for_edge_tpu(fused: FusedModel) -> FusedModel:
+    """Return the same network with the same weights, without space-to-depth and without Dense layers.
+
+    The stem on 2x2 blocks becomes one of stride 2 on the image. A Dense layer becomes a convolution as large as the
+    feature map: TensorFlow 2.21 gives either a scale per channel, and the Edge TPU takes that of a convolution alone.
+    """
+    import keras
+    from keras import layers as kinds
+
+    core = fused.core
+    weights = _weights(core)
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        settings = layer.get_config()
+        if layer.name == STEM and weights[STEM][0].shape != layer.kernel.shape:
+            return kinds.Conv2D(layer.filters, weights[STEM][0].shape[:2], strides=2, padding="same", name=STEM)
+        if isinstance(layer, kinds.Dense):
+            # The last one's softmax follows as a layer of its own, on scores in a row.
+            activation = None if layer is core.layers[-1] else layer.activation
+            return kinds.Conv2D(layer.units, weights[layer.name][0].shape[:2], activation=activation, name=layer.name)
+        if isinstance(layer, kinds.GlobalAveragePooling2D):
+            settings["keepdims"] = True
+        return type(layer).from_config(settings)
+
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
+        gone = layer.name == BLOCKS or isinstance(layer, kinds.Flatten)
+        return args[0] if gone else layer(*args, **kwargs)
+
+    image = keras.Input(core.input.shape[1:], batch_size=1, dtype="float32", name="centred_image")
+    mapped = keras.models.clone_model(core, input_tensors=image, clone_function=clone, call_function=call)
+    scores = kinds.Softmax(name="softmax")(kinds.Flatten(name="logits")(mapped.output))
+    mapped = keras.Model(image, scores)
+    for name, values in weights.items():
+        mapped.get_layer(name).set_weights(values)
+    return FusedModel(mapped, fused.pad_gray)
+
+
+def _weights(core: keras.Model) -> Weights:
+    """Return the weights of all layers, by name, in the shapes that `for_edge_tpu` gives them."""
+    from keras import layers as kinds
+
+    sources = sources_of(core)
+    weights = {layer.name: layer.get_weights() for layer in core.layers if layer.weights}
+    if BLOCKS in sources:
+        # Back from 2x2 blocks to pixels: fuse._stem_weights has the way there.
+        kernel = weights[STEM][0]
+        side, filters = 2 * kernel.shape[0], kernel.shape[-1]
+        pixels = kernel.reshape(side // 2, side // 2, 2, 2, filters).transpose(0, 2, 1, 3, 4)
+        weights[STEM][0] = pixels.reshape(side, side, 1, filters)
+    for layer in core.layers:
+        if isinstance(layer, kinds.Dense):
+            before = core.get_layer(sources[layer.name][0])
+            rows, columns = before.input.shape[1:3] if isinstance(before, kinds.Flatten) else (1, 1)
+            kernel = weights[layer.name][0]
+            weights[layer.name][0] = kernel.reshape(rows, columns, len(kernel) // (rows * columns), layer.units)
+    return weights
+
+
+def check_mapping(graph: bytes) -> None:
+    """Raise ExportError for a TFLite file of which a convolution or more would run on the board's CPU."""
+    findings = preflight(read_graph(graph, "tflite"))
+    if not is_yes(findings):
+        told = "; ".join(finding.text for finding in findings if finding.level == "no")
+        raise ExportError(f"the Edge TPU would not run this file: {told}; choose another --device")

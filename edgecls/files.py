@@ -1,0 +1,70 @@
+"""Files that are there whole or not at all. Imports the standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace the file `path` by one with this content; a reader sees the old or the new one, never a part.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; the old file is still there then.
+    """
+    # Not tempfile's: that one nobody else may read.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            # Without this a power cut could leave the new name on empty blocks.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace the file `path` by one with this JSON document, in UTF-8."""
+    write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes killed inside `write_atomically` have left in `folder`; none may be at work in it."""
+    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        path.unlink()
+
+
+def sync_files(folder: Path) -> None:
+    """Return when everything in `folder` has reached the disk, so that a power cut cannot empty it any more."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path` against other processes; it is free again when this process ends, however it ends.
+
+    Args:
+        path: made if it is missing, never removed.
+        wait: False to fail at once if another process holds it.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    with path.open("a") as file:
+        # Only POSIX systems have it; training and the cache are for those.
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield

@@ -1,0 +1,4 @@
+"""Bounds that training and the board share. Imports nothing: predicting must start fast."""
+
+MAX_IMAGE_SIZE = 1024
+PRECISIONS = ("fp32", "fp16", "int8")

@@ -1,0 +1,97 @@
+"""Pictures of many images, drawn with Pillow in Matplotlib's font."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from edgecls.errors import DataError, MissingDependency
+
+CELL = 112
+CAPTION = 34
+HEADING = 20
+GREEN, RED, INK, PAPER = (22, 120, 60), (190, 30, 30), (20, 20, 20), (255, 255, 255)
+
+
+def contact_sheet(
+    images: NDArray[np.uint8], predicted: Sequence[str], truth: Sequence[str], scores: Sequence[float], columns: int = 8
+) -> Image.Image:
+    """Return one picture of many images, each with its predicted label: green if right, red with the truth if wrong.
+
+    Args:
+        images: uint8 (N, H, W, 1), 0..255.
+        predicted: label of each image.
+        truth: true label of each image.
+        scores: score of the predicted label, 0..1.
+        columns: images a row.
+
+    Raises:
+        DataError: there is no image.
+        MissingDependency: Matplotlib, whose font writes the labels, is not installed.
+    """
+    if not len(images):
+        raise DataError("there is no image to show; pass at least one")
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * CELL, rows * (CELL + CAPTION)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = _load_font(10)
+    for position, image in enumerate(images):
+        left, top = position % columns * CELL, position // columns * (CELL + CAPTION)
+        _paste(sheet, image, left, top)
+        right = predicted[position] == truth[position]
+        line = _fit("", predicted[position], f" {scores[position]:.0%}", draw, font)
+        draw.text((left + 5, top + CELL - 2), line, GREEN if right else RED, font)
+        if not right:
+            draw.text((left + 5, top + CELL + 12), _fit("is ", truth[position], "", draw, font), INK, font)
+    return sheet
+
+
+def _fit(before: str, label: str, after: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> str:
+    """Return the three in one line, the label cut so that the line stays in its cell."""
+    line, kept = before + label + after, len(label)
+    while kept and draw.textlength(line, font) > CELL - 10:
+        kept -= 1
+        line = f"{before}{label[:kept]}…{after}"
+    return line
+
+
+def preview_sheet(originals: NDArray[np.uint8], views: Sequence[NDArray[np.uint8]]) -> Image.Image:
+    """Return one picture of what augmentation does: a row for each image, the original and then its changed views.
+
+    Args:
+        originals: uint8 (N, H, W, 1), 0..255.
+        views: of all originals, each uint8 (N, H, W, 1), 0..255.
+
+    Raises:
+        DataError: there is no image.
+        MissingDependency: Matplotlib, whose font writes the labels, is not installed.
+    """
+    if not len(originals):
+        raise DataError("there is no image to show; pass at least one")
+    sheet = Image.new("RGB", ((1 + len(views)) * CELL, len(originals) * CELL + HEADING), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = _load_font(11)
+    for column, images in enumerate((originals, *views)):
+        draw.text((column * CELL + 5, 3), f"view {column}" if column else "original", INK, font)
+        for row, image in enumerate(images):
+            _paste(sheet, image, column * CELL, row * CELL + HEADING)
+    return sheet
+
+
+def _paste(sheet: Image.Image, image: NDArray[np.uint8], left: int, top: int) -> None:
+    picture = Image.fromarray(image[:, :, 0]).resize((CELL - 8, CELL - 8), Image.Resampling.BILINEAR)
+    sheet.paste(picture, (left + 4, top + 4))
+
+
+def _load_font(size: int) -> ImageFont.FreeTypeFont:
+    """Return Matplotlib's font, because Pillow's own has no letter beyond ASCII."""
+    if find_spec("matplotlib") is None:
+        raise MissingDependency("pictures of a run need Matplotlib: pip install 'edgecls[train]'")
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)

@@ -1,0 +1,154 @@
+"""One HTML page of a run that needs nothing else: no network, no JavaScript, pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from edgecls.errors import MissingDependency, ModelFileError
+from edgecls.evaluate import Evaluation, wilson_interval
+from edgecls.files import write_atomically
+from edgecls.report import pictures
+from edgecls.report.plots import DPI
+from edgecls.report.settings import describe_changes, read_config, train_command
+from edgecls.training.run_folder import read_record
+
+PAGE_FILE = "report.html"
+TEMPLATE = "report.html.jinja"
+# An inch in CSS.
+CSS_DPI = 96
+# CSS pixels. What is wider is scrolled sideways rather than shrunk until its letters vanish.
+WIDEST = 900
+MOST_PAIRS = 8
+# Characters; the table of classes has the names in any case.
+LONGEST_LIST = 300
+
+
+def write_report(run: Path) -> Path:
+    """Return the path of RUN/report.html, written anew from all that the run folder holds.
+
+    Raises:
+        ModelFileError: `run` is not a run folder, or is damaged.
+        MissingDependency: Jinja or Matplotlib is not installed.
+    """
+    if find_spec("jinja2") is None:
+        raise MissingDependency("the report needs Jinja: pip install 'edgecls[train]'")
+    import jinja2
+
+    record = read_record(run)
+    missing = pictures.draw_final(run)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(resources.files("edgecls.report").joinpath(TEMPLATE).read_text("utf-8"))
+    page = template.render(_describe(run, record), missing=missing)
+    # A file name that is not UTF-8 must not cost the page.
+    write_atomically(run / PAGE_FILE, page.encode("utf-8", "replace"))
+    return run / PAGE_FILE
+
+
+def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the template shows."""
+    held_out, config = pictures.read_held_out(run, record), read_config(record["config"])
+    name = run.resolve().name
+    return {
+        "name": name,
+        "held_out": "test" if held_out.split == "test" else "validation",
+        "evaluation": held_out.evaluation,
+        "interval": _interval(held_out.evaluation.accuracy, held_out.evaluation.images),
+        "summary": _summarize(record),
+        "settings": describe_changes(config),
+        "diagnosis": record.get("diagnosis", []),
+        "phases": record.get("phases", []),
+        "pairs": _find_confused(held_out.evaluation),
+        "classes": [
+            (label, metrics, _interval(metrics.recall, metrics.support))
+            for label, metrics in held_out.evaluation.per_class.items()
+        ],
+        "wrong": held_out.evaluation.images - int(held_out.evaluation.confusion.trace()),
+        "mistakes": len(pictures.find_mistakes(held_out)),
+        "exports": _read_exports(run / "export"),
+        "pictures": {name: _embed(pictures.picture_path(run, name)) for name in pictures.NAMES},
+        "versions": record.get("versions", {}),
+        "command": train_command(config, record["data"], Path(name)),
+    }
+
+
+def _interval(share: float, images: int) -> str:
+    """Return the 95 % interval of a share of images, in words; "" without images."""
+    if not images:
+        return ""
+    low, high = wilson_interval(round(share * images), images)
+    return f"{low:.1%} to {high:.1%}"
+
+
+def _summarize(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what the run was made of and took, a name and a text each."""
+    config, weights = record["config"], record["weights"]
+    counts = [f"{sum(map(len, by_class.values())):,} {part}" for part, by_class in record["split"].items()]
+    facts = {
+        "Classes": names if len(names := ", ".join(record["classes"])) < LONGEST_LIST else "",
+        "Images": f"{', '.join(counts)}, from {record['data']}",
+        "Network": f"{config.get('arch', 'mobilenet_v2')}, {config['image_size']} x {config['image_size']} pixels",
+        "Weights": weights["source"] + (f" (sha256 {weights['sha256'][:12]})" if weights["sha256"] else ""),
+        "Time": f"{record['seconds']:,.0f} s" if "seconds" in record else "",
+        "Skipped": _count(record.get("skipped"), "unreadable files; run.json lists them"),
+        "Duplicates": _count(
+            record.get("duplicates"),
+            "images that stand in more than one part, so that scores on them are too good; run.json lists them",
+        ),
+    }
+    return [(name, text) for name, text in facts.items() if text]
+
+
+def _count(listed: list[Any] | None, what: str) -> str:
+    return f"{len(listed):,}: {what}" if listed else ""
+
+
+def _find_confused(evaluation: Evaluation) -> list[tuple[str, str, int, int]]:
+    """Return (true class, predicted class, images, all images of the true class), the most frequent mistakes first."""
+    labels, wrong = list(evaluation.per_class), evaluation.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
+    places = [divmod(int(place), len(labels)) for place in order]
+    return [
+        (labels[row], labels[column], int(wrong[row, column]), evaluation.per_class[labels[row]].support)
+        for row, column in places
+        if wrong[row, column]
+    ]
+
+
+def _read_exports(folder: Path) -> list[dict[str, Any]]:
+    """Return `files` of export.json, the picture of changed labels of each embedded; none if nothing was exported."""
+    path = folder / "export.json"
+    if not path.is_file():
+        return []
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return [file | {"picture": _embed(folder / file["flips"]) if file["flips"] else None} for file in files]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); delete it and export again") from error
+
+
+def _embed(path: Path) -> dict[str, Any] | None:
+    """Return the picture for a page, with its width in CSS pixels and the least one that it may be shrunk to."""
+    if not path.is_file():
+        return None
+    with Image.open(path) as picture:
+        # Pillow's own sheets are drawn for a screen, pixel for pixel.
+        scale = CSS_DPI / DPI if "dpi" in picture.info else 1.0
+        width, height = (round(side * scale) for side in picture.size)
+    least = width * 3 // 4 if width > WIDEST else width // 2
+    return {
+        "data": base64.b64encode(path.read_bytes()).decode("ascii"),
+        "width": width,
+        "height": height,
+        "least": least,
+    }

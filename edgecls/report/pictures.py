@@ -1,0 +1,132 @@
+"""Which pictures a run has, where they lie, and what each is drawn from. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgecls.data import load_paths
+from edgecls.errors import DataError
+from edgecls.evaluate import Evaluation, score
+from edgecls.files import write_atomically
+from edgecls.report.contact_sheet import contact_sheet, preview_sheet
+from edgecls.report.plots import draw_confusion, draw_curves, draw_layers, draw_recall
+from edgecls.training import run_folder
+
+FOLDER = "plots"
+# In the order in which draw_final draws them; preview.png is drawn before training, from images that only it has.
+NAMES = ("curves", "layers", "confusion", "recall", "mistakes", "preview")
+MOST_MISTAKES = 24
+MISTAKES_A_ROW = 6
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The held-out images of a run and what the float model made of them.
+
+    Attributes:
+        split: "test" or "val".
+        paths: posix paths relative to the folder of images.
+        labels: true classes, int64 (N,).
+        scores: of the float model, float32 (N, C).
+        evaluation: its figures.
+    """
+
+    split: str
+    paths: tuple[str, ...]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    evaluation: Evaluation
+
+
+def picture_path(run: Path, name: str) -> Path:
+    """Return where the picture `name`, one of `NAMES`, lies in the run folder."""
+    return run / FOLDER / f"{name}.png"
+
+
+def read_held_out(run: Path, record: dict[str, Any]) -> HeldOut:
+    """Return what the run folder holds on its held-out images; the images themselves are not read.
+
+    Raises:
+        ModelFileError: the scores are missing or damaged.
+    """
+    split, classes = record["held_out"]["split"], record["classes"]
+    paths = [(path, index) for index, name in enumerate(classes) for path in record["split"][split][name]]
+    scores = run_folder.read_held_out_scores(run, len(paths), len(classes))
+    labels = np.array([index for _, index in paths], np.int64)
+    return HeldOut(split, tuple(path for path, _ in paths), labels, scores, score(scores, labels, classes))
+
+
+def draw_final(run: Path) -> dict[str, str]:
+    """Write every picture that the run folder has the figures for; return why one is missing: name -> reason.
+
+    Raises:
+        MissingDependency: Matplotlib is not installed.
+        ModelFileError: the run folder is damaged.
+    """
+    record, history, missing = run_folder.read_record(run), run_folder.read_history(run), {}
+    if history:
+        draw_curves(history, picture_path(run, "curves"))
+    else:
+        missing["curves"] = f"The run has no {run_folder.HISTORY_FILE}: an older edgecls trained it."
+    if any(epoch.layers for epoch in history):
+        draw_layers(history, picture_path(run, "layers"))
+    else:
+        missing["layers"] = "The layers were not watched while they learned."
+    held_out = read_held_out(run, record)
+    draw_confusion(held_out.evaluation, picture_path(run, "confusion"))
+    draw_recall(held_out.evaluation, picture_path(run, "recall"))
+    mistakes = find_mistakes(held_out)
+    if not len(mistakes):
+        missing["mistakes"] = f"All {len(held_out.labels)} images are right."
+        return missing
+    try:
+        _draw_mistakes(run, record, held_out, mistakes)
+    except DataError as error:
+        # Images are moved and deleted long after training; the rest of the report is still worth having.
+        missing["mistakes"] = f"The images cannot be read any more: {error}"
+    return missing
+
+
+def find_mistakes(held_out: HeldOut) -> NDArray[np.int64]:
+    """Return the positions of the wrong answers, at most `MOST_MISTAKES`, the most confident first."""
+    wrong = np.flatnonzero(held_out.scores.argmax(1) != held_out.labels)
+    return wrong[np.argsort(-held_out.scores[wrong].max(1), kind="stable")][:MOST_MISTAKES]
+
+
+def _draw_mistakes(run: Path, record: dict[str, Any], held_out: HeldOut, chosen: NDArray[np.int64]) -> None:
+    size, classes = record["config"]["image_size"], record["classes"]
+    labels = held_out.labels[chosen].tolist()
+    split = load_paths(Path(record["data"]), [held_out.paths[index] for index in chosen], labels, size, size)
+    scores = held_out.scores[chosen]
+    sheet = contact_sheet(
+        split.images,
+        [classes[index] for index in scores.argmax(1)],
+        [classes[label] for label in labels],
+        scores.max(1).tolist(),
+        MISTAKES_A_ROW,
+    )
+    _save(sheet, picture_path(run, "mistakes"))
+
+
+def draw_preview(originals: NDArray[np.uint8], views: Sequence[NDArray[np.uint8]], path: Path) -> None:
+    """Write what augmentation does to images, uint8 (N, H, W, 1), as PNG: the originals and, beside them, their views.
+
+    Raises:
+        DataError: there is no image.
+    """
+    _save(preview_sheet(originals, views), path)
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())

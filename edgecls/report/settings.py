@@ -1,0 +1,66 @@
+"""Which settings of a run are not the usual ones, and the command that trains it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+from edgecls.config import AugmentConfig, TrainConfig
+from edgecls.presets import PRESETS, UNCHANGED
+
+
+def read_config(saved: dict[str, Any]) -> TrainConfig:
+    """Return the settings that run.json holds; what it lacks, as an older run does, is as usual."""
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    settings = {name: value for name, value in saved.items() if name in names}
+    # JSON knows neither tuples nor our records.
+    settings |= {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    if settings.get("augment"):
+        settings["augment"] = AugmentConfig(**settings["augment"])
+    return TrainConfig(**settings)
+
+
+def find_changes(config: TrainConfig, base: TrainConfig) -> dict[str, Any]:
+    """Return what turns `base` into `config`, as `presets.resolve` takes it; `augment` is False where it is off."""
+    changes = {name: value for name, value in vars(config).items() if value != getattr(base, name)}
+    if "augment" not in changes:
+        return changes
+    augment = changes.pop("augment")
+    if augment is None:
+        return changes | {"augment": False}
+    usual = base.augment or UNCHANGED
+    return changes | {name: value for name, value in vars(augment).items() if value != getattr(usual, name)}
+
+
+def describe_changes(config: TrainConfig) -> list[tuple[str, str]]:
+    """Return name and value of each setting that is not the product's default."""
+    changes = find_changes(config, TrainConfig())
+    return [(_option(name).replace("-", " "), _format(name, value)) for name, value in changes.items()]
+
+
+def train_command(config: TrainConfig, data: str, out: Path) -> str:
+    """Return the line for a shell that trains on `data` with these settings into `out`."""
+    changes = find_changes(config, PRESETS.get(config.preset, TrainConfig()))
+    words = ["edgecls", "train", data, "--out", str(out)]
+    words += ["--preset", config.preset] if config.preset else []
+    for name, value in changes.items():
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{_option(name)}")
+        # None is "the usual", which nobody can ask for in place of a preset's own value.
+        elif value is not None:
+            words += [f"--{_option(name)}", _format(name, value)]
+    return shlex.join(words)
+
+
+def _option(name: str) -> str:
+    return name.removesuffix("_s").replace("_", "-")
+
+
+def _format(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if name.endswith("_s") and isinstance(value, int | float):
+        return f"{value:g}s"
+    return (",".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)

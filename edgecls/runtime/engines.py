@@ -1,0 +1,152 @@
+"""The engines: what runs which file on which device, and which one is taken if nobody says. Imports no interpreter."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.container import Kind
+from edgecls.errors import ConfigError, ModelFileError
+from edgecls.spec import ModelSpec
+
+DEVICES = ("cpu", "cuda", "tensorrt", "edgetpu")
+ALIASES = {"ort": "onnxruntime"}
+
+
+class Engine(Protocol):
+    """An interpreter that holds one graph. Threads may share it."""
+
+    @property
+    def name(self) -> str:
+        """Return the engine's name in `ENGINES`."""
+
+    @property
+    def version(self) -> str:
+        """Return the version of the interpreter's package."""
+
+    @property
+    def device(self) -> str:
+        """Return what the graph runs on: a name in `DEVICES`."""
+
+    @property
+    def threads(self) -> int:
+        """Return how many CPU threads the interpreter was given."""
+
+    def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the scores, float32 (C,), of one image, uint8 (1, H, W, 1), 0..255."""
+
+
+class EngineKind(NamedTuple):
+    """What is known of an engine before its module is imported."""
+
+    module: str
+    kinds: tuple[Kind, ...]
+    devices: tuple[str, ...]
+    packages: tuple[str, ...]  # importable names; one is enough
+
+
+# Of those that fit and are installed, the first is the default: the runtime that `edgecls export` scored the file in.
+ENGINES: dict[str, EngineKind] = {
+    "litert": EngineKind(
+        "edgecls.runtime.litert", ("tflite",), ("cpu", "edgetpu"), ("ai_edge_litert", "tflite_runtime")
+    ),
+    "onnxruntime": EngineKind("edgecls.runtime.ort", ("onnx",), ("cpu", "cuda", "tensorrt"), ("onnxruntime",)),
+    "openvino": EngineKind("edgecls.runtime.openvino", ("onnx", "tflite"), ("cpu",), ("openvino",)),
+}
+
+
+def choose_engine(kind: Kind, engine: str | None = None, device: str = "cpu") -> str:
+    """Return the name in `ENGINES` of the engine that runs a kind of file on a device.
+
+    Args:
+        kind: of the file.
+        engine: a name in `ENGINES` or `ALIASES`; None takes the first that is installed or, if none is, the first.
+        device: a name in `DEVICES`.
+
+    Raises:
+        ConfigError: an unknown engine or device, or nothing runs such files there.
+    """
+    if device not in DEVICES:
+        raise ConfigError(f"device {device!r} is not known; these are: {', '.join(DEVICES)}")
+    of_kind = {name: entry for name, entry in ENGINES.items() if kind in entry.kinds}
+    able = [name for name, entry in of_kind.items() if device in entry.devices]
+    name = ALIASES.get(engine, engine) if engine else None
+    if name is not None and name not in of_kind:
+        raise ConfigError(f"engine {engine!r} cannot run {kind} files; these can: {', '.join(of_kind)}")
+    if name is not None and name not in able:
+        others = [other for other, entry in ENGINES.items() if device in entry.devices]
+        raise ConfigError(f"engine {name!r} cannot use device {device!r}; these can: {', '.join(others)}")
+    if not able:
+        kinds = [other for entry in ENGINES.values() if device in entry.devices for other in entry.kinds]
+        raise ConfigError(f"no engine runs {kind} files on device {device!r}; pass a file of kind {' or '.join(kinds)}")
+    return name or next((other for other in able if is_installed(other)), able[0])
+
+
+def is_installed(engine: str) -> bool:
+    """Return True if one of the engine's packages can be found; whether it works is seen when it is opened."""
+    return any(importlib.util.find_spec(package) is not None for package in ENGINES[engine].packages)
+
+
+def open_engine(name: str, graph: bytes, spec: ModelSpec, threads: int, device: str) -> Engine:
+    """Return the engine that holds this graph.
+
+    Args:
+        name: as `choose_engine` returns it.
+        graph: without the contract.
+        spec: the contract, which the graph's shapes are held against.
+        threads: of the interpreter.
+        device: a name in `DEVICES` that this engine has.
+
+    Raises:
+        ConfigError: the device asked for is not the one that would run.
+        MissingDependency: the engine's package, or the device's library, is not installed.
+        ModelFileError: the engine refuses the graph, or its shapes are not the contract's.
+    """
+    return cast(Engine, importlib.import_module(ENGINES[name].module).open_engine(graph, spec, threads, device))
+
+
+class Tensor(NamedTuple):
+    """An input or output of a graph; a dimension of any size is no int."""
+
+    dtype: str
+    shape: tuple[object, ...]
+
+
+def check_tensors(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor], spec: ModelSpec, scores: tuple[str, ...]
+) -> tuple[int, int, int, int]:
+    """Return the shape in which the graph takes its image: (1, H, W, 1) or (1, 1, H, W).
+
+    Args:
+        inputs: of the graph.
+        outputs: of the graph.
+        spec: its contract.
+        scores: dtypes that the engine can take scores from.
+
+    Raises:
+        ModelFileError: they are not the contract's.
+    """
+    for tensors in (inputs, outputs):
+        if len(tensors) != 1:
+            raise ModelFileError(f"the graph must have one input and one output; received {len(tensors)}; re-export")
+    (source,), (target,) = inputs, outputs
+    last, first = (1, spec.height, spec.width, 1), (1, 1, spec.height, spec.width)
+    shape = next((shape for shape in (last, first) if _fits(source.shape, shape)), None)
+    if shape is None or source.dtype not in ("uint8", "float32"):
+        received = f"{source.dtype} {source.shape}"
+        raise ModelFileError(f"the graph's input must be uint8 or float32 {last}; received {received}; re-export")
+    if not _fits(target.shape, (1, len(spec.labels))) or target.dtype not in scores:
+        expected = f"{' or '.join(scores)} (1, {len(spec.labels)})"
+        received = f"{target.dtype} {target.shape}"
+        raise ModelFileError(f"the graph's output must be {expected}; received {received}; re-export")
+    return shape
+
+
+def _fits(shape: tuple[object, ...], expected: tuple[int, ...]) -> bool:
+    # A batch of any size is a name or None.
+    return shape[1:] == expected[1:] and (shape[:1] == (1,) or not isinstance(shape[0], int))

@@ -1,0 +1,89 @@
+"""One file that a phase can go on from: weights, best weights, optimizer and counters, replaced as a whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.errors import TrainingError
+from edgecls.files import write_atomically
+
+Arrays = dict[str, NDArray[Any]]
+PREFIX = "array/"
+# What zipfile and numpy raise on files that are cut or changed.
+DAMAGES = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint held."""
+
+    arrays: Arrays
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file, there or not yet."""
+
+    path: Path
+
+    def write(self, arrays: Arrays, state: dict[str, Any]) -> None:
+        """Replace the file; whatever happens meanwhile, the old one or the new one is there, whole.
+
+        Raises:
+            TrainingError: it cannot be written; the old one is still there.
+        """
+        buffer = io.BytesIO()
+        # With a prefix, because numpy's own arguments have names too.
+        named: dict[str, Any] = {f"{PREFIX}{name}": array for name, array in arrays.items()}
+        np.savez(buffer, **named, state=np.frombuffer(json.dumps(state).encode(), np.uint8))
+        try:
+            write_atomically(self.path, buffer.getvalue())
+        except OSError as error:
+            raise TrainingError(
+                f"the checkpoint {self.path} cannot be written: {error.strerror or error}; the one before it is still "
+                "good: make room, then go on with --resume"
+            ) from error
+
+    def read(self) -> Saved | None:
+        """Return what was saved last, or None if nothing was.
+
+        Raises:
+            TrainingError: the file is damaged.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                # First, because numpy reads an array's head before the sum over it is checked.
+                damaged = archive.testzip()
+            if damaged:
+                raise ValueError(f"its {damaged} is damaged")
+            with np.load(self.path, allow_pickle=False) as content:
+                arrays = {name.removeprefix(PREFIX): content[name] for name in content.files if name != "state"}
+                return Saved(arrays, json.loads(content["state"].tobytes()))
+        except DAMAGES as error:
+            raise TrainingError(
+                f"the checkpoint {self.path} is damaged ({error}); delete it to repeat this phase"
+            ) from error

@@ -1,0 +1,298 @@
+"""The training loop of one phase: steps, validation, early stopping, and a checkpoint that it can go on from exactly.
+
+Data order, views and step sizes follow from (seed, epoch, step) alone, so that a checkpoint needs no other random state
+than the dropout layers' own, which stands among their variables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.training.checkpoint import Checkpoint
+from edgecls.training.history import Divergence, EpochRecord, LayerRecord
+from edgecls.training.step import Network
+
+if TYPE_CHECKING:
+    import keras
+
+# Update ratios need the weights before and after a step: measured on some steps of an epoch only.
+WATCHED_STEPS = 5
+# An epoch longer than this is checkpointed within.
+CHECKPOINT_SECONDS = 120.0
+# Images that a channel must be zero for to count as dead.
+PROBE_IMAGES = 256
+# "plateau": half the step size after this many epochs without a better validation loss.
+PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
+OUT_OF_TIME = "the time budget is spent"
+
+
+class Examples(Protocol):
+    """Labelled inputs of a network, drawn batch by batch."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Return the labels, int64 (N,)."""
+
+    def batch(self, epoch: int, chosen: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the network's inputs for the examples `chosen`, as epoch `epoch`, from 1, sees them; 0 validates."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one phase learns; see `TrainConfig` for the settings of the same names."""
+
+    phase: str
+    epochs: int
+    batch_size: int = 32
+    first_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup_epochs: int = 0
+    weight_decay: float = 0.0
+    l2: float = 0.0
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    patience: int = 15
+    class_weights: tuple[float, ...] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a phase came to; the model holds the weights of the best epoch.
+
+    Attributes:
+        history: one record an epoch.
+        best_epoch: with the lowest validation loss; 0 if no epoch bettered the start.
+        best_loss: its validation loss.
+        best_accuracy: its validation accuracy.
+        start_accuracy: validation accuracy of the weights that the model came with.
+        divergence: what was not finite, if anything; training stopped there.
+        ended: why it ended, in plain words.
+    """
+
+    history: tuple[EpochRecord, ...]
+    best_epoch: int
+    best_loss: float
+    best_accuracy: float
+    start_accuracy: float
+    divergence: Divergence | None
+    ended: str
+
+
+@dataclass
+class _Epoch:
+    """Running sums of the epoch that is under way."""
+
+    step: int = 0
+    loss: float = 0.0
+    largest_loss: float = 0.0
+    right: float = 0.0
+    seen: int = 0
+    seconds: float = 0.0
+    gradients: list[list[float]] = field(default_factory=list)
+    updates: list[list[float]] = field(default_factory=list)
+
+
+@dataclass
+class _State:
+    """Where the phase stands: with the weights, all that a checkpoint needs."""
+
+    epoch: int = 1
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    best_accuracy: float = 0.0
+    start_accuracy: float = 0.0
+    waited: int = 0
+    rate_factor: float = 1.0
+    history: list[EpochRecord] = field(default_factory=list)
+    running: _Epoch = field(default_factory=_Epoch)
+    ended: str = ""
+    divergence: Divergence | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> _State:
+        divergence = Divergence(**saved["divergence"]) if saved["divergence"] else None
+        history = [EpochRecord.from_json(record) for record in saved["history"]]
+        return cls(**{**saved, "history": history, "running": _Epoch(**saved["running"]), "divergence": divergence})
+
+
+def fit(
+    model: keras.Model,
+    train: Examples,
+    val: Examples,
+    recipe: Recipe,
+    *,
+    checkpoint: Checkpoint | None = None,
+    deadline: float | None = None,
+    on_epoch: Callable[[EpochRecord, FitResult], None] = lambda record, so_far: None,
+) -> FitResult:
+    """Train the trainable layers of `model`, which ends in a softmax Dense layer, and return what it came to.
+
+    Args:
+        model: left with the weights of its best epoch; the weights it came with count as epoch 0.
+        train: examples to learn from.
+        val: examples that choose the best epoch.
+        recipe: how.
+        checkpoint: where to save and go on from; None saves nothing.
+        deadline: `time.monotonic()` at which to stop with the best so far.
+        on_epoch: called after each epoch.
+    """
+    network = Network(model, recipe)
+    state = _State()
+    if checkpoint is not None and (saved := checkpoint.read()) is not None:
+        network.restore(saved.arrays)
+        state = _State.from_json(saved.state)
+        if state.ended == OUT_OF_TIME and (deadline is None or time.monotonic() < deadline):
+            state.ended = ""
+    else:
+        state.best_loss, state.best_accuracy = validate(network, val, recipe.batch_size)
+        state.start_accuracy = state.best_accuracy
+        network.remember_best()
+    while not state.ended and state.epoch <= recipe.epochs:
+        _train_epoch(network, train, recipe, state, checkpoint, deadline)
+        if state.divergence is None:
+            _end_epoch(network, val, recipe, state)
+        # First of all, so that whatever the listener does costs no epoch.
+        if checkpoint is not None:
+            checkpoint.write(network.arrays(), state.to_json())
+        if state.divergence is None:
+            on_epoch(state.history[-1], _result(state))
+    network.recall_best()
+    return _result(state)
+
+
+def validate(network: Network, val: Examples, batch_size: int) -> tuple[float, float]:
+    """Return (mean cross-entropy, accuracy) of the network on `val`."""
+    loss = right = 0.0
+    for chosen in _batches(len(val.labels), batch_size):
+        batch_loss, batch_right = network.test_step(val.batch(0, chosen), val.labels[chosen])
+        loss, right = loss + batch_loss, right + batch_right
+    return loss / len(val.labels), right / len(val.labels)
+
+
+def _batches(count: int, size: int) -> Iterator[NDArray[np.int64]]:
+    # No larger than those it learns from: a whole network's maps of more images need gigabytes.
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))
+
+
+def rate_at(recipe: Recipe, step: int, epoch_steps: int, factor: float = 1.0) -> float:
+    """Return the step size of step `step`, from 0, of the phase: warm-up, then the schedule down to zero."""
+    warmup, total = recipe.warmup_epochs * epoch_steps, recipe.epochs * epoch_steps
+    if step < warmup:
+        return recipe.first_rate * (step + 1) / warmup
+    if recipe.schedule == "cosine":
+        return recipe.first_rate * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2
+    return recipe.first_rate * (factor if recipe.schedule == "plateau" else 1)
+
+
+def _train_epoch(
+    network: Network,
+    train: Examples,
+    recipe: Recipe,
+    state: _State,
+    checkpoint: Checkpoint | None,
+    deadline: float | None,
+) -> None:
+    """Run the steps of an epoch that are left; stops early, saying so in `state`, at the deadline or at a NaN."""
+    count, size, run = len(train.labels), recipe.batch_size, state.running
+    steps = -(-count // size)
+    order = np.random.default_rng([recipe.seed, state.epoch]).permutation(count)
+    watched = set(range(0, steps, max(1, steps // WATCHED_STEPS)))
+    began, before = time.monotonic(), run.seconds
+    saved = began
+    for step in range(run.step, steps):
+        chosen = order[step * size : (step + 1) * size]
+        network.rate = rate_at(recipe, (state.epoch - 1) * steps + step, steps, state.rate_factor)
+        out = network.train_step(train.batch(state.epoch, chosen), train.labels[chosen], watch=step in watched)
+        state.divergence = network.find_divergence(out, recipe.phase, state.epoch, step)
+        if state.divergence:
+            state.ended = f"a {state.divergence.what} that is not finite"
+            return
+        _add_step(run, out, len(chosen))
+        now = time.monotonic()
+        run.seconds = before + now - began
+        if deadline is not None and now > deadline:
+            state.ended = OUT_OF_TIME
+            return
+        if checkpoint is not None and now - saved > CHECKPOINT_SECONDS and run.step < steps:
+            checkpoint.write(network.arrays(), state.to_json())
+            saved = now
+
+
+def _add_step(run: _Epoch, out: Any, images: int) -> None:
+    run.step += 1
+    run.loss += out.loss
+    run.largest_loss = max(run.largest_loss, out.loss)
+    run.right += out.right
+    run.seen += images
+    if out.updates is not None:
+        run.gradients.append([float(value) for value in out.gradients])
+        run.updates.append([float(value) for value in out.updates])
+
+
+def _end_epoch(network: Network, val: Examples, recipe: Recipe, state: _State) -> None:
+    """Validate, note the epoch, keep the weights if they are the best, and say whether to stop."""
+    began = time.monotonic()
+    run = state.running
+    val_loss, val_accuracy = validate(network, val, recipe.batch_size)
+    bad = network.find_bad_layer()
+    if bad or not math.isfinite(val_loss):
+        # A step with a finite loss can spoil them, and a ReLU may make a NaN zero: no loss need show it.
+        state.divergence = Divergence(recipe.phase, state.epoch, run.step - 1, "weights", bad)
+        state.ended = "weights that are not finite"
+        return
+    gradients, updates = np.mean(run.gradients, 0), np.mean(run.updates, 0)
+    probe = _batches(min(PROBE_IMAGES, len(val.labels)), recipe.batch_size)
+    dead = network.dead_shares(val.batch(0, chosen) for chosen in probe)
+    record = EpochRecord(
+        phase=recipe.phase,
+        epoch=state.epoch,
+        train_loss=run.loss / run.step,
+        train_accuracy=run.right / run.seen,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        learning_rate=network.rate,
+        largest_step_loss=run.largest_loss,
+        seconds=round(run.seconds + time.monotonic() - began, 3),
+        layers=tuple(
+            LayerRecord(name, float(gradients[i]), float(updates[i]), dead.get(name))
+            for i, name in enumerate(network.layer_names)
+        ),
+    )
+    state.history.append(record)
+    if val_loss < state.best_loss:
+        state.best_loss, state.best_accuracy, state.best_epoch = val_loss, val_accuracy, state.epoch
+        state.waited = 0
+        network.remember_best()
+    else:
+        state.waited += 1
+        if state.waited % PLATEAU_EPOCHS == 0:
+            state.rate_factor *= PLATEAU_FACTOR
+        if state.waited >= recipe.patience and not state.ended:
+            state.ended = f"no better validation loss for {recipe.patience} epochs"
+    state.epoch += 1
+    state.running = _Epoch()
+
+
+def _result(state: _State) -> FitResult:
+    return FitResult(
+        tuple(state.history),
+        state.best_epoch,
+        state.best_loss,
+        state.best_accuracy,
+        state.start_accuracy,
+        state.divergence,
+        state.ended or "all epochs done",
+    )

@@ -1,0 +1,83 @@
+"""What a run notes while it trains, epoch by epoch: what diagnose.py judges, report.py draws and --resume restores."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """How one layer with weights learned in one epoch, layers in order from the image to the scores.
+
+    Attributes:
+        name: of the layer.
+        gradient_norm: mean over the watched steps of the norm of the layer's gradients.
+        update_ratio: mean over the watched steps of |change of the weights| / |weights|.
+        dead_share: share of the layer's ReLU outputs that were zero for every image of a probe batch; None without a
+            ReLU.
+    """
+
+    name: str
+    gradient_norm: float
+    update_ratio: float
+    dead_share: float | None = None
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of one phase.
+
+    Attributes:
+        phase: "head", "joint", "unfreeze" or "all" (networks without a frozen part).
+        epoch: counts from 1 in each phase.
+        train_loss: mean over the epoch's steps, regularisation included, dropout and augmentation on.
+        train_accuracy: over the epoch's steps, 0..1.
+        val_loss: cross-entropy of the validation images after the epoch.
+        val_accuracy: of the validation images after the epoch, 0..1.
+        learning_rate: at the last step.
+        largest_step_loss: of all steps.
+        seconds: the epoch took, validation included.
+        layers: of those that learn.
+    """
+
+    phase: str
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    largest_step_loss: float
+    seconds: float
+    layers: tuple[LayerRecord, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object that `from_json` reads."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> EpochRecord:
+        """Return the record that `to_json` wrote."""
+        layers = tuple(LayerRecord(**layer) for layer in record["layers"])
+        return cls(**{**record, "layers": layers})
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Training met a number that is not finite.
+
+    Attributes:
+        phase: in which it happened.
+        epoch: in which it happened, from 1.
+        step: in that epoch, from 0.
+        what: "loss", "gradient" or "weights": the first that was not finite.
+        layer: the first layer, from the image, that was concerned; None if the loss alone was.
+    """
+
+    phase: str
+    epoch: int
+    step: int
+    what: str
+    layer: str | None

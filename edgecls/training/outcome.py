@@ -1,0 +1,84 @@
+"""What is said of a run when it is over: run.json, its metrics, warnings."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.config import TrainConfig
+from edgecls.data import Dataset, Split
+from edgecls.evaluate import score
+from edgecls.training import run_folder
+from edgecls.training.phases import Training
+from edgecls.training.weights import Weights
+from edgecls.versions import tool_versions
+
+
+def metrics(scores: dict[str, NDArray[np.float32]], dataset: Dataset) -> dict[str, Any]:
+    """Return the metrics of run.json.
+
+    macro_f1 and per_class are of the held-out images: the test images, or the validation images if there is no test.
+    """
+    results = {"val": score(scores["val"], dataset.val.labels, dataset.classes)}
+    if dataset.test is not None:
+        results["test"] = score(scores["test"], dataset.test.labels, dataset.classes)
+    final = results.get("test", results["val"])
+    return {
+        "val_accuracy": results["val"].accuracy,
+        "test_accuracy": results["test"].accuracy if "test" in results else None,
+        "macro_f1": final.macro_f1,
+        "per_class": final.to_json()["per_class"],
+    }
+
+
+def make_record(config: TrainConfig, weights: Weights | None, dataset: Dataset, data: Path) -> dict[str, Any]:
+    """Return run.json but for what is known only at the end: metrics, phases, diagnosis, seconds."""
+    splits = {"train": dataset.train, "val": dataset.val} | ({"test": dataset.test} if dataset.test else {})
+    held_out = "test" if dataset.test else "val"
+    return {
+        "format_version": 1,
+        "arch": config.arch,
+        "config": dataclasses.asdict(config),
+        "classes": list(dataset.classes),
+        "weights": {"source": weights.source if weights else "none", "sha256": weights.sha256 if weights else None},
+        "data": str(data.resolve()),
+        "split": {name: _paths_by_class(split, dataset.classes) for name, split in splits.items()},
+        "held_out": {"split": held_out, "sha256": run_folder.images_sha256(splits[held_out].images)},
+        "train_sha256": run_folder.images_sha256(dataset.train.images),
+        "skipped": [{"path": path, "reason": reason} for path, reason in dataset.bad],
+        "duplicates": [list(group) for group in dataset.duplicates],
+        "versions": tool_versions("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "openvino"),
+    }
+
+
+def _paths_by_class(split: Split, classes: tuple[str, ...]) -> dict[str, list[str]]:
+    paths = np.array(split.paths, object)
+    return {name: list(paths[split.labels == index]) for index, name in enumerate(classes)}
+
+
+def warnings(
+    dataset: Dataset, weights: Weights | None, training: Training, config: TrainConfig, seconds: float
+) -> tuple[str, ...]:
+    """Return what the user should know of the run besides its diagnosis."""
+    found = []
+    if weights and weights.source == "none" and not config.unfreeze:
+        found.append("the frozen backbone is random (--weights none): expect poor accuracy")
+    if dataset.bad:
+        found.append(f"{len(dataset.bad)} unreadable files were skipped; run.json lists them")
+    if dataset.duplicates:
+        example = " = ".join(dataset.duplicates[0])
+        found.append(
+            f"{len(dataset.duplicates)} images stand in more than one split ({example}); "
+            "scores on them are too good: run.json lists all"
+        )
+    found += [f"phase {phase.name}: {phase.reason}" for phase in training.phases if not phase.kept]
+    if config.time_budget_s is not None and seconds > config.time_budget_s:
+        found.append(
+            f"the run took {seconds:.0f} s of {config.time_budget_s:.0f} s allowed: one pass over the images takes "
+            "longer; use a smaller --image-size"
+        )
+    return tuple(found)

@@ -1,0 +1,293 @@
+"""The phases of a run, one after the other: the head, then whatever else may learn. Each must help, or is undone.
+
+What a phase leaves frozen below its cut is computed once and kept (features.py); a phase without a cut sees the images
+themselves, changed anew in every epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.config import TrainConfig
+from edgecls.data import Dataset, Split
+from edgecls.progress import Progress, silent
+from edgecls.training.checkpoint import Checkpoint
+from edgecls.training.cut import block_before, learn_above, learn_gray_and_head, split_at
+from edgecls.training.examples import FeatureExamples, LiveExamples
+from edgecls.training.features import View, cached_features, sha256_of_each
+from edgecls.training.fit import Examples, FitResult, Recipe, fit
+from edgecls.training.forward import Forward, fastest_forward
+from edgecls.training.history import Divergence, EpochRecord
+from edgecls.training.model import FEATURES_LAYER
+
+if TYPE_CHECKING:
+    import keras
+
+# Share of the time budget that features of views may take; the rest is for learning and scoring.
+VIEWS_SHARE = 0.5
+# Adam's first steps are all of the same size, however small the gradient: at full rate they wreck what was learned.
+FINE_WARMUP_EPOCHS = 1
+SCORED_TOGETHER = 1024  # images
+OnEpoch = Callable[[list[EpochRecord]], None]
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """What a phase came to.
+
+    Attributes:
+        name: "head", "joint", "unfreeze" or "all".
+        epochs: that it ran.
+        best_epoch: whose weights are kept; 0 if none was better than the start.
+        val_accuracy_before: of the model as it came.
+        val_accuracy_after: of the model as it left, undone or not.
+        kept: False if the phase was undone.
+        reason: why it ended, and why it was undone if it was.
+        forward: the engine of the frozen part and how it was chosen; None without one.
+        seconds: it took.
+    """
+
+    name: str
+    epochs: int
+    best_epoch: int
+    val_accuracy_before: float
+    val_accuracy_after: float
+    kept: bool
+    reason: str
+    forward: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What came of all phases.
+
+    Attributes:
+        phases: in order.
+        history: all epochs of all phases.
+        divergence: what was not finite, if anything; no phase follows it.
+        train_scores: float32 (1 + views, N, C) of the training images, if the head was the last phase that helped.
+    """
+
+    phases: tuple[PhaseResult, ...]
+    history: tuple[EpochRecord, ...]
+    divergence: Divergence | None
+    train_scores: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every phase of a run works with.
+
+    Attributes:
+        model: learns in place.
+        dataset: to learn from and to validate on.
+        config: of the run.
+        work: folder of checkpoints; None saves none.
+        cache: folder of feature caches; None is the user's.
+        deadline: `time.monotonic()` at which to stop.
+        progress: told of each stage.
+        on_epoch: called after each epoch with the whole history.
+    """
+
+    model: keras.Model
+    dataset: Dataset
+    config: TrainConfig
+    work: Path | None = None
+    cache: Path | None = None
+    deadline: float | None = None
+    progress: Progress = silent
+    on_epoch: OnEpoch = lambda history: None
+
+
+def run_phases(setting: Setting) -> Training:
+    """Train `setting.model` in place, phase by phase, and return what came of it."""
+    results: list[PhaseResult] = []
+    history: list[EpochRecord] = []
+    divergence = train_scores = None
+    for name in phase_names(setting.config):
+        # The first phase runs in any case: without it there is nothing to keep.
+        if divergence or (results and _spent(setting)):
+            break
+        result, fitted, scores = _run_phase(name, setting, history)
+        results.append(result)
+        history += fitted.history
+        divergence = fitted.divergence
+        train_scores = scores if result.kept else train_scores
+    return Training(tuple(results), tuple(history), divergence, train_scores)
+
+
+def phase_names(config: TrainConfig) -> list[str]:
+    """Return the phases of a run in their order."""
+    if config.arch != "mobilenet_v2":
+        return ["all"]
+    # A random gray_to_rgb learns together with the head from the first step on: that is the joint phase already.
+    first = ["all"] if config.gray_to_rgb == "random" else ["head", *(["joint"] if config.joint else [])]
+    return [*first, *(["unfreeze"] if config.unfreeze else [])]
+
+
+def _spent(setting: Setting) -> bool:
+    return setting.deadline is not None and time.monotonic() > setting.deadline
+
+
+def _run_phase(
+    name: str, setting: Setting, earlier: list[EpochRecord]
+) -> tuple[PhaseResult, FitResult, NDArray[np.float32] | None]:
+    """Return (what the phase came to, its epochs, scores of the training images if they cost little)."""
+    began = time.monotonic()
+    model, config, data = setting.model, setting.config, setting.dataset
+    cut = _prepare(name, model, config)
+    before = model.get_weights()
+    learner, used = model, None
+    train: Examples = LiveExamples(data.train.images, data.train.labels, config.augment, config.seed)
+    val: Examples = LiveExamples(data.val.images, data.val.labels, None, config.seed)
+    if cut is not None:
+        trunk, learner = split_at(model, cut)
+        train, val, used = _frozen_examples(name, trunk, cut, setting)
+    fitted = fit(
+        learner,
+        train,
+        val,
+        _recipe(name, config, data.train),
+        checkpoint=Checkpoint(setting.work / f"checkpoint-{name}.npz") if setting.work else None,
+        deadline=setting.deadline,
+        on_epoch=functools.partial(_report, setting, earlier),
+    )
+    helped = fitted.best_epoch > 0 and fitted.best_accuracy >= fitted.start_accuracy
+    if not helped:
+        model.set_weights(before)
+    result = PhaseResult(
+        name,
+        epochs=len(fitted.history),
+        best_epoch=fitted.best_epoch if helped else 0,
+        val_accuracy_before=fitted.start_accuracy,
+        val_accuracy_after=fitted.best_accuracy if helped else fitted.start_accuracy,
+        kept=helped,
+        reason=fitted.ended + ("" if helped else "; undone, as it did not help on the validation images"),
+        forward=f"{used.engine}: {used.why}" if used else None,
+        seconds=round(time.monotonic() - began, 1),
+    )
+    scores = score_views(learner, train) if name == "head" and isinstance(train, FeatureExamples) else None
+    return result, fitted, scores
+
+
+def score_views(head: keras.Model, examples: FeatureExamples) -> NDArray[np.float32]:
+    """Return the head's scores, float32 (views, N, C), of every view of every image."""
+    every = np.arange(len(examples.labels))
+    parts = np.array_split(every, max(1, len(every) // SCORED_TOGETHER))
+    scores = np.zeros((len(examples.views), len(every), head.output.shape[-1]), np.float32)
+    for number, features in enumerate(examples.views):
+        for chosen in parts:
+            scores[number, chosen] = head(features.take(chosen).astype(np.float32), training=False)
+    return scores
+
+
+def _prepare(name: str, model: keras.Model, config: TrainConfig) -> str | None:
+    """Set what learns in the phase, and return the layer at which the model is cut, or None."""
+    if name == "head":
+        learn_above(model, FEATURES_LAYER)
+        return FEATURES_LAYER
+    if name == "unfreeze":
+        cut = block_before(model, config.unfreeze)
+        learn_above(model, cut)
+        return cut
+    if config.arch == "mobilenet_v2":
+        learn_gray_and_head(model)
+    return None
+
+
+def _report(setting: Setting, earlier: list[EpochRecord], record: EpochRecord, so_far: FitResult) -> None:
+    config = setting.config
+    total = config.epochs if record.phase in ("head", "all") else config.fine_epochs
+    best = f"val {record.val_accuracy:.4f}, best {so_far.best_accuracy:.4f}"
+    setting.progress(f"train {record.phase}", record.epoch, total, best)
+    setting.on_epoch([*earlier, *so_far.history])
+
+
+def _recipe(name: str, config: TrainConfig, train: Split) -> Recipe:
+    main = name in ("head", "all")
+    counts = np.bincount(train.labels)
+    balanced = tuple(float(weight) for weight in len(train.labels) / (len(counts) * counts))
+    return Recipe(
+        phase=name,
+        epochs=config.epochs if main else config.fine_epochs,
+        first_rate=config.first_rate if main else config.fine_learning_rate,
+        warmup_epochs=config.warmup_epochs if main else max(config.warmup_epochs, FINE_WARMUP_EPOCHS),
+        class_weights=balanced if config.balance else None,
+        **{
+            field.name: getattr(config, field.name)
+            for field in dataclasses.fields(Recipe)
+            if field.name not in ("phase", "epochs", "first_rate", "warmup_epochs", "class_weights")
+        },
+    )
+
+
+def _frozen_examples(
+    name: str, trunk: keras.Model, cut: str, setting: Setting
+) -> tuple[FeatureExamples, FeatureExamples, Forward | None]:
+    """Return (training examples, validation examples, what computed their features; None if the cache had them all)."""
+    data, config = setting.dataset, setting.config
+    views = config.views if config.augment else 0
+    used: list[Forward] = []
+
+    def forward() -> Forward:
+        if not used:
+            total = len(data.val.labels) + (1 + views) * len(data.train.labels)
+            used.append(fastest_forward(trunk, data.train.images[:32], total))
+        return used[0]
+
+    def compute(part: Split, digests: list[bytes], number: int, stage: str) -> Any:
+        return cached_features(
+            _network_key(trunk, cut, config),
+            forward,
+            part.images,
+            digests,
+            View(number, config.augment, config.seed),
+            cache=setting.cache,
+            progress=functools.partial(setting.progress, f"{name}: features of {stage}"),
+        )
+
+    val = compute(data.val, sha256_of_each(data.val.images), 0, "validation images")
+    digests = sha256_of_each(data.train.images)
+    began = time.monotonic()
+    features = [compute(data.train, digests, 0, "training images")]
+    for number in range(1, views + 1):
+        if setting.deadline is not None and time.monotonic() + (time.monotonic() - began) / number > (
+            began + VIEWS_SHARE * (setting.deadline - began)
+        ):
+            break
+        features.append(compute(data.train, digests, number, f"view {number} of {views}"))
+    seed = config.seed
+    train = FeatureExamples(features, data.train.labels, seed)
+    return train, FeatureExamples([val], data.val.labels, seed), used[0] if used else None
+
+
+def _network_key(trunk: keras.Model, cut: str, config: TrainConfig) -> dict[str, Any]:
+    """Return what tells this frozen network from every other: its graph and its weights."""
+    digest = hashlib.sha256()
+    for weight in trunk.get_weights():
+        digest.update(np.ascontiguousarray(weight).data)
+    # What Keras numbers by itself differs from one process to the next and changes nothing.
+    graph = [
+        [type(layer).__name__, getattr(layer, "strides", None), getattr(layer, "padding", None)]
+        for layer in trunk.layers
+    ]
+    scaling = trunk.get_layer("center").get_config()
+    return {
+        "format": 1,
+        "cut": cut,
+        "size": config.image_size,
+        "weights": digest.hexdigest(),
+        "graph": graph,
+        "scaling": [scaling["scale"], scaling["offset"]],
+    }

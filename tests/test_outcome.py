@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgecls
+from edgecls.config import TrainConfig
+from edgecls.data import Dataset, Split
+from edgecls.training.outcome import make_record, metrics, warnings
+from edgecls.training.phases import PhaseResult, Training
+from edgecls.training.run_folder import images_sha256
+from edgecls.training.weights import Weights
+
+CLASSES = ("bolt", "Mutter ä")
+CONFIG = TrainConfig(image_size=32)
+
+
+def make_split(name: str, labels: list[int]) -> Split:
+    images = np.full((len(labels), 32, 32, 1), len(name), np.uint8)
+    paths = tuple(f"{name}/{CLASSES[label]}/{number}.png" for number, label in enumerate(labels))
+    return Split(paths, images, np.array(labels))
+
+
+def make_dataset(**changes: Any) -> Dataset:
+    parts = {"train": make_split("train", [0, 0, 1]), "val": make_split("val", [0, 1]), "test": make_split("test", [1])}
+    return dataclasses.replace(Dataset(Path("/data"), CLASSES, **parts, bad=(), duplicates=()), **changes)
+
+
+def phase(name: str, *, kept: bool = True, reason: str = "all epochs done") -> PhaseResult:
+    return PhaseResult(name, 3, 3 if kept else 0, 0.5, 0.6 if kept else 0.5, kept, reason, None, 1.0)
+
+
+def make_training(*phases: PhaseResult) -> Training:
+    return Training(phases or (phase("head"),), (), None)
+
+
+def scores(*answers: int) -> np.ndarray:
+    return np.eye(2, dtype=np.float32)[list(answers)] * 0.8 + 0.1
+
+
+# Metrics
+
+
+def test_the_test_images_have_the_last_word() -> None:
+    found = metrics({"val": scores(0, 0), "test": scores(1)}, make_dataset())
+    assert (found["val_accuracy"], found["test_accuracy"]) == (0.5, 1.0)
+    assert found["per_class"]["Mutter ä"]["recall"] == 1.0 and set(found["per_class"]) == set(CLASSES)
+
+
+def test_without_test_images_it_is_the_validation_images() -> None:
+    found = metrics({"val": scores(0, 0)}, make_dataset(test=None))
+    assert (found["val_accuracy"], found["test_accuracy"]) == (0.5, None)
+    # F1 of a class that is always guessed, precision 0.5 and recall 1, and of one that never is.
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
+
+
+# run.json
+
+
+def test_the_record_says_what_the_run_was_made_of() -> None:
+    dataset = make_dataset(bad=(("train/x.png", "is not a PNG"),), duplicates=(("train/a.png", "test/b.png"),))
+    record = make_record(CONFIG, Weights("imagenet", None, "ab12", "keras"), dataset, Path("/data"))
+    assert record["config"] == dataclasses.asdict(CONFIG) and record["arch"] == "mobilenet_v2"
+    assert record["classes"] == list(CLASSES) and record["data"] == "/data" and record["format_version"] == 1
+    assert record["weights"] == {"source": "imagenet", "sha256": "ab12"}
+    assert record["split"]["train"] == {
+        "bolt": ["train/bolt/0.png", "train/bolt/1.png"],
+        "Mutter ä": ["train/Mutter ä/2.png"],
+    }
+    assert record["split"]["test"] == {"bolt": [], "Mutter ä": ["test/Mutter ä/0.png"]}
+    assert record["held_out"] == {"split": "test", "sha256": images_sha256(make_split("test", [1]).images)}
+    assert record["train_sha256"] == images_sha256(dataset.train.images) != record["held_out"]["sha256"]
+    assert record["skipped"] == [{"path": "train/x.png", "reason": "is not a PNG"}]
+    assert record["duplicates"] == [["train/a.png", "test/b.png"]]
+    assert record["versions"]["edgecls"] == edgecls.__version__ and {"keras", "numpy"} <= set(record["versions"])
+    assert json.loads(json.dumps(record))["classes"] == list(CLASSES)
+
+
+def test_a_network_without_a_backbone_has_no_weights_and_a_folder_without_a_test_none() -> None:
+    record = make_record(dataclasses.replace(CONFIG, arch="cnn", filters=(4,)), None, make_dataset(test=None), Path())
+    assert record["weights"] == {"source": "none", "sha256": None} and record["arch"] == "cnn"
+    assert list(record["split"]) == ["train", "val"] and record["held_out"]["split"] == "val"
+    assert record["data"] == str(Path.cwd())
+
+
+# Warnings
+
+
+def warn(config: TrainConfig = CONFIG, seconds: float = 1.0, **changes: Any) -> tuple[str, ...]:
+    weights = changes.pop("weights", Weights("imagenet", None, "ab12", "keras"))
+    training = changes.pop("training", make_training())
+    return warnings(make_dataset(**changes), weights, training, config, seconds)
+
+
+def test_a_run_without_faults_has_no_warnings() -> None:
+    assert warn() == ()
+    assert warn(weights=None) == ()
+
+
+def test_a_random_frozen_backbone_is_told_of() -> None:
+    none = Weights("none", None, None, "keras")
+    assert warn(weights=none) == ("the frozen backbone is random (--weights none): expect poor accuracy",)
+    assert warn(dataclasses.replace(CONFIG, unfreeze=3), weights=none) == ()
+
+
+def test_skipped_and_doubled_images_are_told_of() -> None:
+    (skipped,) = warn(bad=(("a", "b"), ("c", "d")))
+    assert skipped == "2 unreadable files were skipped; run.json lists them"
+    (doubled,) = warn(duplicates=(("train/a.png", "test/b.png"),))
+    assert "1 images stand in more than one split (train/a.png = test/b.png)" in doubled
+
+
+def test_phases_that_were_undone_are_told_of() -> None:
+    undone = phase("unfreeze", kept=False, reason="all epochs done; undone, as it did not help")
+    assert warn(training=make_training(phase("head"), undone)) == (
+        "phase unfreeze: all epochs done; undone, as it did not help",
+    )
+
+
+def test_a_time_budget_that_did_not_suffice_is_told_of() -> None:
+    config = dataclasses.replace(CONFIG, time_budget_s=60.0)
+    assert warn(config, seconds=59.0) == () and warn(seconds=1e6) == ()
+    (late,) = warn(config, seconds=75.2)
+    assert "the run took 75 s of 60 s allowed" in late and "--image-size" in late
