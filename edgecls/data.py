@@ -250,10 +250,10 @@ def _decode(
 def _allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     try:
         return new_array((count, *size, 1), np.uint8)
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         need = f"{count} images of {size[0]} x {size[1]} need {count * size[0] * size[1] / 1e9:.1f} GB of disk"
         raise DataError(
-            f"{need} in {cache_folder()}: {error.strerror}; free some, set XDG_CACHE_HOME to a larger disk, or use a "
+            f"{need} in {cache_folder()} ({error}); free some, set XDG_CACHE_HOME to a larger disk, or use a "
             "smaller image size"
         ) from error
 

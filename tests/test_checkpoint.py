@@ -59,7 +59,7 @@ def test_what_was_written_last_comes_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [checkpoint.path]
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     st.dictionaries(
         st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1),

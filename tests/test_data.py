@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from edgecls import data
+from edgecls import data as data_module
 from edgecls.data import Dataset, load_dataset, load_labelled, load_paths
 from edgecls.errors import DataError
 
@@ -221,12 +222,15 @@ def test_interrupt_does_not_wait_for_the_remaining_images(tmp_path: Path, monkey
     assert len(decoded) < 150
 
 
-def test_more_images_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [MemoryError("no memory"), OSError(28, "No space left on device")])
+def test_more_images_than_there_is_room_for_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception
+) -> None:
     def refuse(*_: object) -> None:
-        raise MemoryError
+        raise fault
 
-    monkeypatch.setattr(np, "empty", refuse)
-    with pytest.raises(DataError, match=r"6 images of 8 x 8 need 0\.0 GB of memory; use a smaller image size"):
+    monkeypatch.setattr(data_module, "new_array", refuse)
+    with pytest.raises(DataError, match=r"6 images of 8 x 8 need 0\.0 GB of disk in .*; free some, set XDG_CACHE_HOME"):
         load(fill(tmp_path, cat=5, dog=5))
 
 

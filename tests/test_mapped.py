@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecls import mapped
@@ -114,6 +114,7 @@ def test_other_arrays_are_left_alone() -> None:
     np.testing.assert_array_equal(array, range(5))
 
 
+@settings(deadline=None)
 @given(rows=st.integers(0, 40), columns=st.integers(1, 9), most=st.integers(1, 100))
 def test_chunks_are_the_rows_in_order_and_not_too_many_at_a_time(rows: int, columns: int, most: int) -> None:
     array = np.arange(rows * columns, dtype=np.uint8).reshape(rows, columns)

@@ -1,122 +1,38 @@
-"""Phases of a run on a small MobileNetV2 and the small networks: what learns, what stays, what is undone."""
+"""Phases of a run on a small MobileNetV2 and the small networks: what learns and what stays."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import time
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from phase_run import (
+    CLASSES,
+    CONFIG,
+    SIZE,
+    SMALL,
+    TRAIN,
+    Ran,
+    assert_same_weights,
+    build,
+    built,
+    run,
+    stages_of,
+)
 
-from edgecls.config import AugmentConfig, TrainConfig
-from edgecls.data import Dataset, Split
+from edgecls.config import TrainConfig
 from edgecls.training import phases as phases_module
 from edgecls.training.cut import split_at
-from edgecls.training.fit import FitResult, fit
-from edgecls.training.history import Divergence, EpochRecord
-from edgecls.training.model import build_model
-from edgecls.training.phases import Setting, Training, phase_names, run_phases
-from edgecls.training.weights import Weights
-
-SIZE, CLASSES = 32, 3
-CONFIG = TrainConfig(
-    image_size=SIZE,
-    alpha=0.35,
-    weights="none",
-    epochs=4,
-    views=1,
-    batch_size=8,
-    learning_rate=0.02,
-    fine_epochs=2,
-    fine_learning_rate=1e-3,
-    augment=AugmentConfig("none", 0, 0.02, 0.02, 0.02, 0.02),
-)
-# Settings that make another network; the seed draws its weights.
-NETWORK = {"image_size", "alpha", "arch", "head", "gray_to_rgb", "filters", "hidden", "dropout", "seed"}
-SMALL: dict[str, Any] = {"learning_rate": None, "epochs": 6, "augment": None}
-
-
-def draw(count: int, seed: int) -> Split:
-    """Return dark, bright and striped images with noise."""
-    random = np.random.default_rng(seed)
-    labels = np.arange(count) % CLASSES
-    levels = np.array([np.full(SIZE, 50), np.full(SIZE, 200), np.where(np.arange(SIZE) % 8 < 4, 50, 200)])
-    images = levels[labels][:, :, np.newaxis, np.newaxis] + random.integers(-20, 21, (count, SIZE, SIZE, 1))
-    return Split(tuple(f"{number}.png" for number in range(count)), images.astype(np.uint8), labels)
-
-
-def make_dataset(train: Split, val: Split) -> Dataset:
-    return Dataset(Path("/none"), ("dark", "bright", "striped"), train, val, None, (), ())
-
-
-TRAIN, VAL = draw(36, 0), draw(18, 1)
-DATA = make_dataset(TRAIN, VAL)
-SWAPPED = make_dataset(TRAIN, dataclasses.replace(VAL, labels=np.array([1, 2, 0])[VAL.labels]))
-
-
-@dataclasses.dataclass(frozen=True)
-class Ran:
-    """What a run came to, and the weights before and after; the model itself belongs to the next run."""
-
-    training: Training
-    before: dict[str, NDArray[Any]]
-    after: dict[str, NDArray[Any]]
-    accuracy: float
-
-    @property
-    def changed(self) -> set[str]:
-        """Return the names of the layers that are no longer what they were."""
-        changed = {path.split("/")[0] for path, value in self.after.items() if (value != self.before[path]).any()}
-        return {name for name in changed if not name.startswith("seed_generator")}
+from edgecls.training.history import EpochRecord
+from edgecls.training.phases import phase_names
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("features")
-
-
-def variables_of(model: keras.Model) -> dict[str, Any]:
-    """Return all there is to a model, the state of dropout's random numbers included."""
-    return {variable.path: variable for layer in model.layers for variable in layer.variables}
-
-
-@functools.cache
-def _built(config: TrainConfig) -> tuple[keras.Model, dict[str, NDArray[Any]]]:
-    weights = Weights("none", None, None, "keras") if config.uses_backbone else None
-    model = build_model(config, CLASSES, weights)
-    return model, {path: variable.numpy() for path, variable in variables_of(model).items()}
-
-
-def build(config: TrainConfig) -> keras.Model:
-    """Return the untrained network; one is built for all tests that use the same."""
-    same = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in NETWORK}
-    model, fresh = _built(TrainConfig(**same))
-    for path, variable in variables_of(model).items():
-        variable.assign(fresh[path])
-    return model
-
-
-def run(cache: Path, dataset: Dataset = DATA, **changes: Any) -> Ran:
-    names = {field.name for field in dataclasses.fields(Setting)}
-    options = {name: changes.pop(name) for name in list(changes) if name in names}
-    config = dataclasses.replace(CONFIG, **changes)
-    model = build(config)
-    before = {path: variable.numpy() for path, variable in variables_of(model).items()}
-    training = run_phases(Setting(model, dataset, config, cache=cache, **options))
-    after = {path: variable.numpy() for path, variable in variables_of(model).items()}
-    right = model(dataset.val.images, training=False).numpy().argmax(1) == dataset.val.labels
-    return Ran(training, before, after, float(right.mean()))
-
-
-def assert_same_weights(one: Ran, other: Ran) -> None:
-    for path, array in one.after.items():
-        if "seed" not in path:
-            np.testing.assert_array_equal(array, other.after[path], err_msg=path)
 
 
 # Which phases there are
@@ -174,18 +90,20 @@ def test_the_cache_spares_the_second_run_the_backbone(cache: Path, head: Ran, mo
 
 
 def test_another_network_has_a_key_of_its_own() -> None:
-    def key(config: TrainConfig) -> dict[str, Any]:
-        _built.cache_clear()
-        trunk, _ = split_at(build(config), "features")
-        return phases_module._network_key(trunk, "features", config)
+    def key(model: keras.Model, cut: str = "features", size: int = SIZE) -> dict[str, Any]:
+        trunk, _ = split_at(model, cut)
+        return phases_module._network_key(trunk, cut, dataclasses.replace(CONFIG, image_size=size))
 
-    # Twice, as Keras counts the networks that a process has built; the seed draws other weights.
-    assert key(CONFIG) == key(CONFIG)
-    assert key(CONFIG) != key(dataclasses.replace(CONFIG, seed=1))
-
-
-def stages_of(calls: list[tuple[Any, ...]]) -> list[str]:
-    return list(dict.fromkeys(stage for stage, *_ in calls))
+    model = build(CONFIG)
+    first = key(model)
+    # Keras counts the networks that a process has built: the numbers mean nothing.
+    built.cache_clear()
+    model = build(CONFIG)
+    assert key(model) == first != key(model, "block_15_add")
+    assert key(model, size=40) != first
+    kernel = model.get_layer("block_3_expand").kernel
+    kernel.assign(kernel * 1.0001)
+    assert key(model) != first
 
 
 def test_without_augmentation_there_are_no_views(cache: Path, tmp_path: Path) -> None:
@@ -274,101 +192,3 @@ def test_small_networks_learn_whole(cache: Path, arch: str) -> None:
     assert phase.name == "all" and phase.kept and phase.val_accuracy_after > 0.6
     assert ran.changed >= {path.split("/")[0] for path in ran.before if path.endswith(("kernel", "bias"))}
     assert ran.accuracy == pytest.approx(phase.val_accuracy_after)
-
-
-# Phases that do not help
-
-
-def test_a_phase_that_does_not_help_is_undone_and_said_so(cache: Path) -> None:
-    ran = run(cache, SWAPPED)
-    (phase,) = ran.training.phases
-    assert not phase.kept and phase.best_epoch == 0
-    assert phase.reason.endswith("; undone, as it did not help on the validation images")
-    assert phase.val_accuracy_after == phase.val_accuracy_before
-    assert ran.changed == set() and ran.training.train_scores is None
-
-
-def spoil(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
-    """Let the phase `name` end with another result than it had."""
-
-    def spoilt(learner: keras.Model, train: Any, val: Any, recipe: Any, **options: Any) -> FitResult:
-        result = fit(learner, train, val, recipe, **options)
-        return dataclasses.replace(result, **changes) if recipe.phase == name else result
-
-    monkeypatch.setattr(phases_module, "fit", spoilt)
-
-
-@pytest.mark.parametrize("changes", [{"best_epoch": 0}, {"best_accuracy": 0.1}])
-def test_a_harmful_phase_leaves_what_the_head_has_learned(
-    cache: Path, head: Ran, monkeypatch: pytest.MonkeyPatch, changes: Any
-) -> None:
-    spoil(monkeypatch, "unfreeze", **changes)
-    ran = run(cache, unfreeze=1, fine_epochs=1)
-    first, second = ran.training.phases
-    assert first.kept and not second.kept and "undone" in second.reason
-    assert second.val_accuracy_after == second.val_accuracy_before
-    # The scores of the training images are still those of the network that is kept.
-    assert ran.training.train_scores is not None
-    assert_same_weights(ran, head)
-
-
-def test_no_phase_follows_a_divergence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    divergence = Divergence("head", 3, 1, "loss", None)
-    spoil(monkeypatch, "head", divergence=divergence)
-    training = run(cache, unfreeze=1, joint=True).training
-    assert [phase.name for phase in training.phases] == ["head"] and training.divergence == divergence
-    assert training.phases[0].kept
-
-
-# Time
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, as a list of one number that a test may change."""
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    return now
-
-
-def test_when_time_is_up_no_other_phase_begins(cache: Path, clock: list[float]) -> None:
-    def pass_time(history: list[EpochRecord]) -> None:
-        clock[0] += 10
-
-    (phase,) = run(cache, unfreeze=1, joint=True, deadline=1015.0, on_epoch=pass_time).training.phases
-    assert phase.name == "head" and phase.epochs == 3 and phase.reason.startswith("the time budget is spent")
-
-
-def test_however_little_time_there_is_the_first_phase_runs(cache: Path, clock: list[float]) -> None:
-    (phase,) = run(cache, deadline=0.0, unfreeze=1).training.phases
-    assert phase.epochs == 1 and phase.reason.startswith("the time budget is spent")
-
-
-def test_views_take_at_most_their_share_of_the_time(tmp_path: Path, clock: list[float]) -> None:
-    calls: list[tuple[Any, ...]] = []
-
-    def pass_time(stage: str, done: int, total: int, note: str = "") -> None:
-        calls.append((stage,))
-        if done == total and "features of" in stage:
-            clock[0] += 10
-
-    run(tmp_path, views=9, deadline=1000.0 + 10 + 60, progress=pass_time, epochs=1)
-    # The images themselves and two views: a third would end beyond half of the 60 s.
-    assert [stage for stage in stages_of(calls) if "view" in stage] == [
-        "head: features of view 1 of 9",
-        "head: features of view 2 of 9",
-    ]
-
-
-# Checkpoints
-
-
-def test_each_phase_has_a_checkpoint_and_goes_on_from_it(cache: Path, tmp_path: Path) -> None:
-    expected = run(cache, unfreeze=1, work=tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-head.npz", "checkpoint-unfreeze.npz"}
-    (tmp_path / "checkpoint-unfreeze.npz").unlink()
-    phases: list[str] = []
-    again = run(cache, unfreeze=1, work=tmp_path, on_epoch=lambda so_far: phases.append(so_far[-1].phase))
-    assert phases == ["unfreeze"] * 2
-    assert len(again.training.history) == len(expected.training.history) == 6
-    assert_same_weights(again, expected)

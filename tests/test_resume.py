@@ -23,8 +23,8 @@ from edgecls.training.run_folder import load_model, read_history, read_record
 from edgecls.training.train import train
 from edgecls.training.work_folder import LOCK_FILE, has_checkpoint, work_folder
 
-TINY = ["--arch", "cnn", "--image-size", "16", "--filters", "4,8", "--hidden", "8", "--epochs", "60"]
-TINY += ["--batch-size", "4"]
+TINY = ["--arch", "cnn", "--image-size", "16", "--filters", "4,8", "--hidden", "8", "--epochs", "150"]
+TINY += ["--batch-size", "4", "--patience", "150"]
 PHASES = ["--weights", "none", "--alpha", "0.35", "--image-size", "32", "--views", "1", "--batch-size", "4"]
 PHASES += ["--epochs", "40", "--joint", "--unfreeze", "1", "--fine-epochs", "6", "--learning-rate", "0.01"]
 SECONDS = 300
@@ -113,7 +113,7 @@ def test_killed_twice_and_interrupted_once_it_ends_like_an_uninterrupted_run(tmp
         assert not place.out.exists() and place.is_learning()
     place.finish(TINY)
     assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"images", "run"}
-    config = TrainConfig(arch="cnn", image_size=16, filters=(4, 8), hidden=(8,), epochs=60, batch_size=4)
+    config = TrainConfig(arch="cnn", image_size=16, filters=(4, 8), hidden=(8,), epochs=150, batch_size=4, patience=150)
     train(place.data, tmp_path / "expected", config)
     assert_same_run(place.out, tmp_path / "expected")
 

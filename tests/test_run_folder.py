@@ -101,6 +101,7 @@ epoch_records = st.builds(
 )
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(epoch_records, max_size=4))
 def test_a_history_comes_back_to_the_last_bit(
     tmp_path_factory: pytest.TempPathFactory, history: list[EpochRecord]

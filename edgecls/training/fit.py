@@ -47,7 +47,10 @@ class Examples(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one phase learns; see `TrainConfig` for the settings of the same names."""
+    """How one phase learns; see `TrainConfig` for the settings of the same names.
+
+    With `start_counts` the weights that the model comes with may turn out the best, as epoch 0.
+    """
 
     phase: str
     epochs: int
@@ -62,6 +65,7 @@ class Recipe:
     patience: int = 15
     class_weights: tuple[float, ...] | None = None
     seed: int = 0
+    start_counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def fit(
     """Train the trainable layers of `model`, which ends in a softmax Dense layer, and return what it came to.
 
     Args:
-        model: left with the weights of its best epoch; the weights it came with count as epoch 0.
+        model: left with the weights of its best epoch; or the weights it came with.
         train: examples to learn from.
         val: examples that choose the best epoch.
         recipe: how.
@@ -156,8 +160,9 @@ def fit(
         if state.ended == OUT_OF_TIME and (deadline is None or time.monotonic() < deadline):
             state.ended = ""
     else:
-        state.best_loss, state.best_accuracy = validate(network, val, recipe.batch_size)
-        state.start_accuracy = state.best_accuracy
+        start_loss, state.start_accuracy = validate(network, val, recipe.batch_size)
+        if recipe.start_counts:
+            state.best_loss, state.best_accuracy = start_loss, state.start_accuracy
         network.remember_best()
     while not state.ended and state.epoch <= recipe.epochs:
         _train_epoch(network, train, recipe, state, checkpoint, deadline)

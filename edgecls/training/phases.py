@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Share of the time budget that features of views may take; the rest is for learning and scoring.
 VIEWS_SHARE = 0.5
+# Those that begin from nothing; one of them opens every run.
+MAIN_PHASES = ("head", "all")
 # Adam's first steps are all of the same size, however small the gradient: at full rate they wreck what was learned.
 FINE_WARMUP_EPOCHS = 1
 SCORED_TOGETHER = 1024  # images
@@ -163,7 +165,9 @@ def _run_phase(
         deadline=setting.deadline,
         on_epoch=functools.partial(_report, setting, earlier),
     )
-    helped = fitted.best_epoch > 0 and fitted.best_accuracy >= fitted.start_accuracy
+    # The untrained head or network is nothing to go back to.
+    worse = name not in MAIN_PHASES and fitted.best_accuracy < fitted.start_accuracy
+    helped = fitted.best_epoch > 0 and not worse
     if not helped:
         model.set_weights(before)
     result = PhaseResult(
@@ -208,14 +212,14 @@ def _prepare(name: str, model: keras.Model, config: TrainConfig) -> str | None:
 
 def _report(setting: Setting, earlier: list[EpochRecord], record: EpochRecord, so_far: FitResult) -> None:
     config = setting.config
-    total = config.epochs if record.phase in ("head", "all") else config.fine_epochs
+    total = config.epochs if record.phase in MAIN_PHASES else config.fine_epochs
     best = f"val {record.val_accuracy:.4f}, best {so_far.best_accuracy:.4f}"
     setting.progress(f"train {record.phase}", record.epoch, total, best)
     setting.on_epoch([*earlier, *so_far.history])
 
 
 def _recipe(name: str, config: TrainConfig, train: Split) -> Recipe:
-    main = name in ("head", "all")
+    main = name in MAIN_PHASES
     counts = np.bincount(train.labels)
     balanced = tuple(float(weight) for weight in len(train.labels) / (len(counts) * counts))
     return Recipe(
@@ -224,10 +228,11 @@ def _recipe(name: str, config: TrainConfig, train: Split) -> Recipe:
         first_rate=config.first_rate if main else config.fine_learning_rate,
         warmup_epochs=config.warmup_epochs if main else max(config.warmup_epochs, FINE_WARMUP_EPOCHS),
         class_weights=balanced if config.balance else None,
+        start_counts=not main,
         **{
             field.name: getattr(config, field.name)
             for field in dataclasses.fields(Recipe)
-            if field.name not in ("phase", "epochs", "first_rate", "warmup_epochs", "class_weights")
+            if field.name not in ("phase", "epochs", "first_rate", "warmup_epochs", "class_weights", "start_counts")
         },
     )
 

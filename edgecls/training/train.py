@@ -244,5 +244,5 @@ def _draw_preview(split: Split, config: TrainConfig, path: Path) -> None:
 
 def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:
     findings = diagnose(training.history, config, dataset.classes, divergence=training.divergence)
-    text = "nothing was learned: no epoch did better on the validation images than the untrained network"
+    text = "nothing was learned: training met numbers that are not finite before its first epoch ended"
     return text + "".join(f"\n{finding.text} {finding.remedy}" for finding in findings)
