@@ -277,7 +277,7 @@ def test_a_limit_on_files_stops_the_last_step_and_costs_nothing(data: Path, tmp_
 
 
 def test_however_small_the_time_budget_is_there_is_a_run(data: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, epochs=30, time_budget_s=0.5, learning_rate=0.05)
+    config = dataclasses.replace(CONFIG, epochs=30, time_budget_s=0.01, learning_rate=0.05)
     run = run_train(data, tmp_path / "run", config)
     (phase,) = run.record["phases"]
     assert phase["epochs"] == 1 and phase["reason"] == "the time budget is spent"
