@@ -131,6 +131,16 @@ def test_every_shortened_file_is_refused(tmp_path: Path, whole: bytes) -> None:
         assert assert_refused_or_whole(checkpoint, whole[:length])
 
 
+def test_a_damaged_head_of_an_array_is_refused(tmp_path: Path, whole: bytes) -> None:
+    # numpy reads it as Python text: anything may come of that.
+    start = whole.index(b"{'descr'")
+    for place in range(start, start + 60):
+        for value in b"(\0'":
+            data = whole[:place] + bytes([value]) + whole[place + 1 :]
+            if data != whole:
+                assert assert_refused_or_whole(Checkpoint(tmp_path / "checkpoint.npz"), data)
+
+
 @settings(max_examples=300, deadline=None)
 @given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_a_changed_file_is_refused_or_still_right(

@@ -111,9 +111,9 @@ def test_killed_twice_and_interrupted_once_it_ends_like_an_uninterrupted_run(tmp
             assert f"edgecls train {place.data} --out {place.out} {' '.join(TINY)} --resume" in errors
             assert "Traceback" not in errors
         assert not place.out.exists() and place.is_learning()
-    place.finish(TINY)
-    assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"images", "run"}
     config = TrainConfig(arch="cnn", image_size=16, filters=(4, 8), hidden=(8,), epochs=150, batch_size=4, patience=150)
+    train(place.data, place.out, config, resume=True)
+    assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"images", "run"}
     train(place.data, tmp_path / "expected", config)
     assert_same_run(place.out, tmp_path / "expected")
 

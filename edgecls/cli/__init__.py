@@ -32,7 +32,16 @@ COMMANDS = {
     "doctor": "devices",
 }
 # Faults of the user's machine or of a path, not of our code: they deserve a sentence, not a traceback.
-MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
+MACHINE_FAULTS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EEXIST,
+    errno.ENOTDIR,
+)
 
 
 class Group(click.Group):

@@ -258,7 +258,7 @@ def _end_epoch(network: Network, val: Examples, recipe: Recipe, state: _State) -
         state.divergence = Divergence(recipe.phase, state.epoch, run.step - 1, "weights", bad)
         state.ended = "weights that are not finite"
         return
-    gradients, updates = np.mean(run.gradients, 0), np.mean(run.updates, 0)
+    noted = zip(network.layer_names, np.mean(run.gradients, 0), np.mean(run.updates, 0), strict=True)
     probe = _batches(min(PROBE_IMAGES, len(val.labels)), recipe.batch_size)
     dead = network.dead_shares(val.batch(0, chosen) for chosen in probe)
     record = EpochRecord(
@@ -271,10 +271,7 @@ def _end_epoch(network: Network, val: Examples, recipe: Recipe, state: _State) -
         learning_rate=network.rate,
         largest_step_loss=run.largest_loss,
         seconds=round(run.seconds + time.monotonic() - began, 3),
-        layers=tuple(
-            LayerRecord(name, float(gradients[i]), float(updates[i]), dead.get(name))
-            for i, name in enumerate(network.layer_names)
-        ),
+        layers=tuple(LayerRecord(name, float(norm), float(ratio), dead.get(name)) for name, norm, ratio in noted),
     )
     state.history.append(record)
     if val_loss < state.best_loss:
