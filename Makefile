@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-install pi-check lint format clean
+.PHONY: setup demo test test-slow test-install pi-check pi-check-short lint format clean
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
 
@@ -26,6 +26,9 @@ test-install: setup  ## fresh environments, one for each light extra
 
 pi-check: setup  ## RUN=folder: its files on an emulated Raspberry Pi, compared with this machine (needs qemu, debootstrap)
 	PYTHONPATH=tests $(BIN)/python -m emulated_pi $(RUN)
+
+pi-check-short: setup  ## after make demo, the same for the demo's int8 TFLite file and 8 images: what CI runs
+	PYTHONPATH=tests $(BIN)/python -m emulated_pi demo-run/run --board pi4 --kit litert --count 8
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .
