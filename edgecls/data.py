@@ -1,7 +1,8 @@
-"""Class folders -> seeded stratified split -> uint8 arrays. Imports numpy, `folders`, `image` and `errors` only."""
+"""Class folders -> seeded stratified split -> uint8 arrays. Imports numpy and light modules only."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from edgecls.errors import DataError
 from edgecls.folders import PARTS, Groups, check_classes, check_root, find_parts, list_images, to_nfc
 from edgecls.image import load_gray
-from edgecls.mapped import cache_folder, forget_pages, new_array
+from edgecls.mapped import cache_folder, chunks, forget_pages, new_array
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
@@ -23,8 +24,6 @@ _MOST_LISTED = 20
 # Images decoded between two returns of mapped memory.
 FORGET_EVERY = 500
 _Sample = tuple[str, int]  # posix path relative to the root, index of the class
-_Decoded = tuple[bytes, str]  # sha256 of the pixels; what is wrong with the file, or ""
-_Digests = dict[str, list[bytes]]  # part -> sha256 of the pixels of each image
 _Bad = tuple[tuple[str, str], ...]  # path and fault
 
 
@@ -41,6 +40,11 @@ class Split:
     paths: tuple[str, ...]
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+
+    @functools.cached_property
+    def digests(self) -> tuple[bytes, ...]:
+        """Return the sha256 of each image's pixels."""
+        return tuple(sha256_of_each(self.images))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +105,11 @@ def load_dataset(
     _check_counts(found, 1 + len(fractions))
     parts = {**found, **_split_groups(found["train"], fractions, seed)}
     samples = {part: _to_samples(parts[part], classes) for part in PARTS if part in parts}
-    splits, digests, bad = _decode(root, samples, (image_size, image_size), progress)
+    splits, bad = _decode(root, samples, (image_size, image_size), progress)
     if bad and not skip_bad:
         raise _unreadable(root, bad, "repair or remove these files, or skip them (--skip-bad)")
     _check_left(splits, classes, bad)
-    duplicates = _find_duplicates(splits, digests)
+    duplicates = _find_duplicates(splits)
     return Dataset(root, classes, splits["train"], splits["val"], splits.get("test"), bad, duplicates)
 
 
@@ -161,8 +165,13 @@ def load_paths(
     return _load_all(root, list(zip(paths, labels, strict=True)), (height, width), progress)
 
 
+def sha256_of_each(images: NDArray[np.uint8]) -> list[bytes]:
+    """Return the sha256 of the pixels of each image, uint8 (N, H, W, 1)."""
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for chunk in chunks(images) for image in chunk]
+
+
 def _load_all(root: Path, samples: list[_Sample], size: tuple[int, int], progress: ProgressCallback | None) -> Split:
-    splits, _, bad = _decode(root, {"all": samples}, size, progress)
+    splits, bad = _decode(root, {"all": samples}, size, progress)
     if bad:
         raise _unreadable(root, bad, "repair or remove these files")
     return splits["all"]
@@ -220,20 +229,18 @@ def _to_samples(groups: Groups, classes: Sequence[str]) -> list[_Sample]:
 
 def _decode(
     root: Path, samples: Mapping[str, list[_Sample]], size: tuple[int, int], progress: ProgressCallback | None
-) -> tuple[dict[str, Split], _Digests, _Bad]:
-    """Return the readable images of each part, the sha256 of each one's pixels, and path and fault of the others."""
+) -> tuple[dict[str, Split], _Bad]:
+    """Return the readable images of each part, and path and fault of the others."""
     arrays = {part: _allocate(len(chosen), size) for part, chosen in samples.items()}
     rows = [row for array in arrays.values() for row in array]
     paths = [path for chosen in samples.values() for path, _ in chosen]
-    decoded = iter(_decode_rows(root, paths, rows, progress))
+    faults = iter(_decode_rows(root, paths, rows, progress))
     splits: dict[str, Split] = {}
-    digests: _Digests = {}
     bad: list[tuple[str, str]] = []
     for part, chosen in samples.items():
-        results = list(islice(decoded, len(chosen)))
-        good = [index for index, (_, fault) in enumerate(results) if not fault]
-        bad += [(_printable(path), fault) for (path, _), (_, fault) in zip(chosen, results, strict=True) if fault]
-        digests[part] = [results[index][0] for index in good]
+        results = list(islice(faults, len(chosen)))
+        good = [index for index, fault in enumerate(results) if not fault]
+        bad += [(_printable(path), fault) for (path, _), fault in zip(chosen, results, strict=True) if fault]
         # In place, as a copy would be as large again.
         for new, old in enumerate(good):
             if new != old:
@@ -244,7 +251,7 @@ def _decode(
             np.array([chosen[index][1] for index in good], np.int64),
         )
         forget_pages(arrays[part])
-    return splits, digests, tuple(bad)
+    return splits, tuple(bad)
 
 
 def _allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -260,8 +267,9 @@ def _allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 def _decode_rows(
     root: Path, paths: list[str], rows: list[NDArray[np.uint8]], progress: ProgressCallback | None
-) -> list[_Decoded]:
-    results: list[_Decoded] = []
+) -> list[str]:
+    """Return what is wrong with each file, or ""."""
+    results: list[str] = []
     # Threads, as Pillow lets others run while it decodes. Leaving the loop early, as Ctrl-C does, cancels the rest.
     with ThreadPoolExecutor() as pool:
         for result in pool.map(_decode_row, repeat(root), paths, rows):
@@ -273,14 +281,14 @@ def _decode_rows(
     return results
 
 
-def _decode_row(root: Path, path: str, row: NDArray[np.uint8]) -> _Decoded:
+def _decode_row(root: Path, path: str, row: NDArray[np.uint8]) -> str:
     if _printable(path) != path:
-        return b"", f"the name of {_printable(path)} is not UTF-8; rename it"
+        return f"the name of {_printable(path)} is not UTF-8; rename it"
     try:
         row[...] = load_gray(root / path, row.shape[0], row.shape[1])
     except DataError as error:
-        return b"", str(error)
-    return hashlib.sha256(row.tobytes()).digest(), ""
+        return str(error)
+    return ""
 
 
 def _printable(path: str) -> str:
@@ -296,11 +304,11 @@ def _list_some(lines: Sequence[str]) -> str:
     return "".join(f"\n  {line}" for line in lines[:_MOST_LISTED]) + (f"\n  and {more} more" if more > 0 else "")
 
 
-def _find_duplicates(splits: Mapping[str, Split], digests: _Digests) -> tuple[tuple[str, ...], ...]:
+def _find_duplicates(splits: Mapping[str, Split]) -> tuple[tuple[str, ...], ...]:
     """Return the paths of identical images that lie in more than one part."""
     places: dict[bytes, list[tuple[str, str]]] = {}
     for part, split in splits.items():
-        for path, digest in zip(split.paths, digests[part], strict=True):
+        for path, digest in zip(split.paths, split.digests, strict=True):
             places.setdefault(digest, []).append((part, path))
     groups = (group for group in places.values() if len({part for part, _ in group}) > 1)
     return tuple(tuple(path for _, path in group) for group in groups)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -30,6 +31,14 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_rendered(path: Path, render: Callable[[io.BytesIO], object]) -> None:
+    """Replace the file `path` by what `render` writes into the buffer it is given; its folder is made if need be."""
+    buffer = io.BytesIO()
+    render(buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
 
 
 def write_json(path: Path, value: object) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import AugmentConfig
-from edgecls.training.features import Features, View, cached_features, sha256_of_each
+from edgecls.data import sha256_of_each
+from edgecls.training.features import Features, View, cached_features
 from edgecls.training.forward import Forward
 
 NETWORK = {"weights": "abc", "size": 8}

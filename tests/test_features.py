@@ -12,9 +12,10 @@ from feature_cache import AUGMENT, NETWORK, Counter, all_of, assert_right, compu
 from numpy.typing import NDArray
 
 from edgecls.config import AugmentConfig
+from edgecls.data import sha256_of_each
 from edgecls.errors import TrainingError
 from edgecls.training import features as features_module
-from edgecls.training.features import View, cached_features, sha256_of_each
+from edgecls.training.features import View, cached_features
 from edgecls.training.forward import Forward
 
 # Computed once

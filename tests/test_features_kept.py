@@ -20,10 +20,11 @@ from feature_cache import Counter, all_of, assert_right, compute, random_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecls.data import sha256_of_each
 from edgecls.errors import TrainingError
 from edgecls.files import locked
 from edgecls.training import features as features_module
-from edgecls.training.features import View, cached_features, prune, sha256_of_each
+from edgecls.training.features import View, cached_features, prune
 from edgecls.training.forward import BATCH_SIZE
 
 # Computes slowly, notes each image it computed, and says so when it is done.
@@ -32,7 +33,8 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from edgecls.training import features
-from edgecls.training.features import View, cached_features, sha256_of_each
+from edgecls.data import sha256_of_each
+from edgecls.training.features import View, cached_features
 from edgecls.training.forward import Forward
 features.IMAGES_A_FLUSH = 32
 images = np.random.default_rng(300).integers(0, 256, (300, 8, 8, 1), dtype=np.uint8)

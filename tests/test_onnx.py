@@ -9,11 +9,11 @@ import onnxruntime
 import pytest
 from conftest import SIZE, Converted
 from test_tflite import FP16_TOLERANCE, FP32_TOLERANCE, INT8_TOLERANCE, make_images
+from training_run import keras_scores
 
 from edgecls.errors import ExportError
 from edgecls.export import onnx as onnx_export
 from edgecls.export.fuse import FusedModel, fuse
-from edgecls.training.train import keras_scores
 
 PRECISIONS = ("fp32", "int8")
 CONVOLUTIONS = 52  # MobileNetV2: stem, 17 blocks (the first without expansion), last

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import keras
 import numpy as np
 import pytest
-from points import CLASSES, blobs, network
+from one_step import POINTS, make, step
+from points import CLASSES, network
 
 from edgecls.config import TrainConfig
 from edgecls.training.cut import block_before, learn_above, learn_gray_and_head, split_at
-from edgecls.training.fit import Recipe
 from edgecls.training.model import build_mobilenet_v2
-from edgecls.training.step import Network, StepOutput
+from edgecls.training.step import StepOutput
 from edgecls.training.weights import Weights
-
-RECIPE = Recipe("head", 3, first_rate=0.01)
-POINTS = blobs(24)
-
-
-def make(model: keras.Model | None = None, **changes: Any) -> Network:
-    return Network(model or network(8), dataclasses.replace(RECIPE, **changes))
-
-
-def step(net: Network, points: Any = POINTS) -> StepOutput:
-    return net.train_step(points.x, points.labels, watch=True)
-
-
-def weights_of(model: keras.Model) -> dict[str, Any]:
-    return {weight.path: weight.numpy() for weight in model.weights}
-
 
 # What is not finite
 

@@ -6,10 +6,10 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from conftest import CLASSES, SIZE, Converted, draw
 from random_networks import varied_images
+from training_run import keras_scores
 
 from edgecls.export import tflite
 from edgecls.export.fuse import fuse
-from edgecls.training.train import keras_scores
 
 # Float32 rounding of fifty layers; a wrong pixel scale changes scores by tenths.
 FP32_TOLERANCE = 1e-4

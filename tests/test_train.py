@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from training_run import CONFIG, FILES, PER_CLASS, SIZE, Run, make_images, run_train, val_loss
+from training_run import CONFIG, FILES, PER_CLASS, SIZE, Run, keras_scores, make_images, run_train, val_loss
 
 import edgecls
 from edgecls.errors import ConfigError, DataError
@@ -27,7 +27,7 @@ from edgecls.training.run_folder import (
     read_history,
     read_record,
 )
-from edgecls.training.train import keras_scores, preview
+from edgecls.training.train import preview
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import functools
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import numpy as np
 from edgecls.benchmark.record import Record
 from edgecls.benchmark.table import caption
 from edgecls.errors import MissingDependency
-from edgecls.files import write_atomically
+from edgecls.files import write_rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,10 +44,7 @@ def draw_benchmark(record: Record, path: Path) -> None:
         if scored:
             _draw_accuracy(axes[1], record)
         figure.supxlabel(_wrapped(caption(record)), fontsize=8, color="#555555")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+        write_rendered(path, functools.partial(figure.savefig, format="png"))
 
 
 def _draw_distribution(axes: Axes, record: Record) -> None:

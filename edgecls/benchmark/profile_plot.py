@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from edgecls.benchmark.profile import OperatorTime, Profile, profile_caption
 from edgecls.errors import MissingDependency
-from edgecls.files import write_atomically
+from edgecls.files import write_rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,10 +59,7 @@ def draw_profile(profile: Profile, path: Path) -> None:
         _draw_flame(upper.subplots(), profile, colors)
         _draw_slowest(lower.subplots(), profile.operators, bars, colors)
         figure.supxlabel(_wrapped(profile_caption(profile)), fontsize=8, color="#555555")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+        write_rendered(path, functools.partial(figure.savefig, format="png"))
 
 
 def blocks_of(operators: Sequence[OperatorTime]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from PIL import Image
 from edgecls.data import load_paths
 from edgecls.errors import DataError
 from edgecls.evaluate import Evaluation, score
-from edgecls.files import write_atomically
+from edgecls.files import write_rendered
 from edgecls.report.contact_sheet import contact_sheet, preview_sheet
 from edgecls.report.plots import draw_confusion, draw_curves, draw_layers, draw_recall
 from edgecls.training import run_folder
@@ -126,7 +126,4 @@ def draw_preview(originals: NDArray[np.uint8], views: Sequence[NDArray[np.uint8]
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+    write_rendered(path, functools.partial(picture.save, format="PNG", optimize=True))

@@ -6,7 +6,7 @@ What they show is handed to them; where it comes from is `pictures.py`'s busines
 from __future__ import annotations
 
 import contextlib
-import io
+import functools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgecls.errors import MissingDependency
 from edgecls.evaluate import Evaluation, wilson_interval
-from edgecls.files import write_atomically
+from edgecls.files import write_rendered
 from edgecls.training.history import EpochRecord
 
 if TYPE_CHECKING:
@@ -65,10 +65,7 @@ def _new_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
         # A figure made without pyplot needs no screen and is freed when nobody holds it.
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER)
         yield figure
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.12)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+        write_rendered(path, functools.partial(figure.savefig, format="png", bbox_inches="tight", pad_inches=0.12))
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -69,23 +69,28 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
         import openvino
     except ImportError as error:
         raise MissingDependency(f"openvino cannot be imported ({error}); {install_line('openvino')}") from error
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        # On CPUs with bfloat16 the default rounds to it, and a float file loses accuracy that it was exported with.
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
     version = openvino.__version__.split("-")[0]
     kind = detect_kind(graph)
     try:
         core = openvino.Core()
-        compiled = core.compile_model(_read_model(core, graph, kind), "CPU", settings)
+        compiled = core.compile_model(read_model(core, graph, kind), "CPU", compile_settings(threads))
     except RuntimeError as error:
         raise ModelFileError(f"OpenVINO {version} cannot load the graph: {error}; re-export, or upgrade it") from error
     return OpenvinoEngine(compiled, version, spec, threads, _SCORES[kind])
 
 
-def _read_model(core: Any, graph: bytes, kind: Kind) -> Any:
+def compile_settings(threads: int) -> dict[str, Any]:
+    """Return how the engine has a model compiled."""
+    return {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        # On CPUs with bfloat16 the default rounds to it, and a float file loses accuracy that it was exported with.
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+
+
+def read_model(core: Any, graph: bytes, kind: Kind) -> Any:
+    """Return the `openvino.Model` of a graph, its shapes fixed."""
     if kind == "onnx":
         model = core.read_model(graph)
     else:

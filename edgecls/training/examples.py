@@ -12,8 +12,6 @@ from edgecls.config import AugmentConfig
 from edgecls.mapped import forget_pages
 from edgecls.training.features import Features, View
 
-KEY_BYTES = 8
-
 
 @dataclass
 class FeatureExamples:
@@ -62,5 +60,4 @@ class LiveExamples:
         """Return images, uint8 (len(chosen), S, S, 1), 0..255."""
         images = self.images[chosen]
         forget_pages(self.images)
-        keys = [int(number).to_bytes(KEY_BYTES, "little") for number in chosen]
-        return View(epoch, self.augment, self.seed).apply(images, keys)
+        return View(epoch, self.augment, self.seed).apply(images, chosen.tolist())

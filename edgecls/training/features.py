@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from edgecls.config import AugmentConfig
 from edgecls.errors import TrainingError
 from edgecls.files import locked, write_atomically
-from edgecls.mapped import cache_folder, chunks, forget_pages
+from edgecls.mapped import cache_folder, forget_pages
 from edgecls.training.augment import change_images, draw_changes
 from edgecls.training.forward import BATCH_SIZE, Forward
 
@@ -46,12 +46,16 @@ class View:
     augment: AugmentConfig | None = None
     seed: int = 0
 
-    def apply(self, images: NDArray[np.uint8], digests: Sequence[bytes]) -> NDArray[np.uint8]:
-        """Return what this view shows of images uint8 (N, S, S, 1) with these digests."""
+    def apply(self, images: NDArray[np.uint8], keys: Sequence[int]) -> NDArray[np.uint8]:
+        """Return what this view shows of images uint8 (N, S, S, 1); the keys tell them apart (`draw_changes`)."""
         if not self.number or self.augment is None:
             return images
-        keys = [int.from_bytes(digest[:8], "little") for digest in digests]
         return change_images(images, draw_changes(self.augment, images.shape[1], keys, self.number, self.seed))
+
+
+def view_key(digest: bytes) -> int:
+    """Return what `View.apply` tells an image by: its content, wherever and whenever it comes."""
+    return int.from_bytes(digest[:8], "little")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +81,6 @@ class Features:
         return found
 
 
-def sha256_of_each(images: NDArray[np.uint8]) -> list[bytes]:
-    """Return the sha256 of each image's pixels."""
-    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for chunk in chunks(images) for image in chunk]
-
-
 def cached_features(
     network: dict[str, Any],
     forward: Callable[[], Forward],
@@ -98,7 +97,7 @@ def cached_features(
         network: JSON that tells this frozen network from every other.
         forward: returns the network itself; called only if something is missing.
         images: uint8 (N, S, S, 1), 0..255.
-        digests: `sha256_of_each(images)`.
+        digests: `data.sha256_of_each(images)`.
         view: what the network sees of them.
         cache: folder of all caches, by default the user's.
         progress: called with (images done, images in all).
@@ -106,7 +105,7 @@ def cached_features(
     Raises:
         TrainingError: the disk has no room for them.
     """
-    folder = (cache or cache_folder() / "features") / _key(network, view)
+    folder = (cache or feature_folder()) / _key(network, view)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / LOCK_FILE):
@@ -123,6 +122,11 @@ def cached_features(
         ) from error
     rows = np.memmap(folder / ROWS_FILE, np.float16, "r", shape=(stored.rows, *stored.shape))
     return Features(rows, np.array([stored.row_of[digest] for digest in digests], np.int64))
+
+
+def feature_folder() -> Path:
+    """Return the folder of the user's own cache."""
+    return cache_folder() / "features"
 
 
 def prune(cache: Path, most_bytes: int = CACHE_BYTES) -> None:
@@ -185,7 +189,7 @@ def _compute(
     writer: _Writer | None = None
     with contextlib.ExitStack() as stack:
         for chosen in _batches_of_missing(digests, missing):
-            batch = view.apply(images[chosen], [digests[i] for i in chosen])
+            batch = view.apply(images[chosen], [view_key(digests[i]) for i in chosen])
             with np.errstate(over="ignore"):  # said below
                 rows = forward(batch).astype(np.float16)
             if not np.isfinite(rows).all():

@@ -24,7 +24,7 @@ from edgecls.progress import Progress, silent
 from edgecls.training.checkpoint import Checkpoint
 from edgecls.training.cut import block_before, learn_above, learn_gray_and_head, split_at
 from edgecls.training.examples import FeatureExamples, LiveExamples
-from edgecls.training.features import View, cached_features, sha256_of_each
+from edgecls.training.features import Features, View, cached_features
 from edgecls.training.fit import Examples, FitResult, Recipe, fit
 from edgecls.training.forward import Forward, fastest_forward
 from edgecls.training.history import Divergence, EpochRecord
@@ -244,6 +244,7 @@ def _frozen_examples(
     data, config = setting.dataset, setting.config
     views = config.views if config.augment else 0
     used: list[Forward] = []
+    network = _network_key(trunk, cut, config)
 
     def forward() -> Forward:
         if not used:
@@ -251,27 +252,26 @@ def _frozen_examples(
             used.append(fastest_forward(trunk, data.train.images[:32], total))
         return used[0]
 
-    def compute(part: Split, digests: list[bytes], number: int, stage: str) -> Any:
+    def compute(part: Split, number: int, stage: str) -> Features:
         return cached_features(
-            _network_key(trunk, cut, config),
+            network,
             forward,
             part.images,
-            digests,
+            part.digests,
             View(number, config.augment, config.seed),
             cache=setting.cache,
             progress=functools.partial(setting.progress, f"{name}: features of {stage}"),
         )
 
-    val = compute(data.val, sha256_of_each(data.val.images), 0, "validation images")
-    digests = sha256_of_each(data.train.images)
+    val = compute(data.val, 0, "validation images")
     began = time.monotonic()
-    features = [compute(data.train, digests, 0, "training images")]
+    features = [compute(data.train, 0, "training images")]
     for number in range(1, views + 1):
         if setting.deadline is not None and time.monotonic() + (time.monotonic() - began) / number > (
             began + VIEWS_SHARE * (setting.deadline - began)
         ):
             break
-        features.append(compute(data.train, digests, number, f"view {number} of {views}"))
+        features.append(compute(data.train, number, f"view {number} of {views}"))
     seed = config.seed
     train = FeatureExamples(features, data.train.labels, seed)
     return train, FeatureExamples([val], data.val.labels, seed), used[0] if used else None

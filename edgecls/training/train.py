@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,11 @@ from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split, load_dataset
 from edgecls.errors import ConfigError, TrainingError
 from edgecls.files import write_atomically
-from edgecls.mapped import cache_folder
 from edgecls.progress import Progress, silent
 from edgecls.report.pictures import draw_final, draw_preview, picture_path
 from edgecls.training import run_folder
 from edgecls.training.diagnose import diagnose
-from edgecls.training.features import View, prune, sha256_of_each
+from edgecls.training.features import View, feature_folder, prune, view_key
 from edgecls.training.finding import Finding, Scored
 from edgecls.training.forward import fastest_forward, run_all
 from edgecls.training.live import Watcher
@@ -116,7 +114,7 @@ def train(
         record["seconds"] = round(time.monotonic() - started, 1)
         run_folder.write_record(folder, record)
         draw_final(folder)
-    prune(cache_folder() / "features")
+    prune(feature_folder())
     return TrainResult(record, findings, warnings(dataset, weights, training, config, record["seconds"]))
 
 
@@ -127,13 +125,6 @@ def preview(data: Path, config: TrainConfig, path: Path, progress: Progress = si
         DataError: the images cannot be used.
     """
     _draw_preview(_load(data, config, False, progress).train, config, path)
-
-
-def keras_scores(
-    model: keras.Model, images: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
-) -> NDArray[np.float32]:
-    """Return the model's scores float32 (N, C), rows sum to 1, for images uint8 (N, S, S, 1)."""
-    return run_all(fastest_forward(model, images[:32], len(images)), images, progress)
 
 
 def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -> Dataset:
@@ -162,7 +153,7 @@ def _check_settings(work: Path, config: TrainConfig, dataset: Dataset, weights: 
     """
     digest = hashlib.sha256()
     for part in (dataset.train, dataset.val):
-        digest.update(run_folder.images_sha256(part.images).encode() + part.labels.tobytes())
+        digest.update(b"".join(part.digests) + part.labels.tobytes())
     # Through JSON, so that tuples compare equal to what is read back.
     now = json.loads(
         json.dumps(
@@ -236,10 +227,10 @@ def _score_parts(model: keras.Model, dataset: Dataset, progress: Progress) -> di
 
 
 def _draw_preview(split: Split, config: TrainConfig, path: Path) -> None:
-    images = split.images[np.linspace(0, len(split.labels) - 1, min(PREVIEW_IMAGES, len(split.labels))).astype(int)]
-    digests = sha256_of_each(images)
+    chosen = np.linspace(0, len(split.labels) - 1, min(PREVIEW_IMAGES, len(split.labels))).astype(int)
+    images, keys = split.images[chosen], [view_key(split.digests[i]) for i in chosen]
     views = [View(number, config.augment, config.seed) for number in range(1, PREVIEW_VIEWS + 1)]
-    draw_preview(images, [view.apply(images, digests) for view in views] if config.augment else [], path)
+    draw_preview(images, [view.apply(images, keys) for view in views] if config.augment else [], path)
 
 
 def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:

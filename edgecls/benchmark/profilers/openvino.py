@@ -12,7 +12,7 @@ from edgecls.benchmark.profilers.timed import WARM_UP_RUNS, Timed, middle_mean
 from edgecls.check.graph import Node
 from edgecls.check.tflite_graph import read_tflite
 from edgecls.container import detect_kind
-from edgecls.runtime.openvino import _read_model
+from edgecls.runtime.openvino import compile_settings, read_model
 from edgecls.spec import ModelSpec
 
 METHOD = "OpenVINO's own performance counters"
@@ -49,15 +49,9 @@ def time_operators(graph: bytes, spec: ModelSpec, threads: int, seconds: float) 
     """
     import openvino
 
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        # As the engine runs it.
-        "INFERENCE_PRECISION_HINT": "f32",
-        "PERF_COUNT": True,
-    }
+    settings = compile_settings(threads) | {"PERF_COUNT": True}
     core, kind = openvino.Core(), detect_kind(graph)
-    model, end = _read_model(core, graph, kind), time.perf_counter() + seconds
+    model, end = read_model(core, graph, kind), time.perf_counter() + seconds
     rounds: list[list[float]] = []
     while len(rounds) < LEAST_MODELS * BLOCKS or time.perf_counter() < end:
         # Counters begin anew with the model alone.
