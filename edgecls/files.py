@@ -61,12 +61,13 @@ def sync_files(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Hold the lock file `path` against other processes; it is free again when this process ends, however it ends.
 
     Args:
         path: made if it is missing, never removed.
         wait: False to fail at once if another process holds it.
+        on_wait: called before a wait begins.
 
     Raises:
         BlockingIOError: another process holds it.
@@ -75,5 +76,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         # Only POSIX systems have it; training and the cache are for those.
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -188,6 +188,27 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         compute(tmp_path / "file" / "cache", random_images(1))
 
 
+# Two runs at once
+
+
+def test_who_waits_for_another_run_says_so_and_computes_nothing(tmp_path: Path) -> None:
+    images = random_images(5)
+    compute(tmp_path, images)
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    calls: list[tuple[object, ...]] = []
+    lock = locked(folder / "lock")
+    lock.__enter__()
+
+    def hear(*call: object) -> None:
+        calls.append(call)
+        # The other run is done.
+        lock.__exit__(None, None, None)
+
+    features, counter = compute(tmp_path, images, progress=hear)
+    assert calls == [(0, 5, "waiting for another run that computes them")] and counter.asked == 0
+    assert_right(features, images)
+
+
 # Pruning
 
 

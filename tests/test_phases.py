@@ -41,10 +41,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("settings", "names"),
     [
-        ({}, ["head"]),
-        ({"joint": True}, ["head", "joint"]),
-        ({"unfreeze": 2}, ["head", "unfreeze"]),
-        ({"joint": True, "unfreeze": 2}, ["head", "joint", "unfreeze"]),
+        ({}, ["head", "views"]),
+        ({"augment": None}, ["head"]),
+        ({"views": 0}, ["head"]),
+        ({"joint": True}, ["head", "views", "joint"]),
+        ({"unfreeze": 2}, ["head", "views", "unfreeze"]),
+        ({"joint": True, "unfreeze": 2, "views": 0}, ["head", "joint", "unfreeze"]),
         ({"gray_to_rgb": "random"}, ["all"]),
         ({"gray_to_rgb": "random", "unfreeze": 2}, ["all", "unfreeze"]),
         ({"arch": "cnn"}, ["all"]),
@@ -65,20 +67,23 @@ def head(cache: Path) -> Ran:
 
 def test_the_head_learns_and_nothing_else(head: Ran) -> None:
     assert head.changed == {"scores"}
-    (phase,) = head.training.phases
-    assert phase.name == "head" and phase.kept and phase.epochs == len(head.training.history) == 4
+    phase, views = head.training.phases
+    assert phase.name == "head" and phase.kept and phase.epochs == 4
+    assert views.name == "views" and views.epochs == 4 and len(head.training.history) == 8
     assert phase.val_accuracy_after > max(0.6, phase.val_accuracy_before)
-    assert phase.forward == "keras: 90 images are too few to convert the network for"
+    # One engine, chosen once for the images of both.
+    assert phase.forward == views.forward == "keras: 90 images are too few to convert the network for"
     assert head.training.divergence is None
 
 
 def test_the_result_is_that_of_the_whole_network(head: Ran) -> None:
     # float16 features may move an image over the border, not two.
-    assert head.accuracy == pytest.approx(head.training.phases[0].val_accuracy_after, abs=0.06)
+    assert head.accuracy == pytest.approx(head.training.phases[-1].val_accuracy_after, abs=0.06)
     scores = head.training.train_scores
-    assert scores is not None and scores.shape == (2, 36, CLASSES)
+    kept = head.training.phases[-1].kept
+    assert scores is not None and scores.shape == (1 + kept, 36, CLASSES)
     np.testing.assert_allclose(scores.sum(2), 1, atol=1e-5)
-    assert (scores[0].argmax(1) == TRAIN.labels).mean() > 0.6 and (scores[1] != scores[0]).any()
+    assert (scores[0].argmax(1) == TRAIN.labels).mean() > 0.6 and (scores[-1] != scores[0]).any() == kept
 
 
 def test_the_cache_spares_the_second_run_the_backbone(cache: Path, head: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,12 +145,12 @@ def test_each_phase_trains_its_own_layers_and_no_others(all_phases: tuple[Ran, T
     ran, _ = all_phases
     names = {record.phase: {layer.name for layer in record.layers} for record in ran.training.history}
     # joint goes through the frozen backbone; the normalization of unfrozen blocks stays as it is.
-    assert names == {"head": {"scores"}, "joint": {"gray_to_rgb", "scores"}, "unfreeze": UNFROZEN}
+    assert names == {"head": {"scores"}, "views": {"scores"}, "joint": {"gray_to_rgb", "scores"}, "unfreeze": UNFROZEN}
     kept = {phase.name for phase in ran.training.phases if phase.kept}
     assert "head" in kept and kept - {"head"}
     assert ran.changed == set().union(*(names[name] for name in kept))
-    assert [phase.name for phase in ran.training.phases] == ["head", "joint", "unfreeze"]
-    assert [phase.forward is None for phase in ran.training.phases] == [False, True, False]
+    assert [phase.name for phase in ran.training.phases] == ["head", "views", "joint", "unfreeze"]
+    assert [phase.forward is None for phase in ran.training.phases] == [False, False, True, False]
 
 
 def test_each_phase_begins_where_the_last_one_ended(all_phases: tuple[Ran, Told]) -> None:
@@ -156,23 +161,30 @@ def test_each_phase_begins_where_the_last_one_ended(all_phases: tuple[Ran, Told]
         assert after.val_accuracy_after >= after.val_accuracy_before
     assert ran.accuracy == pytest.approx(phases[-1].val_accuracy_after, abs=0.06)
     rates = {record.phase: record.learning_rate for record in ran.training.history if record.epoch == 1}
-    assert rates["head"] > 5 * CONFIG.fine_learning_rate
+    assert rates["head"] == rates["views"] > 5 * CONFIG.fine_learning_rate
     assert rates["joint"] == rates["unfreeze"] == pytest.approx(CONFIG.fine_learning_rate)
 
 
 def test_scores_of_training_images_are_those_of_the_kept_network_or_none(all_phases: tuple[Ran, Told]) -> None:
     ran, _ = all_phases
-    assert any(phase.kept for phase in ran.training.phases[1:]) and ran.training.train_scores is None
+    assert any(phase.kept for phase in ran.training.phases[2:]) and ran.training.train_scores is None
 
 
 def test_progress_names_each_phase_and_reaches_its_end(all_phases: tuple[Ran, Told]) -> None:
     ran, told = all_phases
-    features = ["features of validation images", "features of training images", "features of view 1 of 1"]
-    expected = [[f"{phase}: {what}" for what in features] for phase in ("head", "unfreeze")]
-    assert stages_of(told.calls) == [*expected[0], "train head", "train joint", *expected[1], "train unfreeze"]
+    images, view = ["features of validation images", "features of training images"], "features of view 1 of 1"
+    assert stages_of(told.calls) == [
+        *(f"head: {what}" for what in images),
+        "train head",
+        f"views: {view}",  # the images' own are kept
+        "train views",
+        "train joint",
+        *(f"unfreeze: {what}" for what in (*images, view)),
+        "train unfreeze",
+    ]
     assert [call[1:3] for call in told.calls if call[0] == "train unfreeze"] == [(1, 2), (2, 2)]
     assert all(call[3].startswith("val ") for call in told.calls if call[0].startswith("train"))
-    assert [len(history) for history in told.histories] == list(range(1, 9))
+    assert [len(history) for history in told.histories] == list(range(1, 13))
     assert tuple(told.histories[-1]) == ran.training.history
 
 

@@ -78,7 +78,9 @@ def diagnose(
     for before, records in zip((None, *phases), phases, strict=False):
         found += rate_findings(records, before[-1] if before else None, config, guess)
     if phases:
-        found += progress_findings(phases[0], config, guess, train)
+        # Views are learned from as the images were before: one pace.
+        pace = [record for record in history if record.phase in (history[0].phase, "views")]
+        found += progress_findings(pace, config, guess, train)
         found += generalisation_findings(phases[-1], config, guess, train, val)
     found += score_findings(config, classes, train, val, labels)
     return _tell(found, judged=bool(history))

@@ -14,6 +14,7 @@ from edgecls.training.history import Divergence, EpochRecord
 # Words for each phase of `EpochRecord`.
 LEARNS = {
     "head": "the head",
+    "views": "the head from changed views",
     "joint": "gray_to_rgb and the head",
     "unfreeze": "the unfrozen blocks",
     "all": "the network",

@@ -10,6 +10,7 @@ only their own features.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -89,7 +90,7 @@ def cached_features(
     view: View,
     *,
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[..., None] = lambda done, total, note="": None,
 ) -> Features:
     """Return the features of all images, computing those that the cache lacks.
 
@@ -100,7 +101,7 @@ def cached_features(
         digests: `data.sha256_of_each(images)`.
         view: what the network sees of them.
         cache: folder of all caches, by default the user's.
-        progress: called with (images done, images in all).
+        progress: called as progress(images done, images in all), and with a note before a wait.
 
     Raises:
         TrainingError: the disk has no room for them.
@@ -108,7 +109,9 @@ def cached_features(
     folder = (cache or feature_folder()) / _key(network, view)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / LOCK_FILE):
+        # Another process computes the same just now: what it leaves need not be computed again.
+        wait = functools.partial(progress, 0, len(images), "waiting for another run that computes them")
+        with locked(folder / LOCK_FILE, on_wait=wait):
             os.utime(folder)
             stored = _read_stored(folder)
             missing = set(digests) - stored.row_of.keys()
@@ -182,7 +185,7 @@ def _compute(
     missing: set[bytes],
     view: View,
     known: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[..., None],
 ) -> None:
     """Append the features of the missing images to the files of `folder`."""
     total, done = len(missing), 0
@@ -201,8 +204,7 @@ def _compute(
                 writer = stack.enter_context(_open_writer(folder, known, rows[0]))
             writer.append(rows, [digests[i] for i in chosen])
             done += len(chosen)
-            if progress:
-                progress(done, total)
+            progress(done, total)
             if done % (FORGET_EVERY * BATCH_SIZE) == 0:
                 forget_pages(images)
     forget_pages(images)

@@ -30,7 +30,7 @@ class EpochRecord:
     """One epoch of one phase.
 
     Attributes:
-        phase: "head", "joint", "unfreeze" or "all" (networks without a frozen part).
+        phase: "head", "views", "joint", "unfreeze" or "all" (networks without a frozen part).
         epoch: counts from 1 in each phase.
         train_loss: mean over the epoch's steps, regularisation included, dropout and augmentation on.
         train_accuracy: over the epoch's steps, 0..1.

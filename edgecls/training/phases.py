@@ -1,4 +1,7 @@
-"""The phases of a run, one after the other: the head, then whatever else may learn. Each must help, or is undone.
+"""The phases of a run, one after the other: the head, then whatever else may help. Each must help, or is undone.
+
+The head learns from the images themselves first, as their features cost a quarter of those of all views: most of what a
+run can reach is there early.
 
 What a phase leaves frozen below its cut is computed once and kept (features.py); a phase without a cut sees the images
 themselves, changed anew in every epoch.
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
 # Share of the time budget that features of views may take; the rest is for learning and scoring.
 VIEWS_SHARE = 0.5
 # Those that begin from nothing; one of them opens every run.
-MAIN_PHASES = ("head", "all")
+OPENING_PHASES = ("head", "all")
+# Those that learn at full rate for all epochs, the others at the fine one.
+MAIN_PHASES = (*OPENING_PHASES, "views")
 # Adam's first steps are all of the same size, however small the gradient: at full rate they wreck what was learned.
 FINE_WARMUP_EPOCHS = 1
 SCORED_TOGETHER = 1024  # images
@@ -48,7 +53,7 @@ class PhaseResult:
     """What a phase came to.
 
     Attributes:
-        name: "head", "joint", "unfreeze" or "all".
+        name: "head", "views", "joint", "unfreeze" or "all".
         epochs: that it ran.
         best_epoch: whose weights are kept; 0 if none was better than the start.
         val_accuracy_before: of the model as it came.
@@ -78,7 +83,7 @@ class Training:
         phases: in order.
         history: all epochs of all phases.
         divergence: what was not finite, if anything; no phase follows it.
-        train_scores: float32 (1 + views, N, C) of the training images, if the head was the last phase that helped.
+        train_scores: float32 (1 + views, N, C) of the training images, if no more than the head learned.
     """
 
     phases: tuple[PhaseResult, ...]
@@ -112,16 +117,25 @@ class Setting:
     on_epoch: OnEpoch = lambda history: None
 
 
+@dataclass
+class _Trunk:
+    """What is known of the frozen part below a cut: its engine, once it was needed, and its slowest pass."""
+
+    forward: Forward | None = None
+    pass_seconds: float = 0.0
+
+
 def run_phases(setting: Setting) -> Training:
     """Train `setting.model` in place, phase by phase, and return what came of it."""
     results: list[PhaseResult] = []
     history: list[EpochRecord] = []
     divergence = train_scores = None
+    trunks: dict[str, _Trunk] = {}
     for name in phase_names(setting.config):
         # The first phase runs in any case: without it there is nothing to keep.
         if divergence or (results and _spent(setting)):
             break
-        result, fitted, scores = _run_phase(name, setting, history)
+        result, fitted, scores = _run_phase(name, setting, history, trunks)
         results.append(result)
         history += fitted.history
         divergence = fitted.divergence
@@ -134,8 +148,15 @@ def phase_names(config: TrainConfig) -> list[str]:
     if config.arch != "mobilenet_v2":
         return ["all"]
     # A random gray_to_rgb learns together with the head from the first step on: that is the joint phase already.
-    first = ["all"] if config.gray_to_rgb == "random" else ["head", *(["joint"] if config.joint else [])]
+    if config.gray_to_rgb == "random":
+        first = ["all"]
+    else:
+        first = ["head", *(["views"] if _view_count(config) else []), *(["joint"] if config.joint else [])]
     return [*first, *(["unfreeze"] if config.unfreeze else [])]
+
+
+def _view_count(config: TrainConfig) -> int:
+    return config.views if config.augment else 0
 
 
 def _spent(setting: Setting) -> bool:
@@ -143,19 +164,19 @@ def _spent(setting: Setting) -> bool:
 
 
 def _run_phase(
-    name: str, setting: Setting, earlier: list[EpochRecord]
+    name: str, setting: Setting, earlier: list[EpochRecord], trunks: dict[str, _Trunk]
 ) -> tuple[PhaseResult, FitResult, NDArray[np.float32] | None]:
     """Return (what the phase came to, its epochs, scores of the training images if they cost little)."""
     began = time.monotonic()
     model, config, data = setting.model, setting.config, setting.dataset
     cut = _prepare(name, model, config)
     before = model.get_weights()
-    learner, used = model, None
+    learner = model
     train: Examples = LiveExamples(data.train.images, data.train.labels, config.augment, config.seed)
     val: Examples = LiveExamples(data.val.images, data.val.labels, None, config.seed)
     if cut is not None:
         trunk, learner = split_at(model, cut)
-        train, val, used = _frozen_examples(name, trunk, cut, setting)
+        train, val = _frozen_examples(name, trunk, cut, setting, trunks.setdefault(cut, _Trunk()))
     fitted = fit(
         learner,
         train,
@@ -166,7 +187,7 @@ def _run_phase(
         on_epoch=functools.partial(_report, setting, earlier),
     )
     # The untrained head or network is nothing to go back to.
-    worse = name not in MAIN_PHASES and fitted.best_accuracy < fitted.start_accuracy
+    worse = name not in OPENING_PHASES and fitted.best_accuracy < fitted.start_accuracy
     helped = fitted.best_epoch > 0 and not worse
     if not helped:
         model.set_weights(before)
@@ -178,10 +199,10 @@ def _run_phase(
         val_accuracy_after=fitted.best_accuracy if helped else fitted.start_accuracy,
         kept=helped,
         reason=fitted.ended + ("" if helped else "; undone, as it did not help on the validation images"),
-        forward=f"{used.engine}: {used.why}" if used else None,
+        forward=_describe(trunks[cut].forward) if cut else None,
         seconds=round(time.monotonic() - began, 1),
     )
-    scores = score_views(learner, train) if name == "head" and isinstance(train, FeatureExamples) else None
+    scores = score_views(learner, train) if cut == FEATURES_LAYER and isinstance(train, FeatureExamples) else None
     return result, fitted, scores
 
 
@@ -198,7 +219,7 @@ def score_views(head: keras.Model, examples: FeatureExamples) -> NDArray[np.floa
 
 def _prepare(name: str, model: keras.Model, config: TrainConfig) -> str | None:
     """Set what learns in the phase, and return the layer at which the model is cut, or None."""
-    if name == "head":
+    if name in ("head", "views"):
         learn_above(model, FEATURES_LAYER)
         return FEATURES_LAYER
     if name == "unfreeze":
@@ -228,7 +249,7 @@ def _recipe(name: str, config: TrainConfig, train: Split) -> Recipe:
         first_rate=config.first_rate if main else config.fine_learning_rate,
         warmup_epochs=config.warmup_epochs if main else max(config.warmup_epochs, FINE_WARMUP_EPOCHS),
         class_weights=balanced if config.balance else None,
-        start_counts=not main,
+        start_counts=name not in OPENING_PHASES,
         **{
             field.name: getattr(config, field.name)
             for field in dataclasses.fields(Recipe)
@@ -238,19 +259,18 @@ def _recipe(name: str, config: TrainConfig, train: Split) -> Recipe:
 
 
 def _frozen_examples(
-    name: str, trunk: keras.Model, cut: str, setting: Setting
-) -> tuple[FeatureExamples, FeatureExamples, Forward | None]:
-    """Return (training examples, validation examples, what computed their features; None if the cache had them all)."""
+    name: str, trunk: keras.Model, cut: str, setting: Setting, known: _Trunk
+) -> tuple[FeatureExamples, FeatureExamples]:
+    """Return (training examples, validation examples), and note in `known` what computed them and how fast."""
     data, config = setting.dataset, setting.config
-    views = config.views if config.augment else 0
-    used: list[Forward] = []
     network = _network_key(trunk, cut, config)
 
     def forward() -> Forward:
-        if not used:
-            total = len(data.val.labels) + (1 + views) * len(data.train.labels)
-            used.append(fastest_forward(trunk, data.train.images[:32], total))
-        return used[0]
+        if known.forward is None:
+            # All that will pass it, in this phase and the next.
+            total = len(data.val.labels) + (1 + _view_count(config)) * len(data.train.labels)
+            known.forward = fastest_forward(trunk, data.train.images[:32], total)
+        return known.forward
 
     def compute(part: Split, number: int, stage: str) -> Features:
         return cached_features(
@@ -264,17 +284,22 @@ def _frozen_examples(
         )
 
     val = compute(data.val, 0, "validation images")
-    began = time.monotonic()
-    features = [compute(data.train, 0, "training images")]
-    for number in range(1, views + 1):
-        if setting.deadline is not None and time.monotonic() + (time.monotonic() - began) / number > (
-            began + VIEWS_SHARE * (setting.deadline - began)
-        ):
-            break
-        features.append(compute(data.train, number, f"view {number} of {views}"))
-    seed = config.seed
-    train = FeatureExamples(features, data.train.labels, seed)
-    return train, FeatureExamples([val], data.val.labels, seed), used[0] if used else None
+    began = now = time.monotonic()
+    views = 0 if name == "head" else _view_count(config)
+    features: list[Features] = []
+    for number in range(1 + views):
+        if number and setting.deadline is not None:
+            if now + known.pass_seconds > began + VIEWS_SHARE * (setting.deadline - began):
+                break
+        features.append(compute(data.train, number, f"view {number} of {views}" if number else "training images"))
+        before, now = now, time.monotonic()
+        known.pass_seconds = max(known.pass_seconds, now - before)
+    train = FeatureExamples(features, data.train.labels, config.seed)
+    return train, FeatureExamples([val], data.val.labels, config.seed)
+
+
+def _describe(used: Forward | None) -> str | None:
+    return f"{used.engine}: {used.why}" if used else None
 
 
 def _network_key(trunk: keras.Model, cut: str, config: TrainConfig) -> dict[str, Any]:
