@@ -101,11 +101,15 @@ def _receive(folder: Path, stream: IO[bytes]) -> list[str]:
 
 
 def _run(arguments: list[str], folder: Path) -> int:
-    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    # What engines put into the folder for temporary files goes with the rest.
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8", "TMPDIR": str(folder)}
     command = [sys.executable, "-m", "edgecls", *arguments]
     child = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, env=environment)
+    # A signal that this thread got would not wake the other one, which waits.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     threading.Thread(target=_watch, args=(child,), daemon=True).start()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         status = child.wait()
     except SystemExit:
         _end(child)
@@ -130,10 +134,15 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _stop(number: int, _: object) -> None:
-    # Who ends a session sends several signals, and what comes now must not be disturbed.
+    # Who ends a session sends several signals, and what comes now must not be disturbed. A signal that is under way
+    # while it is set to be ignored makes Python complain, so a function ignores it.
     for other in STOPPING:
-        signal.signal(other, signal.SIG_IGN)
+        signal.signal(other, _ignore)
     sys.exit(128 + number)
+
+
+def _ignore(number: int, _: object) -> None:
+    pass
 
 
 if __name__ == "__main__":

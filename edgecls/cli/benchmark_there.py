@@ -14,7 +14,8 @@ from edgecls.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from edgecls.benchmark.record import Record
-    from edgecls.remote import Board, Luggage
+    from edgecls.remote import Board
+    from edgecls.remote_luggage import Luggage
 
 STDOUT = Path("-")
 
@@ -63,7 +64,7 @@ def _run(files: tuple[Path, ...], options: dict[str, Any], board: Board, more: l
 
 def _pack(files: tuple[Path, ...], options: dict[str, Any], more: list[str]) -> tuple[Luggage, list[str]]:
     from edgecls.benchmark.plan import list_images
-    from edgecls.remote import Luggage
+    from edgecls.remote_luggage import Luggage
 
     luggage = Luggage()
     arguments = ["benchmark", *(pack_file(luggage, file) for file in files), *more]

@@ -15,7 +15,8 @@ from edgecls import __version__
 from edgecls.cli.terminal import warn
 
 if TYPE_CHECKING:
-    from edgecls.remote import Board, Luggage
+    from edgecls.remote import Board
+    from edgecls.remote_luggage import Luggage
 
 # Kind of file -> the engine that runs it where nobody names one.
 _ENGINES = {"tflite": "litert", "onnx": "onnxruntime"}

@@ -123,7 +123,7 @@ def _predict_there(
     file: Path, images: tuple[Path, ...], board: Board, output: _Output, settings: dict[str, Any]
 ) -> None:
     from edgecls.errors import DataError
-    from edgecls.remote import Luggage
+    from edgecls.remote_luggage import Luggage
 
     luggage = Luggage()
     arguments = ["predict", pack_file(luggage, file), folder := luggage.add_folder("the images"), "--format=jsonl"]

@@ -47,7 +47,7 @@ def selftest(file: Path, board: Board | None) -> None:
 
 def _selftest_there(file: Path, board: Board) -> None:
     from edgecls.cli.host import pack_file, run_on_board
-    from edgecls.remote import Luggage
+    from edgecls.remote_luggage import Luggage
 
     luggage = Luggage()
     arguments = ["selftest", pack_file(luggage, file)]
