@@ -84,7 +84,12 @@ def install_text(host: str, python: str, line: str, has_pip: bool) -> str:
     pip = f"{python} -m pip " if has_pip else "edgecls-env/bin/pip "
     there = new + re.sub(r"\bpip (?=install|uninstall)", lambda _: pip, line)
     then = "" if has_pip else ", then pass --python edgecls-env/bin/python"
-    return f"Install it: ssh {shlex.quote(host)} {shlex.quote(there)}{then}"
+    return f"Install it: ssh {shlex.quote(host)} {_quote(there)}{then}"
+
+
+def _quote(line: str) -> str:
+    # What is read and typed by people, with one kind of quotes inside the other.
+    return f'"{line}"' if "'" in line and not set(line) & set('"$`\\!') else shlex.quote(line)
 
 
 def _last(heard: Sequence[str]) -> str:
