@@ -76,8 +76,8 @@ class Board:
 
     def ssh_command(self, line: str) -> list[str]:
         """Return the ssh command that runs a line in the shell there."""
-        options = [f"-o{name}={value}" for name, value in OPTIONS.items()]
-        return ["ssh", *options, f"-oBatchMode={'no' if self.asks else 'yes'}", "--", self.host, line]
+        options = OPTIONS if self.asks else OPTIONS | {"BatchMode": "yes"}
+        return ["ssh", *(f"-o{name}={value}" for name, value in options.items()), "--", self.host, line]
 
 
 class Connection:
@@ -145,6 +145,8 @@ class Connection:
         for place, (name, source) in enumerate(files.items()):
             with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
                 self._send_file(name, file)
+            if self._ssh.poll() is not None:
+                break  # Why, its answer tells.
             progress(f"copying to {self.board.host}", place + 1, len(files))
 
     def run(self, arguments: Sequence[str]) -> Iterator[str]:

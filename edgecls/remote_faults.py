@@ -58,8 +58,8 @@ def start_text(host: str, python: str, status: int, heard: Sequence[str]) -> str
 def cut_text(host: str, doing: str, heard: Sequence[str]) -> str:
     """Return that the connection was cut, in the middle of what."""
     return (
-        f"the connection to {host} was cut while {doing} ({_last(heard)}). The board ends the work and removes the "
-        "copies by itself; check its power and network, and repeat the command"
+        f"the connection to {host} was cut while {doing} ({_last(heard, 'last heard')}). The board ends the work and "
+        "removes the copies by itself; check its power and network, and repeat the command"
     )
 
 
@@ -92,6 +92,6 @@ def _quote(line: str) -> str:
     return f'"{line}"' if "'" in line and not set(line) & set('"$`\\!') else shlex.quote(line)
 
 
-def _last(heard: Sequence[str]) -> str:
+def _last(heard: Sequence[str], who: str = "ssh") -> str:
     lines = [line for line in heard if line]
-    return f"ssh: {lines[-1].removeprefix('ssh: ')}" if lines else "ssh said nothing"
+    return f"{who}: {lines[-1].removeprefix('ssh: ')}" if lines else "ssh said nothing"

@@ -189,7 +189,7 @@ def test_a_cut_connection_is_told_and_the_board_ends_its_work(board: BoardSshd, 
         board.cut()
         stdout, stderr = process.communicate(timeout=WAIT_S)
     assert (process.returncode, stdout) == (1, "")
-    assert "Error: the connection to board was cut while running benchmark (ssh: " in stderr
+    assert "Error: the connection to board was cut while running benchmark (last heard: " in stderr
     assert "repeat the command" in stderr and "Traceback" not in stderr
 
 
