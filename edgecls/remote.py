@@ -139,11 +139,10 @@ class Connection:
             progress: told of each.
 
         Raises:
-            DataError: a file became shorter meanwhile.
-            OSError: a file cannot be read.
+            DataError: a file cannot be opened, or became shorter meanwhile.
         """
         for place, (name, source) in enumerate(files.items()):
-            with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            with _open(source) as file:
                 self._send_file(name, file)
             if self._ssh.poll() is not None:
                 break  # Why, its answer tells.
@@ -255,6 +254,15 @@ class Connection:
     def _beat(self) -> None:
         while not self._over.wait(BEAT_S):
             self._write(b"\n")
+
+
+def _open(source: Path | bytes) -> IO[bytes]:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    try:
+        return source.open("rb")
+    except OSError as error:
+        raise DataError(f"cannot copy {source}: {error.strerror}; check that it is still there") from error
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -137,6 +137,17 @@ def test_a_record_of_a_newer_edgecls_is_an_error(board: BoardSshd, int8: Path, t
     assert "what edgecls on board measured has schema 99, this edgecls knows 1; upgrade edgecls" in done.stderr
 
 
+def test_an_answer_that_is_no_json_is_an_error(
+    board: BoardSshd, int8: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\n'-m' in sys.orig_argv and print('hello from an engine')\n")
+    python = board.add_python("chatty", path=tmp_path)
+    for command in (["predict", int8, pictures[0]], ["benchmark", int8, "--seconds", "0.1"]):
+        done = run(*command, "--host", "board", "--python", python)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "edgecls on board printed 'hello from an engine" in done.stderr
+
+
 def test_what_a_login_script_prints_is_passed_over(board: BoardSshd, int8: Path) -> None:
     python = board.add_python("noisy", "echo Welcome; echo {}; printf 'no line break'; echo hello >&2")
     done = selftest(int8, python)
@@ -196,12 +207,21 @@ def test_a_file_that_shrinks_while_it_is_copied(there: Board, tmp_path: Path, mo
             connection.send({"a.png": path})
 
 
-def test_a_silent_connection_is_kept_alive(there: Board, board: BoardSshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgecls.remote.BEAT_S", 0.05)
+def test_a_file_that_is_gone_when_it_is_copied(there: Board, tmp_path: Path) -> None:
+    with connect(there, install, print) as connection, pytest.raises(DataError, match=r"gone\.png: No such file"):
+        connection.send({"a.png": tmp_path / "gone.png"})
+
+
+def test_gives_signs_of_life_while_the_command_runs(there: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgecls.remote.BEAT_S", 0.01)
+    sent: list[bytes] = []
     with connect(there, install, print) as connection:
+        write = connection._write
+        monkeypatch.setattr(connection, "_write", lambda data: (sent.append(data), write(data)))
         connection.send({})
-        assert list(connection.run(["--version"]))[0].startswith("edgecls, version")
-        assert connection.finish() == 0
+        (line,) = connection.run(["--version"])
+        assert line.startswith("edgecls, version") and connection.finish() == 0
+    assert sent.count(b"\n") > 2
 
 
 def test_a_missing_model_is_told_before_anything_is_asked(tmp_path: Path) -> None:

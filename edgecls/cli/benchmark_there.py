@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.host import pack_file, run_on_board
+from edgecls.cli.host import pack_file, parse_answer, run_on_board
 from edgecls.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def _run(files: tuple[Path, ...], options: dict[str, Any], board: Board, more: l
     luggage, arguments = _pack(files, options, more)
     lines: list[str] = []
     _finish(run_on_board(board, arguments, luggage, lines.append, **_needs(options)))
-    return luggage.restore(json.loads("\n".join(lines)))
+    return luggage.restore(parse_answer(board, "\n".join(lines)))
 
 
 def _pack(files: tuple[Path, ...], options: dict[str, Any], more: list[str]) -> tuple[Luggage, list[str]]:

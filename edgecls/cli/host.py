@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,11 +14,13 @@ import click
 
 from edgecls import __version__
 from edgecls.cli.terminal import warn
+from edgecls.errors import RemoteError
 
 if TYPE_CHECKING:
     from edgecls.remote import Board
     from edgecls.remote_luggage import Luggage
 
+SHOWN_CHARACTERS = 200
 # Kind of file -> the engine that runs it where nobody names one.
 _ENGINES = {"tflite": "litert", "onnx": "onnxruntime"}
 
@@ -101,3 +104,14 @@ def run_on_board(
     if status and missing:
         click.echo(install_text(board.host, board.quoted_python, missing[1], connection.facts["pip"]), err=True)
     return status
+
+
+def parse_answer(board: Board, text: str) -> Any:
+    """Return the JSON document that a command on a board printed; raise RemoteError if it is none."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise RemoteError(
+            f"edgecls on {board.host} printed {text[:SHOWN_CHARACTERS]!r}, which is no JSON; install the same version "
+            f"there as here, {__version__}"
+        ) from error

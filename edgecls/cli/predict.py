@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.host import host_options, pack_file, run_on_board
+from edgecls.cli.host import host_options, pack_file, parse_answer, run_on_board
 from edgecls.cli.terminal import PATH, print_json
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
@@ -143,7 +143,7 @@ def _predict_there(
         _check_failed(failed, done)
 
     def write(line: str) -> None:
-        entry = luggage.restore(json.loads(line))
+        entry = luggage.restore(parse_answer(board, line))
         output.begin(entry["scores"])
         output.write(entry)
 
