@@ -217,7 +217,12 @@ def test_gives_signs_of_life_while_the_command_runs(there: Board, monkeypatch: p
     sent: list[bytes] = []
     with connect(there, install, print) as connection:
         write = connection._write
-        monkeypatch.setattr(connection, "_write", lambda data: (sent.append(data), write(data)))
+
+        def spy(data: bytes) -> None:
+            sent.append(data)
+            write(data)
+
+        monkeypatch.setattr(connection, "_write", spy)
         connection.send({})
         (line,) = connection.run(["--version"])
         assert line.startswith("edgecls, version") and connection.finish() == 0
