@@ -35,3 +35,7 @@ class ExportError(EdgeclsError, RuntimeError):
 
 class MissingDependency(EdgeclsError, ImportError):
     """A package that this step needs is not installed; the text holds the pip line."""
+
+
+class RemoteError(EdgeclsError, RuntimeError):
+    """A board cannot be reached over ssh, cannot run edgecls, or was lost while it did."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from board_sshd import BoardSshd, start_sshd
 from PIL import ExifTags, Image
 from random_networks import calibrate, random_network, varied_images
 
@@ -279,3 +281,18 @@ def pictures(tmp_path: Path) -> list[Path]:
     for name, path in zip(CLASSES, paths, strict=True):
         Image.fromarray(draw(name, rng)).save(path)
     return paths
+
+
+@pytest.fixture(scope="session")
+def started_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BoardSshd]:
+    with start_sshd(tmp_path_factory.mktemp("board")) as board:
+        yield board
+
+
+@pytest.fixture
+def board(started_board: BoardSshd, monkeypatch: pytest.MonkeyPatch) -> Iterator[BoardSshd]:
+    """This machine behind an sshd of its own; a test that leaves something there fails."""
+    started_board.reset()
+    monkeypatch.setenv("PATH", f"{started_board.bin}:{os.environ['PATH']}")
+    yield started_board
+    started_board.wait_until_left()

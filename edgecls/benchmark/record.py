@@ -110,7 +110,7 @@ class Record:
         created: ISO time.
         edgecls: version.
         settings: see `plan.Settings`.
-        machine: see `machine.describe`.
+        machine: see `machine.describe`; `host` is the board's, if it was measured through `--host`.
         states: see `machine.State`: before, now and then meanwhile, after.
         results: one a configuration.
         ratios: of every two results that took turns: `slow` and `fast` (places in results), `ratio`, `low`, `high`.

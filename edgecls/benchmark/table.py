@@ -19,6 +19,7 @@ def caption(record: Record) -> str:
     """Return where, with what and when a record was measured."""
     machine = record.machine
     name = machine["board"] or machine["cpu"] or machine["arch"]
+    name += f" at {machine['host']}" if "host" in machine else ""
     isa = f" ({' '.join(machine['isa'])})" if machine["isa"] else ""
     engines = dict.fromkeys(f"{result.engine} {result.engine_version}" for result in record.results)
     scopes = dict.fromkeys(result.scope for result in record.results)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.benchmark.plan import SCOPES, Settings
-from edgecls.cli import benchmark_kinds
+from edgecls.cli import benchmark_kinds, benchmark_there
+from edgecls.cli.host import host_options
 from edgecls.cli.terminal import PATH, print_json, warn
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
     from edgecls.benchmark.record import Record
+    from edgecls.remote import Board
 
 STDOUT = Path("-")
 
@@ -45,7 +47,10 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[i
 @click.option("--force", is_flag=True, help="Compare unlike machines, scopes or models.")
 @click.option("--markdown", is_flag=True, help="The table as Markdown.")
 @click.option("--plot", type=PATH, metavar="PNG", help="Draw latency, and accuracy against it.")
-def benchmark(files: tuple[Path, ...], json_path: Path | None, plot: Path | None, **options: Any) -> None:
+@host_options
+def benchmark(
+    files: tuple[Path, ...], json_path: Path | None, plot: Path | None, board: Board | None, **options: Any
+) -> None:
     """Time exported FILEs, each in a fresh process, in turns, and say whether the figures can be trusted.
 
     \b
@@ -54,18 +59,17 @@ def benchmark(files: tuple[Path, ...], json_path: Path | None, plot: Path | None
       edgecls benchmark model-int8.tflite --scope end-to-end --images photos --fps 30
       edgecls benchmark model-int8.tflite --json new.json --compare old.json
       edgecls benchmark model-int8.tflite --profile --plot profile.png
+      edgecls benchmark model-int8.tflite --host pi@raspberrypi.local --python env/bin/python
     """
     from edgecls.benchmark.record import read_record, write_record
 
     if plot is not None and find_spec("matplotlib") is None:
         raise click.UsageError("--plot needs Matplotlib: pip install matplotlib")
-    if options["profile"]:
-        return benchmark_kinds.profile(files, options, json_path, plot)
-    if options["mlperf"]:
-        return benchmark_kinds.mlperf(files, options, json_path)
+    if options["profile"] or options["mlperf"]:
+        return benchmark_kinds.show(files, options, board, json_path, plot)
     # Read before the minutes that measuring takes, not after.
     old = read_record(options["compare"]) if options["compare"] else None
-    record = _measure(files, options)
+    record = benchmark_there.measure(files, options, board) if board else _measure(files, options)
     if json_path is not None and json_path != STDOUT:
         write_record(record, json_path)
     if plot is not None:
@@ -76,7 +80,8 @@ def benchmark(files: tuple[Path, ...], json_path: Path | None, plot: Path | None
         print_json(record.to_json())
     else:
         _print_table(record, options["markdown"])
-    _warn(record)
+    if board is None:  # A board has said it itself.
+        _warn(record)
     if old is not None:
         _compare(old, record, options["force"], to_stderr=json_path == STDOUT)
 

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from edgecls.cli import benchmark_there
 from edgecls.cli.terminal import print_json
+
+if TYPE_CHECKING:
+    from edgecls.remote import Board
 
 # Operators in the table; --json has them all.
 SHOWN_OPERATORS = 20
+
+
+def show(
+    files: tuple[Path, ...], options: dict[str, Any], board: Board | None, json_path: Path | None, plot: Path | None
+) -> None:
+    """Print, and write on request, what `--profile` or `--mlperf` finds, here or on a board."""
+    if board is not None:
+        benchmark_there.show_other(files, options, board, json_path, plot)
+    elif options["profile"]:
+        profile(files, options, json_path, plot)
+    else:
+        mlperf(files, options, json_path)
 
 
 def profile(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | None, plot: Path | None) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.host import host_options, pack_file, parse_answer, run_on_board
 from edgecls.cli.terminal import PATH, print_json
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
+    from edgecls.remote import Board
     from edgecls.runtime.classifier import Prediction
 
 STDIN = Path("-")
@@ -30,10 +33,12 @@ STDIN = Path("-")
 @click.option("--engine", type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that fits]")
 @click.option("--threads", type=click.IntRange(min=1), help="[default: the big cores, at most 4]")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
+@host_options
 def predict(
     file: Path,
     images: tuple[Path, ...],
     watch: Path | None,
+    board: Board | None,
     top_k: int,
     form: str | None,
     as_json: bool,
@@ -48,31 +53,15 @@ def predict(
       edgecls predict run/export/model-int8.tflite a.png b.jpg --top-k 3
       edgecls predict model-int8.tflite photos 'more/*.png' --format csv > labels.csv
       edgecls predict model-int8.tflite --watch inbox --format jsonl --threshold 0.8
+      edgecls predict model-int8.tflite photos --host pi@raspberrypi.local
     """
-    from edgecls.errors import DataError
-    from edgecls.runtime.classifier import load
-
     _check_usage(images, watch, form, as_json)
-    found: list[dict[str, Any]] = []
-    done = failed = 0
-    with load(file, **settings) as classifier:
-        labels = classifier.spec.labels
-        if form == "csv":
-            _write_csv("image", "label", "index", "score", *(f"scores.{label}" for label in labels))
-        for source, prediction in _until_stopped(classifier.predict_iter(_sources(images, watch)), watch):
-            done += 1
-            name = "-" if isinstance(source, bytes) else str(source)
-            if isinstance(prediction, DataError):
-                failed += 1
-                click.secho(f"Error: {prediction}", fg="red", err=True)
-            elif as_json:
-                found.append(_prediction_json(name, prediction, labels))
-            else:
-                _write(form, name, prediction, labels, top_k)
-    if as_json:
-        print_json(found)
-    if failed:
-        raise click.ClickException(f"{failed} of {done} images could not be read")
+    output = _Output("json" if as_json else form or "text", top_k)
+    if board is None:
+        return _predict_here(file, images, watch, output, settings)
+    if watch is not None:
+        raise click.UsageError(f"--watch looks at a folder of this machine; run it on the board: ssh {board.host}")
+    _predict_there(file, images, board, output, settings)
 
 
 def _check_usage(images: tuple[Path, ...], watch: Path | None, form: str | None, as_json: bool) -> None:
@@ -109,20 +98,126 @@ def _until_stopped(predictions: Iterator[Any], watch: Path | None) -> Iterator[A
             raise
 
 
-def _write(form: str | None, name: str, prediction: Prediction, labels: tuple[str, ...], top_k: int) -> None:
-    if form == "jsonl":
-        # ASCII alone, as in `print_json`.
-        click.echo(json.dumps(_prediction_json(name, prediction, labels)))
-        return
-    name = click.format_filename(name)
-    if form == "csv":
-        scores = [f"{value:.6f}" for value in (prediction.score, *prediction.scores)]
-        _write_csv(name, prediction.label or "", prediction.index, *scores)
-        return
-    # Stable, so that of equal scores the first wins, as in Prediction.label.
-    best = (-prediction.scores).argsort(kind="stable")[:top_k]
-    ranked = ", ".join(f"{labels[i]} {prediction.scores[i]:.4f}" for i in best)
-    click.echo(f"{name}: {ranked}{' (rejected)' if prediction.label is None else ''}")
+def _predict_here(
+    file: Path, images: tuple[Path, ...], watch: Path | None, output: _Output, settings: dict[str, Any]
+) -> None:
+    from edgecls.errors import DataError
+    from edgecls.runtime.classifier import load
+
+    done = failed = 0
+    with load(file, **settings) as classifier:
+        labels = classifier.spec.labels
+        output.begin(labels)
+        for source, prediction in _until_stopped(classifier.predict_iter(_sources(images, watch)), watch):
+            done += 1
+            if isinstance(prediction, DataError):
+                failed += 1
+                _tell(prediction)
+            else:
+                output.write(_prediction_json(_shown(source), prediction, labels))
+    output.end()
+    _check_failed(failed, done)
+
+
+def _predict_there(
+    file: Path, images: tuple[Path, ...], board: Board, output: _Output, settings: dict[str, Any]
+) -> None:
+    from edgecls.errors import DataError
+    from edgecls.remote_luggage import Luggage
+
+    luggage = Luggage()
+    arguments = ["predict", pack_file(luggage, file), folder := luggage.add_folder("the images"), "--format=jsonl"]
+    arguments += [f"--{name}={value}" for name, value in settings.items() if value is not None]
+    done = failed = 0
+    for source in _sources(images, None):
+        done += 1
+        try:
+            _check_open(source)
+        except DataError as error:
+            failed += 1
+            _tell(error)
+        else:
+            # Images are told by their content; the suffix only lets a folder's be found.
+            luggage.add(source, _shown(source), ".png", folder)
+    if failed == done:
+        _check_failed(failed, done)
+
+    def write(line: str) -> None:
+        entry = luggage.restore(parse_answer(board, line))
+        output.begin(entry["scores"])
+        output.write(entry)
+
+    asked = {name: settings[name] for name in ("engine", "device")}
+    status = run_on_board(board, arguments, luggage, write, **asked)
+    output.end()
+    if status == 0:
+        _check_failed(failed, done)
+    raise click.exceptions.Exit(status)
+
+
+def _check_open(source: Path | bytes) -> None:
+    """Raise the DataError of a path that is no file to be copied."""
+    from edgecls.image import MAX_FILE_BYTES, load_gray
+
+    if isinstance(source, Path) and not (
+        source.is_file() and os.access(source, os.R_OK) and source.stat().st_size <= MAX_FILE_BYTES
+    ):
+        load_gray(source, 1, 1)
+
+
+def _check_failed(failed: int, done: int) -> None:
+    if failed:
+        raise click.ClickException(f"{failed} of {done} images could not be read")
+
+
+def _tell(error: Exception) -> None:
+    click.secho(f"Error: {error}", fg="red", err=True)
+
+
+def _shown(source: Path | bytes) -> str:
+    return "-" if isinstance(source, bytes) else str(source)
+
+
+class _Output:
+    """Writes each answer to stdout as it comes or, as "json", all in one document at the end."""
+
+    def __init__(self, form: str, top_k: int) -> None:
+        self._form, self._top_k = form, top_k
+        self._begun = False
+        self._entries: list[dict[str, Any]] = []
+
+    def begin(self, labels: Iterable[str]) -> None:
+        """Write what stands above the answers, unless it stands there."""
+        if not self._begun and self._form == "csv":
+            _write_csv("image", "label", "index", "score", *(f"scores.{label}" for label in labels))
+        self._begun = True
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """Write one answer: an entry of `predict --json`."""
+        if self._form == "json":
+            self._entries.append(entry)
+        elif self._form == "jsonl":
+            # ASCII alone, as in `print_json`.
+            click.echo(json.dumps(entry))
+        elif self._form == "csv":
+            scores = [f"{value:.6f}" for value in (entry["score"], *entry["scores"].values())]
+            _write_csv(click.format_filename(entry["image"]), entry["label"] or "", entry["index"], *scores)
+        else:
+            click.echo(_text(entry, self._top_k))
+
+    def end(self) -> None:
+        """Write what stands below, if there was a beginning."""
+        if self._begun and self._form == "json":
+            print_json(self._entries)
+
+
+def _text(entry: dict[str, Any], top_k: int) -> str:
+    # Of equal scores the first wins, as in Prediction.label; rounding may have made them equal.
+    best = sorted(
+        enumerate(entry["scores"].items()), key=lambda each: (-each[1][1], each[0] != entry["index"], each[0])
+    )
+    ranked = ", ".join(f"{label} {score:.4f}" for _, (label, score) in best[:top_k])
+    return f"{click.format_filename(entry['image'])}: {ranked}{' (rejected)' if entry['label'] is None else ''}"
 
 
 def _write_csv(*values: object) -> None:

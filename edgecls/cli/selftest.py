@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from edgecls.cli.host import host_options
 from edgecls.cli.terminal import PATH
+
+if TYPE_CHECKING:
+    from edgecls.remote import Board
 
 
 @click.command()
 @click.argument("file", type=PATH)
-def selftest(file: Path) -> None:
-    """Check on this machine that FILE gives the answers it gave where it was made.
+@host_options
+def selftest(file: Path, board: Board | None) -> None:
+    """Check on this machine, or on a board, that FILE gives the answers it gave where it was made.
 
     The file carries a few real images. Each stage must make the same of them here: decode, resize, engine. Exits
     with 1 and names the first stage that differs.
 
     \b
-    Example:
+    Examples:
       edgecls selftest model-int8.tflite
+      edgecls selftest model-int8.tflite --host pi@raspberrypi.local --python env/bin/python
     """
     from edgecls.runtime.classifier import load
     from edgecls.selftest import run_selftest
 
+    if board is not None:
+        return _selftest_there(file, board)
     classifier = load(file)
     result = run_selftest(classifier)
     engine = f"{classifier.engine.name} {classifier.engine.version}"
@@ -34,3 +43,12 @@ def selftest(file: Path) -> None:
             "this machine does not give the answers the file was tested with"
         )
     click.echo(f"ok: decode, resize and {engine} agree on {result.samples} golden images")
+
+
+def _selftest_there(file: Path, board: Board) -> None:
+    from edgecls.cli.host import pack_file, run_on_board
+    from edgecls.remote_luggage import Luggage
+
+    luggage = Luggage()
+    arguments = ["selftest", pack_file(luggage, file)]
+    raise click.exceptions.Exit(run_on_board(board, arguments, luggage, lambda line: click.echo(luggage.restore(line))))
