@@ -100,11 +100,11 @@ def test_the_file_scores_as_the_one_for_cpus(files: dict[str, bytes]) -> None:
     usual, _, _ = run(files["x86-vnni"], images)
     assert (source["dtype"], source["quantization"]) == (np.uint8, (1.0, 114))
     assert target["dtype"] == np.uint8
-    # The same weights on the same grids, but kernels of another shape round here and there differently: on a random
-    # network, few scores move. Measured: means of 0.5 to 1.9 of 256.
-    assert np.ptp(usual, axis=0).min() > 50
-    off = np.abs(coral.astype(int) - usual)
-    assert np.median(off) <= 1 and off.mean() < 5
+    # The same weights on the same grids, but kernels of another shape round here and there differently, and the last
+    # layer is of integers too: on a random network, few scores move.
+    assert np.ptp(usual, axis=0).min() > 0.2
+    off = np.abs(coral / 256 - usual)
+    assert np.median(off) < 0.01 and off.mean() < 0.02
 
 
 def test_a_file_that_would_stay_on_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

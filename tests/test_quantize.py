@@ -9,9 +9,10 @@ from random_networks import random_network, varied_images
 from test_targets import run as run_onnx
 from test_tflite import run
 
-from edgecls.export import equalise, onnx, quantize, tflite
+from edgecls.export import equalise, onnx, quantize, rounding, tflite
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.layer_walk import sources_of, with_weights
+from edgecls.export.targets import WEIGHT_STEPS
 
 SIZE = 48
 # Channels of one tensor differ by a hundred times, as they do in trained networks.
@@ -54,8 +55,7 @@ def int8_scores(kind: str, fused: FusedModel, calibration: np.ndarray, images: n
     """Scores of the int8 file, in the real runtime."""
     if kind == "onnx":
         return run_onnx(onnx.to_int8(fused, calibration), images)
-    scores, _, _ = run(tflite.to_int8(fused, calibration), images)
-    return scores / 256
+    return run(tflite.to_int8(fused, calibration), images)[0]
 
 
 def error(kind: str, fused: FusedModel, reference: FusedModel, images: np.ndarray) -> float:
@@ -100,7 +100,7 @@ def keep_unequal(fused: Any, calibration: np.ndarray) -> Any:
 
 def only_round(layer: Any, corrected: Any, inputs: tuple[Any, Any], weight_steps: int) -> tuple[Any, Any]:
     kernel, bias = layer.get_weights()
-    corrected.set_weights([quantize.round_to_grid(layer, kernel, weight_steps), bias])
+    corrected.set_weights([rounding.round_to_grid(layer, kernel, weight_steps), bias])
     return layer(inputs[0]), corrected(inputs[1])
 
 
@@ -132,4 +132,7 @@ def test_preparation_leaves_its_input_alone_and_every_weight_on_the_grid(head: s
     for layer in prepared.core.layers[:-1]:
         if layer.weights:
             kernel = layer.get_weights()[0]
-            assert np.abs(quantize.round_to_grid(layer, kernel) - kernel).max() <= 1e-5 * np.abs(kernel).max()
+            assert (
+                np.abs(rounding.round_to_grid(layer, kernel, WEIGHT_STEPS) - kernel).max()
+                <= 1e-5 * np.abs(kernel).max()
+            )

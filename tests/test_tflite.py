@@ -8,6 +8,7 @@ from conftest import CLASSES, SIZE, Converted, draw
 from random_networks import varied_images
 from training_run import keras_scores
 
+from edgecls.check.tflite_graph import read_tflite
 from edgecls.export import tflite
 from edgecls.export.fuse import fuse
 
@@ -67,20 +68,19 @@ def test_fp16_has_half_the_size_and_the_scores_of_float(converted: Converted) ->
 
 def test_int8_takes_the_raw_pixel_as_its_quantized_input(converted: Converted) -> None:
     images = make_images(converted.pad_gray)
-    quantized, source, target = run(converted.graphs["int8.tflite"], images)
+    scores, source, target = run(converted.graphs["int8.tflite"], images)
     assert (source["dtype"], tuple(source["shape"])) == (np.uint8, (1, SIZE, SIZE, 1))
     assert source["quantization"] == (1.0, converted.pad_gray)
-    assert (target["dtype"], tuple(target["shape"])) == (np.uint8, (1, 3))
-    assert target["quantization"] == (1 / 256, 0)
-    scores = quantized / 256
-    assert np.abs(scores.sum(1) - 1).max() < 0.03
+    assert (target["dtype"], tuple(target["shape"])) == (np.float32, (1, 3))
+    assert np.abs(scores.sum(1) - 1).max() < 1e-5
     assert np.abs(scores - keras_scores(converted.model, images)).mean() < INT8_TOLERANCE
 
 
-def test_int8_computes_on_integers_alone(converted: Converted) -> None:
-    interpreter = Interpreter(model_content=converted.graphs["int8.tflite"])
-    kinds = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
-    assert kinds <= {"uint8", "int8", "int32"}
+def test_int8_computes_on_integers_up_to_the_last_layer(converted: Converted) -> None:
+    nodes = read_tflite(converted.graphs["int8.tflite"]).nodes
+    assert [node.op for node in nodes[-3:]] == ["DEQUANTIZE", "FULLY_CONNECTED", "SOFTMAX"]
+    kinds = {tensor.dtype for node in nodes[:-3] for tensor in (*node.inputs, *node.outputs)}
+    assert kinds == {"uint8", "int8", "int32"}
 
 
 def test_the_int8_bound_notices_a_wrong_input_scale(converted: Converted) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edgecls.export.equalise import equalise
 from edgecls.export.fuse import FusedModel
-from edgecls.export.layer_walk import Array, is_depthwise, one_or_all, per_output, sources_of, walk, with_weights
+from edgecls.export.layer_walk import one_or_all, per_output, sources_of, walk, with_weights
+from edgecls.export.rounding import round_weights
 from edgecls.export.targets import WEIGHT_STEPS
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def prepare(fused: FusedModel, calibration: NDArray[np.uint8], weight_steps: int
 
 
 def correct(equalised: FusedModel, calibration: NDArray[np.uint8], weight_steps: int = WEIGHT_STEPS) -> FusedModel:
-    """Return a copy of the network on the int8 grid, each channel brought back in line with the float one.
+    """Return a copy of the network with weights on the int8 grid, each channel brought back in line with the float one.
 
     One sweep carries the float and the quantized activations side by side. What a layer gives before its activation is
     corrected by the straight line that fits the float values best: the offset is the empirical bias correction of
@@ -75,8 +76,7 @@ def _fit_layer(
     """Set the weights of `corrected` and return what `layer` and it give on their own one of `inputs`."""
     import tensorflow as tf
 
-    kernel, bias = layer.get_weights()
-    corrected.set_weights([round_to_grid(layer, kernel, weight_steps), bias])
+    corrected.set_weights([round_weights(layer, inputs[1], weight_steps), layer.get_weights()[1]])
     # Linear: a ReLU is a layer of its own here, and the last layer never comes.
     wanted, given = layer(inputs[0]), corrected(inputs[1])
     axes = list(range(wanted.ndim - 1))
@@ -88,17 +88,6 @@ def _fit_layer(
     kernel, bias = corrected.get_weights()
     corrected.set_weights([kernel * per_output(layer, slope), bias * slope + offset])
     return wanted, given * slope + offset
-
-
-def round_to_grid(layer: keras.layers.Layer, kernel: Array, weight_steps: int = WEIGHT_STEPS) -> Array:
-    """Return `kernel` on the grid that converters choose: for each output channel, even steps up to the largest weight.
-
-    Rounding again changes nothing, so the converters keep these weights.
-    """
-    last = 2 if is_depthwise(layer) else kernel.ndim - 1
-    axes = tuple(axis for axis in range(kernel.ndim) if axis != last)
-    step = np.maximum(np.abs(kernel).max(axes, keepdims=True), 1e-12) / weight_steps
-    return np.asarray(np.round(kernel / step) * step)
 
 
 def _not_quantized(core: keras.Model, sources: dict[str, list[str]]) -> set[str]:
