@@ -55,7 +55,7 @@ def find_causes(profile: Profile, isa: Sequence[str], image: str) -> Iterator[st
     steps = [each for each in profile.operators if "quantize" in each.type.lower()]
     share = sum(each.share for each in steps)
     if share >= STEPS_SHARE:
-        yield f"{len(steps)} steps between float and int8 (Q/DQ) are left over and take {share:.0%} of its time"
+        yield f"steps between float and int8 (Q/DQ) are left over: {len(steps)}, which take {share:.0%} of its time"
     call_us = profile.invoke_ms * 1e3 / max(1, len(profile.operators))
     if call_us < CALL_US:
         yield (
