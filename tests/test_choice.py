@@ -79,6 +79,8 @@ def test_warnings(monkeypatch: pytest.MonkeyPatch, choice: Choice) -> None:
     noisy = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(TIMES)))
     assert "no measurement is valid (noisy neighbour)" in noisy.warnings[0]
     assert "not valid: noisy neighbour" in text_report(noisy)
+    doubtful = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=("model-int8.onnx",)))
+    assert "not measured validly: model-int8.onnx in onnxruntime, threads: 1 (0.5" in doubtful.warnings[0]
     away = make_choice((), device="raspberry-pi-4b", is_here=False, advice="Its profile says so.")
     assert "is not raspberry-pi-4b: these times do not answer for it" in away.warnings[0]
     assert away.warnings[0].endswith("Its profile says so.")

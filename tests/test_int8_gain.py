@@ -37,8 +37,10 @@ def test_causes(profile: Profile, isa: tuple[str, ...], said: list[str]) -> None
         assert part in causes
 
 
-def explain(monkeypatch: pytest.MonkeyPatch, times: dict[str, float], candidates: list[Candidate]) -> str:
-    monkeypatch.setattr(rounds, "run_benchmark", FakeMachine(times).run)
+def explain(
+    monkeypatch: pytest.MonkeyPatch, times: dict[str, float], candidates: list[Candidate], invalid: tuple[str, ...] = ()
+) -> str:
+    monkeypatch.setattr(rounds, "run_benchmark", FakeMachine(times, invalid=invalid).run)
     timing: Timing = time_candidates(candidates, 1)
     return explain_int8(timing, candidates)
 
@@ -64,6 +66,18 @@ def test_why_int8_lost_is_read_off_its_profile_and_the_processor(monkeypatch: py
     # The machine of the record has neon alone.
     assert "no int8 dot product" in said and "(Q/DQ) are left over: 1" in said
     assert asked[0][1:3] == ("onnxruntime", 1)
+
+
+def test_an_int8_time_that_is_not_valid_did_not_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"model-int8.onnx": 1.0, "model-fp32.onnx": 2.0}
+    said = explain(monkeypatch, times, [make_candidate(name) for name in times], invalid=("model-int8.onnx",))
+    assert said.startswith("int8 may have won") and "0.5" in said
+
+
+def test_operators_of_a_gpu_are_not_explained_by_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"model-int8.onnx": 4.0, "model-fp32.onnx": 2.0}
+    said = explain(monkeypatch, times, [make_candidate(name, device="cuda") for name in times])
+    assert "it ran on cuda, whose operators are not profiled" in said
 
 
 def test_an_int8_file_that_lost_accuracy_is_named_with_what_it_would_take(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,17 @@ class Choice:
         if self.winner is not None and not self.winner.result.valid:
             causes = ", ".join(self.winner.result.causes)
             found.append(f"no measurement is valid ({causes}): the order may change; choose again on a quiet machine")
+        if doubtful := self._faster_but_not_valid():
+            found.append(f"perhaps faster, but not measured validly: {doubtful}; choose again on a quiet machine")
         return tuple(filter(None, found))
+
+    def _faster_but_not_valid(self) -> str:
+        if self.timing is None or not self.timing.winner.result.valid:
+            return ""
+        allowed = (each for each in self.timing.timed if each.is_long and not each.candidate.rejected_because)
+        return "; ".join(
+            f"{each.candidate.name} ({each.ratio.ratio:.2f} times)" for each in allowed if each.ratio.ratio < 1
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `choose --json` prints."""

@@ -34,11 +34,22 @@ def explain_int8(timing: Timing, candidates: Sequence[Candidate]) -> str:
     best = next((each for each in others if each.candidate.precision == "int8"), None)
     if best is None:
         return _explain_absence(timing, candidates)
-    profile = profile_file(best.candidate.file, best.candidate.engine, best.candidate.threads, PROFILE_SECONDS)
-    causes = list(find_causes(profile, timing.record.machine["isa"], _image_size(best)))
+    if best.ratio.ratio < 1:
+        return (
+            f"int8 may have won: {best.candidate.name} took {best.ratio.ratio:.2f} times as long, not measured validly."
+        )
+    causes = _causes(best, timing.record.machine["isa"])
     unknown = "no usual cause was found; 'edgecls benchmark FILE --profile' shows where the time goes"
     lost = f"int8 lost: {best.candidate.name} takes {best.ratio.ratio:.2f} times as long"
     return f"{lost}: {'; '.join(causes) or unknown}."
+
+
+def _causes(lost: Timed, isa: Sequence[str]) -> list[str]:
+    candidate, model = lost.candidate, lost.result.model
+    if candidate.device != "cpu":
+        return [f"it ran on {candidate.device}, whose operators are not profiled"]
+    profile = profile_file(candidate.file, candidate.engine, candidate.threads, PROFILE_SECONDS)
+    return list(find_causes(profile, isa, f"{model['width']}x{model['height']}"))
 
 
 def find_causes(profile: Profile, isa: Sequence[str], image: str) -> Iterator[str]:
@@ -73,7 +84,3 @@ def _explain_absence(timing: Timing, candidates: Sequence[Candidate]) -> str:
     refused = next((each for each in timing.timed if each.candidate.precision == "int8"), None)
     would = "" if refused is None else f" {refused.candidate.name} would take {refused.ratio.ratio:.2f} times as long."
     return f"int8 may not be shipped: {'; '.join(reasons) or 'no int8 file could be opened'}.{would}"
-
-
-def _image_size(timed: Timed) -> str:
-    return f"{timed.result.model['width']}x{timed.result.model['height']}"
