@@ -51,21 +51,30 @@ class FakeMachine:
         times_ms: median by file name.
         noise: of single calls and of turns.
         invalid: file names whose results are not valid.
+        invalid_rounds: for so many rounds.
         slower: every round takes so many times as long as the one before.
     """
 
     def __init__(
-        self, times_ms: dict[str, float], *, noise: float = 0.003, invalid: Sequence[str] = (), slower: float = 1
+        self,
+        times_ms: dict[str, float],
+        *,
+        noise: float = 0.003,
+        invalid: Sequence[str] = (),
+        invalid_rounds: int = 99,
+        slower: float = 1,
     ) -> None:
         self.rounds: list[list[str]] = []
         self.seconds: list[float] = []
-        self._times, self._noise, self._invalid, self._slower = times_ms, noise, invalid, slower
+        self._times, self._noise, self._slower = times_ms, noise, slower
+        self._invalid, self._invalid_rounds = invalid, invalid_rounds
 
     def run(self, configurations: Sequence[Configuration], settings: Settings, **_: Any) -> Record:
         names = [Path(each.file).name for each in configurations]
         self.rounds.append(names)
         self.seconds.append(settings.seconds)
         now = self._slower ** (len(self.rounds) - 1)
+        invalid = self._invalid if len(self.rounds) <= self._invalid_rounds else ()
         samples = [
             make_times(self._times[name] * now, self._noise, 20, seed=100 * len(self.rounds) + place)
             for place, name in enumerate(names)
@@ -77,8 +86,8 @@ class FakeMachine:
                 model=MODEL | {"precision": name.split("-")[1].split(".")[0]},
                 engine=each.engine,
                 threads=each.threads,
-                valid=name not in self._invalid,
-                causes=["noisy neighbour"] if name in self._invalid else [],
+                valid=name not in invalid,
+                causes=["noisy neighbour"] if name in invalid else [],
             )
             for each, name, times in zip(configurations, names, samples, strict=True)
         ]

@@ -106,6 +106,8 @@ def test_a_board_refuses_files_engines_and_threads(files: list[RunFile], images:
     assert all(reason for reason in reasons(found, "onnxruntime"))
     assert all("PyPI has no openvino" in reason or "does not run on" in reason for reason in reasons(found, "openvino"))
     assert reasons(found, "litert") == {""}
+    # They are not timed for nothing.
+    assert {each.threads for each in found if each.rejected_because} == {None}
     # Int8 sums that overflow without VNNI.
     onnx = [file for file in files if file.format == "onnx" and file.precision == "int8"]
     found = find_candidates([files[0], *onnx], images, CLASSES, 1, profile=load_profile("desktop-x86"))

@@ -74,11 +74,22 @@ def test_rejected_ones_are_timed_shortly_and_never_win() -> None:
 
 def test_a_time_that_is_not_valid_wins_only_if_none_is() -> None:
     times = {"model-a.onnx": 2.0, "model-b.onnx": 2.1}
-    timing = choose(times, invalid=("model-a.onnx",))
-    assert winner(timing) == "model-b.onnx"
+    machine = FakeMachine(times, invalid=("model-a.onnx",))
+    timing = choose_on(machine, times)
+    assert winner(timing) == "model-b.onnx" and timing.runner_up is None
+    # It had its chances.
+    assert len(machine.rounds) == 1 + rounds.ATTEMPTS
     assert explain_place(timing.timed[0], timing) == "its time is not valid: noisy neighbour"
     timing = choose(times, invalid=tuple(times))
     assert winner(timing) == "model-a.onnx" and not timing.winner.result.valid
+
+
+def test_a_neighbour_that_goes_away_does_not_decide() -> None:
+    times = {"model-a.onnx": 2.0, "model-b.onnx": 2.1}
+    machine = FakeMachine(times, invalid=("model-a.onnx",), invalid_rounds=2)
+    timing = choose_on(machine, times)
+    assert winner(timing) == "model-a.onnx" and timing.winner.result.valid
+    assert len(machine.rounds) == 3
 
 
 @pytest.mark.parametrize("together", [2, 3, 12])

@@ -58,6 +58,21 @@ def test_files_without_images_inside_get_no_company_with_images(run: Path, monke
     assert (config.golden, config.precisions, config.formats) == (False, ("fp16",), ("tflite", "onnx"))
 
 
+def test_every_missing_file_is_exported_once_into_its_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecls.export import artifact
+
+    asked: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
+
+    def export_run(_: Path, config: ExportConfig, *, out: Path, **__: object) -> None:
+        asked.append((out.name, config.precisions, config.formats))
+
+    monkeypatch.setattr(artifact, "export_run", export_run)
+    (run / "export/model-fp32.onnx").unlink()
+    export_missing(run, find_files(run, TARGETS["arm64"], 1), TARGETS["arm64"], 1)
+    both = ("tflite", "onnx")
+    assert asked == [("export", ("fp32",), ("onnx",)), ("export", ("fp16",), both), ("export-arm64", ("int8",), both)]
+
+
 def test_a_rejected_file_is_exported_again_only_if_its_drop_is_admitted(run: Path) -> None:
     good, bad = run / "export/model-int8.onnx", run / "export/model-int8.rejected.onnx"
     metrics = read_spec(good).metrics | {"drop": 0.015, "verdict": "failed: 1.50 points", "collapse": ""}
@@ -72,6 +87,10 @@ def test_a_rejected_file_is_exported_again_only_if_its_drop_is_admitted(run: Pat
 def test_files_for_another_processor_stay_where_they_are(run: Path) -> None:
     assert find_folder(run, HERE) == run / "export"
     assert find_folder(run, TARGETS["arm64"]) == run / "export-arm64"
+    # Float files suit every processor.
+    files = find_files(run, TARGETS["arm64"], 0.01)
+    assert {file.path.parent.name for file in files if file.precision == "int8"} == {"export-arm64"}
+    assert {file.path.parent.name for file in files if file.precision != "int8"} == {"export"}
     # Without a file that was made for a processor, there is room for any.
     for name in ("model-int8.onnx", "model-int8.tflite"):
         (run / "export" / name).unlink()

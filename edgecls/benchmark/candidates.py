@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.check.finding import is_yes
 from edgecls.check.rules import check_file
 from edgecls.coral import compiled_path
 from edgecls.data import Split, load_labelled, load_paths
@@ -42,7 +41,7 @@ class Candidate:
         precision: one of `limits.PRECISIONS`.
         engine: a name in `engines.ENGINES`.
         device: a name in `engines.DEVICES`.
-        threads: of the interpreter; None if it was not even opened.
+        threads: of the interpreter; None if it could not be opened here, or has no place on the board.
         comparison: the file in this engine against the float model; None if it was not scored.
         rejected_because: why it may not be shipped; "" if it may.
     """
@@ -139,18 +138,19 @@ def find_candidates(
     for way in _list_ways(files):
         found[way] = _score(way, images, progress)
     reference = images.float_scores if images.float_scores is not None else _find_reference(found)
-    refused = {file.path: _refusal(file, profile) for file in dict.fromkeys(way.file for way in found)}
+    there = dict.fromkeys(way.file.path for way in found if way.file.is_there)
+    refused = {path: _refuse(path, profile) for path in there}
     candidates: list[Candidate] = []
     for way, scores in found.items():
         candidate = Candidate(way.file.path, way.file.precision, way.engine, way.device, None, None)
         if isinstance(scores, str):
             candidates.append(replace(candidate, rejected_because=scores))
             continue
-        comparison = compare(scores, reference, images.split.labels, classes, max_drop)
-        failed = "" if comparison.passed else comparison.verdict
-        reason = refused[way.file.path] or failed or _misfit(way, profile)
-        candidate = replace(candidate, comparison=comparison, rejected_because=reason)
-        candidates += _spread_threads(candidate, profile)
+        candidate = replace(candidate, comparison=compare(scores, reference, images.split.labels, classes, max_drop))
+        if reason := refused.get(way.file.path, "") or _misfit(way, profile):
+            candidates.append(replace(candidate, rejected_because=reason))
+            continue
+        candidates += _spread_threads(replace(candidate, rejected_because=_failure(way.file, candidate)), profile)
     return tuple(candidates)
 
 
@@ -194,14 +194,17 @@ def _find_reference(found: Mapping[_Way, NDArray[np.float32] | str]) -> NDArray[
     raise ModelFileError(f"no float file can be scored, so there is nothing to hold the others against: {reasons}")
 
 
-def _refusal(file: RunFile, profile: Profile | None) -> str:
-    """Return why a file may not be shipped whatever it scores, or ""."""
-    if file.problem or profile is None or not file.is_there:
-        return file.problem
-    findings = check_file(file.path, profile)
-    if is_yes(findings):
-        return ""
-    return f"does not run on {profile.name}: " + "; ".join(each.text for each in findings if each.level == "no")
+def _failure(file: RunFile, candidate: Candidate) -> str:
+    """Return why a file that runs is not good enough, or ""."""
+    comparison = candidate.comparison
+    return file.problem or ("" if comparison is None or comparison.passed else comparison.verdict)
+
+
+def _refuse(path: Path, profile: Profile | None) -> str:
+    """Return why a file does not run on a board, or ""."""
+    findings = () if profile is None else check_file(path, profile)
+    reasons = "; ".join(finding.text for finding in findings if finding.level == "no")
+    return f"does not run on {profile.name}: {reasons}" if profile and reasons else ""
 
 
 def _misfit(way: _Way, profile: Profile | None) -> str:

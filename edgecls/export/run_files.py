@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 
 from edgecls.config import FORMATS, ExportConfig, Format
@@ -48,12 +49,16 @@ def find_files(run: Path, target: Target, max_drop: float) -> tuple[RunFile, ...
     Raises:
         ModelFileError: a file is damaged, or not ours.
     """
-    folder = find_folder(run, target)
-    return tuple(_find_file(folder, precision, kind, max_drop) for precision in PRECISIONS for kind in target.formats)
+    own = find_folder(run, target)
+    # Float files are the same for every processor.
+    folders = {precision: own if precision == "int8" else run / "export" for precision in PRECISIONS}
+    return tuple(
+        _find_file(folders[precision], precision, kind, max_drop) for precision in PRECISIONS for kind in target.formats
+    )
 
 
 def find_folder(run: Path, target: Target) -> Path:
-    """Return RUN/export, or RUN/export-TARGET if the first holds files made for another processor.
+    """Return RUN/export, or RUN/export-TARGET if the first holds int8 files made for another processor.
 
     Raises:
         ModelFileError: a file is damaged, or not ours.
@@ -78,7 +83,7 @@ def export_missing(
     data: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[RunFile, ...]:
-    """Return the files after those that were missing have been exported beside the others, or say why not.
+    """Return the files after those that were missing were exported beside the others; those that could not say why.
 
     Args:
         run: the run folder.
@@ -89,12 +94,11 @@ def export_missing(
         progress: told now and then.
     """
     missing = [file for file in files if not file.is_there]
-    by_formats: dict[tuple[Format, ...], list[str]] = {}
-    for precision in dict.fromkeys(file.precision for file in missing):
-        formats = tuple(file.format for file in missing if file.precision == precision)
-        by_formats.setdefault(formats, []).append(precision)
+    together: dict[tuple[Path, tuple[Format, ...]], list[str]] = {}
+    for (folder, precision), group in groupby(missing, key=lambda file: (file.path.parent, file.precision)):
+        together.setdefault((folder, tuple(file.format for file in group)), []).append(precision)
     problems: dict[tuple[str, Format], str] = {}
-    for formats, precisions in by_formats.items():
+    for (folder, formats), precisions in together.items():
         config = ExportConfig(
             precisions=tuple(precisions),
             formats=formats,
@@ -102,7 +106,7 @@ def export_missing(
             golden=_wants_golden(files),
             device=target.name,
         )
-        if problem := _export(run, config, missing[0].path.parent, data, progress):
+        if problem := _export(run, config, folder, data, progress):
             problems |= {(precision, kind): problem for precision in precisions for kind in formats}
     found = []
     for file in files:
