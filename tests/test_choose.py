@@ -121,7 +121,7 @@ def test_nothing_may_be_shipped(
     def refuse(*arguments: Any) -> str:
         return "refused"
 
-    monkeypatch.setattr(candidates, "_refusal", refuse)
+    monkeypatch.setattr(candidates, "_failure", refuse)
     done = edgecls("choose", chosen_run, tiny_data, "--json", "--max-drop", 1)
     assert done.exit_code == 1
     document = json.loads(done.stdout)
