@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.benchmark.measure import Ratio
 from edgecls.errors import EdgeclsError
 from edgecls.files import write_atomically
 
@@ -131,6 +132,16 @@ class Record:
         for result in results:
             result["samples_ms"] = [round(sample, SAMPLE_DIGITS) for sample in result["samples_ms"]]
         return document | {"results": results}
+
+
+def find_ratio(record: Record, slow: int, fast: int) -> Ratio | None:
+    """Return how many times slower one result is than another, by their places; None if they took no turns."""
+    for pair in record.ratios:
+        if (pair["slow"], pair["fast"]) == (slow, fast):
+            return Ratio(pair["ratio"], pair["low"], pair["high"])
+        if (pair["slow"], pair["fast"]) == (fast, slow):
+            return Ratio(1 / pair["ratio"], 1 / pair["high"], 1 / pair["low"])
+    return None
 
 
 def write_record(record: Record, path: Path) -> None:

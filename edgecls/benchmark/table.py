@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecls.benchmark.compare import Comparison
-from edgecls.benchmark.record import Record, Result
+from edgecls.benchmark.record import Record, Result, find_ratio
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,7 +50,7 @@ def rows(record: Record) -> list[list[str]]:
 
 def text_table(record: Record) -> str:
     """Return the table as plain text, columns aligned, with the caption and the warnings below."""
-    return "\n".join([_align([header(record), *rows(record)]), caption(record), *warning_lines(record)])
+    return "\n".join([align([header(record), *rows(record)]), caption(record), *warning_lines(record)])
 
 
 def markdown_table(record: Record) -> str:
@@ -92,16 +92,16 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
     lines = [["", "old p50 ms", "new p50 ms", "new / old", "95 % interval", ""]]
     for each in comparisons:
         interval = f"{each.low:.3f}..{each.high:.3f}"
-        figures = [_ms(each.old_p50_ms), _ms(each.new_p50_ms), f"{each.ratio:.3f}", interval]
+        figures = [format_ms(each.old_p50_ms), format_ms(each.new_p50_ms), f"{each.ratio:.3f}", interval]
         lines.append([each.name, *figures, each.verdict])
-    return _align(lines)
+    return align(lines)
 
 
 def _start(result: Result) -> list[str]:
     where = "" if result.device == "cpu" else f" {result.device}"
-    interval = f"{_ms(result.p50_low_ms)}..{_ms(result.p50_high_ms)}"
-    times = [_ms(value) for value in (result.p90_ms, result.p99_ms, result.mean_ms, result.std_ms)]
-    cells = [Path(result.file).name, f"{result.engine}{where}", str(result.threads), _ms(result.p50_ms), interval]
+    interval = f"{format_ms(result.p50_low_ms)}..{format_ms(result.p50_high_ms)}"
+    times = [format_ms(value) for value in (result.p90_ms, result.p99_ms, result.mean_ms, result.std_ms)]
+    cells = [Path(result.file).name, f"{result.engine}{where}", str(result.threads), format_ms(result.p50_ms), interval]
     return [*cells, *times, f"{result.per_second:.1f}"]
 
 
@@ -109,32 +109,30 @@ def _pacing(result: Result) -> list[str]:
     if result.paced is None:
         return []
     paced = result.paced
-    times = [_ms(paced[key]) for key in ("age_p50_ms", "age_p99_ms", "jitter_ms")]
+    times = [format_ms(paced[key]) for key in ("age_p50_ms", "age_p99_ms", "jitter_ms")]
     return [f"{paced['dropped']} of {paced['frames']}", *times]
 
 
 def _end(result: Result) -> list[str]:
     memory = "" if result.peak_rss_mb is None else f"{result.peak_rss_mb:.0f}"
-    return [_ms(result.first_ms), _ms(result.load_ms), memory, f"{result.model['bytes'] / 1e6:.1f}"]
+    return [format_ms(result.first_ms), format_ms(result.load_ms), memory, f"{result.model['bytes'] / 1e6:.1f}"]
 
 
 def _ratio_text(record: Record, place: int, fastest: int) -> str:
     """Return how many times slower a result is than the fastest, with its interval."""
     if place == fastest:
         return "1"
-    for pair in record.ratios:
-        if (pair["slow"], pair["fast"]) == (place, fastest):
-            return f"{pair['ratio']:.2f} ({pair['low']:.2f}..{pair['high']:.2f})"
-        if (pair["slow"], pair["fast"]) == (fastest, place):
-            return f"{1 / pair['ratio']:.2f} ({1 / pair['high']:.2f}..{1 / pair['low']:.2f})"
-    return ""
+    found = find_ratio(record, place, fastest)
+    return f"{found.ratio:.2f} ({found.low:.2f}..{found.high:.2f})" if found else ""
 
 
-def _ms(value: float) -> str:
+def format_ms(value: float) -> str:
+    """Return milliseconds with as many digits as tell."""
     return f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
-def _align(lines: Sequence[Sequence[str]]) -> str:
+def align(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells as plain text, the columns as wide as their widest cell."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = []
     for line in lines:

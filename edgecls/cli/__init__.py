@@ -27,6 +27,7 @@ COMMANDS = {
     "info": "info",
     "selftest": "selftest",
     "benchmark": "benchmark",
+    "choose": "choose",
     "devices": "devices",
     "check": "devices",
     "doctor": "devices",

@@ -58,17 +58,18 @@ def load_samples(
     if not root.is_dir():
         raise DataError(f"the run's images are not at {root} any more; give their folder with --data")
     size = record["config"]["image_size"]
-    paths, labels = _flatten(record["split"]["train"], record["classes"])
+    paths, labels = flatten_split(record["split"]["train"], record["classes"])
     chosen = choose_stratified(labels, count, seed)
     calibration = load_paths(root, [paths[i] for i in chosen], [labels[i] for i in chosen], size, size)
     name = record["held_out"]["split"]
-    held_out = load_paths(root, *_flatten(record["split"][name], record["classes"]), size, size, progress=progress)
+    held_out = load_paths(root, *flatten_split(record["split"][name], record["classes"]), size, size, progress=progress)
     if run_folder.images_sha256(held_out.images) != record["held_out"]["sha256"]:
         raise DataError(f"the {name} images in {root} changed since the run was trained; restore them or train again")
     return ExportSamples(root, calibration, held_out, name)
 
 
-def _flatten(by_class: dict[str, list[str]], classes: Sequence[str]) -> tuple[list[str], list[int]]:
+def flatten_split(by_class: dict[str, list[str]], classes: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the paths of a part of run.json's split, and the index of the class of each."""
     pairs = [(path, index) for index, name in enumerate(classes) for path in by_class[name]]
     return [path for path, _ in pairs], [index for _, index in pairs]
 

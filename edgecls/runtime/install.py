@@ -21,6 +21,13 @@ _LINES: tuple[tuple[tuple[str, str], tuple[str, ...], tuple[int, int], tuple[int
     (("onnxruntime", "cuda"), ("aarch64",), (3, 11), (3, 99), _GPU),
     (("openvino", "cpu"), (*_X86, *_ARM), (3, 10), (3, 99), "pip install 'edgecls[openvino]'"),
 )
+# What pyproject.toml calls the extra of each.
+_EXTRAS = {
+    ("litert", "cpu"): "litert",
+    ("onnxruntime", "cpu"): "onnx",
+    ("onnxruntime", "cuda"): "gpu",
+    ("openvino", "cpu"): "openvino",
+}
 _OTHER_WAYS = {
     ("litert", "cpu"): "use a 64-bit system, or Python 3.11 on 32-bit ARM",
     ("onnxruntime", "cpu"): "use the .tflite file, or a 64-bit system",
@@ -48,9 +55,18 @@ def install_line(
         python: major and minor version; None takes this one.
     """
     machine, python = machine or this_machine(), python or sys.version_info[:2]
-    # TensorRT comes with the same wheel as CUDA; the Edge TPU's library is no Python package.
-    key = (engine, "cuda" if device in ("cuda", "tensorrt") else "cpu")
+    key = _key(engine, device)
     for wanted, machines, oldest, newest, line in _LINES:
         if wanted == key and machine in machines and oldest <= python <= newest:
             return line
     return f"no wheel for {machine} with Python {python[0]}.{python[1]}: {_OTHER_WAYS[key]}"
+
+
+def requirement(engine: str, version: str, device: str = "cpu") -> str:
+    """Return the line of a requirements file for this version of edgecls with an engine: its markers fit wheels."""
+    return f"edgecls[{_EXTRAS[_key(engine, device)]}]=={version}"
+
+
+def _key(engine: str, device: str) -> tuple[str, str]:
+    # TensorRT comes with the same wheel as CUDA; the Edge TPU's library is no Python package.
+    return engine, "cuda" if device in ("cuda", "tensorrt") else "cpu"
