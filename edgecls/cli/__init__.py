@@ -29,6 +29,7 @@ COMMANDS = {
     "benchmark": "benchmark",
     "devices": "devices",
     "check": "devices",
+    "estimate": "estimate",
     "doctor": "devices",
 }
 # Faults of the user's machine or of a path, not of our code: they deserve a sentence, not a traceback.
