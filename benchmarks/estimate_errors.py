@@ -5,12 +5,11 @@ python benchmarks/estimate_errors.py    # some minutes; writes RESULTS and TABLE
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from edgecls.estimate import validate
-from edgecls.estimate.figures import left_out, load_figures
+from edgecls.estimate.figures import digest, left_out, load_figures
 from edgecls.estimate.model import fit_spreads
 from edgecls.estimate.validate import GROUNDS, HEADLINE, Held
 from edgecls.files import write_atomically, write_json
@@ -66,10 +65,9 @@ def main() -> None:
         "predictions": {name: [to_json(row) for row in rows] for name, rows in held.items()},
     }
     write_json(RESULTS, record)
-    digest = hashlib.sha256(repr(figures).encode()).hexdigest()
     lines = [
         "# Written by benchmarks/estimate_errors.py; see edgecls/estimate/validate.py.",
-        f'figures_sha256 = "{digest}"',
+        f'figures_sha256 = "{digest(figures)}"',
     ]
     for title, values in [("spreads", spreads), *((f"grounds.{name}", row) for name, row in tables.items())]:
         lines += ["", f"[{title}]", *(f"{key} = {value}" for key, value in values.items())]

@@ -24,7 +24,7 @@ from edgecls.estimate.validate import quantile
 from edgecls.export import tflite
 from edgecls.export.fuse import fuse
 from edgecls.training.model import build_model
-from edgecls.training.weights import NORMALIZATIONS, Weights
+from edgecls.training.weights import Weights
 
 CONFIGS = tuple(
     TrainConfig(image_size=size, alpha=alpha)
@@ -41,7 +41,7 @@ def main() -> None:
     runs, interpreters = [], []
     random = np.random.default_rng(0)
     for config in CONFIGS:
-        fused = fuse(build_model(config, CLASSES, Weights("none", None, None, next(iter(NORMALIZATIONS)))))
+        fused = fuse(build_model(config, CLASSES, Weights("none", None, None, "keras")))
         images = random.integers(0, 256, (16, config.image_size, config.image_size, 1)).astype(np.uint8)
         for precision, data in (("fp32", tflite.to_fp32(fused)), ("int8", tflite.to_int8(fused, images))):
             runs.append(Run(count_network(config, CLASSES), load_processor(PROCESSOR), "xnnpack", precision, 1))

@@ -153,7 +153,8 @@ def _print_one(network: Network, found: Estimate) -> None:
         click.echo(f"{'note':11} {note}")
     click.echo("\nIt leans most on these published latencies:")
     for row in found.leans_on:
-        setting = f"{row.precision}, {row.cores} cores, {row.engine}, {row.processor}, {row.model}"
+        cores = f"{row.cores} core{'s' if row.cores > 1 else ''}"
+        setting = f"{row.precision}, {cores}, {row.runtime or row.engine}, {row.processor}, {row.model}"
         click.echo(f"  {row.ms:8} ms {setting}\n{'':14}{row.source}")
 
 

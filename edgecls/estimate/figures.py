@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +51,7 @@ class Figure:
         ms: of one image.
         source: where it is published.
         ghz: of the processor at the time; 0 for its usual clock.
+        runtime: the engine in the source's own words, and what it says besides.
     """
 
     model: str
@@ -59,6 +62,7 @@ class Figure:
     ms: float
     source: str
     ghz: float = 0
+    runtime: str = ""
 
 
 @functools.cache
@@ -89,6 +93,12 @@ def left_out() -> tuple[tuple[str, Latency], ...]:
     return tuple((profile.name, row) for profile in load_profiles() for row in profile.latencies if row.left_out)
 
 
+def digest(figures: Iterable[Figure]) -> str:
+    """Return the sha256 of all that a fit to these figures depends on."""
+    values = [(f.model, f.processor, f.engine, f.precision, f.cores, f.ms, f.ghz) for f in figures]
+    return hashlib.sha256(repr((values, read_table("processors"))).encode()).hexdigest()
+
+
 def _of_boards() -> list[Figure]:
     return [
         Figure(
@@ -99,6 +109,7 @@ def _of_boards() -> list[Figure]:
             cores=row.cores,
             ms=row.ms,
             source=row.source,
+            runtime=row.runtime,
         )
         for profile in load_profiles()
         for row in profile.latencies

@@ -91,14 +91,14 @@ class Fit:
     Attributes:
         columns: of the effects, by name.
         scaled: float64 (N, columns): the effects of each figure times their groups' spreads.
-        factor: float64 (N, N), lower triangular: of the covariance of the figures.
+        whitening: float64 (N, N), lower triangular: the inverse of the Cholesky factor of the figures' covariance.
         solved: float64 (N,): the covariance's inverse times what the nominal speeds leave unexplained.
         spreads: of each group of effects.
     """
 
     columns: dict[str, int]
     scaled: Array
-    factor: Array
+    whitening: Array
     solved: Array
     spreads: Mapping[str, float]
 
@@ -112,7 +112,7 @@ class Fit:
             else:
                 unseen += amount**2
         shared: Array = self.scaled @ row
-        known = np.linalg.solve(self.factor, shared)
+        known = self.whitening @ shared
         variance = float(row @ row - known @ known) + unseen + self.spreads["noise"] ** 2
         return nominal(run) + float(shared @ self.solved), math.sqrt(max(variance, 0.0))
 
@@ -196,7 +196,7 @@ def fit_runs(runs: Sequence[Run], latencies_ms: Sequence[float], spreads: Mappin
     """Return the model fitted to the latencies of runs."""
     design = _Design(runs, latencies_ms)
     scaled, factor, solved = design.solve(spreads)
-    return Fit(design.columns, scaled, factor, solved, dict(spreads))
+    return Fit(design.columns, scaled, np.linalg.inv(factor), solved, dict(spreads))
 
 
 def fit_spreads(figures: Sequence[Figure]) -> dict[str, float]:
