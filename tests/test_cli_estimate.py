@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,10 @@ def test_all_boards_are_a_table(int8: Path) -> None:
     assert {row["device"] for row in documents if "refused" in row} == {"desktop-nvidia"}
 
 
-def test_onnx_files_run_in_onnx_runtime(tiny_onnx: Path) -> None:
-    found = json.loads(run("estimate", tiny_onnx, "--device", "raspberry-pi-5", "--json").stdout)
-    assert (found["engine"], found["precision"], found["validation"]["grounds"]) == ("onnxruntime", "fp32", "new")
+def test_onnx_files_run_in_onnx_runtime(file_named: Callable[[str], Path], tiny_onnx: Path) -> None:
+    for file, grounds in ((file_named("model-fp32.onnx"), "new"), (tiny_onnx, "network")):
+        found = json.loads(run("estimate", file, "--device", "raspberry-pi-5", "--json").stdout)
+        assert (found["engine"], found["precision"], found["validation"]["grounds"]) == ("onnxruntime", "fp32", grounds)
 
 
 def test_a_measurement_calibrates(int8: Path, tmp_path: Path) -> None:

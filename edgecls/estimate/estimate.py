@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -138,8 +138,9 @@ def estimate(
     known = [run_of(figure) for figure in figures]
     fitted = published_fit()
     if measured:
-        runs, latencies_ms = [*known, *(m.run for m in measured)], [f.ms for f in figures] + [m.ms for m in measured]
-        fitted = fit_runs(runs, latencies_ms, fitted.spreads)
+        run = replace(run, own=True)
+        runs = [*known, *(replace(m.run, own=True) for m in measured)]
+        fitted = fit_runs(runs, [*(f.ms for f in figures), *(m.ms for m in measured)], fitted.spreads)
     _check_known(run, known, profile)
     grounds = _grounds(run, known, measured)
     mean, sd = fitted.predict(run)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from edgecls.estimate.figures import Figure, load_processor
-from edgecls.estimate.model import Fit, Run, fit, fit_spreads, run_of
+from edgecls.estimate.model import Fit, Run, fit, fit_runs, fit_spreads, run_of
 from edgecls.estimate.published_networks import published_network
 
 # What is known when a latency is predicted, from the most to the least:
@@ -132,10 +132,12 @@ def leave_all_but_one_out(figures: Sequence[Figure]) -> list[Held]:
     for out, rest in _folds(figures, by_setting):
         if len({figure.model for figure in out}) < 2:
             continue
-        spreads = fit_spreads(rest)
+        spreads, known = fit_spreads(rest), [run_of(figure) for figure in rest]
         for measured in out:
-            model = fit([*rest, measured], spreads)
-            held += [_hold(figure, model, "measured") for figure in out if figure.model != measured.model]
+            latencies_ms = [figure.ms for figure in (*rest, measured)]
+            model = fit_runs([*known, _own(measured)], latencies_ms, spreads)
+            others = [figure for figure in out if figure.model != measured.model]
+            held += [_hold(figure, model, "measured", own=True) for figure in others]
     return held
 
 
@@ -176,8 +178,12 @@ def median_error(rows: Sequence[Held]) -> float:
     return float(np.median([row.error for row in rows]))
 
 
-def _hold(figure: Figure, model: Fit, grounds: Grounds) -> Held:
-    mean, sd = model.predict(run_of(figure))
+def _own(figure: Figure) -> Run:
+    return replace(run_of(figure), own=True)
+
+
+def _hold(figure: Figure, model: Fit, grounds: Grounds, own: bool = False) -> Held:
+    mean, sd = model.predict(_own(figure) if own else run_of(figure))
     return Held(figure, grounds, math.exp(mean), sd)
 
 
