@@ -118,7 +118,7 @@ def estimate(
 ) -> Estimate:
     """Return the predicted latency of a network on a board, of one image and the network alone.
 
-    Many networks may be asked for: after the first, an answer takes about a millisecond.
+    Many networks may be asked for: after the first, an answer takes a few milliseconds.
 
     Args:
         network: from `operators.count_network` or `graph_operators.read_network`.
