@@ -66,7 +66,7 @@ class System:
 
 @dataclass(frozen=True)
 class Latency:
-    """A published time of one image, of somebody else's measurement."""
+    """A published time of one image, of somebody else's measurement. The last four are for `edgecls estimate`."""
 
     model: str
     runtime: str
@@ -74,6 +74,10 @@ class Latency:
     threads: str
     ms: float
     source: str
+    engine: str = ""
+    cores: int = 0  # that worked on it
+    chip: str = ""  # in tables/processors.toml, where it is not the board's own
+    left_out: str = ""  # why nothing can be learnt from it
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Hardware:
     isa: tuple[str, ...]  # of neon, fp16, dotprod, i8mm, avx2, vnni
     memory_mb: int
     sources: tuple[str, ...]
+    processor: str  # in tables/processors.toml
     memory_note: str = ""
 
 
@@ -217,7 +222,7 @@ def version(text: str) -> tuple[int, ...]:
 
 
 def read_table(name: str) -> dict[str, Any]:
-    """Return a table that profiles share: "edgetpu", "systems" or "wheels"."""
+    """Return a table that profiles share: a file in devices/tables."""
     return _read(f"tables/{name}.toml")
 
 

@@ -63,7 +63,7 @@ class Node:
         layer: a name that the network's author knows it by.
         inputs: values it reads; those left out are not here.
         outputs: values it writes.
-        options: of TFLite, the few that rules ask for.
+        options: the few that are asked for: `OPTIONS` of the format's reader.
         domain: of an ONNX operator.
     """
 

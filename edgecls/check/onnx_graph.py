@@ -15,6 +15,14 @@ DTYPES = (
 ).split()
 # Whose operators onnxruntime has: ONNX's own under both of its names, and its own.
 OWN_DOMAINS = ("", "ai.onnx")
+# Attributes that say what size of feature map an operator gives.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "kernel_shape": ("kernel_h", "kernel_w"),
+    "strides": ("stride_h", "stride_w"),
+    "pads": ("pad_top", "pad_left", "pad_bottom", "pad_right"),
+    "group": ("group",),
+    "blocksize": ("blocksize",),
+}
 
 _Fields = dict[int, list[memoryview]]
 
@@ -58,7 +66,19 @@ def _node(fields: _Fields, tensors: dict[str, Tensor]) -> Node:
     )
     domain = _text(fields, 7)
     layer = _text(fields, 3) or (outputs[0].name if outputs else "")
-    return Node(_text(fields, 4), 0, layer, inputs, outputs, domain="" if domain in OWN_DOMAINS else domain)
+    domain = "" if domain in OWN_DOMAINS else domain
+    return Node(_text(fields, 4), 0, layer, inputs, outputs, _options(fields[5]), domain)
+
+
+def _options(attributes: list[memoryview]) -> dict[str, int]:
+    options: dict[str, int] = {}
+    for attribute in map(_fields, attributes):
+        name = _text(attribute, 1)
+        # One whole number is in field 3, several in field 8.
+        options |= dict(zip(OPTIONS.get(name, ()), _numbers(attribute[3] + attribute[8]), strict=False))
+        if name == "auto_pad":
+            options["same"] = int(_text(attribute, 4).startswith("SAME"))
+    return options
 
 
 def _value(fields: _Fields) -> Tensor:

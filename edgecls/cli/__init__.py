@@ -30,6 +30,7 @@ COMMANDS = {
     "choose": "choose",
     "devices": "devices",
     "check": "devices",
+    "estimate": "estimate",
     "doctor": "devices",
 }
 # Faults of the user's machine or of a path, not of our code: they deserve a sentence, not a traceback.

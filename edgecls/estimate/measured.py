@@ -1,0 +1,78 @@
+"""A benchmark's record as latencies of the board itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgecls.benchmark.record import Record, Result, read_record
+from edgecls.devices import Profile
+from edgecls.errors import ConfigError
+from edgecls.estimate.estimate import KERNELS, Measured, make_run
+from edgecls.estimate.figures import load_processor
+from edgecls.estimate.graph_operators import read_network
+from edgecls.estimate.operators import Network
+
+# Of a result -> the kind of processor that it is of.
+KINDS = {"cpu": "cpu", "edgetpu": "edgetpu", "cuda": "gpu"}
+
+
+def read_measured(path: Path, profile: Profile, files: Iterable[Path] = ()) -> tuple[Measured, ...]:
+    """Return what `edgecls benchmark --json` measured on a board.
+
+    Args:
+        path: of the record.
+        profile: of the board.
+        files: where the measured file may be, besides its own path and the record's folder.
+
+    Raises:
+        BenchmarkError: no such record, or damaged.
+        ConfigError: it is of another board, nothing in it can be used, or the measured file is not here.
+    """
+    record = read_record(path)
+    _check_board(record, profile, path)
+    kind = load_processor(profile.hardware.processor).kind
+    unusable = {result.name: _why_not(result, kind) for result in record.results}
+    results = [result for result in record.results if not unusable[result.name]]
+    if not results:
+        reasons = "; ".join(f"{name}: {why}" for name, why in unusable.items())
+        raise ConfigError(f"nothing in {path} can calibrate {profile.name} ({reasons}); measure the board's own file")
+    return tuple(_measured(result, profile, path, list(files)) for result in results)
+
+
+def _check_board(record: Record, profile: Profile, path: Path) -> None:
+    board, arch = str(record.machine.get("board") or ""), record.machine.get("arch")
+    machines = {system.machine for system in profile.systems}
+    is_other = bool(profile.device_tree) and bool(board) and not board.startswith(profile.device_tree)
+    if is_other or arch not in machines:
+        was = board or f"a machine of {arch}"
+        raise ConfigError(
+            f"{path} was measured on {was}, not on {profile.title}; measure there, or choose its --device"
+        )
+
+
+def _why_not(result: Result, kind: str) -> str:
+    if result.scope != "invoke":
+        return f"its scope is {result.scope}, not invoke"
+    if not result.valid:
+        return f"it is not valid: {', '.join(result.causes)}"
+    if KINDS.get(result.device) != kind:
+        return f"it ran on {result.device}"
+    return "" if kind != "cpu" or result.engine in KERNELS else f"it ran in {result.engine}"
+
+
+def _measured(result: Result, profile: Profile, path: Path, files: list[Path]) -> Measured:
+    network = _find(result, [*files, Path(result.file), path.parent / Path(result.file).name])
+    run = make_run(network, profile, str(result.model["precision"]), result.engine, result.threads)
+    return Measured(run, result.p50_ms)
+
+
+def _find(result: Result, paths: list[Path]) -> Network:
+    """Return the network that was measured: the file's sha256 is in the record, its operators are not."""
+    for path in paths:
+        if not path.is_file():
+            continue
+        network, spec = read_network(path)
+        if spec.graph_sha256 == result.model["sha256"]:
+            return network
+    raise ConfigError(f"the measured file {result.file!r} is not here; put it beside the record: its layers are needed")
