@@ -47,7 +47,7 @@ packages: .venv-release/ready demo-run/run/export/export.json  ## sdist, wheel, 
 	PATH="$(CURDIR)/$(RELEASE):$$PATH" PYTHONPATH=tests $(RELEASE)/python -m packages demo-run/run $(OPTIONS)
 
 packages-short:  ## the same for the board's extras on one Python, lowest: what CI runs
-	$(MAKE) packages OPTIONS='--python $(BIN)/python --extra litert --extra onnx --bounds lowest'
+	$(MAKE) packages OPTIONS='--python $(abspath $(BIN)/python) --extra litert --extra onnx --bounds lowest'
 
 lock: .venv-release/ready  ## renew requirements.lock: the versions of the development environment and of the images
 	$(LOCK) --upgrade --output-file requirements.lock
