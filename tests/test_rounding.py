@@ -27,7 +27,7 @@ def pointwise(kernel: np.ndarray) -> keras.layers.Layer:
 def correlated(random: np.random.Generator, images: int = 40, inputs: int = INPUTS, factors: int = 3) -> np.ndarray:
     """Inputs float32 (images, 4, 4, inputs) that go together, as the channels of a network do."""
     mixed = random.normal(size=(images, 4, 4, factors)) @ random.normal(size=(factors, inputs))
-    return np.float32(mixed + 0.05 * random.normal(size=(images, 4, 4, inputs)) + 2)
+    return np.asarray(mixed + 0.05 * random.normal(size=(images, 4, 4, inputs)) + 2, np.float32)
 
 
 def output_error(layer: keras.layers.Layer, rounded: np.ndarray, inputs: np.ndarray) -> float:
@@ -47,7 +47,7 @@ def test_the_kernel_is_on_the_grid_and_its_largest_weights_stay(seed: int, steps
     np.testing.assert_allclose(np.abs(rounded).max(axis=(0, 1, 2)), largest, rtol=1e-6)
     in_steps = rounded / (largest / steps)
     np.testing.assert_allclose(in_steps, np.round(in_steps), atol=1e-3)
-    np.testing.assert_allclose(round_to_grid(layer, np.float32(rounded), steps), rounded, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(round_to_grid(layer, rounded.astype(np.float32), steps), rounded, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -94,4 +94,5 @@ def _load_font(size: int) -> ImageFont.FreeTypeFont:
         raise MissingDependency("pictures of a run need Matplotlib: pip install 'edgecls[train]'")
     import matplotlib
 
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+    # As text: Pillow 10.1 takes no path.
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
