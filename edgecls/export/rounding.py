@@ -36,9 +36,8 @@ def round_weights(layer: keras.layers.Layer, inputs: Any, weight_steps: int) -> 
     kernel = layer.get_weights()[0]
     if is_depthwise(layer) or kernel.size != kernel.shape[-2] * kernel.shape[-1] or kernel.shape[-2] > MOST_INPUTS:
         return round_to_grid(layer, kernel, weight_steps)
-    return _round_with_feedback(
-        np.float64(kernel.reshape(kernel.shape[-2:])), _covariance(inputs), weight_steps
-    ).reshape(kernel.shape)
+    matrix = kernel.reshape(kernel.shape[-2:]).astype(np.float64)
+    return _round_with_feedback(matrix, _covariance(inputs), weight_steps).reshape(kernel.shape)
 
 
 def round_to_grid(layer: keras.layers.Layer, kernel: Array, weight_steps: int) -> Array:
