@@ -100,7 +100,7 @@ def our_run(data: Path, config: TrainConfig) -> dict[str, Any]:
 
 
 def compare(data: Path, epochs: int) -> dict[str, Any]:
-    """Return every epoch of the lecture and every run of ours, taken in turns, and the test scores of its best epoch."""
+    """Return all epochs of the lecture, in turns with our runs, and the test scores of its best one."""
     import keras
 
     config = TrainConfig()

@@ -28,9 +28,10 @@ MAX_GOLDEN_CHARACTERS = 120_000
 MAX_SAMPLES = 4
 # A larger image file is replaced by a smaller copy of the picture.
 MAX_IMAGE_BYTES = 16_000
-# fp32: other vector widths add in another order; fp16 files compute in fp32, too. int8: kernels round differently, by
-# up to 2 of 255 between LiteRT's own and XNNPACK's; the half is for the comparison.
-TOLERANCES = {"fp32": 1e-3, "fp16": 1e-3, "int8": 2.5 / 255}
+# fp32: other vector widths add in another order; fp16 files compute in fp32, too. int8: each engine's kernels round in
+# their own way on each processor, which moved scores of 205 photographs by up to 0.14 between x86 and ARM
+# (benchmarks/results/emulated-pi.json) and changed 3 labels; what is broken is further off.
+TOLERANCES = {"fp32": 1e-3, "fp16": 1e-3, "int8": 0.15}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class WorkerProcess:
     """A running worker. `with` ends it.
 
     Args:
-        command: that starts it: here, or at the other end of an ssh connection.
+        command: that starts it: here, or elsewhere.
     """
 
     def __init__(self, command: Sequence[str] = LOCAL) -> None:

@@ -1,7 +1,7 @@
 """A fresh process that holds one file in one engine and is timed when it is asked to.
 
 `python -m edgecls.benchmark.worker` reads one JSON object a line from stdin and answers each with one on stdout, until
-stdin ends; so it also works at the other end of an ssh connection. Needs numpy, Pillow and the one interpreter.
+stdin ends. Needs numpy, Pillow and the one interpreter.
 
     {"do": "describe"}, {"do": "state"}     the machine, see machine.py
     {"do": "open", "file": ..., "engine": ..., "threads": ..., "device": ..., "scope": ..., "images": [...]}
