@@ -2,6 +2,9 @@
 
 The loss is computed from logits, not from softmax scores: a confident mistake keeps its gradient (Keras clips scores at
 1e-7, where it vanishes).
+
+With several GPUs each computes the gradients of its slice of the batch and one step is taken with their sum: the
+network learns the same on any number of them.
 """
 
 from __future__ import annotations
@@ -58,6 +61,7 @@ class Network:
         self.layer_names = [layer.name for layer in layers]
         self._groups = [layer.trainable_variables for layer in layers]
         self._trainable = [variable for group in self._groups for variable in group]
+        self._devices = _devices(layers)
         # With the state of dropout's random numbers, which are no weights.
         self._variables = [variable for layer in model.layers if layer.trainable for variable in layer.variables]
         self._optimizer = _build_optimizer(recipe, self._trainable)
@@ -85,25 +89,41 @@ class Network:
         recipe, classes = self._recipe, self._last.units
         target = tf.one_hot(labels, classes) * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
         losses = tf.nn.softmax_cross_entropy_with_logits(target, logits) * tf.gather(self._class_weights, labels)
-        loss = tf.reduce_mean(losses)
-        if recipe.l2:
-            loss += recipe.l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in self._kernels])
-        return loss
+        return tf.reduce_sum(losses)
+
+    def _penalty(self) -> Any:
+        import tensorflow as tf
+
+        return self._recipe.l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in self._kernels])
 
     def _learn(self, watch: bool, x: Any, labels: Any) -> tuple[Any, ...]:
         import tensorflow as tf
 
-        with tf.GradientTape() as tape:
-            logits = self._logits(x, True)
-            loss = self._loss(logits, labels)
-        gradients = tape.gradient(loss, self._trainable)
+        loss, right, gradients = self._gradients(x, labels)
         before = [tf.identity(variable) for variable in self._trainable] if watch else []
         self._optimizer.apply(gradients, self._trainable)
         updates = tf.zeros(0)
         if watch:
             changes = [new - old for new, old in zip(self._trainable, before, strict=True)]
             updates = self._norms(changes) / (self._norms(before) + SMALLEST_NORM)
-        return loss, _count_right(logits, labels), self._norms(gradients), updates
+        return loss, right, self._norms(gradients), updates
+
+    def _gradients(self, x: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
+        """Return (mean loss of the batch, right answers, gradients), each device's slice computed there."""
+        import tensorflow as tf
+
+        count, parts = tf.shape(labels)[0], len(self._devices)
+        found = []
+        for place, device in enumerate(self._devices):
+            mine = slice(count * place // parts, count * (place + 1) // parts)
+            with tf.device(device), tf.GradientTape() as tape:
+                logits = self._logits(x[mine], True)
+                loss = self._loss(logits, labels[mine]) / tf.cast(count, tf.float32)
+                if self._recipe.l2 and not place:
+                    loss += self._penalty()
+            found.append((loss, _count_right(logits, labels[mine]), tape.gradient(loss, self._trainable)))
+        losses, right, gradients = zip(*found, strict=True)
+        return tf.add_n(losses), tf.add_n(right), [tf.add_n(parts) for parts in zip(*gradients, strict=True)]
 
     def _test(self, x: Any, labels: Any) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -188,6 +208,18 @@ class Network:
             norms.append(tf.linalg.global_norm(values[start : start + len(group)]))
             start += len(group)
         return tf.stack(norms)
+
+
+def _devices(layers: list[Any]) -> list[str | None]:
+    """Return the devices that share a batch: all GPUs if there are several, else what TensorFlow chooses."""
+    import keras
+    import tensorflow as tf
+
+    names = [device.name for device in tf.config.list_logical_devices("GPU")]
+    # Normalization that learns takes its statistics from the whole batch.
+    if len(names) < 2 or any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers):
+        return [None]
+    return names
 
 
 def _count_right(logits: Any, labels: Any) -> Any:
