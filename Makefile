@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-install pi-check pi-check-short lint format clean
+.PHONY: setup demo test test-slow test-install pi-check pi-check-short bench bench-tables lint format clean
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
 
@@ -30,6 +30,13 @@ pi-check: setup  ## RUN=folder: its files on an emulated Raspberry Pi, compared 
 pi-check-short: setup  ## after make demo, the same for the demo's int8 TFLite file and 8 images: what CI runs
 	PYTHONPATH=tests $(BIN)/python -m emulated_pi demo-run/run --board pi4 --kit litert --count 8
 
+bench: setup  ## all of benchmarks/, then the README's tables; DATA=images PHOTOS=photographs LARGE=images ONLY="names"
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data "$(DATA)") $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(LARGE),--large "$(LARGE)") $(if $(ONLY),--only $(ONLY))
+
+bench-tables: setup  ## the README's tables, from benchmarks/results/
+	$(BIN)/python benchmarks/tables.py
+
 lint: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,4 +47,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv demo-run dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo-run bench-run dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

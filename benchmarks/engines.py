@@ -37,7 +37,14 @@ def table(record: dict[str, Any]) -> list[list[str]]:
         ratio = f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]" if row["ratio"] != 1 else "1"
         times = [f"{row['p50_ms']:.2f}", f"{row['p90_ms']:.2f}", ratio]
         doubt = "" if row["valid"] else f" (not valid: {', '.join(row['causes'])})"
-        lines.append([row["file"], f"{row['engine']} {row['engine_version']}", str(row["threads"]), *times])
+        lines.append(
+            [
+                f"{row['file']}, {row['image_size']} px",
+                f"{row['engine']} {row['engine_version']}",
+                str(row["threads"]),
+                *times,
+            ]
+        )
         lines[-1][-1] += doubt
     return lines
 

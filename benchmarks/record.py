@@ -22,7 +22,7 @@ PACKAGES = (
     *("numpy", "pillow", "click", "ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-gpu", "tensorrt"),
     *("openvino", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "nncf", "mlcommons-loadgen"),
 )
-MACHINE_KEYS = ("cpu", "board", "isa", "arch", "kernel")
+MACHINE_KEYS = ("cpu", "board", "isa", "arch")
 # Of a result of `edgecls benchmark`: its samples would make each file a megabyte.
 RESULT_KEYS = (
     *("engine", "engine_version", "device", "threads", "n", "p50_ms", "p50_low_ms", "p50_high_ms", "p90_ms", "p99_ms"),
@@ -73,7 +73,7 @@ def session_rows(record: Record, **about: Any) -> list[dict[str, Any]]:
             times[pair["fast"]] = (1 / ratio[0], 1 / ratio[2], 1 / ratio[1])
     return [
         {**about, "file": Path(result.file).name, "precision": result.model["precision"]}
-        | {"bytes": result.model["bytes"]}
+        | {"bytes": result.model["bytes"], "image_size": result.model["height"]}
         | {key: getattr(result, key) for key in RESULT_KEYS}
         | dict(zip(("ratio", "ratio_low", "ratio_high"), times[place], strict=True))
         for place, result in enumerate(record.results)

@@ -109,7 +109,7 @@ def measure(size: int, alpha: float, seconds: float) -> list[dict[str, Any]]:
         # OpenVINO runs both kinds of file, as fast: one is enough here, and halves the wait.
         ways = [way for way in plan(files, engines, [1]) if way.engine != "openvino" or way.file.endswith("onnx")]
         record = run_benchmark(ways, Settings(seconds=seconds))
-    return session_rows(record, image_size=size, alpha=alpha)
+    return session_rows(record, alpha=alpha)
 
 
 def main() -> None:

@@ -66,13 +66,14 @@ def measure(file: Path, paths: list[Path], threads: list[int], turns: int) -> li
     """Return a row for each way through the images with one file."""
     with ExitStack() as stack:
         classifiers = {count: stack.enter_context(edgecls.load(file, threads=count)) for count in threads}
-        engine = classifiers[threads[0]].engine
+        engine, size = classifiers[threads[0]].engine, classifiers[threads[0]].spec.height
         seconds = time_ways(make_ways(classifiers, paths, threads), turns)
     plain = seconds["predict", threads[0], 1]
     rows = []
     for (name, count, workers), times in seconds.items():
         gain = compare_times(plain, times)
         row: dict[str, Any] = {"file": file.name, "engine": engine.name, "engine_version": engine.version, "way": name}
+        row |= {"image_size": size}
         row |= {"threads": count, "workers": workers, "images": len(paths), "turns": turns}
         row |= {"per_second": len(paths) / float(np.median(times))}
         rows.append(row | {"gain": gain.ratio, "gain_low": gain.low, "gain_high": gain.high})
@@ -86,7 +87,16 @@ def table(record: dict[str, Any]) -> list[list[str]]:
         gain = f"{row['gain']:.2f} [{row['gain_low']:.2f}, {row['gain_high']:.2f}]"
         call = f"`{row['way']}`"
         workers = str(row["workers"]) if row["way"] == "predict_iter" else ""
-        lines.append([row["file"], call, str(row["threads"]), workers, f"{row['per_second']:.0f}", gain])
+        lines.append(
+            [
+                f"{row['file']}, {row['image_size']} px",
+                call,
+                str(row["threads"]),
+                workers,
+                f"{row['per_second']:.0f}",
+                gain,
+            ]
+        )
     return lines
 
 
