@@ -40,10 +40,11 @@ def with_batch(graph: bytes, batch: int) -> bytes:
     proto = onnx.load_from_string(graph)
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = batch
-    # The only constant that knows of the batch: the shape in which the image is taken.
+    # Nothing else in these graphs knows of the batch: the image's shape, and the row of features before a head.
+    shapes = {node.input[1] for node in proto.graph.node if node.op_type == "Reshape"}
     for tensor in proto.graph.initializer:
-        if tensor.name == "image_shape":
-            shape = numpy_helper.to_array(tensor).copy()
+        shape = numpy_helper.to_array(tensor).copy()
+        if tensor.name in shapes and shape[0] == 1:
             shape[0] = batch
             tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
     del proto.graph.value_info[:]
