@@ -4,7 +4,7 @@ RELEASE := .venv-release/bin
 LOCK := $(RELEASE)/uv pip compile pyproject.toml --quiet --extra train --extra openvino --group dev --universal \
 	--python-version 3.10 --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: setup demo test test-slow test-install pi-check pi-check-short lint format clean
+.PHONY: setup demo test test-slow test-install pi-check pi-check-short bench bench-tables lint format clean
 .PHONY: packages packages-short lock lock-check audit licences image
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
@@ -66,6 +66,13 @@ licences: setup .venv-release/ready  ## of everything in .venv; fails if one is 
 image:  ## build the Dockerfile's images with buildah and use them, as root; ARM=1: runtime for arm64 too
 	.ci/image
 
+bench: setup  ## all of benchmarks/, then the README's tables; DATA=images PHOTOS=photographs LARGE=images ONLY="names"
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data "$(DATA)") $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(LARGE),--large "$(LARGE)") $(if $(ONLY),--only $(ONLY))
+
+bench-tables: setup  ## the README's tables, from benchmarks/results/
+	$(BIN)/python benchmarks/tables.py
+
 lint: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,4 +83,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-release demo-run dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-release demo-run bench-run dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

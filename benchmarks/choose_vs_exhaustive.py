@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from record import write_record
+from record import Watch, write_record
 
 from edgecls.benchmark.candidates import Candidate
 from edgecls.benchmark.choice import Choice, text_report
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="folder for the record")
     arguments = parser.parse_args()
+    watch = Watch()
     began = time.perf_counter()
     with LiveProgress() as progress:
         choice = choose_run(arguments.run, arguments.data, seconds=arguments.seconds, progress=progress)
@@ -89,7 +90,7 @@ def main() -> None:
     picked = next(row for row in rows if row["picked"])
     spent = {"choose_s": chosen_s, "exhaustive_s": time.perf_counter() - began, "picked_ratio": picked["ratio"]}
     place = {"results": arguments.out} if arguments.out else {}
-    print(write_record(f"choose-vs-exhaustive-{arguments.name}", [spent, *rows], **place))
+    print(write_record(f"choose-vs-exhaustive-{arguments.name}", spent | {"rows": rows}, watch.verdict(), **place))
     good = picked["ratio"] <= 1 + MOST_SHARE
     share = picked["ratio"] - 1
     print(f"the pick is {share:.1%} slower than the best: {'within' if good else 'NOT within'} {MOST_SHARE:.0%}")

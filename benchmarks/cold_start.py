@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import write_record
+from record import Watch, write_record
 
 import edgecls
 from edgecls.benchmark.measure import compare_times, time_interleaved
@@ -96,6 +96,16 @@ def measure(file: Path, image: Path, turns: int) -> dict[str, Any]:
     }
 
 
+def table(record: dict[str, Any]) -> list[list[str]]:
+    """Return the README's table, its header first."""
+    lines = [["file", "engine", "bare script", "`edgecls predict`", "edgecls / bare"]]
+    for row in record["rows"]:
+        times = [f"{row['p50_ms'][name]:.0f} ms" for name in ("bare", "edgecls")]
+        ratio = f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+        lines.append([row["file"], row["engine"], *times, ratio])
+    return lines
+
+
 def main() -> None:
     """Measure one file, print the figures, write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,13 +113,13 @@ def main() -> None:
     parser.add_argument("image", type=Path)
     parser.add_argument("--turns", type=int, default=6)
     arguments = parser.parse_args()
-    rows = []
+    rows, watch = [], Watch()
     for file in arguments.files:
         rows.append(row := measure(file, arguments.image, arguments.turns))
         times = ", ".join(f"{name} {value:.0f} ms" for name, value in row["p50_ms"].items())
         spread = f"[{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
         print(f"{row['file']:20} {row['engine']:12} {times}; {row['ratio']:.2f} times {spread}", flush=True)
-    print(write_record("cold-start", rows))
+    print(write_record("cold-start", {"rows": rows}, watch.verdict()))
     sys.exit(not all(row["passed"] for row in rows))
 
 

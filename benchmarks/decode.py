@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from record import RESULTS, write_record
+from record import RESULTS, Watch, write_record
 
 import edgecls
 from edgecls.benchmark.measure import compare_times, time_interleaved
@@ -103,6 +103,18 @@ def time_folder(file: Path, frames: list[Path], folder: Path, count: int) -> lis
     return rows
 
 
+def table(record: dict[str, Any]) -> list[list[str]]:
+    """Return the README's table, its header first: one photograph to its label."""
+    names = {"plain": "as a short script does", "edgecls": "edgecls", "network": "of it the network"}
+    lines = [["photograph", "threads", *names.values(), "short script / edgecls"]]
+    for row in record["rows"]:
+        if "frame" in row:
+            times = [f"{row['p50_ms'][name]:.1f} ms" for name in names]
+            ratio = f"{row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+            lines.append([f"{row['frame']}, {row['bytes'] / 1000:.0f} kB", str(row["threads"]), *times, ratio])
+    return lines
+
+
 def main() -> None:
     """Time everything and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,10 +127,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         frames = write_frames(arguments.photos, Path(temporary))
+        watch = Watch()
         threads = [int(number) for number in arguments.threads.split(",")]
         rows = [row for number in threads for row in time_frames(arguments.file, frames, number, arguments.turns)]
         ways = time_folder(arguments.file, frames, Path(temporary), arguments.folder)
-    write_record("decode", rows + ways, arguments.results)
+    print(write_record("decode", {"rows": rows + ways}, watch.verdict(), arguments.results))
 
 
 if __name__ == "__main__":

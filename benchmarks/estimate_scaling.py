@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import numpy as np
-from record import write_record
+from record import Watch, write_record
 
 from edgecls.config import TrainConfig
 from edgecls.estimate.estimate import published_fit
@@ -48,6 +48,7 @@ def main() -> None:
                 Run(count_network(config, CLASSES), load_processor(PROCESSOR), "xnnpack", precision, 1, own=True)
             )
             interpreters.append(_interpreter(data, images[0]))
+    watch = Watch()
     times_ms = _measure(interpreters)
     rows = [
         _row(run, ms, anchor, anchor_ms)
@@ -61,7 +62,7 @@ def main() -> None:
     for row in rows:
         print(row)
     print("median error", np.median([row["error"] for row in rows]), "scores", quantile([row["score"] for row in rows]))
-    print(write_record("estimate-scaling", rows))
+    print(write_record("estimate-scaling", {"rows": rows}, watch.verdict()))
 
 
 def _interpreter(data: bytes, image: Any) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import write_record
+from record import rows_verdict, write_record
 
 from edgecls.benchmark.compare import Comparison, compare_records, tell
 from edgecls.benchmark.plan import Settings, plan
@@ -77,7 +77,8 @@ def main() -> None:
         rows.append(row | {"seconds": arguments.seconds})
         print(f"{name}: {row['pairs_called_different']} of {row['pairs']} pairs called different,", end=" ")
         print(f"{row['runs_called_different']} of {row['runs_compared']} runs, from the one before")
-    print(write_record("false-alarms", rows))
+    judged = [{"valid": result.valid, "causes": result.causes} for record in records for result in record.results]
+    print(write_record("false-alarms", {"rows": rows}, rows_verdict(judged)))
 
 
 if __name__ == "__main__":

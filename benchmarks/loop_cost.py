@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from record import write_record
+from record import Watch, write_record
 
 from edgecls.benchmark.measure import TURN_DROPPED, time_calls
 from edgecls.benchmark.worker import make_action
@@ -74,10 +74,11 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--turns", type=int, default=30)
     arguments = parser.parse_args()
+    watch = Watch()
     row = measure(arguments.ms, arguments.calls, arguments.turns)
     print(f"added to a sample: {row['added_us_p50']:.2f} us p50, {row['added_us_p99']:.2f} us p99 of {row['ms']} ms")
     print(f"{row['added_share']:.4%} of each sample, {row['whole_loop_share']:.4%} of the whole loop")
-    print(write_record("loop-cost", [row]))
+    print(write_record("loop-cost", {"rows": [row]}, watch.verdict()))
     if max(row["added_share"], row["whole_loop_share"]) >= MOST_SHARE:
         sys.exit(f"the loop costs {MOST_SHARE:.1%} or more")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from record import write_record
+from record import Watch, write_record
 
 import edgecls
 from edgecls.benchmark.measure import compare_times, time_interleaved
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=40)
     arguments = parser.parse_args()
-    rows = []
+    rows, watch = [], Watch()
     for file in arguments.files:
         kind = detect_kind(file.read_bytes())
         for engine, entry in ENGINES.items():
@@ -95,7 +95,7 @@ def main() -> None:
                 f"{'passed' if row['passed'] else 'TOO MUCH'}",
                 flush=True,
             )
-    print(write_record("predict-overhead", rows))
+    print(write_record("predict-overhead", {"rows": rows}, watch.verdict()))
     sys.exit(not all(row["passed"] for row in rows))
 
 

@@ -1,6 +1,6 @@
 """Accuracy, time and memory of edgecls train on a large folder: the backbone frozen, and with its last blocks learning.
 
-    python benchmarks/train_large.py DATA --name fashion-mnist-60000 --results benchmarks/results
+    python benchmarks/train_large.py DATA --name fashion-mnist-60000
 
 DATA has train/ and test/. Each command runs in a process of its own, whose peak memory the system tells; both share one
 empty cache of features, as two runs of one user would.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shlex
 import subprocess
@@ -20,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from record import RESULTS, Watch, write_record
 
 COMMANDS = {
     "frozen": "--hidden 512 --dropout 0.4 --views 1 --epochs 20 --batch-size 64 --learning-rate 1e-3",
@@ -47,21 +48,28 @@ def run(data: Path, options: str, folder: Path) -> dict[str, Any]:
     }
 
 
+def table(record: dict[str, Any]) -> list[list[str]]:
+    """Return the README's table, its header first."""
+    lines = [["options of `edgecls train`", "test accuracy", "macro F1", "minutes", "most memory"]]
+    for run in record["runs"].values():
+        figures = [f"{run['test_accuracy']:.3f}", f"{run['macro_f1']:.3f}", f"{run['seconds'] / 60:.0f}"]
+        lines.append([f"`{run['options']}`", *figures, f"{run['peak_rss_mb'] / 1024:.1f} GB"])
+    return lines
+
+
 def main() -> None:
     """Train, print, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--name", required=True, help="of the images, for the result's file name")
-    parser.add_argument("--results", type=Path)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    result: dict[str, Any] = {"script": "train_large.py", "machine": platform.machine(), "cpus": os.cpu_count()}
+    watch = Watch()
     with tempfile.TemporaryDirectory() as folder:
-        result["runs"] = {name: run(arguments.data, options, Path(folder)) for name, options in COMMANDS.items()}
-    for name, figures in result["runs"].items():
+        runs = {name: run(arguments.data, options, Path(folder)) for name, options in COMMANDS.items()}
+    for name, figures in runs.items():
         print(f"{name}: test {figures['test_accuracy']:.4f}, {figures['seconds']:.0f} s, {figures['peak_rss_mb']} MB")
-    if arguments.results:
-        path = arguments.results / f"train-large-{arguments.name}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(write_record(f"train-large-{arguments.name}", {"runs": runs}, watch.verdict(), arguments.results))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import write_record
+from record import Watch, write_record
 
 import edgecls
 from edgecls.benchmark.loadgen import answer_with, drive, time_ours
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=1.0)
     arguments = parser.parse_args()
-    rows = []
+    rows, watch = [], Watch()
     for file in arguments.files:
         with edgecls.load(file, threads=arguments.threads) as classifier:
             shape = (IMAGES, classifier.spec.height, classifier.spec.width, 1)
@@ -87,7 +87,7 @@ def main() -> None:
                 row = measure(answer, arguments.blocks, arguments.seconds, repeat)
                 rows.append({**about, "repeat": repeat, **row, **empty_costs()})
                 print_row(rows[-1])
-    print(write_record("versus-loadgen", rows))
+    print(write_record("versus-loadgen", {"rows": rows}, watch.verdict()))
     sys.exit(not all(row["passed"] for row in rows))
 
 

@@ -10,10 +10,7 @@ with 1 and 2 threads. Results go to benchmarks/results/versus-stock-NAME.json an
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,30 +19,18 @@ from typing import Any
 import numpy as np
 import stock
 from numpy.typing import NDArray
+from record import RESULTS, Watch, write_record
 
 from edgecls.benchmark.measure import compare_times, time_interleaved
 from edgecls.config import ExportConfig
 from edgecls.evaluate import score
 from edgecls.export.artifact import export_run
-from edgecls.export.export_folder import model_name
+from edgecls.export.export_folder import find_file
 from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.spec import read_bytes, split_file
 from edgecls.training import run_folder
-from edgecls.versions import tool_versions
 
-RESULTS = Path(__file__).parent / "results"
 RUNNERS = {"LiteRT": stock.litert_runner, "ONNX Runtime": stock.ort_runner, "OpenVINO": stock.openvino_runner}
-PACKAGES = (
-    "tensorflow",
-    "tensorflow-cpu",
-    "keras",
-    "tf2onnx",
-    "onnx",
-    "onnxruntime",
-    "ai-edge-litert",
-    "openvino",
-    "nncf",
-)
 # What is divided by what: (stock file and engine) over (our file and engine).
 PAIRS = (
     ("stock int8.tflite", "LiteRT", "edgecls int8.tflite", "LiteRT"),
@@ -88,13 +73,10 @@ def build_files(run: Path, samples: ExportSamples) -> dict[str, bytes]:
         files["nncf int8.onnx"] = nncf
     for precision in ("fp32", "int8"):
         for suffix in ("tflite", "onnx"):
-            files[f"edgecls {precision}.{suffix}"] = split_file(read_bytes(_our_file(run, precision, suffix)))[0]
+            files[f"edgecls {precision}.{suffix}"] = split_file(
+                read_bytes(find_file(run / "export", precision, suffix))
+            )[0]
     return files
-
-
-def _our_file(run: Path, precision: str, suffix: str) -> Path:
-    accepted = run / "export" / model_name(precision, suffix)
-    return accepted if accepted.is_file() else accepted.with_name(model_name(precision, suffix, rejected=True))
 
 
 def engines_of(name: str) -> tuple[str, ...]:
@@ -145,13 +127,21 @@ def ratios_of(times: dict[int, dict[tuple[str, str], Any]]) -> list[dict[str, An
     return rows
 
 
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on besides the files."""
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    field = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in text.splitlines() if ":" in line}
-    wanted = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8")
-    flags = [flag for flag in wanted if flag in field.get("flags", "").split()]
-    return {"cpu": field.get("model name", platform.processor()), "flags": flags, "cpus": os.cpu_count()}
+def table(record: dict[str, Any]) -> list[list[str]]:
+    """Return the README's table, its header first: int8 before fp32, engine by engine, one thread."""
+    ratios = {each["pair"]: each for each in record["ratios"] if each["threads"] == 1}
+    accuracy = f"accuracy (Keras: {record['float_accuracy']:.1%})"
+    lines = [["file", "runtime", accuracy, "agreement with Keras", "size", "its time / edgecls' time"]]
+    for precision in ("int8", "fp32"):
+        rows = [row for row in record["files"] if row["file"].split()[1].startswith(precision)]
+        for row in sorted(rows, key=lambda row: list(RUNNERS).index(row["engine"])):
+            side, what = row["file"].split()
+            ratio = ratios.get(f"{row['file']} in {row['engine']} / edgecls {what} in {row['engine']}")
+            times = f"{ratio['ratio']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else ""
+            bold = "**" if side == "edgecls" else ""
+            figures = [f"{bold}{row['accuracy']:.1%}{bold}", f"{row['agreement']:.1%}", f"{row['bytes'] / 1e6:.1f} MB"]
+            lines.append([f"{bold}{side}{bold} {what}", row["engine"], *figures, times])
+    return lines
 
 
 def plot(rows: list[Row], path: Path, title: str) -> None:
@@ -198,7 +188,9 @@ def main() -> None:
     samples = load_samples(record, data=None, count=128, seed=0)
     keras_scores = run_folder.read_held_out_scores(run, len(samples.held_out.labels), len(record["classes"]))
     files = build_files(run, samples)
+    watch = Watch()
     times = {threads: time_all(files, samples.held_out.images[:1], threads, arguments.turns) for threads in (1, 2)}
+    verdict = watch.verdict()
     ratios = ratios_of(times)
     scored = score_all(files, samples, keras_scores, record["classes"])
     rows = [
@@ -212,18 +204,13 @@ def main() -> None:
         )
         for key, figures in scored.items()
     ]
-    result = {
-        "schema": 1,
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "versions": tool_versions(*PACKAGES),
+    figures = {
         "images": len(samples.held_out.labels),
         "float_accuracy": float((keras_scores.argmax(1) == samples.held_out.labels).mean()),
         "ratios": ratios,
         "files": [asdict(row) for row in rows],
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"versus-stock-{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(write_record(f"versus-stock-{name}", figures, verdict))
     plot(rows, RESULTS / f"versus-stock-{name}.png", f"{name}, {record['config']['image_size']} px")
 
 

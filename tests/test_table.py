@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 from benchmark_files import MACHINE, PACED, make_record, make_result, make_times
@@ -97,9 +99,36 @@ def test_rich_shows_the_same() -> None:
 
     stream = StringIO()
     record = make_record(SLOW, FAST, ratios=[RATIO])
-    Console(file=stream, width=250).print(rich_table(record))
+    Console(file=stream, width=250).print(rich_table(record, 250))
     for row in rows(record):
         assert all(cell in stream.getvalue() for cell in row)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize("paced", [False, True])
+def test_rich_keeps_what_matters_on_one_line_in_a_narrow_terminal(width: int, paced: bool) -> None:
+    from rich.console import Console
+
+    camera: dict[str, Any] = {"fps": 30.0, "paced": PACED} if paced else {}
+    ill = make_result(make_times(123), valid=False, causes=["noisy neighbour", "governor"], **camera)
+    ratios = [] if paced else [RATIO, RATIO | {"slow": 2, "fast": 1}]
+    results = (replace(SLOW, **camera), replace(FAST, **camera), ill)
+    record = make_record(*results, ratios=ratios, settings={"fps": camera.get("fps")})
+    stream = StringIO()
+    Console(file=stream, width=width).print(rich_table(record, width))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "No room for " in stream.getvalue()
+    table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    # A long name goes on in a line of its own.
+    (slow, fast, bad) = (cells for cells in table if cells[1])
+    assert [cells[1:4] for cells in (slow, fast, bad)] == [row[1:4] for row in rows(record)]
+    assert [cells[-1].split(":")[0] for cells in (slow, fast, bad)] == ["yes", "yes", "no"]
+    if not paced and width >= 80:
+        assert any("times the" in line for line in lines)
+        assert all("2.00" in cells for cells in (slow, bad)) and "1" in fast[4:]
+    if width >= 80:
+        assert len(table) == 3, "names of our exports have room"
 
 
 def test_comparisons() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgecls.benchmark.compare import Comparison
 from edgecls.benchmark.record import Record, Result, find_ratio
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TEXT_COLUMNS = 2
+# What a narrow terminal does without, the least needed first.
+SPARE = (
+    *("file MB", "n", "std", "mean", "load", "first", "peak MB", "per s", "p99", "jitter", "age p50", "95 % interval"),
+    *("p90", "age p99", "dropped", "times the\nfastest"),
+)
+# A border and a blank on both sides of a column.
+BORDER = 3
 
 
 def caption(record: Record) -> str:
@@ -62,15 +69,25 @@ def markdown_table(record: Record) -> str:
     return "\n\n".join(filter(None, (table, caption(record), notes)))
 
 
-def rich_table(record: Record) -> Table:
-    """Return the table for Rich; it must be installed."""
+def rich_table(record: Record, width: int) -> Table:
+    """Return the table for Rich, which must be installed, for a terminal of this width.
+
+    One that is too narrow for all columns gets those that matter, in short: `warning_lines` has the reasons, Markdown
+    and JSON all figures. Figures never take two lines.
+    """
     from rich.table import Table
 
-    table = Table(caption=caption(record), caption_justify="left")
-    for place, name in enumerate(header(record)):
-        table.add_column(name, justify="left" if place < TEXT_COLUMNS else "right", overflow="fold")
-    for row, result in zip(rows(record), record.results, strict=True):
-        table.add_row(*row, style=None if result.valid else "yellow")
+    columns = dict(zip(header(record), zip(*rows(record), strict=True), strict=True))
+    shown = _fit_columns(columns, width)
+    names = [name.replace("\n", " ") for name in shown]
+    left_out = [name for name in columns if name not in names]
+    note = f"No room for {', '.join(left_out)}: see --markdown." if left_out else ""
+    table = Table(caption="\n".join(filter(None, (note, caption(record)))), caption_justify="left")
+    for place, name in enumerate(shown):
+        justify: Literal["left", "right"] = "left" if place < TEXT_COLUMNS else "right"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "file")
+    for cells, result in zip(zip(*shown.values(), strict=True), record.results, strict=True):
+        table.add_row(*cells, style=None if result.valid else "yellow")
     return table
 
 
@@ -95,6 +112,25 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
         figures = [format_ms(each.old_p50_ms), format_ms(each.new_p50_ms), f"{each.ratio:.3f}", interval]
         lines.append([each.name, *figures, each.verdict])
     return align(lines)
+
+
+def _fit_columns(columns: dict[str, tuple[str, ...]], width: int) -> dict[str, tuple[str, ...]]:
+    """Return all columns if they fit, else shortened ones without as many of `SPARE` as do not."""
+
+    def needs(columns: dict[str, tuple[str, ...]]) -> int:
+        return 1 + sum(BORDER + max(map(len, (*name.split("\n"), *cells))) for name, cells in columns.items())
+
+    if needs(columns) <= width:
+        return columns
+    # "no: throttled" is "no" then, and "2.00 (1.60..2.50)" is "2.00".
+    short = {name: tuple(cell.split(":")[0].split(" (")[0] for cell in cells) for name, cells in columns.items()}
+    short["file"] = columns["file"]
+    short = {name.replace("times the ", "times the\n"): cells for name, cells in short.items()}
+    for name in SPARE:
+        if needs(short) <= width:
+            break
+        short.pop(name, None)
+    return short
 
 
 def _start(result: Result) -> list[str]:

@@ -35,12 +35,25 @@ def judge(result: Result, machine: Mapping[str, Any], states: Sequence[State]) -
         states: before, meanwhile and after.
     """
     throttled = (*_check_throttled(states), *_check_quota(states))
+    crowded = result.threads > len(machine["allowed_cpus"])
     findings = [*_check_provider(result), *_check_threads(result, machine), *throttled]
-    findings += [*_check_neighbours(result, machine), *_check_samples(result)]
+    findings += [*_check_neighbours(result.observed, result.cpus, crowded), *_check_samples(result)]
     # A camera's pauses let the clock fall: that is what is measured then.
     if result.fps is None:
         findings += _check_clock(result, machine, states, not is_yes(throttled))
     return (*findings, *_check_power(states))
+
+
+def judge_machine(observed: Mapping[str, float], cpus: Sequence[int], states: Sequence[State]) -> tuple[Finding, ...]:
+    """Return what speaks against anything that was measured meanwhile, whatever it was, and what one should know.
+
+    Args:
+        observed: seconds: wall, own (CPU time), busy (of these CPUs), steal, waited.
+        cpus: that it could run on.
+        states: before, meanwhile and after.
+    """
+    throttled = (*_check_throttled(states), *_check_quota(states))
+    return (*throttled, *_check_neighbours(observed, cpus, crowded=False), *_check_power(states))
 
 
 def _check_provider(result: Result) -> Iterator[Finding]:
@@ -90,21 +103,20 @@ def _check_quota(states: Sequence[State]) -> Iterator[Finding]:
         yield Finding("throttled", "no", text)
 
 
-def _check_neighbours(result: Result, machine: Mapping[str, Any]) -> Iterator[Finding]:
-    seen = result.observed
-    room = seen["wall_s"] * max(1, len(result.cpus))
-    others = seen["busy_s"] - seen["own_s"]
-    crowded = result.threads > len(machine["allowed_cpus"])
-    if result.cpus and others > OTHERS_SHARE * room + OTHERS_GRACE_S:
-        where = ", ".join(map(str, result.cpus))
+def _check_neighbours(observed: Mapping[str, float], cpus: Sequence[int], crowded: bool) -> Iterator[Finding]:
+    room = observed["wall_s"] * max(1, len(cpus))
+    others = observed["busy_s"] - observed["own_s"]
+    if cpus and others > OTHERS_SHARE * room + OTHERS_GRACE_S:
+        where = ", ".join(map(str, cpus))
         text = f"other processes took {others / room:.0%} of CPU {where}; stop them, see top, and measure again"
         yield Finding("noisy neighbour", "no", text)
     # Our own threads wait for each other if there are too many.
-    elif not crowded and seen["waited_s"] > OTHERS_SHARE * room + OTHERS_GRACE_S:
-        text = f"it waited {seen['waited_s'] / room:.0%} of the time while others ran; stop them and measure again"
+    elif not crowded and observed["waited_s"] > OTHERS_SHARE * room + OTHERS_GRACE_S:
+        share = observed["waited_s"] / room
+        text = f"it waited {share:.0%} of the time while others ran; stop them and measure again"
         yield Finding("noisy neighbour", "no", text)
-    if seen["steal_s"] > STEAL_SHARE * room + OTHERS_GRACE_S:
-        share = seen["steal_s"] / room
+    if observed["steal_s"] > STEAL_SHARE * room + OTHERS_GRACE_S:
+        share = observed["steal_s"] / room
         text = f"the host gave {share:.0%} of the time to other virtual machines; measure at another hour"
         yield Finding("noisy neighbour", "no", text)
 

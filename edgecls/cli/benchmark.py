@@ -106,7 +106,8 @@ def _print_table(record: Record, markdown: bool) -> None:
     elif sys.stdout.isatty() and find_spec("rich") is not None:
         from rich.console import Console
 
-        Console().print(table.rich_table(record))
+        console = Console()
+        console.print(table.rich_table(record, console.width))
         for line in table.warning_lines(record):
             click.echo(line)
     else:
