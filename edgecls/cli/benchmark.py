@@ -35,8 +35,14 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[i
     "--engine", "engines", multiple=True, type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that fits]"
 )
 @click.option("--threads", callback=_numbers, metavar="N,N", help="Each is measured.  [default: the big cores]")
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
-@click.option("--scope", type=click.Choice(SCOPES), default=Settings.scope, show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What computes.")
+@click.option(
+    "--scope",
+    type=click.Choice(SCOPES),
+    default=Settings.scope,
+    show_default=True,
+    help="What counts as one inference.",
+)
 @click.option("--images", type=PATH, metavar="DIR", help="Real images; --scope end-to-end needs them.")
 @click.option("--seconds", type=float, default=Settings.seconds, show_default=True, help="For each, at least.")
 @click.option("--fps", type=float, help="Play a camera of this rate: counts dropped frames and jitter.")

@@ -32,7 +32,7 @@ STDIN = Path("-")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, at the end.")
 @click.option("--engine", type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that fits]")
 @click.option("--threads", type=click.IntRange(min=1), help="[default: the big cores, at most 4]")
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What computes.")
 @host_options
 def predict(
     file: Path,
