@@ -1,0 +1,130 @@
+"""A sweep as a picture: accuracy against latency, the budget, the frontier. Drawn without a screen."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecls.files import write_rendered
+from edgecls.sweep.grid import short_names
+from edgecls.sweep.sweep import Row, Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
+
+# Inches, and points.
+SIZE, DPI = (8.0, 5.4), 130
+FONT, LARGEST_MARKER = 8, 260.0
+# Labels are tried in rings around their point, the nearest first.
+RINGS, DIRECTIONS = (14, 26, 40, 56, 74, 94), 12
+COLORS = {"recommended": "#c8102e", "frontier": "#1f5fa8", "other": "#9a9a9a"}
+
+
+def draw_frontier(found: Sweep, path: Path) -> None:
+    """Write a PNG; networks that were not trained, or have no latency, are not in it."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rows = [row for row in found.rows if row.scored and row.scored.comparison and row.latency]
+    with matplotlib.rc_context({"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(found.request.budget_ms, color="#444444", linestyle="--", linewidth=1, label="budget")
+        latencies = [point.latency.p50_ms for point in found.frontier]
+        accuracies = [point.accuracy * 100 for point in found.frontier]
+        axes.plot(latencies, accuracies, color=COLORS["frontier"], linewidth=1, label="frontier")
+        for row in rows:
+            _draw_row(axes, row, _standing(found, row), max(each.scored.size_bytes for each in rows if each.scored))
+        _finish(axes, found)
+        # Only now is it known where on the picture a point lies.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        _draw_labels(axes, rows, found)
+        write_rendered(path, functools.partial(figure.savefig, format="png"))
+
+
+def _standing(found: Sweep, row: Row) -> str:
+    name = row.candidate.name
+    if found.recommended and found.recommended.name == name:
+        return "recommended"
+    return "frontier" if any(point.name == name for point in found.frontier) else "other"
+
+
+def _draw_row(axes: Axes, row: Row, standing: str, largest_bytes: int) -> None:
+    assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
+    comparison, latency, color = row.scored.comparison, row.latency, COLORS[standing]
+    x, y = latency.p50_ms, comparison.accuracy * 100
+    axes.hlines(y, latency.low_ms, latency.high_ms, color=color, alpha=0.45)
+    axes.vlines(x, comparison.accuracy_low * 100, comparison.accuracy_high * 100, color=color, alpha=0.45)
+    area = LARGEST_MARKER * row.scored.size_bytes / largest_bytes
+    face = "none" if row.left_out_because else color
+    axes.scatter([x], [y], area, facecolors=face, edgecolors=color, alpha=0.9, zorder=3)
+
+
+def _finish(axes: Axes, found: Sweep) -> None:
+    where = found.place.profile.title if found.place.profile else "this machine"
+    source = "measured" if found.place.is_here else "estimated"
+    axes.set(
+        xlabel=f"p50 of one image, ms, {source} (line: its interval)",
+        ylabel="accuracy of the exported file, % (line: 95 % interval)",
+        title=f"{where}: {found.place.precision} .{found.place.format}, budget {found.request.budget_ms:g} ms",
+    )
+    axes.margins(x=0.1, y=0.1)
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.25)
+    handles = [
+        axes.scatter([], [], 60, color=COLORS["recommended"], label="recommended"),
+        axes.scatter([], [], 60, color=COLORS["other"], label="beaten (hollow: may not be shipped)"),
+    ]
+    lines = axes.get_lines()
+    axes.legend(handles=[*lines, *handles], fontsize=FONT, frameon=False, title="area: bytes", title_fontsize=FONT)
+
+
+def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
+    """Write beside each point what it is, where nothing is written yet and no other point lies."""
+    names = short_names(tuple(row.candidate for row in rows))
+    places = [_pixels(axes, row) for row in rows]
+    legend = axes.get_legend()
+    taken: list[Bbox] = [legend.get_window_extent()] if legend else []
+    for row, place in zip(rows, places, strict=True):
+        assert row.scored is not None
+        text = f"{names[row.candidate.name]}\n{row.scored.size_bytes / 1e6:.2f} MB"
+        label = axes.annotate(
+            text,
+            place,
+            xytext=(0, 0),
+            xycoords="figure pixels",
+            textcoords="offset points",
+            fontsize=FONT,
+            ha="center",
+            va="center",
+            color=COLORS[_standing(found, row)] if _standing(found, row) != "other" else "#666666",
+            arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6, "shrinkB": 4},
+        )
+        for offset in _offsets():
+            label.set_position(offset)
+            box = label.get_window_extent().padded(1)
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 and axes.bbox.y0 <= box.y0
+            if inside and box.y1 <= axes.bbox.y1 and not _hits(box, taken, places):
+                break
+        taken.append(label.get_window_extent())
+
+
+def _hits(box: Bbox, taken: Sequence[Bbox], places: Sequence[tuple[float, float]]) -> bool:
+    return any(box.overlaps(other) for other in taken) or any(box.contains(*place) for place in places)
+
+
+def _offsets() -> list[tuple[float, float]]:
+    turns = [2 * math.pi * turn / DIRECTIONS + math.pi / 6 for turn in range(DIRECTIONS)]
+    # Words are wider than high.
+    return [(1.6 * ring * math.cos(turn), ring * math.sin(turn)) for ring in RINGS for turn in turns]
+
+
+def _pixels(axes: Axes, row: Row) -> tuple[float, float]:
+    assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
+    x, y = axes.transData.transform((row.latency.p50_ms, row.scored.comparison.accuracy * 100))
+    return float(x), float(y)
