@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgecls.files import write_rendered
 from edgecls.sweep.grid import short_names
@@ -14,13 +18,16 @@ from edgecls.sweep.sweep import Row, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
 # Inches, and points.
 SIZE, DPI = (8.0, 5.4), 130
 FONT, LARGEST_MARKER = 8, 260.0
 # Labels are tried in rings around their point, the nearest first.
-RINGS, DIRECTIONS = (14, 26, 40, 56, 74, 94), 12
+RINGS, DIRECTIONS = (20, 28, 40, 56, 74, 94), 12
+# Lines are kept free at so many places.
+STEPS = 200
 COLORS = {"recommended": "#c8102e", "frontier": "#1f5fa8", "other": "#9a9a9a"}
 
 
@@ -39,7 +46,7 @@ def draw_frontier(found: Sweep, path: Path) -> None:
         axes.plot(latencies, accuracies, color=COLORS["frontier"], linewidth=1, label="frontier")
         for row in rows:
             _draw_row(axes, row, _standing(found, row), max(each.scored.size_bytes for each in rows if each.scored))
-        _finish(axes, found)
+        _finish(figure, axes, found)
         # Only now is it known where on the picture a point lies.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
@@ -65,7 +72,7 @@ def _draw_row(axes: Axes, row: Row, standing: str, largest_bytes: int) -> None:
     axes.scatter([x], [y], area, facecolors=face, edgecolors=color, alpha=0.9, zorder=3)
 
 
-def _finish(axes: Axes, found: Sweep) -> None:
+def _finish(figure: Figure, axes: Axes, found: Sweep) -> None:
     where = found.place.profile.title if found.place.profile else "this machine"
     source = "measured" if found.place.is_here else "estimated"
     axes.set(
@@ -78,26 +85,24 @@ def _finish(axes: Axes, found: Sweep) -> None:
     axes.grid(alpha=0.25)
     handles = [
         axes.scatter([], [], 60, color=COLORS["recommended"], label="recommended"),
-        axes.scatter([], [], 60, color=COLORS["other"], label="beaten (hollow: may not be shipped)"),
+        axes.scatter([], [], 60, color=COLORS["other"], label="beaten (hollow: may not be shipped); area: bytes"),
     ]
     lines = axes.get_lines()
-    axes.legend(handles=[*lines, *handles], fontsize=FONT, frameon=False, title="area: bytes", title_fontsize=FONT)
+    figure.legend(handles=[*lines, *handles], fontsize=FONT, frameon=False, loc="outside lower center", ncols=4)
 
 
 def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
     """Write beside each point what it is, where nothing is written yet and no other point lies."""
     names = short_names(tuple(row.candidate for row in rows))
-    places = [_pixels(axes, row) for row in rows]
-    legend = axes.get_legend()
-    taken: list[Bbox] = [legend.get_window_extent()] if legend else []
-    for row, place in zip(rows, places, strict=True):
-        assert row.scored is not None
+    drawn = _drawn(axes, rows, found)
+    taken: list[Bbox] = []
+    for row in rows:
+        assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
         text = f"{names[row.candidate.name]}\n{row.scored.size_bytes / 1e6:.2f} MB"
         label = axes.annotate(
             text,
-            place,
+            (row.latency.p50_ms, row.scored.comparison.accuracy * 100),
             xytext=(0, 0),
-            xycoords="figure pixels",
             textcoords="offset points",
             fontsize=FONT,
             ha="center",
@@ -109,13 +114,14 @@ def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
             label.set_position(offset)
             box = label.get_window_extent().padded(1)
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 and axes.bbox.y0 <= box.y0
-            if inside and box.y1 <= axes.bbox.y1 and not _hits(box, taken, places):
+            if inside and box.y1 <= axes.bbox.y1 and not _hits(box, taken, drawn):
                 break
         taken.append(label.get_window_extent())
 
 
-def _hits(box: Bbox, taken: Sequence[Bbox], places: Sequence[tuple[float, float]]) -> bool:
-    return any(box.overlaps(other) for other in taken) or any(box.contains(*place) for place in places)
+def _hits(box: Bbox, taken: Sequence[Bbox], drawn: NDArray[np.float64]) -> bool:
+    inside = (drawn > (box.x0, box.y0)) & (drawn < (box.x1, box.y1))
+    return any(box.overlaps(other) for other in taken) or bool(inside.all(axis=1).any())
 
 
 def _offsets() -> list[tuple[float, float]]:
@@ -124,7 +130,17 @@ def _offsets() -> list[tuple[float, float]]:
     return [(1.6 * ring * math.cos(turn), ring * math.sin(turn)) for ring in RINGS for turn in turns]
 
 
-def _pixels(axes: Axes, row: Row) -> tuple[float, float]:
-    assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
-    x, y = axes.transData.transform((row.latency.p50_ms, row.scored.comparison.accuracy * 100))
-    return float(x), float(y)
+def _drawn(axes: Axes, rows: Sequence[Row], found: Sweep) -> NDArray[np.float64]:
+    """Return pixels, float64 (N, 2), along the lines that labels must not cover."""
+    lines = [(each.latency.p50_ms, each.accuracy * 100) for each in found.frontier]
+    budget = found.request.budget_ms
+    ends = [((budget, axes.get_ylim()[0]), (budget, axes.get_ylim()[1])), *pairwise(lines)]
+    for row in rows:
+        assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
+        latency, comparison = row.latency, row.scored.comparison
+        x, y = latency.p50_ms, comparison.accuracy * 100
+        ends.append(((latency.low_ms, y), (latency.high_ms, y)))
+        ends.append(((x, comparison.accuracy_low * 100), (x, comparison.accuracy_high * 100)))
+    steps = np.linspace(0, 1, STEPS)[:, None]
+    parts = [axes.transData.transform(np.array(a) * (1 - steps) + np.array(b) * steps) for a, b in ends]
+    return np.concatenate(parts)

@@ -134,7 +134,7 @@ def sweep(
         files = [work.scored[name].file for name in there]
         latencies |= dict(zip(there, measure_latencies(files, progress=progress), strict=True))
     rows = [Row(each, latencies[each.name], work.scored.get(each.name), _reason(each, work)) for each in candidates]
-    return _conclude(data, request, place, rows)
+    return conclude(data, request, place, rows)
 
 
 class _Work:
@@ -253,7 +253,8 @@ def _reason(candidate: Candidate, work: _Work) -> str:
     return work.left_out.get(candidate.name, "") or (scored.problem if scored else "")
 
 
-def _conclude(data: Path, request: Request, place: Place, rows: Sequence[Row]) -> Sweep:
+def conclude(data: Path, request: Request, place: Place, rows: Sequence[Row]) -> Sweep:
+    """Return the frontier of all rows that may be shipped, and what to take of it."""
     frontier = find_frontier([point for row in rows if (point := point_of(row))])
     chosen = recommend(frontier, request.budget_ms)
     slower, faster = find_steps(frontier, chosen) if chosen else (None, None)
