@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from sweeps import make_sweep
 
@@ -56,7 +58,7 @@ def test_labels_in_a_crowd_do_not_cover_each_other(tmp_path: Path, monkeypatch: 
     drawn: list[Figure] = []
     savefig = Figure.savefig
 
-    def keep(figure: Figure, *arguments: object, **options: object) -> None:
+    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
         drawn.append(figure)
         savefig(figure, *arguments, **options)
 
@@ -68,7 +70,9 @@ def test_labels_in_a_crowd_do_not_cover_each_other(tmp_path: Path, monkeypatch: 
     with Image.open(tmp_path / "frontier.png") as picture:
         assert picture.size == (1040, 702)
     texts = drawn[0].axes[0].texts
-    boxes = [text.get_window_extent() for text in texts]
+    boxes = [Text.get_window_extent(text) for text in texts]
     assert {text.get_text().split("\n")[0] for text in texts} >= {"96 px, gap", "160 px, flatten, unfreeze 3"}
     covering = [(a, b) for place, a in enumerate(boxes) for b in boxes[:place] if a.overlaps(b)]
     assert len(boxes) == 12 and not covering
+    area = drawn[0].bbox
+    assert all(area.x0 <= box.x0 and box.x1 <= area.x1 for box in boxes)

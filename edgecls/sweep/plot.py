@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SIZE, DPI = (8.0, 5.4), 130
 FONT, LARGEST_MARKER = 8, 260.0
 # Labels are tried in rings around their point, the nearest first.
-RINGS, DIRECTIONS = (20, 28, 40, 56, 74, 94), 12
+RINGS, DIRECTIONS = (20, 28, 40, 56, 74, 94), 16
 # Lines are kept free at so many places.
 STEPS = 200
 COLORS = {"recommended": "#c8102e", "frontier": "#1f5fa8", "other": "#9a9a9a"}
@@ -92,7 +92,9 @@ def _finish(figure: Figure, axes: Axes, found: Sweep) -> None:
 
 
 def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
-    """Write beside each point what it is, where nothing is written yet and no other point lies."""
+    """Write beside each point what it is, where the fewest other things are."""
+    from matplotlib.text import Text
+
     names = short_names(tuple(row.candidate for row in rows))
     drawn = _drawn(axes, rows, found)
     taken: list[Bbox] = []
@@ -110,18 +112,26 @@ def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
             color=COLORS[_standing(found, row)] if _standing(found, row) != "other" else "#666666",
             arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6, "shrinkB": 4},
         )
-        for offset in _offsets():
-            label.set_position(offset)
-            box = label.get_window_extent().padded(1)
-            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 and axes.bbox.y0 <= box.y0
-            if inside and box.y1 <= axes.bbox.y1 and not _hits(box, taken, drawn):
-                break
-        taken.append(label.get_window_extent())
+        place = axes.transData.transform(label.xy)
+        # An annotation's own extent counts its line to the point too.
+        size = np.array(Text.get_window_extent(label).size)
+        boxes = {offset: _box(place + np.array(offset) * DPI / 72, size) for offset in _offsets()}
+        best = min(boxes, key=lambda offset: _clutter(boxes[offset], axes.bbox, taken, drawn))
+        label.set_position(best)
+        taken.append(boxes[best])
 
 
-def _hits(box: Bbox, taken: Sequence[Bbox], drawn: NDArray[np.float64]) -> bool:
-    inside = (drawn > (box.x0, box.y0)) & (drawn < (box.x1, box.y1))
-    return any(box.overlaps(other) for other in taken) or bool(inside.all(axis=1).any())
+def _box(middle: NDArray[np.float64], size: NDArray[np.float64]) -> Bbox:
+    from matplotlib.transforms import Bbox
+
+    return Bbox([middle - size / 2 - 1, middle + size / 2 + 1])
+
+
+def _clutter(box: Bbox, area: Bbox, taken: Sequence[Bbox], drawn: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return how bad a place for a label is: outside the picture, over other labels, over lines."""
+    outside = max(area.x0 - box.x0, box.x1 - area.x1, area.y0 - box.y0, box.y1 - area.y1, 0)
+    covered = ((drawn > (box.x0, box.y0)) & (drawn < (box.x1, box.y1))).all(axis=1).sum()
+    return float(outside), float(sum(box.overlaps(other) for other in taken)), float(covered)
 
 
 def _offsets() -> list[tuple[float, float]]:

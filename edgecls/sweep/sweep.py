@@ -108,7 +108,7 @@ def sweep(
         progress: told of each stage of each network.
 
     Raises:
-        ConfigError: nothing in the grid can meet the budget, or a run in `out` was made with other settings.
+        ConfigError: nothing in the grid may meet the budget, or a run in `out` was made with other settings.
         DataError: the images cannot be used. WeightsError: no network's weights can be had.
         MissingDependency: a large grid needs Optuna.
     """
@@ -123,7 +123,8 @@ def sweep(
     left = [candidate for candidate in candidates if candidate.name not in work.left_out]
     if not left:
         reasons = "".join(f"\n{name}: {reason}" for name, reason in work.left_out.items())
-        raise ConfigError(f"no network of this grid can be tried; allow more, or smaller ones:{reasons}")
+        slow = any(_too_slow(latency, request.budget_ms) for latency in latencies.values())
+        raise (ConfigError if slow else WeightsError)(f"no network of this grid can be tried:{reasons}")
     if not request.full_grid:
         halving.check_installed(left)
     out.mkdir(parents=True, exist_ok=True)
@@ -215,8 +216,8 @@ class _Work:
 def _too_slow(latency: Latency | None, budget_ms: float) -> str:
     if latency is None or latency.low_ms <= budget_ms:
         return ""
-    interval = f"{latency.low_ms:.1f} to {latency.high_ms:.1f}"
-    return f"not trained: {latency.p50_ms:.1f} ms are expected ({interval}), {budget_ms:g} allowed"
+    interval = f"{latency.low_ms:.3g} to {latency.high_ms:.3g}"
+    return f"not trained: {latency.p50_ms:.3g} ms are expected ({interval}), {budget_ms:g} allowed"
 
 
 def _lack_of_weights(candidate: Candidate) -> str:
