@@ -18,6 +18,7 @@ from edgecls.errors import ConfigError, DataError, WeightsError
 from edgecls.sweep import halving, latency, run
 from edgecls.sweep import sweep as sweeping
 from edgecls.sweep.grid import Space, list_candidates
+from edgecls.sweep.report import notes
 from edgecls.sweep.sweep import Request, sweep
 from edgecls.training import model
 from edgecls.training import train as training
@@ -167,6 +168,17 @@ def test_no_weights_at_all_is_no_wrong_usage(tiny_data: Path, tmp_path: Path, mo
     grid = list_candidates(Space(image_sizes=(32,), alphas=(0.4,)), BASE)
     with pytest.raises(WeightsError, match=r"(?s)no network of this grid.*no ImageNet weights .* alpha 0.4"):
         sweep(tiny_data, tmp_path / "out", grid, Request(25, PI))
+
+
+def test_what_training_warns_of_is_told_once(tiny_data: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
+    for number in range(6):
+        shutil.copy(data / "dark" / "03.png", data / "dark" / f"copy{number}.png")
+    (network,) = list_candidates(Space(archs=("mlp",), image_sizes=(32,)), BASE)
+    found = sweep(data, tmp_path / "out", [network], Request(25, PI, max_drop=1))
+    (warning,) = found.warnings
+    assert warning.startswith("mlp-32: 1 images stand in more than one split") and warning in notes(found)
+    assert sweep(data, tmp_path / "out", [network], Request(25, PI, max_drop=1)).warnings == ()
 
 
 # The command

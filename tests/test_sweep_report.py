@@ -31,7 +31,7 @@ def test_the_document_says_what_the_table_says() -> None:
     assert {row["latency"] for row in rows} == {"estimate"} and {row["interval"] for row in rows} == {0.8}
     assert document["recommended"]["above_budget_chance"] < 0.01 < 0.5 < rows[-1]["above_budget_chance"]
     text = text_report(found)
-    assert "Recommended: sweep/mobilenet_v2-128-1-gap: accuracy 0.8800, 7.00 ms expected on raspberry-pi-4b" in text
+    assert "Recommended: sweep/mobilenet_v2-128-1-gap: accuracy 0.8800, 7 ms expected on raspberry-pi-4b" in text
     assert "160-1-gap is 1.00 points better on these images, which is within chance (p = 1.00)" in text
     assert "Next step down: mobilenet_v2-96-1-gap: -18.00 points of accuracy (p = 0.00, more than chance" in text
     assert "not measurements" in text and "80% intervals" in text

@@ -80,8 +80,12 @@ def _step_json(step: Step | None) -> dict[str, Any] | None:
 
 def notes(found: Sweep) -> list[str]:
     """Return what a reader must not overlook."""
-    of_latencies = (note for row in found.rows if row.scored and row.latency for note in row.latency.notes)
-    lines = list(dict.fromkeys(of_latencies))
+    of_latencies = []
+    for row in found.rows:
+        latency = row.latency if row.scored else None
+        whose = f"{row.candidate.name}: " if latency and latency.source == "measured" else ""
+        of_latencies += [f"{whose}{note}" for note in latency.notes] if latency else []
+    lines = [*found.warnings, *dict.fromkeys(of_latencies)]
     scored = [row for row in found.rows if row.scored and row.scored.comparison]
     if found.recommended and len(scored) > 1:
         lines.append(
@@ -107,11 +111,15 @@ def _cells(found: Sweep, row: Row) -> list[str]:
         _standing(found, row),
         f"{comparison.accuracy:.4f}",
         f"{comparison.accuracy_low:.3f}..{comparison.accuracy_high:.3f}",
-        f"{latency.p50_ms:.2f}",
-        f"{latency.low_ms:.2f}..{latency.high_ms:.2f}",
+        _digits(latency.p50_ms),
+        f"{_digits(latency.low_ms)}..{_digits(latency.high_ms)}",
         f"{latency.chance_above(found.request.budget_ms):.0%}",
         f"{row.scored.size_bytes:,}",
     ]
+
+
+def _digits(ms: float) -> str:
+    return f"{ms:.3g}" if ms < 1000 else f"{ms:.0f}"
 
 
 def _standing(found: Sweep, row: Row) -> str:
@@ -132,9 +140,10 @@ def _conclusion(found: Sweep) -> list[str]:
     latency = chosen.latency
     run = next(row.scored.run for row in found.rows if row.candidate.name == chosen.name and row.scored)
     word = "expected" if latency.source == "estimate" else "measured"
+    chance, time = latency.chance_above(budget), _digits(latency.p50_ms)
     lines = [
-        f"Recommended: {run}: accuracy {chosen.accuracy:.4f}, {latency.p50_ms:.2f} ms {word} on {where}; chance that "
-        f"it misses {budget:g} ms: {latency.chance_above(budget):.0%}.",
+        f"Recommended: {run}: accuracy {chosen.accuracy:.4f}, {time} ms {word} on {where}; chance that "
+        f"it misses {budget:g} ms: {chance:.0%}.",
         _why(found),
         _describe_step("up", found.slower, budget),
         _describe_step("down", found.faster, budget),
@@ -168,5 +177,5 @@ def _describe_step(direction: str, step: Step | None, budget_ms: float) -> str:
     above = f", above {budget_ms:g} ms with a chance of {latency.chance_above(budget_ms):.0%}"
     return (
         f"Next step {direction}: {step.point.name}: {step.accuracy_gain * 100:+.2f} points of accuracy (p = "
-        f"{step.mcnemar_p:.2f}, {chance}), {latency.p50_ms:.2f} ms ({step.times:.2f} times){above}."
+        f"{step.mcnemar_p:.2f}, {chance}), {_digits(latency.p50_ms)} ms ({step.times:.2f} times){above}."
     )

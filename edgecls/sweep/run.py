@@ -10,7 +10,6 @@ import gc
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,8 @@ from edgecls.progress import Progress
 from edgecls.runtime.classifier import load
 from edgecls.sweep.latency import Place
 from edgecls.training import run_folder
+from edgecls.training.train import TrainResult, train
+from edgecls.training.work_folder import work_folder
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Scored:
     problem: str
 
 
-def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) -> dict[str, Any]:
-    """Return run.json of the run folder `run`, after training it if it is not complete.
+def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) -> TrainResult:
+    """Return what the run folder `run` holds, after training it if it is not complete; warnings only of a new one.
 
     Raises:
         ConfigError: `run` was made with other settings or from other images. And as `training.train.train`.
@@ -62,13 +63,12 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
         _check_same(run, data, config)
     import keras
 
-    from edgecls.training.train import train
-
-    record = train(data, run, config, resume=True, progress=progress).record
+    is_there = (run / run_folder.RECORD_FILE).is_file() and not work_folder(run).exists()
+    result = train(data, run, config, resume=True, progress=progress)
     # Many networks are made in one process, and Keras keeps what it can.
     keras.utils.clear_session()
     gc.collect()
-    return record
+    return dataclasses.replace(result, warnings=()) if is_there else result
 
 
 def _check_same(run: Path, data: Path, config: TrainConfig) -> None:

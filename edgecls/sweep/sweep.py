@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecls.config import ExportConfig
@@ -81,6 +81,7 @@ class Sweep:
         recommended: of the frontier; None if none meets the budget.
         slower: the next step up.
         faster: the next step down.
+        warnings: of the trainings of this call.
     """
 
     data: Path
@@ -91,6 +92,7 @@ class Sweep:
     recommended: Point | None
     slower: Step | None
     faster: Step | None
+    warnings: tuple[str, ...] = ()
 
 
 def sweep(
@@ -135,7 +137,7 @@ def sweep(
         files = [work.scored[name].file for name in there]
         latencies |= dict(zip(there, measure_latencies(files, progress=progress), strict=True))
     rows = [Row(each, latencies[each.name], work.scored.get(each.name), _reason(each, work)) for each in candidates]
-    return conclude(data, request, place, rows)
+    return replace(conclude(data, request, place, rows), warnings=tuple(work.warnings))
 
 
 class _Work:
@@ -144,6 +146,7 @@ class _Work:
     def __init__(self, data: Path, out: Path, place: Place, request: Request, classes: int, progress: Progress) -> None:
         self.scored: dict[str, Scored] = {}
         self.left_out: dict[str, str] = {}
+        self.warnings: list[str] = []
         self._data, self._out, self._place, self._request = data, out, place, request
         self._classes, self._progress = classes, progress
         self._began = time.monotonic()
@@ -166,7 +169,8 @@ class _Work:
         if not self._has_time(candidate, run):
             return None
         try:
-            record = train_run(self._data, run, halving.shorten(candidate.config), self._say(candidate, "short"))
+            config = halving.shorten(candidate.config)
+            record = train_run(self._data, run, config, self._say(candidate, "short")).record
         except TrainingError as error:
             self.left_out[candidate.name] = str(error)
             return None
@@ -180,16 +184,17 @@ class _Work:
             return None
         began, progress = time.monotonic(), self._say(candidate, f"{self._done} of {self._total}")
         try:
-            record = train_run(self._data, run, candidate.config, progress)
+            result = train_run(self._data, run, candidate.config, progress)
             found = score_run(self._data, run, self._place, self._request.max_drop, progress)
         except (TrainingError, ExportError, WeightsError) as error:
             self.left_out[candidate.name] = str(error)
             return None
         # A run that was there already tells how long it took.
-        seconds = max(time.monotonic() - began, float(record["seconds"]))
+        seconds = max(time.monotonic() - began, float(result.record["seconds"]))
         rate = seconds / self._multiply_adds(candidate)
         self._seconds_a_multiply_add = max(self._seconds_a_multiply_add, rate)
         self.scored[candidate.name] = found
+        self.warnings += [f"{candidate.name}: {warning}" for warning in result.warnings]
         return found.comparison.accuracy if found.comparison else None
 
     def _has_time(self, candidate: Candidate, run: Path) -> bool:
