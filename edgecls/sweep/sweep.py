@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,14 +119,7 @@ def sweep(
     place = find_place(request.profile)
     latencies = {each.name: estimate_latency(each.config, classes, place) for each in candidates}
     work = _Work(data, out, place, request, classes, progress)
-    for candidate in candidates:
-        if reason := _too_slow(latencies[candidate.name], request.budget_ms) or _lack_of_weights(candidate):
-            work.left_out[candidate.name] = reason
-    left = [candidate for candidate in candidates if candidate.name not in work.left_out]
-    if not left:
-        reasons = "".join(f"\n{name}: {reason}" for name, reason in work.left_out.items())
-        slow = any(_too_slow(latency, request.budget_ms) for latency in latencies.values())
-        raise (ConfigError if slow else WeightsError)(f"no network of this grid can be tried:{reasons}")
+    left = _drop_hopeless(candidates, latencies, request, work)
     if not request.full_grid:
         halving.check_installed(left)
     out.mkdir(parents=True, exist_ok=True)
@@ -216,6 +209,20 @@ class _Work:
             self._progress(f"{candidate.name} ({place}): {stage}", done, total, note)
 
         return tell
+
+
+def _drop_hopeless(
+    candidates: Sequence[Candidate], latencies: Mapping[str, Latency | None], request: Request, work: _Work
+) -> list[Candidate]:
+    """Return the candidates that are worth training; note of the others why they are not."""
+    slow = {each.name: _too_slow(latencies[each.name], request.budget_ms) for each in candidates}
+    found = {each.name: slow[each.name] or _lack_of_weights(each) for each in candidates}
+    work.left_out |= {name: reason for name, reason in found.items() if reason}
+    left = [each for each in candidates if not found[each.name]]
+    if not left:
+        reasons = "".join(f"\n{name}: {reason}" for name, reason in found.items())
+        raise (ConfigError if any(slow.values()) else WeightsError)(f"no network of this grid can be tried:{reasons}")
+    return left
 
 
 def _too_slow(latency: Latency | None, budget_ms: float) -> str:
