@@ -31,6 +31,7 @@ COMMANDS = {
     "devices": "devices",
     "check": "devices",
     "estimate": "estimate",
+    "sweep": "sweep",
     "doctor": "devices",
 }
 # Faults of the user's machine or of a path, not of our code: they deserve a sentence, not a traceback.

@@ -1,0 +1,108 @@
+"""edgecls sweep."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecls.cli.terminal import PATH, load_tensorflow, print_json, warn
+from edgecls.cli.train import SETTINGS, Duration
+from edgecls.config import ARCHS, HEADS, AugmentConfig, ExportConfig, TrainConfig
+from edgecls.sweep.grid import IMAGE_SIZES, Space, list_candidates
+
+REPORT_FILE, PICTURE_FILE = "sweep.json", "frontier.png"
+
+
+class Milliseconds(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4 only
+    """A latency, from text like 25, 25ms or 0.1s."""
+
+    name = "latency"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return milliseconds."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|)", str(value))
+        if match is None:
+            self.fail(f"{value!r} is no latency; write 25ms or 0.1s", param, ctx)
+        return float(match[1]) * (1000 if match[2] == "s" else 1)
+
+
+class Several(click.ParamType):  # type: ignore[type-arg]
+    """Values with commas between them, as a tuple, each once."""
+
+    def __init__(self, kind: Any, name: str) -> None:
+        self._kind, self.name = click.types.convert_type(kind), name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Return the values."""
+        parts = value if isinstance(value, tuple) else value.split(",")
+        return tuple(dict.fromkeys(self._kind.convert(part, param, ctx) for part in parts))
+
+
+def _shown(values: tuple[Any, ...]) -> str:
+    return f"  [default: {','.join(map(str, values))}]"
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.option("--budget", "budget_ms", required=True, type=Milliseconds(), help="For one image: 25ms.")
+@click.option("--device", help="A board that 'edgecls devices' lists.  [default: this machine, measured]")
+@click.option("--out", type=PATH, default=Path("sweep"), show_default=True, help="Folder of the runs and the result.")
+@click.option("--image-size", "image_sizes", type=Several(int, "n,n"), help=f"Sides in pixels.{_shown(IMAGE_SIZES)}")
+@click.option("--alpha", "alphas", type=Several(float, "a,a"), help=f"Widths.{_shown(Space.alphas)}")
+@click.option("--arch", "archs", type=Several(click.Choice(ARCHS), "a,a"), help=f"Networks.{_shown(Space.archs)}")
+@click.option("--head", "heads", type=Several(click.Choice(HEADS), "h,h"), help=f"Heads.{_shown(Space.heads)}")
+@click.option("--unfreeze", type=Several(int, "n,n"), help=f"Last blocks that learn.{_shown(Space.unfreeze)}")
+@click.option("--weights", default=TrainConfig.weights, show_default=True, help=SETTINGS["weights"][1])
+@click.option("--epochs", type=int, default=TrainConfig.epochs, show_default=True, help="At most.")
+@click.option("--augment/--no-augment", default=True, show_default=True, help="Also train on changed images.")
+@click.option("--balance", is_flag=True, help=SETTINGS["balance"][1])
+@click.option("--seed", type=int, default=TrainConfig.seed, show_default=True, help=SETTINGS["seed"][1])
+@click.option("--max-drop", type=float, default=ExportConfig.max_drop, show_default=True, help="What a file may lose.")
+@click.option("--time-budget", "time_budget_s", type=Duration(), help="Begin nothing that would end later: 30m, 2h.")
+@click.option("--full-grid", is_flag=True, help="Train all in full, however many; no halving.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def sweep(data: Path, out: Path, device: str | None, as_json: bool, **options: Any) -> None:
+    """Find the most accurate network for DATA that answers within --budget, and what a slower or faster one would give.
+
+    Networks that cannot meet the budget on the board are dropped before any training. The others are trained into
+    OUT/NAME, exported, scored from their files and, for this machine, timed. After an interruption the same command
+    goes on. Exits with 1 if nothing that may be shipped meets the budget.
+
+    \b
+    Examples:
+      edgecls sweep photos --device raspberry-pi-4b --budget 25ms
+      edgecls sweep photos --device coral-usb --budget 5ms --image-size 96,128 --head gap,flatten
+      edgecls sweep photos --budget 3ms
+    """
+    from edgecls.cli.live import LiveProgress
+    from edgecls.devices import load_profile
+    from edgecls.files import write_json
+    from edgecls.sweep.plot import draw_frontier
+    from edgecls.sweep.report import notes, text_report, to_json
+    from edgecls.sweep.sweep import Request
+    from edgecls.sweep.sweep import sweep as search
+
+    space = {name: options.pop(name) for name in ("image_sizes", "alphas", "archs", "heads", "unfreeze")}
+    request = {name: options.pop(name) for name in ("budget_ms", "max_drop", "time_budget_s", "full_grid")}
+    augment = AugmentConfig() if options.pop("augment") else None
+    base = TrainConfig(augment=augment, **options)
+    candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)
+    asked = Request(profile=load_profile(device) if device else None, **request)
+    load_tensorflow()
+    with LiveProgress() as progress:
+        found = search(data, out, candidates, asked, progress)
+    document = to_json(found)
+    write_json(out / REPORT_FILE, document)
+    draw_frontier(found, out / PICTURE_FILE)
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(text_report(found))
+        click.echo(f"picture: {out / PICTURE_FILE}   all figures: {out / REPORT_FILE}")
+    for note in notes(found):
+        warn(note)
+    if found.recommended is None:
+        raise click.ClickException("no network may be recommended; the reasons stand above")

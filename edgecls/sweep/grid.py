@@ -1,0 +1,96 @@
+"""The networks that a sweep tries: every combination of the settings asked for, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+from edgecls.config import TrainConfig
+
+IMAGE_SIZES = (96, 128, 160, 224)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is combined; `alphas`, `heads` and `unfreeze` are of mobilenet_v2 alone.
+
+    Attributes:
+        archs: any of `config.ARCHS`.
+        image_sizes: sides in pixels.
+        alphas: widths.
+        heads: any of `config.HEADS`.
+        unfreeze: how many of the last blocks learn.
+    """
+
+    archs: tuple[str, ...] = (TrainConfig.arch,)
+    image_sizes: tuple[int, ...] = IMAGE_SIZES
+    alphas: tuple[float, ...] = (TrainConfig.alpha,)
+    heads: tuple[str, ...] = (TrainConfig.head,)
+    unfreeze: tuple[int, ...] = (TrainConfig.unfreeze,)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to try.
+
+    Attributes:
+        name: of its run folder.
+        config: to train it with.
+    """
+
+    name: str
+    config: TrainConfig
+
+    @property
+    def network(self) -> tuple[str, int, float]:
+        """Return what networks of nearly the same latency have in common; they share frozen features too."""
+        return self.config.arch, self.config.image_size, self.config.alpha
+
+
+def list_candidates(space: Space, base: TrainConfig) -> tuple[Candidate, ...]:
+    """Return the networks of a space, each once.
+
+    Args:
+        space: what is combined.
+        base: all other settings.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    return tuple(Candidate(_name(config), config) for config in dict.fromkeys(_configs(space, base)))
+
+
+def _configs(space: Space, base: TrainConfig) -> Iterator[TrainConfig]:
+    for arch, size in product(space.archs, space.image_sizes):
+        if arch != "mobilenet_v2":
+            yield replace(base, arch=arch, image_size=size)
+            continue
+        for alpha, head, unfreeze in product(space.alphas, space.heads, space.unfreeze):
+            yield replace(base, arch=arch, image_size=size, alpha=alpha, head=head, unfreeze=unfreeze)
+
+
+def _name(config: TrainConfig) -> str:
+    parts = [config.arch, str(config.image_size)]
+    if config.uses_backbone:
+        parts += [f"{config.alpha:g}", config.head]
+    if config.unfreeze:
+        parts.append(f"unfreeze{config.unfreeze}")
+    return "-".join(parts)
+
+
+def short_names(candidates: tuple[Candidate, ...]) -> dict[str, str]:
+    """Return for each candidate what tells it from the others, for pictures: "128 px, flatten"."""
+    configs = [candidate.config for candidate in candidates]
+    words: dict[str, Callable[[TrainConfig], str]] = {
+        "arch": lambda c: c.arch,
+        "image_size": lambda c: f"{c.image_size} px",
+        "alpha": lambda c: f"alpha {c.alpha:g}" if c.uses_backbone else "",
+        "head": lambda c: c.head if c.uses_backbone else "",
+        "unfreeze": lambda c: f"unfreeze {c.unfreeze}" if c.unfreeze else "",
+    }
+    telling = [name for name in words if name == "image_size" or len({getattr(c, name) for c in configs}) > 1]
+    return {
+        candidate.name: ", ".join(filter(None, (words[name](candidate.config) for name in telling)))
+        for candidate in candidates
+    }

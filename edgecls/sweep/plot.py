@@ -1,0 +1,156 @@
+"""A sweep as a picture: accuracy against latency, the budget, the frontier. Drawn without a screen."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.files import write_rendered
+from edgecls.sweep.grid import short_names
+from edgecls.sweep.sweep import Row, Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+# Inches, and points.
+SIZE, DPI = (8.0, 5.4), 130
+FONT, LARGEST_MARKER = 8, 260.0
+# Labels are tried in rings around their point, the nearest first.
+RINGS, DIRECTIONS = (20, 28, 40, 56, 74, 94), 16
+# Lines are kept free at so many places.
+STEPS = 200
+COLORS = {"recommended": "#c8102e", "frontier": "#1f5fa8", "other": "#9a9a9a"}
+
+
+def draw_frontier(found: Sweep, path: Path) -> None:
+    """Write a PNG; networks that were not trained, or have no latency, are not in it."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rows = [row for row in found.rows if row.scored and row.scored.comparison and row.latency]
+    with matplotlib.rc_context({"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(found.request.budget_ms, color="#444444", linestyle="--", linewidth=1, label="budget")
+        latencies = [point.latency.p50_ms for point in found.frontier]
+        accuracies = [point.accuracy * 100 for point in found.frontier]
+        axes.plot(latencies, accuracies, color=COLORS["frontier"], linewidth=1, label="frontier")
+        for row in rows:
+            _draw_row(axes, row, _standing(found, row), max(each.scored.size_bytes for each in rows if each.scored))
+        _finish(figure, axes, found)
+        # Only now is it known where on the picture a point lies.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        _draw_labels(axes, rows, found)
+        write_rendered(path, functools.partial(figure.savefig, format="png"))
+
+
+def _standing(found: Sweep, row: Row) -> str:
+    name = row.candidate.name
+    if found.recommended and found.recommended.name == name:
+        return "recommended"
+    return "frontier" if any(point.name == name for point in found.frontier) else "other"
+
+
+def _draw_row(axes: Axes, row: Row, standing: str, largest_bytes: int) -> None:
+    assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
+    comparison, latency, color = row.scored.comparison, row.latency, COLORS[standing]
+    x, y = latency.p50_ms, comparison.accuracy * 100
+    axes.hlines(y, latency.low_ms, latency.high_ms, color=color, alpha=0.45)
+    axes.vlines(x, comparison.accuracy_low * 100, comparison.accuracy_high * 100, color=color, alpha=0.45)
+    area = LARGEST_MARKER * row.scored.size_bytes / largest_bytes
+    face = "none" if row.left_out_because else color
+    axes.scatter([x], [y], area, facecolors=face, edgecolors=color, alpha=0.9, zorder=3)
+
+
+def _finish(figure: Figure, axes: Axes, found: Sweep) -> None:
+    where = found.place.profile.title if found.place.profile else "this machine"
+    source = "measured" if found.place.is_here else "estimated"
+    axes.set(
+        xlabel=f"p50 of one image, ms, {source} (line: its interval)",
+        ylabel="accuracy of the exported file, % (line: 95 % interval)",
+        title=f"{where}: {found.place.precision} .{found.place.format}, budget {found.request.budget_ms:g} ms",
+    )
+    axes.margins(x=0.1, y=0.1)
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.25)
+    handles = [
+        axes.scatter([], [], 60, color=COLORS["recommended"], label="recommended"),
+        axes.scatter([], [], 60, color=COLORS["other"], label="beaten (hollow: may not be shipped); area: bytes"),
+    ]
+    lines = axes.get_lines()
+    figure.legend(handles=[*lines, *handles], fontsize=FONT, frameon=False, loc="outside lower center", ncols=4)
+
+
+def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
+    """Write beside each point what it is, where the fewest other things are."""
+    from matplotlib.text import Text
+
+    names = short_names(tuple(row.candidate for row in rows))
+    drawn = _drawn(axes, rows, found)
+    taken: list[Bbox] = []
+    for row in rows:
+        assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
+        text = f"{names[row.candidate.name]}\n{row.scored.size_bytes / 1e6:.2f} MB"
+        label = axes.annotate(
+            text,
+            (row.latency.p50_ms, row.scored.comparison.accuracy * 100),
+            xytext=(0, 0),
+            textcoords="offset points",
+            fontsize=FONT,
+            ha="center",
+            va="center",
+            color=COLORS[_standing(found, row)] if _standing(found, row) != "other" else "#666666",
+            arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6, "shrinkB": 4},
+        )
+        place = axes.transData.transform(label.xy)
+        # An annotation's own extent counts its line to the point too.
+        size = np.array(Text.get_window_extent(label).size)
+        boxes = {offset: _box(place + np.array(offset) * DPI / 72, size) for offset in _offsets()}
+        best = min(boxes, key=lambda offset: _clutter(boxes[offset], axes.bbox, taken, drawn))
+        label.set_position(best)
+        taken.append(boxes[best])
+
+
+def _box(middle: NDArray[np.float64], size: NDArray[np.float64]) -> Bbox:
+    from matplotlib.transforms import Bbox
+
+    return Bbox([middle - size / 2 - 1, middle + size / 2 + 1])
+
+
+def _clutter(box: Bbox, area: Bbox, taken: Sequence[Bbox], drawn: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return how bad a place for a label is: outside the picture, over other labels, over lines."""
+    outside = max(area.x0 - box.x0, box.x1 - area.x1, area.y0 - box.y0, box.y1 - area.y1, 0)
+    covered = ((drawn > (box.x0, box.y0)) & (drawn < (box.x1, box.y1))).all(axis=1).sum()
+    return float(outside), float(sum(box.overlaps(other) for other in taken)), float(covered)
+
+
+def _offsets() -> list[tuple[float, float]]:
+    turns = [2 * math.pi * turn / DIRECTIONS + math.pi / 6 for turn in range(DIRECTIONS)]
+    # Words are wider than high.
+    return [(1.6 * ring * math.cos(turn), ring * math.sin(turn)) for ring in RINGS for turn in turns]
+
+
+def _drawn(axes: Axes, rows: Sequence[Row], found: Sweep) -> NDArray[np.float64]:
+    """Return pixels, float64 (N, 2), along the lines that labels must not cover."""
+    lines = [(each.latency.p50_ms, each.accuracy * 100) for each in found.frontier]
+    budget = found.request.budget_ms
+    ends = [((budget, axes.get_ylim()[0]), (budget, axes.get_ylim()[1])), *pairwise(lines)]
+    for row in rows:
+        assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
+        latency, comparison = row.latency, row.scored.comparison
+        x, y = latency.p50_ms, comparison.accuracy * 100
+        ends.append(((latency.low_ms, y), (latency.high_ms, y)))
+        ends.append(((x, comparison.accuracy_low * 100), (x, comparison.accuracy_high * 100)))
+    steps = np.linspace(0, 1, STEPS)[:, None]
+    parts = [axes.transData.transform(np.array(a) * (1 - steps) + np.array(b) * steps) for a, b in ends]
+    return np.concatenate(parts)

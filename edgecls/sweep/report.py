@@ -1,0 +1,181 @@
+"""What a sweep found, told: a JSON document and plain text."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import asdict
+from typing import Any
+
+from edgecls import __version__
+from edgecls.benchmark.table import align
+from edgecls.sweep.frontier import SIGNIFICANT_P, Step, compare_points
+from edgecls.sweep.latency import Latency
+from edgecls.sweep.sweep import Row, Sweep, point_of
+
+SCHEMA = 1
+SETTINGS = ("arch", "image_size", "alpha", "head", "unfreeze")
+COLUMNS = ("network", "", "accuracy", "95 % interval", "p50 ms", "interval", "above budget", "bytes")
+
+
+def to_json(found: Sweep) -> dict[str, Any]:
+    """Return the document that `sweep --json` prints and sweep.json holds."""
+    rows = [_row_json(found, row) for row in found.rows]
+    request, place = found.request, found.place
+    chosen = found.recommended
+    return {
+        "schema": SCHEMA,
+        "edgecls": __version__,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "data": str(found.data),
+        "device": place.profile.name if place.profile else None,
+        "budget_ms": request.budget_ms,
+        "max_drop": request.max_drop,
+        "precision": place.precision,
+        "format": place.format,
+        "recommended": next((row for row in rows if chosen and row["name"] == chosen.name), None),
+        "step_up": _step_json(found.slower),
+        "step_down": _step_json(found.faster),
+        "frontier": [point.name for point in found.frontier],
+        "candidates": rows,
+        "notes": notes(found),
+    }
+
+
+def _row_json(found: Sweep, row: Row) -> dict[str, Any]:
+    config, scored, point = row.candidate.config, row.scored, point_of(row)
+    document: dict[str, Any] = {"name": row.candidate.name} | {name: getattr(config, name) for name in SETTINGS}
+    comparison = scored.comparison if scored else None
+    for name in ("accuracy", "accuracy_low", "accuracy_high", "drop"):
+        document[name] = getattr(comparison, name) if comparison else None
+    chosen = found.recommended
+    return document | {
+        "mcnemar_p": compare_points(point, chosen) if point and chosen else None,
+        **_latency_json(row.latency, found.request.budget_ms),
+        "run": str(scored.run) if scored else None,
+        "file": str(scored.file) if scored and comparison else None,
+        "bytes": scored.size_bytes if scored and comparison else None,
+        "images": len(scored.held_out) if scored else None,
+        "seconds": scored.seconds if scored else None,
+        "on_frontier": point is not None and any(each.name == point.name for each in found.frontier),
+        "left_out_because": row.left_out_because or None,
+    }
+
+
+def _latency_json(latency: Latency | None, budget_ms: float) -> dict[str, Any]:
+    names = ("p50_ms", "low_ms", "high_ms")
+    if latency is None:
+        return {**dict.fromkeys(names), "latency": None, "interval": None, "above_budget_chance": None}
+    rounded = {name: round(getattr(latency, name), 3) for name in names}
+    chance = round(latency.chance_above(budget_ms), 4)
+    setting = {"latency": latency.source, "interval": latency.coverage, "setting": latency.setting}
+    return rounded | setting | {"above_budget_chance": chance}
+
+
+def _step_json(step: Step | None) -> dict[str, Any] | None:
+    if step is None:
+        return None
+    numbers = {key: value for key, value in asdict(step).items() if key != "point"}
+    return {"name": step.point.name, "p50_ms": round(step.point.latency.p50_ms, 3), **numbers}
+
+
+def notes(found: Sweep) -> list[str]:
+    """Return what a reader must not overlook."""
+    of_latencies = []
+    for row in found.rows:
+        latency = row.latency if row.scored else None
+        whose = f"{row.candidate.name}: " if latency and latency.source == "measured" else ""
+        of_latencies += [f"{whose}{note}" for note in latency.notes] if latency else []
+    lines = [*found.warnings, *dict.fromkeys(of_latencies)]
+    scored = [row for row in found.rows if row.scored and row.scored.comparison]
+    if found.recommended and len(scored) > 1:
+        lines.append(
+            f"the networks were compared on the same {len(scored[0].scored.held_out if scored[0].scored else ())} "
+            f"images: the best of {len(scored)} looks a little better there than it is"
+        )
+    return lines
+
+
+def text_report(found: Sweep) -> str:
+    """Return the frontier as plain text, the recommended network and its neighbours."""
+    rows = [_cells(found, row) for row in found.rows if row.scored and row.scored.comparison]
+    table = [align([COLUMNS, *rows])] if rows else []
+    out = [f"out: {row.candidate.name}: {row.left_out_because}" for row in found.rows if row.left_out_because]
+    return "\n".join([*table, *out, "", *_conclusion(found)])
+
+
+def _cells(found: Sweep, row: Row) -> list[str]:
+    assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
+    comparison, latency = row.scored.comparison, row.latency
+    return [
+        row.candidate.name,
+        _standing(found, row),
+        f"{comparison.accuracy:.4f}",
+        f"{comparison.accuracy_low:.3f}..{comparison.accuracy_high:.3f}",
+        _digits(latency.p50_ms),
+        f"{_digits(latency.low_ms)}..{_digits(latency.high_ms)}",
+        f"{latency.chance_above(found.request.budget_ms):.0%}",
+        f"{row.scored.size_bytes:,}",
+    ]
+
+
+def _digits(ms: float) -> str:
+    return f"{ms:.3g}" if ms < 1000 else f"{ms:.0f}"
+
+
+def _standing(found: Sweep, row: Row) -> str:
+    name = row.candidate.name
+    if row.left_out_because:
+        return "out"
+    if found.recommended and name == found.recommended.name:
+        return "recommended"
+    return "frontier" if any(point.name == name for point in found.frontier) else "beaten"
+
+
+def _conclusion(found: Sweep) -> list[str]:
+    place, budget = found.place, found.request.budget_ms
+    where = place.profile.name if place.profile else "this machine"
+    chosen = found.recommended
+    if chosen is None:
+        return [f"Nothing that may be shipped meets {budget:g} ms on {where}."]
+    latency = chosen.latency
+    run = next(row.scored.run for row in found.rows if row.candidate.name == chosen.name and row.scored)
+    word = "expected" if latency.source == "estimate" else "measured"
+    chance, time = latency.chance_above(budget), _digits(latency.p50_ms)
+    lines = [
+        f"Recommended: {run}: accuracy {chosen.accuracy:.4f}, {time} ms {word} on {where}; chance that "
+        f"it misses {budget:g} ms: {chance:.0%}.",
+        _why(found),
+        _describe_step("up", found.slower, budget),
+        _describe_step("down", found.faster, budget),
+        f"Times are {_SOURCES[latency.source]} of one image, the network alone: {place.precision} .{place.format} in "
+        f"{latency.setting}; {latency.coverage:.0%} intervals.",
+    ]
+    return [line for line in lines if line]
+
+
+_SOURCES = {"estimate": "estimates from published latencies, not measurements,", "measured": "medians measured here"}
+
+
+def _why(found: Sweep) -> str:
+    """Return why a more accurate network is not the recommended one, or ""."""
+    chosen = found.recommended
+    allowed = [point for point in found.frontier if point.latency.p50_ms <= found.request.budget_ms]
+    if chosen is None or allowed[-1].name == chosen.name:
+        return ""
+    best = allowed[-1]
+    return (
+        f"{best.name} is {(best.accuracy - chosen.accuracy) * 100:.2f} points better on these images, which is within "
+        f"chance (p = {compare_points(best, chosen):.2f}): the faster one is taken."
+    )
+
+
+def _describe_step(direction: str, step: Step | None, budget_ms: float) -> str:
+    if step is None:
+        return f"Next step {direction}: none in this grid."
+    chance = "within chance" if step.mcnemar_p >= SIGNIFICANT_P else "more than chance explains"
+    latency = step.point.latency
+    above = f", above {budget_ms:g} ms with a chance of {latency.chance_above(budget_ms):.0%}"
+    return (
+        f"Next step {direction}: {step.point.name}: {step.accuracy_gain * 100:+.2f} points of accuracy (p = "
+        f"{step.mcnemar_p:.2f}, {chance}), {_digits(latency.p50_ms)} ms ({step.times:.2f} times){above}."
+    )

@@ -1,0 +1,124 @@
+"""One network of a sweep: trained into a run folder of its own, exported, scored from its file.
+
+Every step finds what an earlier, interrupted sweep has left, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgecls.benchmark.candidates import load_images
+from edgecls.check.rules import check_file
+from edgecls.config import TrainConfig
+from edgecls.errors import ConfigError, DataError
+from edgecls.evaluate import score_images
+from edgecls.export.gate import Comparison, compare
+from edgecls.export.run_files import RunFile, export_missing, find_files
+from edgecls.progress import Progress
+from edgecls.runtime.classifier import load
+from edgecls.sweep.latency import Place
+from edgecls.training import run_folder
+from edgecls.training.train import TrainResult, train
+from edgecls.training.work_folder import work_folder
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A network and its file.
+
+    Attributes:
+        run: its run folder.
+        file: the exported file.
+        size_bytes: of the file.
+        comparison: the file against the float model; None if there is no file.
+        wrong: places of the held-out images that the file gets wrong.
+        held_out: paths of all of these images.
+        seconds: that training took.
+        problem: why the file may not be shipped, or "".
+    """
+
+    run: Path
+    file: Path
+    size_bytes: int
+    comparison: Comparison | None
+    wrong: frozenset[int]
+    held_out: tuple[str, ...]
+    seconds: float
+    problem: str
+
+
+def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) -> TrainResult:
+    """Return what the run folder `run` holds, after training it if it is not complete; warnings only of a new one.
+
+    Raises:
+        ConfigError: `run` was made with other settings or from other images. And as `training.train.train`.
+    """
+    if (run / run_folder.RECORD_FILE).is_file():
+        _check_same(run, data, config)
+    import keras
+
+    is_there = (run / run_folder.RECORD_FILE).is_file() and not work_folder(run).exists()
+    result = train(data, run, config, resume=True, progress=progress)
+    # Many networks are made in one process, and Keras keeps what it can.
+    keras.utils.clear_session()
+    gc.collect()
+    return dataclasses.replace(result, warnings=()) if is_there else result
+
+
+def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
+    record = run_folder.read_record(run)
+    # Through JSON, so that tuples compare equal to what is read back.
+    now = json.loads(json.dumps({**dataclasses.asdict(config), "data": str(data.resolve())}))
+    before = {**record["config"], "data": record["data"]}
+    if changed := [name for name in now if before.get(name) != now[name]]:
+        what = ", ".join(f"{name} ({before.get(name)} then, {now[name]} now)" for name in changed)
+        raise ConfigError(f"{run} was made with other settings: {what}; give --out another folder, or remove that run")
+
+
+def score_run(data: Path, run: Path, place: Place, max_drop: float, progress: Progress) -> Scored:
+    """Return what the run's file scores in its runtime on the held-out images; it is exported if it is missing.
+
+    Raises:
+        DataError: the run's images changed. ModelFileError: `run` is no run, or its file is damaged.
+    """
+    record = run_folder.read_record(run)
+    images = load_images(run, data, progress)
+    if images.float_scores is None:
+        raise DataError(f"the held-out images of {run} changed since it was trained; give --out another folder")
+    file = _export(run, place, max_drop, progress)
+    seconds, paths = float(record["seconds"]), tuple(images.split.paths)
+    if not file.path.is_file():
+        return Scored(run, file.path, 0, None, frozenset(), paths, seconds, file.problem)
+    with load(file.path) as classifier:
+        scores = score_images(classifier, images.split.images, lambda done, total: progress("score", done, total))
+    comparison = compare(scores, images.float_scores, images.split.labels, record["classes"], max_drop)
+    problem = "" if comparison.passed else comparison.verdict
+    return Scored(
+        run=run,
+        file=file.path,
+        size_bytes=file.path.stat().st_size,
+        comparison=comparison,
+        wrong=frozenset(np.flatnonzero(scores.argmax(1) != images.split.labels).tolist()),
+        held_out=paths,
+        seconds=seconds,
+        problem=problem or _refuse(file.path, place),
+    )
+
+
+def _export(run: Path, place: Place, max_drop: float, progress: Progress) -> RunFile:
+    """Return the run's file for the place, exported if it is missing."""
+    files = find_files(run, place.target, max_drop)
+    file = next(each for each in files if (each.precision, each.format) == (place.precision, place.format))
+    return file if file.is_there else export_missing(run, [file], place.target, max_drop, progress=progress)[0]
+
+
+def _refuse(file: Path, place: Place) -> str:
+    """Return why the board does not run a file, or ""."""
+    findings = check_file(file, place.profile) if place.profile else ()
+    return "; ".join(finding.text for finding in findings if finding.level == "no")

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from edgecls.config import TrainConfig
+from edgecls.errors import MissingDependency
+from edgecls.sweep import halving
+from edgecls.sweep.grid import Candidate, Space, list_candidates
+
+needs_optuna = pytest.mark.skipif(
+    find_spec("optuna") is None, reason="Optuna is not installed: pip install 'edgecls[sweep]'"
+)
+GRID = list_candidates(Space(image_sizes=(96, 128), heads=("gap", "flatten"), unfreeze=(0, 1, 2)), TrainConfig())
+
+
+def test_a_large_grid_without_optuna_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(halving, "find_spec", lambda name: None)
+    halving.check_installed(GRID[: halving.FULL_GRID])
+    with pytest.raises(MissingDependency, match=r"13 networks .* pip install 'edgecls\[sweep\]'.*--full-grid"):
+        halving.check_installed([*GRID, GRID[0]])
+
+
+def test_the_short_training_is_cheaper_and_never_nothing() -> None:
+    short = halving.shorten(TrainConfig(epochs=60, fine_epochs=10))
+    assert (short.epochs, short.fine_epochs, short.augment) == (15, 2, None)
+    assert halving.shorten(TrainConfig(epochs=1, fine_epochs=1)).epochs == 1
+
+
+@needs_optuna
+def test_the_best_of_each_size_goes_on_and_sizes_do_not_compete() -> None:
+    # All of the larger size are better than all of the smaller.
+    short = {each: 0.9 * (each.config.image_size == 128) + 0.01 * each.config.unfreeze for each in GRID}
+    fully: list[Candidate] = []
+
+    def train(candidate: Candidate) -> float:
+        fully.append(candidate)
+        return short[candidate]
+
+    stopped = halving.halve(GRID, short.__getitem__, train)
+    assert set(stopped) | set(fully) == set(GRID) and not set(stopped) & set(fully)
+    assert stopped
+    for size in (96, 128):
+        best = max((each for each in GRID if each.config.image_size == size), key=short.__getitem__)
+        assert best in fully
+
+
+@needs_optuna
+def test_one_network_alone_needs_no_short_training_and_failures_stop_nothing() -> None:
+    alone = GRID[0]
+    others = [each for each in GRID if each.network != alone.network]
+    asked: list[Candidate] = []
+
+    def score(candidate: Candidate) -> float | None:
+        asked.append(candidate)
+        return None if candidate is others[0] else 0.5
+
+    assert halving.halve([alone, *others], score, lambda candidate: None) == []
+    assert asked == others
