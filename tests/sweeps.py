@@ -16,7 +16,7 @@ from edgecls.sweep.latency import Latency, find_place
 from edgecls.sweep.run import Scored
 from edgecls.sweep.sweep import Request, Row, Sweep, conclude
 
-IMAGES = 100
+IMAGES = 200
 
 
 def make_latency(p50_ms: float, low_ms: float | None = None, high_ms: float | None = None) -> Latency:

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgecls import __version__
 from edgecls.benchmark.table import align
-from edgecls.sweep.frontier import SIGNIFICANT_P, Step, compare_points
+from edgecls.sweep.frontier import SIGNIFICANT_P, SMALL_GAIN, Step, compare_points
 from edgecls.sweep.latency import Latency
 from edgecls.sweep.sweep import Row, Sweep, point_of
 
@@ -164,8 +164,8 @@ def _why(found: Sweep) -> str:
         return ""
     best = allowed[-1]
     return (
-        f"{best.name} is {(best.accuracy - chosen.accuracy) * 100:.2f} points better on these images, which is within "
-        f"chance (p = {compare_points(best, chosen):.2f}): the faster one is taken."
+        f"{best.name} is {(best.accuracy - chosen.accuracy) * 100:.2f} points better on these images (p = "
+        f"{compare_points(best, chosen):.2f}), no more than {SMALL_GAIN * 100:g}: the faster one is taken."
     )
 
 
