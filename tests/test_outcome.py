@@ -117,7 +117,8 @@ def test_skipped_and_doubled_images_are_told_of() -> None:
 
 def test_phases_that_were_undone_are_told_of() -> None:
     undone = phase("unfreeze", kept=False, reason="all epochs done; undone, as it did not help")
-    assert warn(training=make_training(phase("head"), undone)) == (
+    views = phase("views", kept=False, reason="all epochs done; undone, as it did not help")
+    assert warn(training=make_training(phase("head"), views, undone)) == (
         "phase unfreeze: all epochs done; undone, as it did not help",
     )
 

@@ -75,7 +75,9 @@ def warnings(
             f"{len(dataset.duplicates)} images stand in more than one split ({example}); "
             "scores on them are too good: run.json lists all"
         )
-    found += [f"phase {phase.name}: {phase.reason}" for phase in training.phases if not phase.kept]
+    # Views are tried in every run; what was asked for and came to nothing is worth a word.
+    asked = [phase for phase in training.phases if phase.name != "views"]
+    found += [f"phase {phase.name}: {phase.reason}" for phase in asked if not phase.kept]
     if config.time_budget_s is not None and seconds > config.time_budget_s:
         found.append(
             f"the run took {seconds:.0f} s of {config.time_budget_s:.0f} s allowed: one pass over the images takes "
