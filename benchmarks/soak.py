@@ -1,4 +1,4 @@
-"""Whether a service that runs for long stays as it was: `predict_iter` over a folder, and threads that share a classifier.
+"""Whether a service that runs for long stays as it was: `predict_iter` over a folder, threads that share a classifier.
 
     python benchmarks/soak.py FILE IMAGES [--loop both] [--minutes 60] [--rate 20] [--threads 4]
 
@@ -34,7 +34,7 @@ from edgecls.runtime.sources import find_images
 LOOPS = ("iter", "service")
 DAMAGED = b"\x89PNG\r\n\x1a\n damaged"
 DAMAGED_EVERY = 50
-# The allocator's arenas and a page here and there; a leak of 100 bytes an image would be 7 MB in an hour at 20 a second.
+# The allocator's arenas; a leak of 100 bytes an image would be 7 MB in an hour at 20 images a second.
 MOST_GROWTH_MB = 4.0
 # Open images come and go: the fewest of so many looks are those that stay.
 LOOKS, LOOK_PAUSE_S = 50, 0.02
@@ -69,7 +69,7 @@ class Log:
 
 
 def paced(rate: float, end: float) -> Iterator[int]:
-    """Yield 0, 1, 2 ... `rate` times a second until `end`, time.monotonic() seconds; what is late is not made up for."""
+    """Yield 0, 1, 2 ... `rate` times a second until time.monotonic() is `end`; what is late is not made up for."""
     due = time.monotonic()
     for number in itertools.count():
         due = max(due + 1 / rate, time.monotonic())
