@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,10 +99,11 @@ def export_run(
 
     Raises:
         ModelFileError: `run` is no run. DataError: its images are gone or changed. ExportError: a conversion failed.
-        ConfigError: the device is not known, or does not run one of the formats.
+        ConfigError: the device is not known, or does not run one of the formats,
+        or another process exports into `out`.
     """
     target = find_target(config.device, config.formats)
-    record = run_folder.read_record(run)
+    record = run_folder.read_whole_record(run)
     samples = load_samples(
         record,
         data=data,
@@ -117,14 +117,12 @@ def export_run(
     golden = make_golden([samples.root / path for path in paths], size, size)
     job = _Job(fuse(run_folder.load_model(run)), samples, scores, golden, record, config, target)
     folder = out or run / "export"
-    folder.mkdir(parents=True, exist_ok=True)
-    older = export_folder.read_entries(folder)
     files = []
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
+    with export_folder.work_in(folder) as (partial, older):
         for precision in config.precisions:
             for kind in config.formats:
-                files.append(_write_file(job, precision, kind, Path(temporary), progress))
-        export_folder.publish(Path(temporary), folder, _record(job), files, older)
+                files.append(_write_file(job, precision, kind, partial, progress))
+        export_folder.publish(partial, folder, _record(job), files, older)
     return ExportResult(folder, job.float_accuracy, len(samples.held_out.labels), tuple(files))
 
 
