@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-install pi-check pi-check-short lint format clean
+.PHONY: setup demo test test-slow test-install test-faults fuzz soak pi-check pi-check-short lint format clean
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
 
@@ -16,13 +16,22 @@ demo: setup  ## train, export, score and show on the images that come with edgec
 	$(BIN)/edgecls demo --out demo-run
 
 test: setup  ## all quick tests
-	$(BIN)/pytest -m "not slow and not install"
+	$(BIN)/pytest -m "not slow and not install and not faults"
 
 test-slow: setup  ## tests that take minutes
 	$(BIN)/pytest -m slow
 
 test-install: setup  ## fresh environments, one for each light extra
 	$(BIN)/pytest -m install
+
+test-faults: setup  ## full disks, read-only folders, signals at any moment, missing packages, two at once (some need root)
+	$(BIN)/pytest -m faults tests/faults
+
+fuzz: setup  ## 20,000 cases of hostile input and more, a few minutes; fails if there were fewer
+	EDGECLS_FUZZ=full PYTHONPATH=tests/fuzz $(BIN)/pytest -q -p cases tests/fuzz
+
+soak: setup  ## FILE=model IMAGES=folder: an hour of predict_iter and of a threaded service; memory and files must not grow
+	$(BIN)/python benchmarks/soak.py $(FILE) $(IMAGES)
 
 pi-check: setup  ## RUN=folder: its files on an emulated Raspberry Pi, compared with this machine (needs qemu, debootstrap)
 	PYTHONPATH=tests $(BIN)/python -m emulated_pi $(RUN)

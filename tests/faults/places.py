@@ -66,7 +66,7 @@ def hiding(folder: Path, *packages: str) -> dict[str, str]:
 
 @contextmanager
 def small_disk(folder: Path, size_kb: int) -> Iterator[Path]:
-    """Yield `folder` with a file system of its own, of so many kB in memory; skip the test where that is not allowed."""
+    """Yield `folder` with a file system of its own, of so many kB in memory, or skip the test."""
     folder.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
