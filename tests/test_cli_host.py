@@ -83,7 +83,15 @@ def odd_pictures(pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> list[
 
 @pytest.mark.parametrize(
     "form",
-    [[], ["--top-k", "2"], ["--threshold", "1"], ["--format", "csv"], ["--format", "jsonl"], ["--json"]],
+    [
+        [],
+        ["--top-k", "2"],
+        ["--threshold", "1"],
+        ["--format", "csv"],
+        ["--format", "jsonl"],
+        ["--json"],
+        ["--untrusted"],
+    ],
     ids=str,
 )
 def test_predict_prints_the_same_as_here(

@@ -31,6 +31,7 @@ from edgecls.image import LUMA, RESAMPLE
 from edgecls.progress import Progress, silent
 from edgecls.report.contact_sheet import contact_sheet
 from edgecls.runtime.classifier import load
+from edgecls.runtime.engines import own_engine
 from edgecls.selftest import add_scores, make_golden
 from edgecls.spec import ModelSpec, attach_spec
 from edgecls.training import run_folder
@@ -133,7 +134,8 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
     progress(f"convert {name}", 1, 1)
     draft = folder / f"draft-{name}"
     draft.write_bytes(attach_spec(graph, _spec(job, precision), kind))
-    classifier = load(draft)
+    # Not whatever is installed: figures are of one runtime.
+    classifier = load(draft, engine=own_engine(kind))
     images = job.samples.held_out.images
     scores = score_images(classifier, images, functools.partial(progress, f"score {name}"))
     labels, classes = job.samples.held_out.labels, job.record["classes"]

@@ -91,6 +91,11 @@ def choose_engine(kind: Kind, engine: str | None = None, device: str = "cpu") ->
     return name or next((other for other in able if is_installed(other)), able[0])
 
 
+def own_engine(kind: Kind) -> str:
+    """Return the engine of the format's own makers, in which files of this kind are scored."""
+    return next(name for name, entry in ENGINES.items() if kind in entry.kinds)
+
+
 def is_installed(engine: str) -> bool:
     """Return True if one of the engine's packages can be found; whether it works is seen when it is opened."""
     return any(importlib.util.find_spec(package) is not None for package in ENGINES[engine].packages)

@@ -41,7 +41,7 @@ def test_train_on_a_full_disk(data: Path, tmp_path: Path, size_kb: int) -> None:
         assert [path.name for path in disk.iterdir()] == ["run"]
 
 
-@pytest.mark.parametrize("room_kb", [0, 4, 12, 40])
+@pytest.mark.parametrize("room_kb", [0, 4, 12])
 def test_export_on_a_full_disk(trained: Path, tmp_path: Path, room_kb: int) -> None:
     with small_disk(tmp_path / "disk", 64 * 1024) as disk:
         out = disk / "export"
@@ -95,5 +95,6 @@ def test_what_this_user_may_not_touch(data: Path, trained: Path, tmp_path: Path)
         ("predict", locked / "run" / "model.keras", next(data.glob("*/*.png"))),
     ):
         status, errors = run(*arguments, before=BOUND_BY_MODES)
-        assert status in (1, 2) and "Permission denied" in errors, (arguments, errors)
+        denied = "Permission denied" in errors or "is not readable" in errors
+        assert status in (1, 2) and denied, (arguments, errors)
     assert not (tmp_path / "new").exists()
