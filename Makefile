@@ -4,8 +4,8 @@ RELEASE := .venv-release/bin
 LOCK := $(RELEASE)/uv pip compile pyproject.toml --quiet --extra train --extra openvino --group dev --universal \
 	--python-version 3.10 --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: setup demo test test-slow test-install pi-check pi-check-short bench bench-tables lint format clean
-.PHONY: packages packages-short lock lock-check audit licences image
+.PHONY: setup demo test test-slow test-install test-faults fuzz soak pi-check pi-check-short bench bench-tables lint format
+.PHONY: clean packages packages-short lock lock-check audit licences image
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
 
@@ -20,13 +20,22 @@ demo: setup  ## train, export, score and show on the images that come with edgec
 	$(BIN)/edgecls demo --out demo-run
 
 test: setup  ## all quick tests
-	$(BIN)/pytest -m "not slow and not install"
+	$(BIN)/pytest -m "not slow and not install and not faults"
 
 test-slow: setup  ## tests that take minutes
 	$(BIN)/pytest -m slow
 
 test-install: setup  ## fresh environments, one for each light extra
 	$(BIN)/pytest -m install
+
+test-faults: setup  ## full disks, read-only folders, signals at any moment, missing packages, two at once (some need root)
+	$(BIN)/pytest -m faults tests/faults
+
+fuzz: setup  ## 20,000 cases of hostile input and more, a few minutes; fails if there were fewer
+	EDGECLS_FUZZ=full PYTHONPATH=tests/fuzz $(BIN)/pytest -q -p cases tests/fuzz
+
+soak: setup  ## FILE=model IMAGES=folder: an hour of predict_iter and of a threaded service; memory and files must not grow
+	$(BIN)/python benchmarks/soak.py $(FILE) $(IMAGES)
 
 pi-check: setup  ## RUN=folder: its files on an emulated Raspberry Pi, compared with this machine (needs qemu, debootstrap)
 	PYTHONPATH=tests $(BIN)/python -m emulated_pi $(RUN)

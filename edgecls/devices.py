@@ -1,6 +1,6 @@
 """Boards: what each is, what installs there, what suits it. The data are TOML files in `devices/`.
 
-Imports the standard library, `errors` and `export.targets` only: a board must be able to ask.
+Imports the standard library, `errors`, `typed` and `export.targets` only: a board must be able to ask.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from edgecls.container import Kind
 from edgecls.errors import ConfigError
 from edgecls.export.targets import TARGETS
+from edgecls.typed import build
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -149,20 +150,18 @@ def load_profile(name: str) -> Profile:
     """
     if name not in device_names():
         raise ConfigError(f"no device {name!r}; 'edgecls devices' lists them: {', '.join(device_names())}")
-    raw = _read(f"{name}.toml")
-    if "extends" in raw:
-        # What the 32-bit system of a board does not change.
-        raw = {"latencies": []} | _without(_read(f"{raw['extends']}.toml"), "latencies", "device_tree") | raw
-    systems = _read("tables/systems.toml")
-    return Profile(
-        name=name,
-        systems=tuple(System(**systems[key]) for key in raw["systems"]),
-        hardware=Hardware(**_tuples(raw["hardware"])),
-        recommended=Recommended(**_tuples(raw["recommended"])),
-        latencies=tuple(Latency(**row) for row in raw.get("latencies", ())),
-        notes=tuple(raw.get("notes", ())),
-        **_without(raw, "systems", "hardware", "recommended", "latencies", "notes", "extends"),
-    )
+    try:
+        raw = _read(f"{name}.toml")
+        if "extends" in raw:
+            # What the 32-bit system of a board does not change.
+            base = _without(_read(f"{raw['extends']}.toml"), "latencies", "device_tree")
+            raw = base | _without(raw, "extends")
+        systems = _read("tables/systems.toml")
+        whole = raw | {"name": name, "systems": [systems[key] for key in raw["systems"]]}
+        return build(Profile, whole, "it")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        path = _folder() / f"{name}.toml"
+        raise ConfigError(f"the profile {path} cannot be used ({error}); mend it, or install edgecls again") from error
 
 
 def load_profiles() -> tuple[Profile, ...]:
@@ -188,7 +187,7 @@ def export_target(name: str | None) -> str | None:
 @functools.cache
 def load_wheels() -> tuple[Wheel, ...]:
     """Return what PyPI offers, the newest first for each package."""
-    return tuple(Wheel(**_tuples(row)) for row in _read("tables/wheels.toml")["wheel"])
+    return tuple(build(Wheel, row, "a wheel") for row in _read("tables/wheels.toml")["wheel"])
 
 
 def find_wheel(package: str, system: System) -> Wheel | None:
@@ -242,10 +241,6 @@ def _folder() -> Path:
 @functools.cache
 def _read(name: str) -> dict[str, Any]:
     return tomllib.loads((_folder() / name).read_text(encoding="utf-8"))
-
-
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
 
 
 def _without(row: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -41,6 +42,20 @@ def write_rendered(path: Path, render: Callable[[io.BytesIO], object]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def read_json(path: Path) -> Any:
+    """Return the JSON document in the file `path`.
+
+    Raises:
+        ValueError: no file, or no JSON, or nested more deeply than Python reads. OSError: it cannot be read.
+    """
+    if not path.is_file():
+        raise ValueError("it is no file")
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def write_json(path: Path, value: object) -> None:
     """Replace the file `path` by one with this JSON document, in UTF-8."""
     write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"))
@@ -65,14 +80,19 @@ def locked(path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lam
     """Hold the lock file `path` against other processes; it is free again when this process ends, however it ends.
 
     Args:
-        path: made if it is missing, never removed.
+        path: a folder, or a file that is made if it is missing and never removed.
         wait: False to fail at once if another process holds it.
         on_wait: called before a wait begins.
 
     Raises:
         BlockingIOError: another process holds it.
     """
-    with path.open("a") as file:
+    with contextlib.ExitStack() as stack:
+        if path.is_dir():
+            file = os.open(path, os.O_RDONLY)
+            stack.callback(os.close, file)
+        else:
+            file = stack.enter_context(path.open("a")).fileno()
         # Only POSIX systems have it; training and the cache are for those.
         import fcntl
 

@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
-from edgecls.errors import ExportError
+from edgecls.errors import ExportError, MissingDependency
 
 # The end of a converter's log is where it says what went wrong; the rest is inventory.
 TAIL_CHARACTERS = 2000
@@ -24,6 +24,7 @@ def quietly(step: str) -> Iterator[None]:
 
     Raises:
         ExportError: the step failed; its own error is the cause, the end of its log is in the text.
+        MissingDependency: a package that it needs is not installed.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -35,6 +36,8 @@ def quietly(step: str) -> Iterator[None]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
+        except ImportError as error:
+            raise MissingDependency(f"{step} failed: {error}; pip install 'edgecls[train]'") from error
         # Converters raise whatever they like; every failure becomes one error that keeps its cause.
         except Exception as error:
             sys.stdout.flush()

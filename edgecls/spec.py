@@ -179,12 +179,13 @@ def _are_labels(value: object) -> bool:
     return isinstance(value, tuple) and bool(value) and all(map(_is_line, value)) and len(set(value)) == len(value)
 
 
-# One line, because labels.txt holds one a line; a surrogate (from an undecodable folder name) has no UTF-8.
-_is_line = _text("[^\r\n\ud800-\udfff]+")
+# One line, because labels.txt holds one a line; no control characters, because terminals obey them; a surrogate (from
+# an undecodable folder name) has no UTF-8. No class folder that can be trained on has such a name.
+_is_line = _text("[^\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _is_sha256 = _text("[0-9a-f]{64}")
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("format_version", _whole(FORMAT_VERSION, FORMAT_VERSION), str(FORMAT_VERSION)),
-    ("labels", _are_labels, "unique, non-empty names of one line each"),
+    ("labels", _are_labels, "unique, non-empty names of one line each, without control characters"),
     ("height width", _whole(1, MAX_SIDE), f"a whole number from 1 to {MAX_SIDE}"),
     # Pixels made by another rule would be another network's: a file of an older edgecls is refused.
     ("resample", lambda v: v == RESAMPLE, repr(RESAMPLE)),

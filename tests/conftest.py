@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ from edgecls.spec import ModelSpec, attach_spec
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
+
+# A job in the background of a shell, as CI may be, ignores Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HEIGHT, WIDTH, LABELS = 12, 10, ("bolt", "nut", "Mutter ä")
 

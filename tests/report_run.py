@@ -74,6 +74,8 @@ def make_run(
     run_folder.write_held_out_scores(run, scores)
     run_folder.write_history(run, [epoch(1, layers=[layer("scores", 1e-3)]), epoch(2)])
     known = {
+        "arch": "mobilenet_v2",
+        "train_sha256": "0" * 64,
         "config": dataclasses.asdict(config or TrainConfig()),
         "classes": list(classes),
         "weights": {"source": "none", "sha256": None},

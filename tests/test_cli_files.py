@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from conftest import CLASSES, SIZE
 from test_cli import check_stages, run, run_process
 
 from edgecls.runtime.classifier import load
+from edgecls.spec import attach_spec, split_file
 
 
 def test_predict_names_every_image_in_order(int8: Path, pictures: list[Path]) -> None:
@@ -127,3 +129,14 @@ def test_info_notices_a_damaged_file(int8: Path, tmp_path: Path) -> None:
     done = run("info", damaged)
     assert done.exit_code == 1
     assert "damaged" in done.stderr
+
+
+def test_info_and_selftest_do_not_let_a_file_talk_to_the_terminal(int8: Path, tmp_path: Path) -> None:
+    graph, spec = split_file(int8.read_bytes())
+    sample = {**spec.golden[0], "name": "\x1b[2Jä.png", "scores": [0.0, 0.0, 0.0]}
+    odd = tmp_path / "odd.tflite"
+    odd.write_bytes(attach_spec(graph, replace(spec, golden=(sample,), graph_sha256=""), "tflite"))
+    shown, failed = run("info", odd), run("selftest", odd)
+    assert shown.exit_code == 0 and failed.exit_code == 1
+    for text in (shown.stdout, failed.stderr):
+        assert "\x1b" not in text and "\\x1b[2Jä.png" in text

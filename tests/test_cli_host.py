@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pty
@@ -33,9 +32,7 @@ def options(board: BoardSshd) -> list[str]:
 
 def start(*arguments: object, **more: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "edgecls", *map(str, arguments)]
-    # Jobs in the background of a shell, as CI may be one, ignore Ctrl-C, and so would their children.
-    hear = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear, **more)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
 
 
 def copied(count: int) -> str:
@@ -86,7 +83,15 @@ def odd_pictures(pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> list[
 
 @pytest.mark.parametrize(
     "form",
-    [[], ["--top-k", "2"], ["--threshold", "1"], ["--format", "csv"], ["--format", "jsonl"], ["--json"]],
+    [
+        [],
+        ["--top-k", "2"],
+        ["--threshold", "1"],
+        ["--format", "csv"],
+        ["--format", "jsonl"],
+        ["--json"],
+        ["--untrusted"],
+    ],
     ids=str,
 )
 def test_predict_prints_the_same_as_here(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edgecls import devices
 from edgecls.config import FORMATS
 from edgecls.devices import (
     EXTRAS,
@@ -174,3 +177,28 @@ def test_wheels_are_listed_newest_first() -> None:
 def test_versions_compare_as_numbers(text: str, numbers: tuple[int, ...]) -> None:
     assert version(text) == numbers
     assert version("2.14.0") > version("2.9.1")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: "[" * 9, "Expected"),
+        (lambda text: text.replace('title = "', 'title = 5 # "'), "it.title must be text; received 5"),
+        (lambda text: "colour = 1\n" + text, "it has unknown values: 'colour'"),
+        (lambda text: text.replace("[recommended]", "[recommendation]"), "it lacks recommended"),
+        (lambda text: text.replace('systems = ["', 'systems = ["no-'), "no-"),
+    ],
+)
+def test_a_damaged_profile_is_named(
+    change: Callable[[str], str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(ROOT / "devices", tmp_path / "devices"))
+    path = folder / "coral-usb.toml"
+    path.write_text(change(path.read_text()))
+    monkeypatch.setattr(devices, "FOLDERS", (folder,))
+    devices._read.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match=rf"profile {path} cannot be used \(.*{words}.*\); mend it"):
+            load_profile("coral-usb")
+    finally:
+        devices._read.cache_clear()

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import HEIGHT, LABELS, WIDTH, make_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecls.errors import ConfigError, ModelFileError
-from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES, Tensor, check_tensors, choose_engine
+from edgecls.runtime.classifier import load
+from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES, Tensor, check_tensors, choose_engine, own_engine
+from edgecls.spec import attach_spec, split_file
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
@@ -100,3 +105,41 @@ def test_the_image_may_have_its_channel_last_or_first(shape: Any, expected: tupl
 def test_other_tensors_are_refused(inputs: list[Tensor], outputs: list[Tensor], message: str) -> None:
     with pytest.raises(ModelFileError, match=message):
         check_tensors(inputs, outputs, make_spec(), ("float32",))
+
+
+@pytest.mark.parametrize(
+    ("fixture", "engine"), [("tiny_tflite", "litert"), ("tiny_onnx", "onnxruntime"), ("tiny_onnx", "openvino")]
+)
+def test_names_that_are_no_text_are_told(
+    fixture: str, engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    graph, spec = split_file(request.getfixturevalue(fixture).read_bytes())
+    path = tmp_path / "odd"
+    path.write_bytes(attach_spec(graph.replace(b"image", b"\x80mage"), spec, "onnx" if "onnx" in fixture else "tflite"))
+    # Which interpreters look at names before they hand them out differs.
+    with pytest.raises(ModelFileError, match="a name in the graph is no UTF-8 .*; re-export|cannot load the graph"):
+        load(path, engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "engine", "holder", "method"),
+    [
+        ("tiny_tflite", "litert", "_interpreter", "invoke"),
+        ("tiny_onnx", "onnxruntime", "_session", "run"),
+        ("tiny_onnx", "openvino", "_request", "infer"),
+    ],
+)
+def test_a_graph_that_loads_and_does_not_run_is_told(
+    fixture: str, engine: str, holder: str, method: str, request: pytest.FixtureRequest
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Input tensor 1 lacks data")
+
+    classifier = load(request.getfixturevalue(fixture), engine=engine)
+    setattr(classifier.engine, holder, SimpleNamespace(set_tensor=lambda *_: None, **{method: fail}))
+    with pytest.raises(ModelFileError, match="cannot run the graph: Input tensor 1 lacks data; re-export"):
+        classifier.predict(np.zeros((HEIGHT, WIDTH), np.uint8))
+
+
+def test_a_file_is_scored_in_the_engine_of_its_formats_makers() -> None:
+    assert (own_engine("tflite"), own_engine("onnx")) == ("litert", "onnxruntime")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edgecls.files import locked, remove_leftovers, sync_files, write_atomically
+from edgecls.files import locked, read_json, remove_leftovers, sync_files, write_atomically, write_json
 
 HOLD = """
 import sys, time
@@ -203,3 +203,24 @@ def test_who_waits_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
     with locked(path):
         assert time.monotonic() - began > 0.15
     process.communicate()
+
+
+def test_a_folder_is_locked_without_a_file_in_it(tmp_path: Path) -> None:
+    with locked(tmp_path, wait=False), pytest.raises(BlockingIOError):
+        with locked(tmp_path, wait=False):
+            pass
+    with locked(tmp_path, wait=False):
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff"])
+def test_what_is_no_json_is_a_value_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    for wrong in (path, tmp_path):
+        with pytest.raises(ValueError, match="it is no file"):
+            read_json(wrong)
+    path.write_bytes(content)
+    with pytest.raises(ValueError):
+        read_json(path)
+    write_json(path, {"a": [1]})
+    assert read_json(path) == {"a": [1]}

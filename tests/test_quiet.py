@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecls.errors import ExportError
+from edgecls.errors import ExportError, MissingDependency
 from edgecls.quiet import TAIL_CHARACTERS, quietly
 
 # In a process of its own, because pytest replaces the streams.
@@ -94,3 +94,9 @@ def test_warnings_are_heard_again_afterwards() -> None:
         warnings.warn("unheard", stacklevel=1)
     with pytest.warns(UserWarning, match="heard"):
         warnings.warn("heard", stacklevel=1)
+
+
+def test_a_missing_package_is_named_with_the_pip_line() -> None:
+    with pytest.raises(MissingDependency, match=r"a step failed: No module named 'nowhere'; pip install .*train"):
+        with quietly("a step"):
+            import nowhere  # type: ignore[import-not-found]  # noqa: F401

@@ -45,7 +45,7 @@ def forge(kind: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> bytes:
         return attach(kind)
 
 
-lines = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1, max_size=12)
+lines = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=12)
 
 
 @KINDS
@@ -232,6 +232,9 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("labels", ["a", ""]),
     ("labels", ["a", 1]),
     ("labels", ["a", "b\nc"]),
+    ("labels", ["a", "\x1b[2J"]),
+    ("arch", "\x9b2J"),
+    ("created", "\u2028"),
     ("height", 0),
     ("height", 12.0),
     ("width", 4097),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecls.benchmark.measure import Ratio
 from edgecls.errors import EdgeclsError
-from edgecls.files import write_atomically
+from edgecls.files import read_json, write_atomically
 
 SCHEMA = 1
 MODEL_KEYS = ("format", "bytes", "sha256", "arch", "precision", "height", "width", "classes", "accuracy")
@@ -161,7 +161,7 @@ def read_record(path: Path) -> Record:
     if not path.is_file():
         raise BenchmarkError(f"no such file: {str(path)!r}; pass one that 'edgecls benchmark --json' wrote")
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path)
     except ValueError as error:
         raise BenchmarkError(f"{path} is no JSON ({error}); measure again with --json") from error
     return parse_record(document, str(path))

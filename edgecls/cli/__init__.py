@@ -6,9 +6,13 @@ fast and works where TensorFlow is not installed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
-from typing import Any
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import click
 
@@ -47,6 +51,28 @@ MACHINE_FAULTS = (
 )
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: whoever stops a service or shuts a machine down sends it."""
+
+
+@contextlib.contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end what is under way as Ctrl-C does: files are cleaned up, and a run says how to go on with it."""
+
+    def stop(*_: object) -> NoReturn:
+        raise Terminated
+
+    # A program that runs us as a part of itself, or has it ignored, knows better.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class Group(click.Group):
     """Finds commands, and turns our errors into a message and an exit code, in this one place."""
 
@@ -65,7 +91,11 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Return what the command returns; our errors become Click's."""
         try:
-            return super().invoke(ctx)
+            with sigterm_as_ctrl_c():
+                return super().invoke(ctx)
+        except Terminated:
+            click.echo("Terminated!", err=True)
+            raise click.exceptions.Exit(128 + signal.SIGTERM) from None
         except ConfigError as error:
             raise click.UsageError(str(error)) from error
         except EdgeclsError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecls.cli.terminal import PATH, ProgressBars, print_json
+from edgecls.cli.terminal import PATH, ProgressBars, print_json, untrusted_option
 
 if TYPE_CHECKING:
     from edgecls.evaluate import Evaluation
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @click.argument("file", type=PATH)
 @click.argument("data", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def evaluate(file: Path, data: Path, as_json: bool) -> None:
+@untrusted_option
+def evaluate(file: Path, data: Path, as_json: bool, untrusted: bool) -> None:
     """Score an exported FILE in its own runtime on the class folders in DATA (its test/ if it has one).
 
     \b
@@ -28,7 +29,7 @@ def evaluate(file: Path, data: Path, as_json: bool) -> None:
     from edgecls.evaluate import evaluate as score_file
     from edgecls.runtime.classifier import load
 
-    classifier = load(file)
+    classifier = load(file, untrusted=untrusted)
     spec = classifier.spec
     with ProgressBars() as bars:
         split = load_labelled(data, spec.labels, spec.height, spec.width, progress=lambda *n: bars("read images", *n))

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from edgecls.remote_luggage import Luggage
 
 SHOWN_CHARACTERS = 200
-# Kind of file -> the engine that runs it where nobody names one.
-_ENGINES = {"tflite": "litert", "onnx": "onnxruntime"}
 
 
 def host_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,10 +77,11 @@ def run_on_board(
     from edgecls.cli.live import LiveProgress
     from edgecls.remote import connect
     from edgecls.remote_faults import install_text
-    from edgecls.runtime.engines import ALIASES
+    from edgecls.runtime.engines import ALIASES, own_engine
     from edgecls.runtime.install import install_line
 
-    needed = ALIASES.get(engine, engine) if engine else _ENGINES[next(iter(luggage.files)).rpartition(".")[2]]
+    kind: Any = next(iter(luggage.files)).rpartition(".")[2]
+    needed = ALIASES.get(engine, engine) if engine else own_engine(kind)
 
     def install(facts: dict[str, Any]) -> str:
         line = install_line(needed, device, machine=facts["machine"], python=tuple(facts["python"][:2]))

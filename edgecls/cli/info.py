@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from edgecls.cli.terminal import PATH, print_json
+from edgecls.cli.terminal import PATH, print_json, shown
 
 
 @click.command()
@@ -28,7 +28,7 @@ def info(file: Path, as_json: bool) -> None:
         print_json({"file": str(file), "bytes": file.stat().st_size} | spec)
         return
     spec["labels"] = ", ".join(spec["labels"])
-    spec["golden"] = ", ".join(str(sample.get("name")) for sample in spec["golden"]) or None
+    spec["golden"] = ", ".join(shown(str(sample.get("name"))) for sample in spec["golden"]) or None
     for name, value in ({"file": file, "bytes": f"{file.stat().st_size:,}"} | spec).items():
         text = json.dumps(value) if isinstance(value, dict) else value
         click.echo(f"{name:20} {text}")

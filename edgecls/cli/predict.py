@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.host import host_options, pack_file, parse_answer, run_on_board
-from edgecls.cli.terminal import PATH, print_json
+from edgecls.cli.terminal import PATH, print_json, untrusted_option
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ STDIN = Path("-")
 @click.option("--engine", type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that fits]")
 @click.option("--threads", type=click.IntRange(min=1), help="[default: the big cores, at most 4]")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What computes.")
+@untrusted_option
 @host_options
 def predict(
     file: Path,
@@ -127,7 +128,10 @@ def _predict_there(
 
     luggage = Luggage()
     arguments = ["predict", pack_file(luggage, file), folder := luggage.add_folder("the images"), "--format=jsonl"]
-    arguments += [f"--{name}={value}" for name, value in settings.items() if value is not None]
+    arguments += [
+        f"--{name}={value}" for name, value in settings.items() if value is not None and not isinstance(value, bool)
+    ]
+    arguments += [f"--{name}" for name, value in settings.items() if value is True]
     done = failed = 0
     for source in _sources(images, None):
         done += 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecls.cli.host import host_options
-from edgecls.cli.terminal import PATH
+from edgecls.cli.terminal import PATH, shown, untrusted_option
 
 if TYPE_CHECKING:
     from edgecls.remote import Board
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=PATH)
+@untrusted_option
 @host_options
-def selftest(file: Path, board: Board | None) -> None:
+def selftest(file: Path, board: Board | None, untrusted: bool) -> None:
     """Check on this machine, or on a board, that FILE gives the answers it gave where it was made.
 
     The file carries a few real images. Each stage must make the same of them here: decode, resize, engine. Exits
@@ -32,23 +33,23 @@ def selftest(file: Path, board: Board | None) -> None:
     from edgecls.selftest import run_selftest
 
     if board is not None:
-        return _selftest_there(file, board)
-    classifier = load(file)
+        return _selftest_there(file, board, untrusted)
+    classifier = load(file, untrusted=untrusted)
     result = run_selftest(classifier)
     engine = f"{classifier.engine.name} {classifier.engine.version}"
     if result.stage:
         unit = "of a score" if result.stage == "engine" else "gray values"
         raise click.ClickException(
-            f"{result.stage} differs on {result.sample} by up to {result.difference:.4g} {unit} ({engine}); "
+            f"{result.stage} differs on {shown(result.sample)} by up to {result.difference:.4g} {unit} ({engine}); "
             "this machine does not give the answers the file was tested with"
         )
     click.echo(f"ok: decode, resize and {engine} agree on {result.samples} golden images")
 
 
-def _selftest_there(file: Path, board: Board) -> None:
+def _selftest_there(file: Path, board: Board, untrusted: bool) -> None:
     from edgecls.cli.host import pack_file, run_on_board
     from edgecls.remote_luggage import Luggage
 
     luggage = Luggage()
-    arguments = ["selftest", pack_file(luggage, file)]
+    arguments = ["selftest", pack_file(luggage, file), *(["--untrusted"] if untrusted else [])]
     raise click.exceptions.Exit(run_on_board(board, arguments, luggage, lambda line: click.echo(luggage.restore(line))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,18 @@ class ProgressBars:
 
 PATH = click.Path(path_type=Path)
 """The type of every path on the command line; whether it exists is said by the code that opens it."""
+
+
+def shown(text: str) -> str:
+    """Return text that came with a file, its control characters escaped: a terminal would obey them."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the command with `--untrusted`."""
+    return click.option(
+        "--untrusted", is_flag=True, help="FILE may be malicious: load it in a process of its own first."
+    )(command)
 
 
 def warn(text: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from edgecls.image import LUMA, RESAMPLE
 from edgecls.progress import Progress, silent
 from edgecls.report.contact_sheet import contact_sheet
 from edgecls.runtime.classifier import load
+from edgecls.runtime.engines import own_engine
 from edgecls.selftest import add_scores, make_golden
 from edgecls.spec import ModelSpec, attach_spec
 from edgecls.training import run_folder
@@ -100,10 +100,11 @@ def export_run(
 
     Raises:
         ModelFileError: `run` is no run. DataError: its images are gone or changed. ExportError: a conversion failed.
-        ConfigError: the device is not known, or does not run one of the formats.
+        ConfigError: the device is not known, or does not run one of the formats,
+        or another process exports into `out`.
     """
     target = find_target(config.device, config.formats)
-    record = run_folder.read_record(run)
+    record = run_folder.read_whole_record(run)
     samples = load_samples(
         record,
         data=data,
@@ -117,14 +118,12 @@ def export_run(
     golden = make_golden([samples.root / path for path in paths], size, size)
     job = _Job(fuse(run_folder.load_model(run)), samples, scores, golden, record, config, target)
     folder = out or run / "export"
-    folder.mkdir(parents=True, exist_ok=True)
-    older = export_folder.read_entries(folder)
     files = []
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
+    with export_folder.work_in(folder) as (partial, older):
         for precision in config.precisions:
             for kind in config.formats:
-                files.append(_write_file(job, precision, kind, Path(temporary), progress))
-        export_folder.publish(Path(temporary), folder, _record(job), files, older)
+                files.append(_write_file(job, precision, kind, partial, progress))
+        export_folder.publish(partial, folder, _record(job), files, older)
     return ExportResult(folder, job.float_accuracy, len(samples.held_out.labels), tuple(files))
 
 
@@ -135,7 +134,8 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
     progress(f"convert {name}", 1, 1)
     draft = folder / f"draft-{name}"
     draft.write_bytes(attach_spec(graph, _spec(job, precision), kind))
-    classifier = load(draft)
+    # Not whatever is installed: figures are of one runtime.
+    classifier = load(draft, engine=own_engine(kind))
     images = job.samples.held_out.images
     scores = score_images(classifier, images, functools.partial(progress, f"score {name}"))
     labels, classes = job.samples.held_out.labels, job.record["classes"]

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from edgecls.errors import ModelFileError
+from edgecls.errors import ConfigError, ModelFileError
 from edgecls.export.gate import Comparison
+from edgecls.files import locked, read_json, sync_files, write_json
+from edgecls.typed import check
 
 RECORD_FILE = "export.json"
+PARTIAL = ".partial-"
+
+
+class Entry(TypedDict):
+    """What readers of export.json take from one of its `files`."""
+
+    path: str
+    bytes: int
+    accuracy: float
+    drop: float
+    agreement: float
+    passed: bool
+    flips: str
+    verdict: str
+
+
+class Record(TypedDict):
+    """What readers take from export.json."""
+
+    files: list[Entry]
 
 
 @dataclass(frozen=True)
@@ -64,8 +88,10 @@ def read_entries(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["files"])
-    except (ValueError, KeyError, TypeError) as error:
+        document = read_json(path)
+        check(document, Record, RECORD_FILE)
+        return list(document["files"])
+    except ValueError as error:
         raise ModelFileError(f"{path} is damaged ({error}); delete it and export again") from error
 
 
@@ -96,10 +122,33 @@ def layers_name(precision: str, kind: str) -> str:
     return f"layers-{precision}-{kind}.csv"
 
 
+@contextlib.contextmanager
+def work_in(folder: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """Yield a folder inside `folder` that goes in the end, and the entries of earlier exports; nobody else works there.
+
+    Raises:
+        ConfigError: another process does. ModelFileError: export.json is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, wait=False))
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another process is exporting into {folder}; wait for it, or give --out another folder"
+            ) from error
+        older = read_entries(folder)
+        for leftover in folder.glob(f"{PARTIAL}*"):
+            # Of a process that was killed.
+            shutil.rmtree(leftover)
+        partial = stack.enter_context(tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder))
+        yield Path(partial), older
+
+
 def publish(
     finished: Path, folder: Path, record: dict[str, Any], files: Sequence[ExportedFile], older: list[dict[str, Any]]
 ) -> None:
-    """Move finished files into `folder`; export.json comes last.
+    """Move finished files into `folder`. What export.json says holds at any moment: it drops first what is replaced.
 
     Args:
         finished: folder on the same file system that holds the new files and pictures.
@@ -108,6 +157,11 @@ def publish(
         files: what `finished` holds.
         older: entries of an earlier export.json; those whose file is still there and not replaced are kept.
     """
+    sync_files(finished)
+    changed = {model_name(f.precision, f.format, rejected=r) for f in files for r in (False, True)}
+    kept = [entry for entry in older if entry["path"] not in changed and (folder / entry["path"]).is_file()]
+    if older:
+        write_json(folder / RECORD_FILE, record | {"files": kept})
     for file in files:
         which = file.precision, file.format
         names = model_name(*which), model_name(*which, rejected=True), flips_name(*which), layers_name(*which)
@@ -116,8 +170,4 @@ def publish(
                 (finished / name).replace(folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
-    written = {file.path for file in files}
-    kept = [entry for entry in older if entry["path"] not in written and (folder / entry["path"]).is_file()]
-    text = json.dumps(record | {"files": kept + [file.to_json() for file in files]}, indent=1, ensure_ascii=False)
-    (finished / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
-    (finished / RECORD_FILE).replace(folder / RECORD_FILE)
+    write_json(folder / RECORD_FILE, record | {"files": kept + [file.to_json() for file in files]})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgecls.errors import MissingDependency, ModelFileError
+from edgecls.errors import MissingDependency
 from edgecls.evaluate import Evaluation, wilson_interval
+from edgecls.export.export_folder import read_entries
 from edgecls.files import write_atomically
 from edgecls.report import pictures
 from edgecls.report.plots import DPI
 from edgecls.report.settings import describe_changes, read_config, train_command
-from edgecls.training.run_folder import read_record
+from edgecls.training.run_folder import read_whole_record
 
 PAGE_FILE = "report.html"
 TEMPLATE = "report.html.jinja"
@@ -42,7 +42,7 @@ def write_report(run: Path) -> Path:
         raise MissingDependency("the report needs Jinja: pip install 'edgecls[train]'")
     import jinja2
 
-    record = read_record(run)
+    record = read_whole_record(run)
     missing = pictures.draw_final(run)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -127,14 +127,11 @@ def _find_confused(evaluation: Evaluation) -> list[tuple[str, str, int, int]]:
 
 def _read_exports(folder: Path) -> list[dict[str, Any]]:
     """Return `files` of export.json, the picture of changed labels of each embedded; none if nothing was exported."""
-    path = folder / "export.json"
-    if not path.is_file():
-        return []
-    try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
-        return [file | {"picture": _embed(folder / file["flips"]) if file["flips"] else None} for file in files]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path} is damaged ({error}); delete it and export again") from error
+    # By its name alone: export.json must not bring other files into the page.
+    return [
+        file | {"picture": _embed(folder / Path(file["flips"]).name) if file["flips"] else None}
+        for file in read_entries(folder)
+    ]
 
 
 def _embed(path: Path) -> dict[str, Any] | None:

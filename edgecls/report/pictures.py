@@ -71,7 +71,7 @@ def draw_final(run: Path) -> dict[str, str]:
         MissingDependency: Matplotlib is not installed.
         ModelFileError: the run folder is damaged.
     """
-    record, history, missing = run_folder.read_record(run), run_folder.read_history(run), {}
+    record, history, missing = run_folder.read_whole_record(run), run_folder.read_history(run), {}
     if history:
         draw_curves(history, picture_path(run, "curves"))
     else:

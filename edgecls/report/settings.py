@@ -8,18 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from edgecls.config import AugmentConfig, TrainConfig
+from edgecls.errors import ModelFileError
 from edgecls.presets import PRESETS, UNCHANGED
 
 
 def read_config(saved: dict[str, Any]) -> TrainConfig:
-    """Return the settings that run.json holds; what it lacks, as an older run does, is as usual."""
+    """Return the settings that run.json holds; what it lacks, as an older run does, is as usual.
+
+    Raises:
+        ModelFileError: they are no settings.
+    """
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     settings = {name: value for name, value in saved.items() if name in names}
     # JSON knows neither tuples nor our records.
     settings |= {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
-    if settings.get("augment"):
-        settings["augment"] = AugmentConfig(**settings["augment"])
-    return TrainConfig(**settings)
+    try:
+        if settings.get("augment"):
+            settings["augment"] = AugmentConfig(**settings["augment"])
+        return TrainConfig(**settings)
+    # Values of other types fail wherever they are first compared or counted.
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"the settings in run.json are damaged ({error}); train again") from error
 
 
 def find_changes(config: TrainConfig, base: TrainConfig) -> dict[str, Any]:

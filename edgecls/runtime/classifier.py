@@ -174,6 +174,7 @@ def load(
     threads: int | None = None,
     device: str = "cpu",
     threshold: float | None = None,
+    untrusted: bool = False,
 ) -> Classifier:
     """Return the classifier of an exported file, its sha256 verified.
 
@@ -183,17 +184,24 @@ def load(
         threads: of the interpreter; None takes `threads.default_threads()`: the big cores that are free for us.
         device: a name in `engines.DEVICES`.
         threshold: labels of lower scores are rejected; None takes the file's own.
+        untrusted: load and run it in a child process first, because the interpreters' parsers are native code that a
+            malicious file may crash.
 
     Raises:
         ConfigError: an unknown engine or device, one that cannot run this kind of file, one that would run it elsewhere
             than asked, fewer threads than 1, or a threshold out of range.
         MissingDependency: the engine's package, or the device's library, is not installed.
-        ModelFileError: no such file, no contract in it, or damaged.
+        ModelFileError: no such file, no contract in it, damaged, or it crashed the child process.
     """
     threads = _at_least_1("threads", threads)
     data = read_bytes(path)
     name = choose_engine(detect_kind(data), engine, device)
     graph, spec = split_file(data)
+    if untrusted:
+        # Not at the top, because it is seldom asked for.
+        from edgecls.runtime.trial import try_in_child
+
+        try_in_child(data, name, threads, device)
     return Classifier(spec, open_engine(name, graph, spec, threads, device), threshold)
 
 

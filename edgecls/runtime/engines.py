@@ -38,7 +38,11 @@ class Engine(Protocol):
         """Return how many CPU threads the interpreter was given."""
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the scores, float32 (C,), of one image, uint8 (1, H, W, 1), 0..255."""
+        """Return the scores, float32 (C,), of one image, uint8 (1, H, W, 1), 0..255.
+
+        Raises:
+            ModelFileError: the graph cannot be run.
+        """
 
 
 class EngineKind(NamedTuple):
@@ -87,6 +91,11 @@ def choose_engine(kind: Kind, engine: str | None = None, device: str = "cpu") ->
     return name or next((other for other in able if is_installed(other)), able[0])
 
 
+def own_engine(kind: Kind) -> str:
+    """Return the engine of the format's own makers, in which files of this kind are scored."""
+    return next(name for name, entry in ENGINES.items() if kind in entry.kinds)
+
+
 def is_installed(engine: str) -> bool:
     """Return True if one of the engine's packages can be found; whether it works is seen when it is opened."""
     return any(importlib.util.find_spec(package) is not None for package in ENGINES[engine].packages)
@@ -107,7 +116,11 @@ def open_engine(name: str, graph: bytes, spec: ModelSpec, threads: int, device: 
         MissingDependency: the engine's package, or the device's library, is not installed.
         ModelFileError: the engine refuses the graph, or its shapes are not the contract's.
     """
-    return cast(Engine, importlib.import_module(ENGINES[name].module).open_engine(graph, spec, threads, device))
+    try:
+        return cast(Engine, importlib.import_module(ENGINES[name].module).open_engine(graph, spec, threads, device))
+    except UnicodeDecodeError as error:
+        # Every interpreter hands out the names in a graph, and none looks at them before.
+        raise ModelFileError(f"a name in the graph is no UTF-8 ({error}); re-export") from error
 
 
 class Tensor(NamedTuple):

@@ -64,7 +64,10 @@ class LitertEngine:
         values = image.astype(np.float32) if self._float_input else image
         with self._lock:
             self._interpreter.set_tensor(self._input, values)
-            self._interpreter.invoke()
+            try:
+                self._interpreter.invoke()
+            except RuntimeError as error:
+                raise ModelFileError(f"LiteRT {self.version} cannot run the graph: {error}; re-export") from error
             scores: NDArray[Any] = self._interpreter.get_tensor(self._output)[0]
         if self._dequantize:
             # Widened first: 200 - (-128) does not fit 8 bits.

@@ -52,7 +52,10 @@ class OpenvinoEngine:
         """Return the scores, float32 (C,), of one image, uint8 (1, H, W, 1), 0..255."""
         values = image.reshape(self._shape).astype(self._dtype, copy=False)
         with self._lock:
-            scores: NDArray[Any] = self._request.infer({0: values}, share_inputs=True)[self._output][0]
+            try:
+                scores: NDArray[Any] = self._request.infer({0: values}, share_inputs=True)[self._output][0]
+            except RuntimeError as error:
+                raise ModelFileError(f"OpenVINO {self.version} cannot run the graph: {error}; re-export") from error
         if self._zero_point is None:
             return scores
         return (scores.astype(np.float32) - np.float32(self._zero_point)) * _SCORE_SCALE

@@ -43,6 +43,7 @@ class OrtEngine:
         self.threads = threads
         self.device = device
         self._session = session
+        self._errors = _session_errors()
         self._input = inputs[0].name
         self._outputs = [outputs[0].name]
         self._dtype = np.dtype(_DTYPES[inputs[0].type])
@@ -50,7 +51,10 @@ class OrtEngine:
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the scores, float32 (C,), of one image, uint8 (1, H, W, 1), 0..255."""
         values = image.reshape(self._shape).astype(self._dtype, copy=False)
-        scores: NDArray[np.float32] = self._session.run(self._outputs, {self._input: values})[0][0]
+        try:
+            scores: NDArray[np.float32] = self._session.run(self._outputs, {self._input: values})[0][0]
+        except self._errors as error:
+            raise ModelFileError(f"onnxruntime {self.version} cannot run the graph: {error}; re-export") from error
         return scores
 
 

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from edgecls.typed import build
+
 
 @dataclass(frozen=True)
 class LayerRecord:
@@ -59,9 +61,8 @@ class EpochRecord:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> EpochRecord:
-        """Return the record that `to_json` wrote."""
-        layers = tuple(LayerRecord(**layer) for layer in record["layers"])
-        return cls(**{**record, "layers": layers})
+        """Return the record that `to_json` wrote; raise ValueError if it is none."""
+        return build(cls, record, "an epoch")
 
 
 @dataclass(frozen=True)

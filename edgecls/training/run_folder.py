@@ -10,8 +10,6 @@ import hashlib
 import io
 import json
 import tokenize
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ModelFileError
-from edgecls.files import write_atomically
+from edgecls.files import read_json, write_atomically
 from edgecls.mapped import chunks
+from edgecls.training.checkpoint import DAMAGES
 from edgecls.training.history import EpochRecord
+from edgecls.training.keras_file import check_keras_file
+from edgecls.training.run_record import check_record
 
 if TYPE_CHECKING:
     import keras
@@ -59,7 +60,7 @@ def read_record(run: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelFileError(f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again or restore it from a backup") from error
     if not isinstance(record, dict):
@@ -67,6 +68,20 @@ def read_record(run: Path) -> dict[str, Any]:
     missing = {"config", "classes", "weights", "metrics", "data", "split", "held_out"} - set(record)
     if missing:
         raise ModelFileError(f"{path} lacks {', '.join(sorted(missing))}; it is not a complete run: train again")
+    return record
+
+
+def read_whole_record(run: Path) -> dict[str, Any]:
+    """Return run.json of the run folder `run`, all that export and report take from it checked.
+
+    Raises:
+        ModelFileError: as `read_record` raises it, or a value is missing, of a wrong type or a trick.
+    """
+    record = read_record(run)
+    try:
+        check_record(record)
+    except ValueError as error:
+        raise ModelFileError(f"{run / RECORD_FILE} is damaged ({error}); train again") from error
     return record
 
 
@@ -90,7 +105,7 @@ def read_history(run: Path) -> list[EpochRecord]:
     if not path.exists():
         return []
     try:
-        return [EpochRecord.from_json(record) for record in json.loads(path.read_text(encoding="utf-8"))]
+        return [EpochRecord.from_json(record) for record in read_json(path)]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again") from error
 
@@ -142,11 +157,8 @@ def load_model(run: Path) -> keras.Model:
     if not path.is_file():
         raise ModelFileError(f"{path} is missing; train again")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            # Keras would take the wrong weights as they are.
-            raise ValueError(f"its {damaged} is damaged")
+        check_keras_file(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, KeyError, TypeError, EOFError, RuntimeError) as error:
+    # Beyond damage: what Keras raises on a configuration that makes no sense.
+    except (*DAMAGES, TypeError, AttributeError, IndexError, AssertionError) as error:
         raise ModelFileError(f"{path} cannot be loaded ({error}); train again or restore it from a backup") from error

@@ -1,0 +1,68 @@
+"""What is looked at in a .keras file before Keras is let near it: a run folder may come from anybody.
+
+Keras builds whatever classes a file names, some of which carry code or read other files, and unpacks whatever it holds.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
+# MobileNetV2's widest has 90 MB. A small file may hold, packed, any amount.
+MAX_UNPACKED_BYTES = 2**30
+MAX_CONFIG_BYTES = 32 * 2**20
+# What the networks of `model` and `small_networks` are made of, as Keras writes it. Activations are written as text.
+CLASSES = {
+    "keras": "DTypePolicy",
+    "keras.src.models.functional": "Functional",
+    "keras.layers": "InputLayer Rescaling ZeroPadding2D Conv2D DepthwiseConv2D BatchNormalization ReLU Add "
+    "GlobalAveragePooling2D MaxPooling2D Flatten Dropout Dense",
+    "keras.initializers": "GlorotUniform HeNormal Zeros Ones",
+}
+ACCEPTED = {(module, name) for module, names in CLASSES.items() for name in names.split()} | {
+    (None, "__keras_tensor__")
+}
+
+
+def check_keras_file(path: Path) -> None:
+    """Check that a .keras file is whole, of a bounded size, and made of plain layers only.
+
+    Raises:
+        ValueError: it is not. zipfile.BadZipFile, zlib.error and the like: it is no ZIP, or a damaged one.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        names = sorted(member.filename for member in members)
+        if names != MEMBERS:
+            raise ValueError(f"it must hold {', '.join(MEMBERS)}; received {', '.join(names)!r:.200}")
+        size_bytes = sum(member.file_size for member in members)
+        if size_bytes > MAX_UNPACKED_BYTES or archive.getinfo("config.json").file_size > MAX_CONFIG_BYTES:
+            raise ValueError(f"unpacked it would have {size_bytes} bytes, which no network of edgecls has")
+        if damaged := archive.testzip():
+            # Keras would take the wrong weights as they are.
+            raise ValueError(f"its {damaged} is damaged")
+        try:
+            config = json.loads(archive.read("config.json"))
+        except RecursionError as error:
+            raise ValueError("its config.json is nested too deeply") from error
+    for module, name in _named_classes(config):
+        if (module, name) not in ACCEPTED:
+            raise ValueError(f"it asks for {module}.{name}, which no network of edgecls has"[:200])
+
+
+def _named_classes(config: Any) -> Iterator[tuple[str | None, str]]:
+    """Yield module and name of everything that Keras would look up."""
+    pending = [config]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += value
+        elif isinstance(value, dict):
+            pending += value.values()
+            if "class_name" in value or "module" in value:
+                module, name = value.get("module"), value.get("class_name")
+                yield None if module is None else str(module), str(name)

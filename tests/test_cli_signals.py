@@ -1,0 +1,79 @@
+"""SIGTERM ends a command as Ctrl-C does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from edgecls import cli
+
+
+@pytest.fixture
+def cleaned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Puts a command in the place of `doctor` that gets SIGTERM; what it cleans up is noted."""
+    noted: list[str] = []
+
+    @click.command()
+    def doctor() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            noted.append("cleaned")
+
+    monkeypatch.setattr(cli.Group, "get_command", lambda *_: doctor)
+    return noted
+
+
+def run() -> Result:
+    return CliRunner().invoke(cli.main, ["doctor"])
+
+
+def test_it_is_told_after_cleaning_up(cleaned: list[str]) -> None:
+    done = run()
+    assert (done.exit_code, done.stderr, cleaned) == (143, "Terminated!\n", ["cleaned"])
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_whoever_handles_it_keeps_it(cleaned: list[str]) -> None:
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+    try:
+        assert run().exit_code == 0 and got == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_other_threads_leave_it_alone() -> None:
+    seen: list[object] = []
+
+    def work() -> None:
+        with cli.sigterm_as_ctrl_c():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.SIG_DFL]
+
+
+def test_it_ends_a_watch_without_an_error(
+    int8: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("watched")
+    command = [sys.executable, "-m", "edgecls", "predict", str(int8), "--watch", str(tmp_path), "--format", "csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("image,label")
+        shutil.copy(pictures[0], tmp_path / "a.png")
+        assert process.stdout.readline().startswith(f"{tmp_path / 'a.png'},")
+        process.terminate()
+        assert process.communicate(timeout=60)[1] == "" and process.returncode == 0
