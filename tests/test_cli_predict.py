@@ -176,9 +176,10 @@ def test_watching_answers_as_images_come_and_ends_with_ctrl_c(watching: Any, pic
     assert process.stderr.read() == "Error: 1 of 4 images could not be read\n"
 
 
-def test_a_watch_without_bad_images_ends_well(watching: Any) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_watch_without_bad_images_ends_well(watching: Any, number: signal.Signals) -> None:
     time.sleep(0.3)
-    watching.process.send_signal(signal.SIGINT)
+    watching.process.send_signal(number)
     assert watching.process.wait(WAIT_S) == 0
     assert watching.process.stderr.read() == ""
 
