@@ -112,10 +112,23 @@ def test_settings_reach_the_engine(int8: Path, pictures: list[Path], monkeypatch
 
     monkeypatch.setattr(classifier_module, "load", load)
     run("predict", int8, pictures[0])
-    run("predict", int8, pictures[0], "--engine", "ort", "--threads", 3, "--device", "cuda", "--threshold", 0.5)
+    run(
+        "predict",
+        int8,
+        pictures[0],
+        "--engine",
+        "ort",
+        "--threads",
+        3,
+        "--device",
+        "cuda",
+        "--threshold",
+        0.5,
+        "--untrusted",
+    )
     assert seen == [
-        {"engine": None, "threads": None, "device": "cpu", "threshold": None},
-        {"engine": "ort", "threads": 3, "device": "cuda", "threshold": 0.5},
+        {"engine": None, "threads": None, "device": "cpu", "threshold": None, "untrusted": False},
+        {"engine": "ort", "threads": 3, "device": "cuda", "threshold": 0.5, "untrusted": True},
     ]
 
 
