@@ -112,10 +112,23 @@ def test_settings_reach_the_engine(int8: Path, pictures: list[Path], monkeypatch
 
     monkeypatch.setattr(classifier_module, "load", load)
     run("predict", int8, pictures[0])
-    run("predict", int8, pictures[0], "--engine", "ort", "--threads", 3, "--device", "cuda", "--threshold", 0.5)
+    run(
+        "predict",
+        int8,
+        pictures[0],
+        "--engine",
+        "ort",
+        "--threads",
+        3,
+        "--device",
+        "cuda",
+        "--threshold",
+        0.5,
+        "--untrusted",
+    )
     assert seen == [
-        {"engine": None, "threads": None, "device": "cpu", "threshold": None},
-        {"engine": "ort", "threads": 3, "device": "cuda", "threshold": 0.5},
+        {"engine": None, "threads": None, "device": "cpu", "threshold": None, "untrusted": False},
+        {"engine": "ort", "threads": 3, "device": "cuda", "threshold": 0.5, "untrusted": True},
     ]
 
 
@@ -176,9 +189,10 @@ def test_watching_answers_as_images_come_and_ends_with_ctrl_c(watching: Any, pic
     assert process.stderr.read() == "Error: 1 of 4 images could not be read\n"
 
 
-def test_a_watch_without_bad_images_ends_well(watching: Any) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_watch_without_bad_images_ends_well(watching: Any, number: signal.Signals) -> None:
     time.sleep(0.3)
-    watching.process.send_signal(signal.SIGINT)
+    watching.process.send_signal(number)
     assert watching.process.wait(WAIT_S) == 0
     assert watching.process.stderr.read() == ""
 

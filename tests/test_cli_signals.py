@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import click
 import pytest
@@ -63,17 +59,3 @@ def test_other_threads_leave_it_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
-
-
-def test_it_ends_a_watch_without_an_error(
-    int8: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    tmp_path = tmp_path_factory.mktemp("watched")
-    command = [sys.executable, "-m", "edgecls", "predict", str(int8), "--watch", str(tmp_path), "--format", "csv"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("image,label")
-        shutil.copy(pictures[0], tmp_path / "a.png")
-        assert process.stdout.readline().startswith(f"{tmp_path / 'a.png'},")
-        process.terminate()
-        assert process.communicate(timeout=60)[1] == "" and process.returncode == 0

@@ -182,7 +182,7 @@ def test_versions_compare_as_numbers(text: str, numbers: tuple[int, ...]) -> Non
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda text: "[" * 9, "Expected"),
+        (lambda text: "[" * 9, "at line 1"),
         (lambda text: text.replace('title = "', 'title = 5 # "'), "it.title must be text; received 5"),
         (lambda text: "colour = 1\n" + text, "it has unknown values: 'colour'"),
         (lambda text: text.replace("[recommended]", "[recommendation]"), "it lacks recommended"),
