@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -90,11 +91,12 @@ def _sources(images: tuple[Path, ...], watch: Path | None) -> Iterator[Path | by
     return read()
 
 
-def _until_stopped(predictions: Iterator[Any], watch: Path | None) -> Iterator[Any]:
+@contextlib.contextmanager
+def _until_stopped(watch: Path | None) -> Iterator[None]:
+    """Let Ctrl-C, the way to end a watch, end the block; without a watch, what is written is no whole result."""
     try:
-        yield from predictions
+        yield
     except KeyboardInterrupt:
-        # The way to end a watch; without one, what is written is no whole result.
         if watch is None:
             raise
 
@@ -109,13 +111,14 @@ def _predict_here(
     with load(file, **settings) as classifier:
         labels = classifier.spec.labels
         output.begin(labels)
-        for source, prediction in _until_stopped(classifier.predict_iter(_sources(images, watch)), watch):
-            done += 1
-            if isinstance(prediction, DataError):
-                failed += 1
-                _tell(prediction)
-            else:
-                output.write(_prediction_json(_shown(source), prediction, labels))
+        with _until_stopped(watch):
+            for source, prediction in classifier.predict_iter(_sources(images, watch)):
+                done += 1
+                if isinstance(prediction, DataError):
+                    failed += 1
+                    _tell(prediction)
+                else:
+                    output.write(_prediction_json(_shown(source), prediction, labels))
     output.end()
     _check_failed(failed, done)
 
