@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -194,6 +195,14 @@ def test_a_full_disk_is_told_in_a_sentence(
     assert (done.exit_code, done.stdout) == (1, "")
     assert f"Error: No space left on device: {run_copy}" in done.stderr
     assert list((run_copy / "export").iterdir()) == []
+
+
+def test_names_that_no_system_takes_are_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, words in (("x" * 300, "File name too long"), (tmp_path / "loop" / "run", "symbolic links|not a run")):
+        for command in (["report"], ["export"]):
+            done = run(*command, path)
+            assert done.exit_code in (1, 2) and re.search(words, done.stderr), done
 
 
 def test_an_output_that_is_no_folder_is_told_in_a_sentence(

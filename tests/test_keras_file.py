@@ -112,3 +112,12 @@ def test_what_unpacks_to_much_more_is_refused(model: Path, monkeypatch: pytest.M
 def test_a_configuration_nested_too_deeply_is_refused(model: Path) -> None:
     rewrite(model, config__json=b"[" * 200_000)
     refuse(model, "nested too deeply")
+
+
+def test_what_tensorflow_raises_on_odd_settings_is_told(model: Path) -> None:
+    with zipfile.ZipFile(model) as archive:
+        config = json.loads(archive.read("config.json"))
+    config["config"]["layers"][1]["inbound_nodes"][0]["args"] = ["\0"]
+    rewrite(model, config__json=json.dumps(config).encode())
+    with pytest.raises(ModelFileError, match=r"model\.keras cannot be loaded"):
+        load_model(model.parent)

@@ -48,6 +48,8 @@ MACHINE_FAULTS = (
     errno.EPERM,
     errno.EEXIST,
     errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
 )
 
 

@@ -152,6 +152,7 @@ def load_model(run: Path) -> keras.Model:
         ModelFileError: model.keras is missing or damaged.
     """
     import keras
+    import tensorflow as tf
 
     path = run / MODEL_FILE
     if not path.is_file():
@@ -160,5 +161,5 @@ def load_model(run: Path) -> keras.Model:
         check_keras_file(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
     # Beyond damage: what Keras raises on a configuration that makes no sense.
-    except (*DAMAGES, TypeError, AttributeError, IndexError, AssertionError) as error:
+    except (*DAMAGES, TypeError, AttributeError, IndexError, AssertionError, tf.errors.OpError) as error:
         raise ModelFileError(f"{path} cannot be loaded ({error}); train again or restore it from a backup") from error
