@@ -27,6 +27,8 @@ def build(record: type[Record], raw: Any, where: str) -> Record:
 
 
 def _convert(value: Any, hint: Any) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType) and value is not None:
+        (hint,) = set(typing.get_args(hint)) - {type(None)}
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         return hint(**{name: _convert(each, hints[name]) for name, each in value.items()})  # type: ignore[operator]

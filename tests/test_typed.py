@@ -20,6 +20,7 @@ class Outer:
     kind: Literal["a", "b"]
     pair: tuple[str, str]
     count: int | None = None
+    other: Inner | None = None
     ready: bool = False
 
 
@@ -33,6 +34,7 @@ GOOD: dict[str, Any] = {"inner": [{"name": "x", "shares": [0, 0.5]}], "kind": "a
 def test_records_are_built_with_those_inside() -> None:
     assert build(Outer, GOOD, "it") == Outer((Inner("x", (0, 0.5)),), "a", ("p", "q"))
     assert build(Outer, GOOD | {"count": 3, "ready": True}, "it").count == 3
+    assert build(Outer, GOOD | {"other": {"name": "y", "shares": [1]}}, "it").other == Inner("y", (1,))
 
 
 @pytest.mark.parametrize(
