@@ -74,6 +74,7 @@ def make_steps(run: Path, data: Path, name: str, photos: Path | None, large: Pat
         Step("gpu", 5, (run,)),
         Step("false_alarms", 6, (onnx,)),
         Step("versus_loadgen", 7, (tflite, onnx), no_loadgen),
+        Step("int8_over_folds", 6, (data, "--name", name)),
         Step("train_vs_lecture", 6, (data, "--name", name)),
         Step("versus_stock", 10, (run, "--name", name)),
         Step("train_large", 40, (large, "--name", large.name if large else ""), no_large),

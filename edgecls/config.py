@@ -30,6 +30,8 @@ BLOCKS = 17
 MIN_BATCH_NORM_BATCH = 16
 # Adam's first step size for a linear head on frozen features, and for whole networks (the lecture's).
 HEAD_RATE, FULL_RATE = 5e-3, 1e-3
+# For a number of epochs that is given beforehand.
+USUAL_SCHEDULE = "cosine"
 
 
 def _check(condition: bool, name: str, value: object, expected: str) -> None:
@@ -91,7 +93,7 @@ class TrainConfig:
         views: augmented versions made of each training image while its features are frozen; every second image shown
             is one of them.
         learning_rate: Adam's first step size, or None for the usual one of what is trained (`HEAD_RATE`, `FULL_RATE`).
-        schedule: one of `SCHEDULES`.
+        schedule: one of `SCHEDULES`, or None for the usual one of what is trained (`main_schedule`).
         warmup_epochs: epochs in which the step size grows from near zero.
         weight_decay: decoupled decay of kernels a step (AdamW, Loshchilov and Hutter, arXiv:1711.05101); 0 is off.
         l2: factor of the sum of squared kernels added to the loss; 0 is off.
@@ -128,7 +130,7 @@ class TrainConfig:
     augment: AugmentConfig | None = field(default_factory=AugmentConfig)
     views: int = 3
     learning_rate: float | None = None
-    schedule: str = "cosine"
+    schedule: str | None = None
     warmup_epochs: int = 0
     weight_decay: float = 0.0
     l2: float = 0.0
@@ -191,7 +193,7 @@ class TrainConfig:
         for name in ("learning_rate", "fine_learning_rate"):
             value = getattr(self, name)
             _check(value is None or 0 < value < 1, name.replace("_", " "), value, "above 0 and below 1")
-        _check(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
+        _check(self.schedule in (None, *SCHEDULES), "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         _check(self.warmup_epochs >= 0, "warmup epochs", self.warmup_epochs, "at least 0")
         # An infinite norm would scale the gradients by infinity times zero.
         _check(0 <= self.clip_norm < math.inf, "clip norm", self.clip_norm, "at least 0 and finite")
@@ -224,8 +226,25 @@ class TrainConfig:
         """Return the first step size of the main phase."""
         if self.learning_rate is not None:
             return self.learning_rate
-        frozen = self.arch == "mobilenet_v2" and self.gray_to_rgb == "copy"
-        return HEAD_RATE if frozen else FULL_RATE
+        return HEAD_RATE if self._learns_head_alone else FULL_RATE
+
+    @property
+    def main_schedule(self) -> str:
+        """Return the schedule of the main phase.
+
+        A head alone needs no fixed number of epochs: from few images it learns for dozens at full rate, and from
+        thousands for three, before it wavers and a lower rate gains.
+        """
+        return self.schedule or ("plateau" if self._learns_head_alone else USUAL_SCHEDULE)
+
+    @property
+    def fine_schedule(self) -> str:
+        """Return the schedule of the phases that follow it."""
+        return self.schedule or USUAL_SCHEDULE
+
+    @property
+    def _learns_head_alone(self) -> bool:
+        return self.arch == "mobilenet_v2" and self.gray_to_rgb == "copy"
 
 
 @dataclass(frozen=True)

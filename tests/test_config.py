@@ -40,7 +40,7 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
     "dropout": ([0, 0.999], [-0.01, 1, NAN], "dropout must be at least 0 and below 1"),
     "views": ([0, 100], [-1, 101], "views must be 0 to 100"),
     "learning_rate": ([1e-9, 0.999], [0, 1, -1e-3, NAN], "learning rate must be above 0 and below 1"),
-    "schedule": (list(SCHEDULES), ["", "linear"], "schedule must be one of cosine, plateau, constant"),
+    "schedule": ([None, *SCHEDULES], ["", "linear"], "schedule must be one of cosine, plateau, constant"),
     "warmup_epochs": ([0, 100], [-1], "warmup epochs must be at least 0"),
     "weight_decay": ([0, 0.999], [-0.01, 1, NAN], "weight decay must be at least 0 and below 1"),
     "l2": ([0, 0.999], [-0.01, 1, NAN], "l2 must be at least 0 and below 1"),
@@ -167,6 +167,14 @@ def test_dense_layers_are_the_usual_ones_if_not_given(settings: dict[str, Any], 
 )
 def test_the_step_size_suits_what_learns_if_not_given(settings: dict[str, Any], rate: float) -> None:
     assert TrainConfig(**settings).first_rate == rate
+
+
+def test_only_a_head_alone_waits_for_plateaus_if_not_told() -> None:
+    found = [TrainConfig(**settings) for settings in ({}, {"gray_to_rgb": "random"}, {"arch": "cnn"})]
+    assert [config.main_schedule for config in found] == ["plateau", "cosine", "cosine"]
+    assert {config.fine_schedule for config in found} == {"cosine"}
+    told = TrainConfig(schedule="constant")
+    assert (told.main_schedule, told.fine_schedule) == ("constant", "constant")
 
 
 def test_the_backbone_belongs_to_one_network() -> None:

@@ -60,6 +60,24 @@ def test_plateau_halves_the_rate_when_validation_gets_no_better() -> None:
     assert [record.learning_rate / RECIPE.first_rate for record in result.history] == pytest.approx(factors)
 
 
+def test_plateau_goes_back_to_the_best_weights() -> None:
+    model = taught_wrong()
+    start = model.get_weights()
+    # Its training images harm it at once: it goes back after the last epoch that is waited for.
+    network_ends: list[list[Any]] = []
+    run(
+        model,
+        val=swapped(VAL),
+        start_counts=True,
+        schedule="plateau",
+        epochs=PLATEAU_EPOCHS + 1,
+        patience=100,
+        on_epoch=lambda record, so_far: network_ends.append(model.get_weights()),
+    )
+    same = [all(np.array_equal(a, b) for a, b in zip(start, end, strict=True)) for end in network_ends]
+    assert same == [False] * (PLATEAU_EPOCHS - 1) + [True, False]
+
+
 def test_plateau_leaves_the_rate_while_validation_gets_better() -> None:
     _, result = run(schedule="plateau", epochs=PLATEAU_EPOCHS + 2, first_rate=1e-3)
     assert result.best_epoch == PLATEAU_EPOCHS + 2

@@ -64,7 +64,7 @@ LEARNING: dict[str, tuple[Any, str]] = {
     "epochs": (int, "At most."),
     "batch_size": (int, "Images a step."),
     "learning_rate": (float, "First step size.  [default: what suits the network]"),
-    "schedule": (click.Choice(SCHEDULES), "How the step size falls."),
+    "schedule": (click.Choice(SCHEDULES), "How the step size falls.  [default: what suits the network]"),
     "warmup_epochs": (int, "Epochs in which it rises first."),
     "patience": (int, "Epochs without a better validation loss before a phase stops."),
     "unfreeze": (int, "Last blocks of MobileNetV2 that learn too, after the head."),

@@ -29,7 +29,7 @@ WATCHED_STEPS = 5
 CHECKPOINT_SECONDS = 120.0
 # Images that a channel must be zero for to count as dead.
 PROBE_IMAGES = 256
-# "plateau": half the step size after this many epochs without a better validation loss.
+# "plateau": back to the best weights with half the step size after this many epochs without a better validation loss.
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
 OUT_OF_TIME = "the time budget is spent"
 
@@ -282,6 +282,8 @@ def _end_epoch(network: Network, val: Examples, recipe: Recipe, state: _State) -
         state.waited += 1
         if state.waited % PLATEAU_EPOCHS == 0:
             state.rate_factor *= PLATEAU_FACTOR
+            if recipe.schedule == "plateau":
+                network.recall_best()
         if state.waited >= recipe.patience and not state.ended:
             state.ended = f"no better validation loss for {recipe.patience} epochs"
     state.epoch += 1

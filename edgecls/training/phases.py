@@ -45,6 +45,8 @@ MAIN_PHASES = (*OPENING_PHASES, "views")
 # Adam's first steps are all of the same size, however small the gradient: at full rate they wreck what was learned.
 FINE_WARMUP_EPOCHS = 1
 SCORED_TOGETHER = 1024  # images
+# Of a recipe, those that are no settings of the same name.
+COMPUTED_FIELDS = ("phase", "epochs", "first_rate", "schedule", "warmup_epochs", "class_weights", "start_counts")
 OnEpoch = Callable[[list[EpochRecord]], None]
 
 
@@ -247,13 +249,14 @@ def _recipe(name: str, config: TrainConfig, train: Split) -> Recipe:
         phase=name,
         epochs=config.epochs if main else config.fine_epochs,
         first_rate=config.first_rate if main else config.fine_learning_rate,
+        schedule=config.main_schedule if main else config.fine_schedule,
         warmup_epochs=config.warmup_epochs if main else max(config.warmup_epochs, FINE_WARMUP_EPOCHS),
         class_weights=balanced if config.balance else None,
         start_counts=name not in OPENING_PHASES,
         **{
             field.name: getattr(config, field.name)
             for field in dataclasses.fields(Recipe)
-            if field.name not in ("phase", "epochs", "first_rate", "warmup_epochs", "class_weights", "start_counts")
+            if field.name not in COMPUTED_FIELDS
         },
     )
 

@@ -1,0 +1,114 @@
+"""What int8 costs in accuracy, on every image of a folder: cross-validation, where one split has too few test images.
+
+    python benchmarks/int8_over_folds.py DATA --name magnetic-tile [--folds 5]
+
+DATA has class folders, or train/ and test/ with them, which are put together. In each fold `edgecls train` and `edgecls
+export --int8` run with their defaults on the other images, and the written files answer for those of the fold in their
+own runtimes: each image is judged once, by a network and files that never saw it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import RESULTS, Watch, write_record
+
+from edgecls.export.gate import mcnemar_p
+from edgecls.folders import find_parts, list_images
+
+FOLDS = 5
+
+
+def images_of(data: Path) -> dict[str, list[Path]]:
+    """Return the images of each class, those of all parts together."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for folder in find_parts(data).values():
+        for name, paths in list_images(data, folder).items():
+            found[name] += [data / path for path in paths]
+    return dict(found)
+
+
+def link_fold(images: dict[str, list[Path]], fold: int, folds: int, out: Path) -> None:
+    """Link every image into `out`/train or, one of `folds` of each class, into `out`/test."""
+    for name, paths in images.items():
+        order = np.random.default_rng(0).permutation(len(paths))
+        for place, number in enumerate(order):
+            folder = out / ("test" if place % folds == fold else "train") / name
+            folder.mkdir(parents=True, exist_ok=True)
+            # The same name may stand in two parts.
+            (folder / f"{number}-{paths[number].name}").symlink_to(paths[number].resolve())
+
+
+def run_fold(data: Path, out: Path) -> dict[str, Any]:
+    """Return export.json of a run of `data`."""
+    edgecls = [sys.executable, "-m", "edgecls"]
+    subprocess.run([*edgecls, "train", str(data), "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
+    # Exits with 1 for a file that lost accuracy, which counts like any other.
+    subprocess.run([*edgecls, "export", str(out), "--int8"], check=False, stdout=subprocess.DEVNULL)
+    record: dict[str, Any] = json.loads((out / "export" / "export.json").read_text(encoding="utf-8"))
+    return record
+
+
+def pool(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for the files of each format, over all folds."""
+    images = sum(record["images"] for record in records)
+    float_right = sum(round(record["float_accuracy"] * record["images"]) for record in records)
+    rows = []
+    for place, first in enumerate(records[0]["files"]):
+        files = [record["files"][place] for record in records]
+        lost, won = (sum(file[key] for file in files) for key in ("right_to_wrong", "wrong_to_right"))
+        agreed = sum(file["agreement"] * record["images"] for file, record in zip(files, records, strict=True))
+        share = (lost - won) / images
+        # Of a sum of independent flips: Agresti, Categorical Data Analysis, 3rd edition, section 11.1.1.
+        error = ((lost + won) / images - share**2) ** 0.5 / images**0.5
+        rows.append(
+            {"format": first["format"], "images": images, "float_accuracy": float_right / images}
+            | {"accuracy": (float_right - lost + won) / images, "right_to_wrong": lost, "wrong_to_right": won}
+            | {"drop": share, "drop_low": share - 1.96 * error, "drop_high": share + 1.96 * error}
+            | {"mcnemar_p": mcnemar_p(lost, won), "agreement": agreed / images}
+            | {"drops": [file["drop"] for file in files]}
+        )
+    return rows
+
+
+def table(record: dict[str, Any]) -> list[list[str]]:
+    """Return the README's table, its header first."""
+    lines = [["int8 file", "images", "float", "int8", "lost, 95 % interval", "agreement"]]
+    for row in record["rows"]:
+        lost = f"{row['drop'] * 100:.2f} [{row['drop_low'] * 100:.2f}, {row['drop_high'] * 100:.2f}] points"
+        accuracies = f"{row['float_accuracy']:.4f}", f"{row['accuracy']:.4f}"
+        lines.append([row["format"], str(row["images"]), *accuracies, lost, f"{row['agreement']:.1%}"])
+    return lines
+
+
+def main() -> None:
+    """Train, export, print, and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--name", required=True, help="of the images, for the result's file name")
+    parser.add_argument("--folds", type=int, default=FOLDS)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    watch, images, records = Watch(), images_of(arguments.data), []
+    for fold in range(arguments.folds):
+        with tempfile.TemporaryDirectory() as folder:
+            link_fold(images, fold, arguments.folds, Path(folder) / "data")
+            records.append(run_fold(Path(folder) / "data", Path(folder) / "run"))
+        drops = ", ".join(f"{file['format']} {file['drop'] * 100:+.2f}" for file in records[-1]["files"])
+        print(f"fold {fold + 1}: float {records[-1]['float_accuracy']:.4f}, lost {drops}", flush=True)
+    rows = pool(records)
+    for line in table({"rows": rows}):
+        print("  ".join(line))
+    print(write_record(f"int8-over-folds-{arguments.name}", {"rows": rows}, watch.verdict(), arguments.results))
+
+
+if __name__ == "__main__":
+    main()
