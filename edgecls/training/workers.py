@@ -18,6 +18,8 @@ from edgecls.errors import ConfigError, TrainingError
 from edgecls.progress import Progress, silent
 from edgecls.training.cluster import Cluster, wait_for_others
 
+# In the error of whatever waits for a worker when it is lost.
+LOST = "Collective ops is aborted"
 SHOWN_CHARACTERS = 40
 
 
@@ -128,12 +130,14 @@ def join(cluster: Cluster | None, config: TrainConfig, progress: Progress = sile
     workers = Workers(cluster, _connect(cluster, progress))
     try:
         yield workers
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+    except tf.errors.OpError as error:
+        reason = next((line for line in str(error).splitlines() if LOST in line), "")
+        if not reason:
+            raise
         lost = cluster.list_silent()
-        who = f"{' and '.join(lost)} no longer answers" if lost else "the connection to another worker broke"
+        who = f"{' and '.join(lost)} no longer answers" if lost else "another worker hangs, or cannot be reached"
         raise TrainingError(
-            f"{who}; what it said last stands on its own machine. Start all workers again, with --resume "
-            f"({_find_reason(error)})"
+            f"{who} ({reason}); what it said last stands on its own machine. Start all workers again, with --resume"
         ) from error
 
 
@@ -155,12 +159,6 @@ def _connect(cluster: Cluster, progress: Progress) -> Any:
     except (tf.errors.OpError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise TrainingError(f"{cluster.name(cluster.index)} cannot join the others: {reason}") from error
-
-
-def _find_reason(error: Exception) -> str:
-    """Return the line in which collectives say why they ended."""
-    lines = str(error).splitlines() or [""]
-    return next((line for line in lines if "aborted by" in line), lines[0])
 
 
 def _short(value: Any) -> str:
