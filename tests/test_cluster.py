@@ -97,7 +97,7 @@ def test_workers_wait_until_all_listen() -> None:
     assert not first.is_alive()
     with socket.create_server(("127.0.0.1", int(addresses[0].partition(":")[2]))):
         wait_for_others(Cluster(addresses, 1), lambda *call: told.append(call))
-    assert told == [("wait for other workers", 1, 1)]
+    assert told == [("wait for other workers", 1, 1, "all are here")]
 
 
 def test_whoever_does_not_come_and_a_port_that_is_taken_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def wait_for_others(cluster: Cluster, progress: Progress) -> None:
                     f"own index in {VARIABLE}, and see that its port can be reached from here"
                 )
             time.sleep(LOOK_EVERY_S)
-        progress("wait for other workers", others, others)
+        progress("wait for other workers", others, others, "all are here")
 
 
 def _member(document: Any, name: str, kind: type, default: Any) -> Any:
