@@ -20,7 +20,7 @@ from edgecls.sweep import sweep as sweeping
 from edgecls.sweep.grid import Space, list_candidates
 from edgecls.sweep.report import notes
 from edgecls.sweep.sweep import Request, sweep
-from edgecls.training import model
+from edgecls.training import fit, model
 from edgecls.training import train as training
 
 PI = load_profile("raspberry-pi-4b")
@@ -206,6 +206,33 @@ def test_the_command_tells_writes_and_goes_on(tiny_data: Path, tmp_path: Path, m
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
     again = edgecls(*arguments, "--json")
     assert json.loads(again.stdout)["frontier"] == document["frontier"]
+
+
+def test_a_run_that_it_had_begun_goes_on_or_says_what_to_do(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    options = ("--device", "raspberry-pi-4b", "--budget", "25ms", "--arch", "cnn", "--image-size", "32")
+    arguments = ("sweep", tiny_data, *options, "--out", out, "--no-augment", "--max-drop", 1)
+    epochs: list[int] = []
+    real = fit.validate
+
+    def die(network: Any, val: Any, batch_size: int) -> Any:
+        epochs.append(len(epochs))
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+        return real(network, val, batch_size)
+
+    monkeypatch.setattr(fit, "validate", die)
+    stopped = edgecls(*arguments, "--epochs", 4)
+    assert stopped.exit_code == 1 and "The same command goes on." in stopped.stderr
+    other = edgecls(*arguments, "--epochs", 3)
+    assert other.exit_code == 2
+    told = " ".join(other.stderr.split())
+    assert "other settings: epochs (4 then, 3 now); give the same ones, or remove that folder to begin anew" in told
+    assert edgecls(*arguments, "--epochs", 4).exit_code == 0
+    # The start and four epochs, of which the second broke off.
+    assert len(epochs) == 1 + 4 + 1
 
 
 def test_the_command_exits_with_1_if_nothing_may_be_shipped(swept: Path, tiny_data: Path) -> None:

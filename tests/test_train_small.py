@@ -198,7 +198,9 @@ def test_other_settings_or_images_are_refused_for_an_interrupted_run(data: Path,
     config, out = dataclasses.replace(CONFIG, epochs=2), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         train(data, out, config, progress=interrupt_at("train head"))
-    with pytest.raises(ConfigError, match=r"settings: dropout \(0\.2 then, 0\.5 now\); give the same ones, or --ov"):
+    with pytest.raises(
+        ConfigError, match=r"settings: dropout \(0\.2 then, 0\.5 now\); give the same ones, or remove that"
+    ):
         train(data, out, dataclasses.replace(config, dropout=0.5), resume=True)
     other = make_images(tmp_path / "other", seed=5)
     with pytest.raises(ConfigError, match=r"other settings: images \("):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,14 @@ from edgecls.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from edgecls.benchmark.record import Record
+    from edgecls.progress import Progress
     from edgecls.remote import Board
     from edgecls.remote_luggage import Luggage
 
 STDOUT = Path("-")
 
 
-def measure(files: tuple[Path, ...], options: dict[str, Any], board: Board) -> Record:
+def measure(files: Sequence[Path], options: dict[str, Any], board: Board, progress: Progress | None = None) -> Record:
     """Return the record of a benchmark on a board; `machine` says which in `host`. Exits as it exits there."""
     from edgecls.benchmark.plan import Settings, plan
     from edgecls.benchmark.record import parse_record
@@ -27,7 +29,7 @@ def measure(files: tuple[Path, ...], options: dict[str, Any], board: Board) -> R
     # What is wrong with the command is said before anything is copied.
     Settings(scope=options["scope"], seconds=options["seconds"], fps=options["fps"])
     plan(files, options["engines"], options["threads"], options["device"])
-    document = _run(files, options, board, ["--json=-"])
+    document = _run(files, options, board, ["--json=-"], progress)
     record = parse_record(document, f"what edgecls on {board.host} measured")
     return replace(record, machine=record.machine | {"host": board.host})
 
@@ -54,14 +56,16 @@ def show_other(
         write_json(json_path, document)
 
 
-def _run(files: tuple[Path, ...], options: dict[str, Any], board: Board, more: list[str]) -> Any:
+def _run(
+    files: Sequence[Path], options: dict[str, Any], board: Board, more: list[str], progress: Progress | None = None
+) -> Any:
     luggage, arguments = _pack(files, options, more)
     lines: list[str] = []
-    _finish(run_on_board(board, arguments, luggage, lines.append, **_needs(options)))
+    _finish(run_on_board(board, arguments, luggage, lines.append, progress=progress, **_needs(options)))
     return luggage.restore(parse_answer(board, "\n".join(lines)))
 
 
-def _pack(files: tuple[Path, ...], options: dict[str, Any], more: list[str]) -> tuple[Luggage, list[str]]:
+def _pack(files: Sequence[Path], options: dict[str, Any], more: list[str]) -> tuple[Luggage, list[str]]:
     from edgecls.benchmark.plan import list_images
     from edgecls.remote_luggage import Luggage
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -17,6 +18,7 @@ from edgecls.cli.terminal import warn
 from edgecls.errors import RemoteError
 
 if TYPE_CHECKING:
+    from edgecls.progress import Progress
     from edgecls.remote import Board
     from edgecls.remote_luggage import Luggage
 
@@ -63,6 +65,7 @@ def run_on_board(
     *,
     engine: str | None = None,
     device: str = "cpu",
+    progress: Progress | None = None,
 ) -> int:
     """Return the exit status of an edgecls command that ran on a board.
 
@@ -73,6 +76,7 @@ def run_on_board(
         on_line: gets each line of its stdout. Its stderr is shown.
         engine: that was asked for.
         device: that was asked for.
+        progress: told of files that are copied; None shows it.
     """
     from edgecls.cli.live import LiveProgress
     from edgecls.remote import connect
@@ -80,7 +84,7 @@ def run_on_board(
     from edgecls.runtime.engines import ALIASES, own_engine
     from edgecls.runtime.install import install_line
 
-    kind: Any = next(iter(luggage.files)).rpartition(".")[2]
+    kind: Any = next(iter(luggage.files), "").rpartition(".")[2]
     needed = ALIASES.get(engine, engine) if engine else own_engine(kind)
 
     def install(facts: dict[str, Any]) -> str:
@@ -94,8 +98,8 @@ def run_on_board(
         there = connection.facts["edgecls"]
         if there != __version__:
             warn(f"edgecls is {there} on {board.host} and {__version__} here; figures and answers are those of {there}")
-        with LiveProgress() as progress:
-            connection.send(luggage.files, progress)
+        with contextlib.nullcontext(progress) if progress else LiveProgress() as told:
+            connection.send(luggage.files, told)
         for line in connection.run(arguments):
             on_line(line)
         status = connection.finish()

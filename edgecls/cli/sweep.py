@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli import sweep_there
+from edgecls.cli.host import host_options
 from edgecls.cli.terminal import PATH, load_tensorflow, print_json, warn
 from edgecls.cli.train import SETTINGS, Duration
 from edgecls.config import ARCHS, HEADS, AugmentConfig, ExportConfig, TrainConfig
 from edgecls.sweep.grid import IMAGE_SIZES, Space, list_candidates
+
+if TYPE_CHECKING:
+    from edgecls.remote import Board
 
 REPORT_FILE, PICTURE_FILE = "sweep.json", "frontier.png"
 
@@ -64,22 +70,25 @@ def _shown(values: tuple[Any, ...]) -> str:
 @click.option("--time-budget", "time_budget_s", type=Duration(), help="Begin nothing that would end later: 30m, 2h.")
 @click.option("--full-grid", is_flag=True, help="Train all in full, however many; no halving.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def sweep(data: Path, out: Path, device: str | None, as_json: bool, **options: Any) -> None:
+@host_options
+def sweep(data: Path, out: Path, device: str | None, as_json: bool, board: Board | None, **options: Any) -> None:
     """Find the most accurate network for DATA that answers within --budget, and what a slower or faster one would give.
 
     Networks that cannot meet the budget on the board are dropped before any training. The others are trained into
-    OUT/NAME, exported, scored from their files and, for this machine, timed. After an interruption the same command
-    goes on. Exits with 1 if nothing that may be shipped meets the budget.
+    OUT/NAME, exported, scored from their files and, for this machine or one that --host reaches, timed. After an
+    interruption the same command goes on. Exits with 1 if nothing that may be shipped meets the budget.
 
     \b
     Examples:
       edgecls sweep photos --device raspberry-pi-4b --budget 25ms
       edgecls sweep photos --device coral-usb --budget 5ms --image-size 96,128 --head gap,flatten
       edgecls sweep photos --budget 3ms
+      edgecls sweep photos --budget 25ms --host pi@raspberrypi.local --python env/bin/python
     """
     from edgecls.cli.live import LiveProgress
     from edgecls.devices import load_profile
     from edgecls.files import write_json
+    from edgecls.sweep.latency import benchmark_here
     from edgecls.sweep.plot import draw_frontier
     from edgecls.sweep.report import notes, text_report, to_json
     from edgecls.sweep.sweep import Request
@@ -90,10 +99,18 @@ def sweep(data: Path, out: Path, device: str | None, as_json: bool, **options: A
     augment = AugmentConfig() if options.pop("augment") else None
     base = TrainConfig(augment=augment, **options)
     candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)
-    asked = Request(profile=load_profile(device) if device else None, **request)
+    profile, host, benchmark = load_profile(device) if device else None, "", benchmark_here
+    if board is not None:
+        profile, host = load_profile(sweep_there.find_device(board, device)), board.host
+        benchmark = functools.partial(sweep_there.benchmark, board)
+    asked = Request(profile=profile, host=host, **request)
     load_tensorflow()
-    with LiveProgress() as progress:
-        found = search(data, out, candidates, asked, progress)
+    try:
+        with LiveProgress() as progress:
+            found = search(data, out, candidates, asked, progress, benchmark)
+    except KeyboardInterrupt:
+        click.echo("\nNothing is lost. The same command goes on.", err=True)
+        raise
     document = to_json(found)
     write_json(out / REPORT_FILE, document)
     draw_frontier(found, out / PICTURE_FILE)

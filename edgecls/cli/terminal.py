@@ -83,8 +83,8 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow without its chatter, or say how to get it."""
+def load_tensorflow(*, begin: bool = True) -> None:
+    """Import TensorFlow without its chatter, or say how to get it; `begin` it, unless others are to be joined first."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from importlib.util import find_spec
 
@@ -95,6 +95,7 @@ def load_tensorflow() -> None:
     with quietly("import of TensorFlow"):
         import tensorflow as tf
 
-        # The first operation starts the rest of TensorFlow, which chatters too.
-        tf.zeros(1)
+        if begin:
+            # The first operation starts the rest of TensorFlow, which chatters too.
+            tf.zeros(1)
         tf.get_logger().setLevel("ERROR")

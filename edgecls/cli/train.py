@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 import shlex
 import sys
@@ -18,6 +19,7 @@ from edgecls.cli.terminal import PATH, load_tensorflow, print_findings, warn
 from edgecls.config import ARCHS, FLIPS, HEADS, SCHEDULES, WEIGHT_SOURCES, AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.presets import PRESETS, resolve
+from edgecls.training.cluster import VARIABLE, Cluster, read_cluster
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -131,18 +133,22 @@ def train(data: Path, out: Path, preview: bool, preset: str | None, **options: A
       edgecls train photos --out run --resume             after a crash or Ctrl-C
       edgecls train photos --out run --preview            look at the augmentation first
       edgecls train photos --out cnn --preset lecture-cnn-dropout
+    Several machines train together if each has the same command and TensorFlow's TF_CONFIG in its environment.
     """
     settings = {name: options.pop(name) for name in SETTINGS}
     config = resolve(preset or "", {name: value for name, value in settings.items() if value is not None})
-    load_tensorflow()
+    cluster = None if preview else read_cluster(os.environ.get(VARIABLE, ""))
+    load_tensorflow(begin=cluster is None)
     from edgecls.training import train as training
 
+    if cluster is not None and cluster.index:
+        return _assist(data, config, cluster, options["skip_bad"])
     with _say_how_to_resume(out), LiveProgress() as progress:
         if preview:
             picture = out.with_name(f"{out.name}-preview.png")
             training.preview(data, config, picture, progress)
         else:
-            result = training.train(data, out, config, progress=progress, **options)
+            result = training.train(data, out, config, cluster=cluster, progress=progress, **options)
     if preview:
         click.echo(picture)
         return
@@ -151,6 +157,14 @@ def train(data: Path, out: Path, preview: bool, preset: str | None, **options: A
     _print_run(result.record, out)
     print_findings(result.findings)
     click.echo(f"Next: edgecls export {out} --int8      or look at it: edgecls report {out}")
+
+
+def _assist(data: Path, config: TrainConfig, cluster: Cluster, skip_bad: bool) -> None:
+    from edgecls.training import train as training
+
+    with LiveProgress() as progress:
+        training.assist(data, config, cluster, skip_bad=skip_bad, progress=progress)
+    click.echo(f"{cluster.name(cluster.index)} has done its part; {cluster.name(0)} keeps the run")
 
 
 @contextlib.contextmanager

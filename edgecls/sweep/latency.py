@@ -1,20 +1,21 @@
-"""Where a sweep's files will run, and how long they take there: estimated for a board, measured for this machine."""
+"""Where a sweep's files will run, and how long they take there: estimated for a board, measured here or over ssh."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 
 from edgecls.benchmark.plan import Configuration, Settings
-from edgecls.benchmark.process import LOCAL
+from edgecls.benchmark.record import Record
 from edgecls.benchmark.rounds import MOST_TOGETHER
 from edgecls.benchmark.session import run_benchmark
 from edgecls.config import Format, TrainConfig
 from edgecls.devices import Profile
 from edgecls.doctor import find_profile, read_machine
+from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import Estimate, estimate
 from edgecls.estimate.operators import count_network
 from edgecls.estimate.validate import COVERAGE
@@ -24,6 +25,9 @@ from edgecls.progress import Progress, silent
 SECONDS = 1.0
 MEASURED_COVERAGE = 0.95
 
+Benchmark = Callable[[Sequence[Path], Progress], Record]
+"""Times files, each in its usual engine and threads, in turns, for `SECONDS` at least."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -31,14 +35,16 @@ class Place:
 
     Attributes:
         profile: of the board, or None for this machine.
-        is_here: True if that is this machine, so that times are measured.
+        host: the board as ssh knows it, if times are measured there; else "".
+        is_timed: True if times are measured: there, or here if this machine is the board.
         precision: one of `limits.PRECISIONS`.
         format: of the files.
         target: that int8 files are made for.
     """
 
     profile: Profile | None
-    is_here: bool
+    host: str
+    is_timed: bool
     precision: str
     format: Format
     target: Target
@@ -77,16 +83,24 @@ class Latency:
         return 1 - NormalDist().cdf(gap / sd) if sd > 0 else float(gap < 0)
 
 
-def find_place(profile: Profile | None) -> Place:
-    """Return what suits a board, or int8 for this machine if `profile` is None."""
+def find_place(profile: Profile | None, host: str = "") -> Place:
+    """Return what suits a board, or int8 for this machine if `profile` is None.
+
+    Raises:
+        ConfigError: of a host the profile is not known, or its accelerator cannot be timed.
+    """
     here = find_profile(read_machine())
     if profile is None:
+        if host:
+            raise ConfigError(f"--host {host} needs --device, which says what files to make for it")
         kind: Format = here.recommended.format if here else "tflite"
-        return Place(None, True, "int8", kind, find_target(None))
+        return Place(None, "", True, "int8", kind, find_target(None))
+    if host and profile.accelerator:
+        raise ConfigError(f"--host times processors, not the {profile.accelerator} of {profile.name}; leave it out")
     # An accelerator's times are not those of this machine's processor.
     is_here = here is not None and here.name == profile.name and not profile.accelerator
-    best = profile.recommended
-    return Place(profile, is_here, best.precision, best.format, find_target(profile.export_target))
+    best, target = profile.recommended, find_target(profile.export_target)
+    return Place(profile, host, is_here or bool(host), best.precision, best.format, target)
 
 
 def estimate_latency(config: TrainConfig, classes: int, place: Place) -> Latency | None:
@@ -105,23 +119,32 @@ def _of_estimate(found: Estimate) -> Latency:
     return Latency(found.p50_ms, found.low_ms, found.high_ms, "estimate", setting, found.notes)
 
 
-def measure_latencies(
-    files: Sequence[Path], *, command: Sequence[str] = LOCAL, progress: Progress = silent
-) -> list[Latency]:
-    """Return the time of every file on this machine, in its usual engine and threads, taken in turns.
-
-    Args:
-        files: exported ones.
-        command: starts a worker, as in `session.run_benchmark`.
-        progress: told now and then.
+def benchmark_here(files: Sequence[Path], progress: Progress) -> Record:
+    """Return what this machine takes for the files.
 
     Raises:
         BenchmarkError: a process that timed ended.
     """
+    chosen = [Configuration(str(file)) for file in files]
+    return run_benchmark(chosen, Settings(seconds=SECONDS), progress=progress)
+
+
+def measure_latencies(
+    files: Sequence[Path], benchmark: Benchmark = benchmark_here, progress: Progress = silent
+) -> list[Latency]:
+    """Return the time of every file, as many as fit timed in turns.
+
+    Args:
+        files: exported ones.
+        benchmark: times some of them.
+        progress: told now and then.
+
+    Raises:
+        EdgeclsError: of `benchmark`.
+    """
     found = []
     for start in range(0, len(files), MOST_TOGETHER):
-        chosen = [Configuration(str(file)) for file in files[start : start + MOST_TOGETHER]]
-        record = run_benchmark(chosen, Settings(seconds=SECONDS), command=command, progress=progress)
+        record = benchmark(files[start : start + MOST_TOGETHER], progress)
         found += [
             Latency(
                 result.p50_ms,

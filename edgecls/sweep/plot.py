@@ -74,7 +74,7 @@ def _draw_row(axes: Axes, row: Row, standing: str, largest_bytes: int) -> None:
 
 def _finish(figure: Figure, axes: Axes, found: Sweep) -> None:
     where = found.place.profile.title if found.place.profile else "this machine"
-    source = "measured" if found.place.is_here else "estimated"
+    source = "measured" if found.place.is_timed else "estimated"
     axes.set(
         xlabel=f"p50 of one image, ms, {source} (line: its interval)",
         ylabel="accuracy of the exported file, % (line: 95 % interval)",

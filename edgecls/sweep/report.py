@@ -28,6 +28,7 @@ def to_json(found: Sweep) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "data": str(found.data),
         "device": place.profile.name if place.profile else None,
+        "host": place.host or None,
         "budget_ms": request.budget_ms,
         "max_drop": request.max_drop,
         "precision": place.precision,
@@ -141,19 +142,20 @@ def _conclusion(found: Sweep) -> list[str]:
     run = next(row.scored.run for row in found.rows if row.candidate.name == chosen.name and row.scored)
     word = "expected" if latency.source == "estimate" else "measured"
     chance, time = latency.chance_above(budget), _digits(latency.p50_ms)
+    source = _SOURCES[latency.source].format(f"on {place.host}" if place.host else "here")
     lines = [
         f"Recommended: {run}: accuracy {chosen.accuracy:.4f}, {time} ms {word} on {where}; chance that "
         f"it misses {budget:g} ms: {chance:.0%}.",
         _why(found),
         _describe_step("up", found.slower, budget),
         _describe_step("down", found.faster, budget),
-        f"Times are {_SOURCES[latency.source]} of one image, the network alone: {place.precision} .{place.format} in "
+        f"Times are {source} of one image, the network alone: {place.precision} .{place.format} in "
         f"{latency.setting}; {latency.coverage:.0%} intervals.",
     ]
     return [line for line in lines if line]
 
 
-_SOURCES = {"estimate": "estimates from published latencies, not measurements,", "measured": "medians measured here"}
+_SOURCES = {"estimate": "estimates from published latencies, not measurements,", "measured": "medians measured {}"}
 
 
 def _why(found: Sweep) -> str:

@@ -17,7 +17,15 @@ from edgecls.progress import Progress, silent
 from edgecls.sweep import halving
 from edgecls.sweep.frontier import Point, Step, find_frontier, find_steps, recommend
 from edgecls.sweep.grid import Candidate
-from edgecls.sweep.latency import Latency, Place, estimate_latency, find_place, measure_latencies
+from edgecls.sweep.latency import (
+    Benchmark,
+    Latency,
+    Place,
+    benchmark_here,
+    estimate_latency,
+    find_place,
+    measure_latencies,
+)
 from edgecls.sweep.run import Scored, score_run, train_run
 from edgecls.training import run_folder
 from edgecls.training.weights import find_weights
@@ -35,6 +43,7 @@ class Request:
         max_drop: accuracy that a file may lose against its float model.
         time_budget_s: seconds after which no network is begun that is not expected to end in time, or None.
         full_grid: True to train all networks in full, however many.
+        host: the board as ssh knows it, whose times are measured there; or "".
     """
 
     budget_ms: float
@@ -42,6 +51,7 @@ class Request:
     max_drop: float = ExportConfig.max_drop
     time_budget_s: float | None = None
     full_grid: bool = False
+    host: str = ""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value out of range."""
@@ -96,7 +106,12 @@ class Sweep:
 
 
 def sweep(
-    data: Path, out: Path, candidates: Sequence[Candidate], request: Request, progress: Progress = silent
+    data: Path,
+    out: Path,
+    candidates: Sequence[Candidate],
+    request: Request,
+    progress: Progress = silent,
+    benchmark: Benchmark = benchmark_here,
 ) -> Sweep:
     """Return the frontier of the candidates; each that was trained has a run folder in `out`.
 
@@ -108,6 +123,7 @@ def sweep(
         candidates: of `grid.list_candidates`.
         request: what they are for.
         progress: told of each stage of each network.
+        benchmark: times files where they will run, if that is here or on `request.host`.
 
     Raises:
         ConfigError: nothing in the grid may meet the budget, or a run in `out` was made with other settings.
@@ -116,7 +132,7 @@ def sweep(
     """
     root = check_root(data)
     classes = len(list_images(root, find_parts(root)["train"]))
-    place = find_place(request.profile)
+    place = find_place(request.profile, request.host)
     latencies = {each.name: estimate_latency(each.config, classes, place) for each in candidates}
     work = _Work(data, out, place, request, classes, progress)
     left = _drop_hopeless(candidates, latencies, request, work)
@@ -125,10 +141,10 @@ def sweep(
     out.mkdir(parents=True, exist_ok=True)
     work.run_all(_cheapest_first(left, classes))
     _check_same_images(work.scored)
-    if place.is_here:
+    if place.is_timed:
         there = [name for name, scored in work.scored.items() if scored.comparison is not None]
         files = [work.scored[name].file for name in there]
-        latencies |= dict(zip(there, measure_latencies(files, progress=progress), strict=True))
+        latencies |= dict(zip(there, measure_latencies(files, benchmark, progress), strict=True))
     rows = [Row(each, latencies[each.name], work.scored.get(each.name), _reason(each, work)) for each in candidates]
     return replace(conclude(data, request, place, rows), warnings=tuple(work.warnings))
 

@@ -41,6 +41,21 @@ class Saved:
     arrays: Arrays
     state: dict[str, Any]
 
+    def to_bytes(self) -> bytes:
+        """Return the content of a checkpoint file."""
+        buffer = io.BytesIO()
+        # With a prefix, because numpy's own arguments have names too.
+        named: dict[str, Any] = {f"{PREFIX}{name}": array for name, array in self.arrays.items()}
+        np.savez(buffer, **named, state=np.frombuffer(json.dumps(self.state).encode(), np.uint8))
+        return buffer.getvalue()
+
+    @classmethod
+    def read(cls, file: Path | io.BytesIO) -> Saved:
+        """Return what `to_bytes` returned once; raise one of `DAMAGES` if it is not whole."""
+        with np.load(file, allow_pickle=False) as content:
+            arrays = {name.removeprefix(PREFIX): content[name] for name in content.files if name != "state"}
+            return cls(arrays, json.loads(content["state"].tobytes()))
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -54,16 +69,13 @@ class Checkpoint:
         Raises:
             TrainingError: it cannot be written; the old one is still there.
         """
-        buffer = io.BytesIO()
-        # With a prefix, because numpy's own arguments have names too.
-        named: dict[str, Any] = {f"{PREFIX}{name}": array for name, array in arrays.items()}
-        np.savez(buffer, **named, state=np.frombuffer(json.dumps(state).encode(), np.uint8))
+        data = Saved(arrays, state).to_bytes()
         try:
-            write_atomically(self.path, buffer.getvalue())
+            write_atomically(self.path, data)
         except OSError as error:
             raise TrainingError(
                 f"the checkpoint {self.path} cannot be written: {error.strerror or error}; the one before it is still "
-                "good: make room, then go on with --resume"
+                "good: make room, then go on ('edgecls train' with --resume, 'edgecls sweep' with the same command)"
             ) from error
 
     def read(self) -> Saved | None:
@@ -80,9 +92,7 @@ class Checkpoint:
                 damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"its {damaged} is damaged")
-            with np.load(self.path, allow_pickle=False) as content:
-                arrays = {name.removeprefix(PREFIX): content[name] for name in content.files if name != "state"}
-                return Saved(arrays, json.loads(content["state"].tobytes()))
+            return Saved.read(self.path)
         except DAMAGES as error:
             raise TrainingError(
                 f"the checkpoint {self.path} is damaged ({error}); delete it to repeat this phase"

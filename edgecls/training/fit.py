@@ -7,6 +7,7 @@ than the dropout layers' own, which stands among their variables.
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.training.checkpoint import Checkpoint
+from edgecls.training.checkpoint import Checkpoint, Saved
 from edgecls.training.history import Divergence, EpochRecord, LayerRecord
 from edgecls.training.step import Network
+from edgecls.training.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     import keras
@@ -140,6 +142,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     deadline: float | None = None,
     on_epoch: Callable[[EpochRecord, FitResult], None] = lambda record, so_far: None,
+    workers: Workers = ALONE,
 ) -> FitResult:
     """Train the trainable layers of `model`, which ends in a softmax Dense layer, and return what it came to.
 
@@ -151,21 +154,12 @@ def fit(
         checkpoint: where to save and go on from; None saves nothing.
         deadline: `time.monotonic()` at which to stop with the best so far.
         on_epoch: called after each epoch.
+        workers: that learn together; each calls this with the same but for `checkpoint`, which only the first needs.
     """
-    network = Network(model, recipe)
-    state = _State()
-    if checkpoint is not None and (saved := checkpoint.read()) is not None:
-        network.restore(saved.arrays)
-        state = _State.from_json(saved.state)
-        if state.ended == OUT_OF_TIME and (deadline is None or time.monotonic() < deadline):
-            state.ended = ""
-    else:
-        start_loss, state.start_accuracy = validate(network, val, recipe.batch_size)
-        if recipe.start_counts:
-            state.best_loss, state.best_accuracy = start_loss, state.start_accuracy
-        network.remember_best()
+    network = Network(model, recipe, workers)
+    state = _begin(network, val, recipe, checkpoint, deadline, workers)
     while not state.ended and state.epoch <= recipe.epochs:
-        _train_epoch(network, train, recipe, state, checkpoint, deadline)
+        _train_epoch(network, train, recipe, state, checkpoint, deadline, workers)
         if state.divergence is None:
             _end_epoch(network, val, recipe, state)
         # First of all, so that whatever the listener does costs no epoch.
@@ -175,6 +169,40 @@ def fit(
             on_epoch(state.history[-1], _result(state))
     network.recall_best()
     return _result(state)
+
+
+def _begin(
+    network: Network,
+    val: Examples,
+    recipe: Recipe,
+    checkpoint: Checkpoint | None,
+    deadline: float | None,
+    workers: Workers,
+) -> _State:
+    """Return where the phase stands, and set the network to it: what the checkpoint holds, or the start."""
+    saved = checkpoint.read() if checkpoint is not None else None
+    if workers.count > 1:
+        # Also at the start: several workers begin with the very same numbers.
+        data = b"" if workers.index else (saved or Saved(network.arrays(), {})).to_bytes()
+        saved = Saved.read(io.BytesIO(workers.share(data)))
+    if saved is not None:
+        network.restore(saved.arrays)
+    if saved is not None and saved.state:
+        state = _State.from_json(saved.state)
+        if state.ended == OUT_OF_TIME and not _is_late(deadline, workers):
+            state.ended = ""
+        return state
+    state = _State()
+    start_loss, state.start_accuracy = validate(network, val, recipe.batch_size)
+    if recipe.start_counts:
+        state.best_loss, state.best_accuracy = start_loss, state.start_accuracy
+    network.remember_best()
+    return state
+
+
+def _is_late(deadline: float | None, workers: Workers) -> bool:
+    # Those without a deadline have it in common: they need not ask each other.
+    return deadline is not None and workers.anyone(time.monotonic() > deadline)
 
 
 def validate(network: Network, val: Examples, batch_size: int) -> tuple[float, float]:
@@ -209,6 +237,7 @@ def _train_epoch(
     state: _State,
     checkpoint: Checkpoint | None,
     deadline: float | None,
+    workers: Workers,
 ) -> None:
     """Run the steps of an epoch that are left; stops early, saying so in `state`, at the deadline or at a NaN."""
     count, size, run = len(train.labels), recipe.batch_size, state.running
@@ -228,7 +257,7 @@ def _train_epoch(
         _add_step(run, out, len(chosen))
         now = time.monotonic()
         run.seconds = before + now - began
-        if deadline is not None and now > deadline:
+        if _is_late(deadline, workers):
             state.ended = OUT_OF_TIME
             return
         if checkpoint is not None and now - saved > CHECKPOINT_SECONDS and run.step < steps:

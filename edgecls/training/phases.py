@@ -32,6 +32,7 @@ from edgecls.training.fit import Examples, FitResult, Recipe, fit
 from edgecls.training.forward import Forward, fastest_forward
 from edgecls.training.history import Divergence, EpochRecord
 from edgecls.training.model import FEATURES_LAYER
+from edgecls.training.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     import keras
@@ -107,6 +108,7 @@ class Setting:
         deadline: `time.monotonic()` at which to stop.
         progress: told of each stage.
         on_epoch: called after each epoch with the whole history.
+        workers: that learn together; `work` of the first is what counts.
     """
 
     model: keras.Model
@@ -117,6 +119,7 @@ class Setting:
     deadline: float | None = None
     progress: Progress = silent
     on_epoch: OnEpoch = lambda history: None
+    workers: Workers = ALONE
 
 
 @dataclass
@@ -162,7 +165,7 @@ def _view_count(config: TrainConfig) -> int:
 
 
 def _spent(setting: Setting) -> bool:
-    return setting.deadline is not None and time.monotonic() > setting.deadline
+    return setting.deadline is not None and setting.workers.anyone(time.monotonic() > setting.deadline)
 
 
 def _run_phase(
@@ -187,6 +190,7 @@ def _run_phase(
         checkpoint=Checkpoint(setting.work / f"checkpoint-{name}.npz") if setting.work else None,
         deadline=setting.deadline,
         on_epoch=functools.partial(_report, setting, earlier),
+        workers=setting.workers,
     )
     # The untrained head or network is nothing to go back to.
     worse = name not in OPENING_PHASES and fitted.best_accuracy < fitted.start_accuracy
@@ -292,7 +296,7 @@ def _frozen_examples(
     features: list[Features] = []
     for number in range(1 + views):
         if number and setting.deadline is not None:
-            if now + known.pass_seconds > began + VIEWS_SHARE * (setting.deadline - began):
+            if setting.workers.anyone(now + known.pass_seconds > began + VIEWS_SHARE * (setting.deadline - began)):
                 break
         features.append(compute(data.train, number, f"view {number} of {views}" if number else "training images"))
         before, now = now, time.monotonic()

@@ -3,8 +3,8 @@
 The loss is computed from logits, not from softmax scores: a confident mistake keeps its gradient (Keras clips scores at
 1e-7, where it vanishes).
 
-With several GPUs each computes the gradients of its slice of the batch and one step is taken with their sum: the
-network learns the same on any number of them.
+With several GPUs, or several machines, each computes the gradients of its part of the batch and all take one step with
+their sum: the network learns the same on any number of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.training.history import Divergence
+from edgecls.training.shared_batch import SharedBatch
+from edgecls.training.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     import keras
@@ -52,7 +54,7 @@ class Network:
         layer_names: layers that learn, from the image to the scores.
     """
 
-    def __init__(self, model: keras.Model, recipe: Recipe) -> None:
+    def __init__(self, model: keras.Model, recipe: Recipe, workers: Workers = ALONE) -> None:
         import keras
         import tensorflow as tf
 
@@ -61,14 +63,15 @@ class Network:
         self.layer_names = [layer.name for layer in layers]
         self._groups = [layer.trainable_variables for layer in layers]
         self._trainable = [variable for group in self._groups for variable in group]
-        self._devices = _devices(layers)
+        self._batch = SharedBatch(workers.strategy or _local_strategy(_devices(layers)))
         # With the state of dropout's random numbers, which are no weights.
         self._variables = [variable for layer in model.layers if layer.trainable for variable in layer.variables]
         self._optimizer = _build_optimizer(recipe, self._trainable)
         self._best = [variable.numpy() for variable in self._variables]
         self._relu_model, self._relu_names = _relu_outputs(model)
         self._last = model.layers[-1]
-        self._inner = keras.Model(model.input, tensors_of(model)[self._last.name][0])
+        inner = keras.Model(model.input, tensors_of(model)[self._last.name][0])
+        self._inner = self._batch.share_dropout(inner)
         self._kernels = [variable for variable in self._trainable if variable.path.endswith("kernel")]
         self._class_weights = tf.constant(recipe.class_weights or [1.0] * self._last.units, tf.float32)
         # One graph for every batch size: otherwise a step would depend, in its last bit, on which sizes came before.
@@ -109,28 +112,31 @@ class Network:
         return loss, right, self._norms(gradients), updates
 
     def _gradients(self, x: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
-        """Return (mean loss of the batch, right answers, gradients), each device's slice computed there."""
+        """Return (mean loss of the batch, right answers, gradients)."""
         import tensorflow as tf
 
-        count, parts = tf.shape(labels)[0], len(self._devices)
-        found = []
-        for place, device in enumerate(self._devices):
-            mine = slice(count * place // parts, count * (place + 1) // parts)
-            with tf.device(device), tf.GradientTape() as tape:
-                logits = self._logits(x[mine], True)
-                loss = self._loss(logits, labels[mine]) / tf.cast(count, tf.float32)
-                if self._recipe.l2 and not place:
+        count = tf.cast(tf.shape(labels)[0], tf.float32)
+
+        def compute(x: Any, labels: Any, weight: Any, first: bool) -> list[Any]:
+            with tf.GradientTape() as tape:
+                logits = self._logits(x, True)
+                loss = weight * self._loss(logits, labels) / count
+                if self._recipe.l2 and first:
                     loss += self._penalty()
-            found.append((loss, _count_right(logits, labels[mine]), tape.gradient(loss, self._trainable)))
-        losses, right, gradients = zip(*found, strict=True)
-        return tf.add_n(losses), tf.add_n(right), [tf.add_n(parts) for parts in zip(*gradients, strict=True)]
+            return [loss, weight * _count_right(logits, labels), *tape.gradient(loss, self._trainable)]
 
-    def _test(self, x: Any, labels: Any) -> tuple[Any, Any]:
+        loss, right, *gradients = self._batch.sum(compute, x, labels)
+        return loss, right, gradients
+
+    def _test(self, x: Any, labels: Any) -> list[Any]:
         import tensorflow as tf
 
-        logits = self._logits(x, False)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return tf.reduce_sum(losses), _count_right(logits, labels)
+        def compute(x: Any, labels: Any, weight: Any, first: bool) -> list[Any]:
+            logits = self._logits(x, False)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            return [weight * tf.reduce_sum(losses), weight * _count_right(logits, labels)]
+
+        return self._batch.sum(compute, x, labels)
 
     @property
     def rate(self) -> float:
@@ -210,16 +216,22 @@ class Network:
         return tf.stack(norms)
 
 
-def _devices(layers: list[Any]) -> list[str | None]:
-    """Return the devices that share a batch: all GPUs if there are several, else what TensorFlow chooses."""
+def _devices(layers: list[Any]) -> list[str]:
+    """Return the devices of this machine that share a batch: all GPUs if there are several, or none."""
     import keras
     import tensorflow as tf
 
     names = [device.name for device in tf.config.list_logical_devices("GPU")]
     # Normalization that learns takes its statistics from the whole batch.
     if len(names) < 2 or any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers):
-        return [None]
+        return []
     return names
+
+
+def _local_strategy(devices: list[str]) -> Any:
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(devices) if devices else tf.distribute.get_strategy()
 
 
 def _count_right(logits: Any, labels: Any) -> Any:

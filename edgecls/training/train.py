@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls import __version__
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split, load_dataset
 from edgecls.errors import ConfigError, TrainingError
@@ -20,6 +21,7 @@ from edgecls.files import write_atomically
 from edgecls.progress import Progress, silent
 from edgecls.report.pictures import draw_final, draw_preview, picture_path
 from edgecls.training import run_folder
+from edgecls.training.cluster import Cluster
 from edgecls.training.diagnose import diagnose
 from edgecls.training.features import View, feature_folder, prune, view_key
 from edgecls.training.finding import Finding, Scored
@@ -30,6 +32,7 @@ from edgecls.training.outcome import make_record, metrics, warnings
 from edgecls.training.phases import Setting, Training, run_phases
 from edgecls.training.weights import Weights, find_weights
 from edgecls.training.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
+from edgecls.training.workers import Workers, join
 
 if TYPE_CHECKING:
     import keras
@@ -55,7 +58,7 @@ class TrainResult:
     warnings: tuple[str, ...]
 
 
-def train(
+def train(  # noqa: PLR0913
     data: Path,
     out: Path,
     config: TrainConfig,
@@ -64,6 +67,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     tensorboard: bool = False,
+    cluster: Cluster | None = None,
     progress: Progress = silent,
 ) -> TrainResult:
     """Return the result of training a classifier on the folder `data`; `out` then holds the run.
@@ -76,20 +80,21 @@ def train(
         overwrite: replace a run, or an interrupted one, that is already there.
         resume: go on with an interrupted run; begin one if there is none.
         tensorboard: also write event files for TensorBoard.
+        cluster: of which this is the first worker, while the others call `assist`; None trains alone.
         progress: told of each stage.
 
     Raises:
-        DataError: the images cannot be used. ConfigError: `out` cannot be written, or the interrupted run had other
-        settings. WeightsError: no weights. TrainingError: nothing worth keeping was learned.
+        DataError: the images cannot be used. ConfigError: `out` cannot be written, or the interrupted run or another
+        worker had other settings. WeightsError: no weights. TrainingError: nothing worth keeping was learned, or
+        another worker was lost.
     """
-    started = time.monotonic()
     if resume and (out / run_folder.RECORD_FILE).is_file() and not work_folder(out).exists():
         return TrainResult(run_folder.read_record(out), (), (f"{out} is complete: there is nothing to resume",))
     check_out(out, overwrite=overwrite or resume)
-    with new_run(out, resume=resume, overwrite=overwrite) as work:
-        weights = find_weights(config.weights, config.image_size, config.alpha) if config.uses_backbone else None
-        dataset = _load(data, config, skip_bad, progress)
-        _check_settings(work, config, dataset, weights)
+    with new_run(out, resume=resume, overwrite=overwrite) as work, join(cluster, config, progress) as workers:
+        started = time.monotonic()
+        weights, dataset, settings = _read(data, config, skip_bad, workers, progress)
+        _check_settings(work, settings)
         model = build_model(config, len(dataset.classes), weights)
         watcher = Watcher(work, tensorboard=tensorboard)
         training = run_phases(
@@ -101,6 +106,7 @@ def train(
                 deadline=_deadline(started, config),
                 progress=progress,
                 on_epoch=watcher,
+                workers=workers,
             )
         )
         if not any(phase.kept for phase in training.phases):
@@ -109,13 +115,30 @@ def train(
             raise TrainingError(_nothing_learned(training, config, dataset))
         folder = work / FINISHED_FOLDER
         watcher.keep(folder)
-        record = make_record(config, weights, dataset, data)
+        record = make_record(config, weights, dataset, data) | {"workers": workers.count}
         findings = _finish(folder, model, training, dataset, config, record, progress)
         record["seconds"] = round(time.monotonic() - started, 1)
         run_folder.write_record(folder, record)
         draw_final(folder)
     prune(feature_folder())
     return TrainResult(record, findings, warnings(dataset, weights, training, config, record["seconds"]))
+
+
+def assist(
+    data: Path, config: TrainConfig, cluster: Cluster, *, skip_bad: bool = False, progress: Progress = silent
+) -> None:
+    """Learn along as a worker of a cluster that is not its first; that one calls `train` and keeps the run.
+
+    Raises:
+        DataError, WeightsError, TrainingError: as of `train`. ConfigError: another worker has other settings.
+    """
+    with join(cluster, config, progress) as workers:
+        started = time.monotonic()
+        weights, dataset, _ = _read(data, config, skip_bad, workers, progress)
+        model = build_model(config, len(dataset.classes), weights)
+        deadline = _deadline(started, config)
+        run_phases(Setting(model, dataset, config, deadline=deadline, progress=progress, workers=workers))
+    prune(feature_folder())
 
 
 def preview(data: Path, config: TrainConfig, path: Path, progress: Progress = silent) -> None:
@@ -139,32 +162,48 @@ def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -
     )
 
 
+def _read(
+    data: Path, config: TrainConfig, skip_bad: bool, workers: Workers, progress: Progress
+) -> tuple[Weights | None, Dataset, dict[str, Any]]:
+    """Return weights, images, and JSON of what the run is made of; all workers have the same."""
+    import keras
+    import tensorflow as tf
+
+    weights = find_weights(config.weights, config.image_size, config.alpha) if config.uses_backbone else None
+    dataset = _load(data, config, skip_bad, progress)
+    settings = _describe(config, dataset, weights)
+    workers.check_same(settings | {"edgecls": __version__, "tensorflow": tf.__version__, "keras": keras.__version__})
+    return weights, dataset, settings
+
+
 def _deadline(started: float, config: TrainConfig) -> float | None:
     if config.time_budget_s is None:
         return None
     return started + config.time_budget_s - max(SCORING_SECONDS, SCORING_SHARE * config.time_budget_s)
 
 
-def _check_settings(work: Path, config: TrainConfig, dataset: Dataset, weights: Weights | None) -> None:
+def _describe(config: TrainConfig, dataset: Dataset, weights: Weights | None) -> dict[str, Any]:
+    """Return JSON of what a run is made of."""
+    digest = hashlib.sha256()
+    for part in (dataset.train, dataset.val):
+        digest.update(b"".join(part.digests) + part.labels.tobytes())
+    settings = {
+        **dataclasses.asdict(config),
+        "images": digest.hexdigest(),
+        "classes": dataset.classes,
+        "weights' sha256": weights.sha256 if weights else None,
+    }
+    # Through JSON, so that tuples compare equal to what is read back.
+    described: dict[str, Any] = json.loads(json.dumps(settings))
+    return described
+
+
+def _check_settings(work: Path, now: dict[str, Any]) -> None:
     """Note what the run is made of; where an interrupted run noted it already, check that it is still the same.
 
     Raises:
         ConfigError: it is not.
     """
-    digest = hashlib.sha256()
-    for part in (dataset.train, dataset.val):
-        digest.update(b"".join(part.digests) + part.labels.tobytes())
-    # Through JSON, so that tuples compare equal to what is read back.
-    now = json.loads(
-        json.dumps(
-            {
-                **dataclasses.asdict(config),
-                "images": digest.hexdigest(),
-                "classes": dataset.classes,
-                "weights' sha256": weights.sha256 if weights else None,
-            }
-        )
-    )
     path = work / SETTINGS_FILE
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -173,7 +212,7 @@ def _check_settings(work: Path, config: TrainConfig, dataset: Dataset, weights: 
             what = ", ".join(f"{name} ({before.get(name)} then, {now[name]} now)" for name in changed)
             raise ConfigError(
                 f"the interrupted run in {work} was made with other settings: {what}; give the same ones, or "
-                "--overwrite to begin anew"
+                "remove that folder to begin anew ('edgecls train --overwrite' does)"
             )
     write_atomically(path, json.dumps(now, indent=1).encode())
 

@@ -1,0 +1,130 @@
+"""Which processes train one network together: what TF_CONFIG says. Imports the standard library and our errors only."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from edgecls.errors import ConfigError, TrainingError
+from edgecls.progress import Progress
+
+VARIABLE = "TF_CONFIG"
+EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+# A chief is a worker, and the first of them.
+JOBS = ("chief", "worker")
+ANSWER_S = 2.0
+LOOK_EVERY_S = 1.0
+# To start the command on the other machines.
+WAIT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """All workers, and which of them this process is.
+
+    Attributes:
+        addresses: host:port of each; the first keeps the run.
+        index: of this process.
+    """
+
+    addresses: tuple[str, ...]
+    index: int
+
+    def name(self, index: int) -> str:
+        """Return how a worker is called in messages."""
+        return f"worker {index} ({self.addresses[index]})"
+
+    def list_silent(self) -> list[str]:
+        """Return the names of the other workers at whose address nobody listens."""
+        others = [index for index in range(len(self.addresses)) if index != self.index]
+        return [self.name(index) for index in others if not _answers(self.addresses[index])]
+
+
+def read_cluster(text: str) -> Cluster | None:
+    """Return what the text of TF_CONFIG says, or None if it is empty or names no other process.
+
+    Raises:
+        ConfigError: it is not what TensorFlow takes, or names tasks that do not train.
+    """
+    if not text.strip():
+        return None
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _wrong(f"is no JSON ({error}): {text[:80]!r}") from error
+    jobs = _member(document, "cluster", dict, {})
+    if unknown := [name for name in jobs if name not in JOBS]:
+        raise _wrong(f"names tasks of type {', '.join(unknown)}; edgecls trains with chief and worker alone")
+    lists = {job: _member(jobs, job, list, []) for job in JOBS}
+    addresses = [_check_address(each) for job in JOBS for each in lists[job]]
+    if twice := [each for each in addresses if addresses.count(each) > 1]:
+        raise _wrong(f"names {twice[0]} twice; every worker needs an address of its own")
+    if len(addresses) < 2:
+        return None
+    task = _member(document, "task", dict, {})
+    job, index = task.get("type"), task.get("index")
+    if job not in JOBS:
+        raise _wrong(f"says that this process is of type {job!r}; it must be chief or worker")
+    if type(index) is not int or not 0 <= index < len(lists[job]):
+        raise _wrong(f"says that this process is {job} {index!r}, of {len(lists[job])} counted from 0")
+    return Cluster(tuple(addresses), index + (len(lists["chief"]) if job == "worker" else 0))
+
+
+def wait_for_others(cluster: Cluster, progress: Progress) -> None:
+    """Return when all other workers listen at their addresses, as this one does meanwhile.
+
+    Raises:
+        TrainingError: one did not come in time, or the port is taken.
+    """
+    others, end = len(cluster.addresses) - 1, time.monotonic() + WAIT_S
+    port, both = int(cluster.addresses[cluster.index].rpartition(":")[2]), socket.has_dualstack_ipv6()
+    try:
+        # On every network of this machine, as TensorFlow will listen, whom those that come later find instead.
+        family = socket.AF_INET6 if both else socket.AF_INET
+        listening = socket.create_server(("", port), family=family, dualstack_ipv6=both)
+    except OSError as error:
+        raise TrainingError(
+            f"this process is {cluster.name(cluster.index)}, but cannot listen there: {error.strerror}; end what does, "
+            f"or give another port in every worker's {VARIABLE}"
+        ) from error
+    with listening:
+        while silent := cluster.list_silent():
+            progress("wait for other workers", others - len(silent), others, ", ".join(silent))
+            if time.monotonic() > end:
+                raise TrainingError(
+                    f"{' and '.join(silent)} did not come within {WAIT_S:g} s; start the same command there with its "
+                    f"own index in {VARIABLE}, and see that its port can be reached from here"
+                )
+            time.sleep(LOOK_EVERY_S)
+        progress("wait for other workers", others, others, "all are here")
+
+
+def _member(document: Any, name: str, kind: type, default: Any) -> Any:
+    found = document.get(name, default) if isinstance(document, dict) else None
+    if not isinstance(found, kind):
+        raise _wrong(f"holds no {'object' if kind is dict else 'list'} called {name!r}")
+    return found
+
+
+def _check_address(address: Any) -> str:
+    found = re.fullmatch(r"(?:\[[\da-fA-F:]+\]|[^\s:/\[\]]+):(\d{1,5})", address) if isinstance(address, str) else None
+    if found is None or not 0 < int(found[1]) < 2**16:
+        raise _wrong(f"holds the address {address!r}, which is no host:port")
+    return str(address)
+
+
+def _wrong(what: str) -> ConfigError:
+    return ConfigError(f"{VARIABLE} in the environment {what}; write {EXAMPLE}, or unset it to train on one machine")
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+    except OSError:
+        return False
+    return True
