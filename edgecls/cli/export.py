@@ -69,7 +69,7 @@ def export(run: Path, formats: tuple[Any, ...], out: Path | None, data: Path | N
     if board:
         check_board(result, board)
     check_gate(result)
-    if not target.edge_tpu:
+    if result.files and not target.edge_tpu:
         file = result.folder / result.files[0].path
         click.echo(f"Next: edgecls predict {file} IMAGE      or which file is fastest: edgecls choose {run} DATA")
 
