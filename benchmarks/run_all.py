@@ -75,8 +75,8 @@ def make_steps(run: Path, data: Path, name: str, photos: Path | None, large: Pat
         Step("false_alarms", 6, (onnx,)),
         Step("versus_loadgen", 7, (tflite, onnx), no_loadgen),
         Step("train_vs_lecture", 6, (data, "--name", name)),
+        Step("lecture_presets", 7, (data, "--name", name)),
         Step("versus_stock", 10, (run, "--name", name)),
-        Step("lecture_presets", 12, (data, "--name", name)),
         Step("train_large", 40, (large, "--name", large.name if large else ""), no_large),
     ]
 
