@@ -3,8 +3,9 @@
     python benchmarks/lecture_presets.py DATA --name magnetic-tile [--epochs 10] [--seconds 5]
 
 Each is trained as `edgecls train --preset NAME --epochs 10` does, ten being the lecture's, with an empty cache, one
-after the other; edgecls' own recipe as it stands. The int8 TFLite files are scored on the held-out images in their own runtime, then all
-timed in turns, each in a process of its own, one thread. Writes benchmarks/results/lecture-presets-NAME.json.
+after the other; edgecls' own recipe as it stands. The int8 TFLite files are scored on the held-out images in their own
+runtime, then all timed in turns, each in a process of its own, one thread. Writes
+benchmarks/results/lecture-presets-NAME.json.
 """
 
 from __future__ import annotations
