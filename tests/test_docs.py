@@ -121,6 +121,19 @@ def test_every_path_shown_is_there() -> None:
             assert (ROOT / shown).exists(), (path.name, shown)
 
 
+def test_every_heading_linked_to_is_there() -> None:
+    seen = 0
+    for path in DOCUMENTS:
+        for file, anchor in re.findall(r"\]\(([\w/.-]*)#([\w-]+)\)", path.read_text(encoding="utf-8")):
+            text = (path.parent / file if file else path).read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+            # As the sites that show Markdown make them.
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in anchors, (path.name, file, anchor)
+            seen += 1
+    assert seen > 2
+
+
 def test_the_python_shown_compiles() -> None:
     blocks = [block for path in DOCUMENTS for block in code_blocks(path.read_text(encoding="utf-8"), "python")]
     assert blocks
