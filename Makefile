@@ -75,11 +75,11 @@ licences: setup .venv-release/ready  ## of everything in .venv; fails if one is 
 image:  ## build the Dockerfile's images with buildah and use them, as root; ARM=1: runtime for arm64 too
 	.ci/image
 
-bench: setup  ## all of benchmarks/, then the README's tables; DATA=images PHOTOS=photographs LARGE=images ONLY="names"
+bench: setup  ## all of benchmarks/, then the tables of README and docs/; DATA=images PHOTOS=photographs LARGE=images ONLY="names"
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data "$(DATA)") $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(LARGE),--large "$(LARGE)") $(if $(ONLY),--only $(ONLY))
 
-bench-tables: setup  ## the README's tables, from benchmarks/results/
+bench-tables: setup  ## the tables of README and docs/, from benchmarks/results/
 	$(BIN)/python benchmarks/tables.py
 
 lint: setup  ## style and types

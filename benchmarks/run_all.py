@@ -1,4 +1,4 @@
-"""Run every benchmark, the long ones last, and rewrite the README's tables. `make bench` calls this.
+"""Run every benchmark, the long ones last, and rewrite the tables of README.md and docs/. `make bench` calls this.
 
     python benchmarks/run_all.py [--data DATA] [--run RUN] [--photos DIR] [--large DATA] [--only NAME...] [--list]
 
@@ -76,6 +76,7 @@ def make_steps(run: Path, data: Path, name: str, photos: Path | None, large: Pat
         Step("versus_loadgen", 7, (tflite, onnx), no_loadgen),
         Step("int8_over_folds", 6, (data, "--name", name)),
         Step("train_vs_lecture", 6, (data, "--name", name)),
+        Step("lecture_presets", 7, (data, "--name", name)),
         Step("versus_stock", 10, (run, "--name", name)),
         Step("train_large", 40, (large, "--name", large.name if large else ""), no_large),
     ]

@@ -1,11 +1,11 @@
-"""Rewrite the README's tables from benchmarks/results/.
+"""Rewrite the tables of the README and of docs/ from benchmarks/results/.
 
-    python benchmarks/tables.py [--check]
+    python benchmarks/tables.py [--check] [DOCUMENT...]
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, alone in their lines. Its figures are those of
 results/NAME.json, laid out by `table` of the script whose name NAME begins with: `versus-stock-magnetic-tile` is of
 versus_stock.py. Below stands what they depend on, and what the JSON does not tell. `--check` writes nothing and fails
-if the README says something else than the results.
+if a document says something else than the results.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from record import RESULTS
 from edgecls.files import write_atomically
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+DOCUMENTS = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md")))
 MARKED = re.compile(r"^<!-- table: ([\w.-]+) -->\n.*?^<!-- end -->$", re.DOTALL | re.MULTILINE)
 BEGIN, END = "<!-- table:", "<!-- end -->"
 
 
-def rewrite(readme: str, results: Path) -> str:
-    """Return the README with every marked table made anew."""
-    begun, ended, whole = readme.count(BEGIN), readme.count(END), len(MARKED.findall(readme))
+def rewrite(text: str, results: Path) -> str:
+    """Return a document with every marked table made anew."""
+    begun, ended, whole = text.count(BEGIN), text.count(END), len(MARKED.findall(text))
     if not begun == ended == whole:
-        sys.exit(f"{begun} lines '{BEGIN} NAME -->', {ended} lines '{END}', {whole} pairs; mend the README")
-    return MARKED.sub(lambda found: f"<!-- table: {found[1]} -->\n\n{render(found[1], results)}\n\n{END}", readme)
+        sys.exit(f"{begun} lines '{BEGIN} NAME -->', {ended} lines '{END}', {whole} pairs; mend the document")
+    return MARKED.sub(lambda found: f"<!-- table: {found[1]} -->\n\n{render(found[1], results)}\n\n{END}", text)
 
 
 def render(name: str, results: Path) -> str:
@@ -89,21 +89,25 @@ def _validity(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Rewrite the README, or check it."""
+    """Rewrite the documents, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="fail if the README is not what the results say")
-    parser.add_argument("--readme", type=Path, default=README, help="(default: %(default)s)")
+    parser.add_argument("documents", nargs="*", type=Path, default=DOCUMENTS, help="(default: README.md and docs/)")
+    parser.add_argument("--check", action="store_true", help="fail if a document is not what the results say")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder (default: %(default)s)")
     arguments = parser.parse_args()
-    old = arguments.readme.read_text(encoding="utf-8")
-    new = rewrite(old, arguments.results)
-    if new == old:
-        print(f"{arguments.readme.name} is what the results say")
-    elif arguments.check:
-        sys.exit(f"{arguments.readme.name} is not what benchmarks/results says; run 'make bench-tables'")
-    else:
-        write_atomically(arguments.readme, new.encode())
-        print(f"rewrote the tables of {arguments.readme.name}")
+    stale = []
+    for path in arguments.documents:
+        old = path.read_text(encoding="utf-8")
+        new = rewrite(old, arguments.results)
+        if new == old:
+            print(f"{path.name} is what the results say")
+        elif arguments.check:
+            stale.append(path.name)
+        else:
+            write_atomically(path, new.encode())
+            print(f"rewrote the tables of {path.name}")
+    if stale:
+        sys.exit(f"{', '.join(stale)}: not what benchmarks/results says; run 'make bench-tables'")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,11 @@ Light names only: importing this package needs numpy and Pillow, and no interpre
 
 from edgecls.errors import EdgeclsError
 from edgecls.runtime.classifier import Classifier, Prediction, load
+from edgecls.telemetry import switch_off as _switch_telemetry_off
 
 __version__ = "0.1.0"
+
+# Here, because it must come before any engine is imported, by whatever way.
+_switch_telemetry_off()
 
 __all__ = ["Classifier", "EdgeclsError", "Prediction", "__version__", "load"]

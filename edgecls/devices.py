@@ -206,7 +206,9 @@ def install_line(wheel: Wheel, system: System) -> str:
         packages = [f"'{wheel.package}=={wheel.version}'"]
     if wheel.numpy_max:
         packages.append(f"'numpy<{wheel.numpy_max + 1}'")
-    return f"pip install {' '.join(packages)}"
+    # Both install the same folder, and the one that came last wins.
+    first = "pip uninstall -y onnxruntime && " if wheel.package == GPU_PACKAGE else ""
+    return f"{first}pip install {' '.join(packages)}"
 
 
 def version(text: str) -> tuple[int, ...]:

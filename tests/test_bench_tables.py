@@ -41,16 +41,17 @@ def write(folder: Path, **changes: Any) -> None:
     (folder / "cold-start.json").write_text(json.dumps(RECORD | changes), encoding="utf-8")
 
 
-def test_the_readme_is_what_the_results_say() -> None:
+def test_the_documents_are_what_the_results_say() -> None:
     done = run("--check")
     assert done.returncode == 0, done.stderr
+    assert "README.md is what" in done.stdout and "from-the-lecture.md is what" in done.stdout
 
 
 def test_a_stale_readme_is_found_and_mended(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(README, encoding="utf-8")
     write(tmp_path)
-    options = ("--readme", readme, "--results", tmp_path)
+    options = (readme, "--results", tmp_path)
     stale = run("--check", *options)
     assert stale.returncode == 1 and "make bench-tables" in stale.stderr
     assert readme.read_text(encoding="utf-8") == README, "--check writes nothing"
@@ -97,5 +98,5 @@ def test_a_table_belongs_to_the_script_with_the_longest_name() -> None:
     "text", ["<!-- table: sizes -->\nno end\n", "<!-- end -->\n", "<!-- table: -->\n<!-- end -->\n"]
 )
 def test_broken_marks_are_an_error_and_not_skipped(text: str, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="mend the README"):
+    with pytest.raises(SystemExit, match="mend the document"):
         tables.rewrite(text, tmp_path)

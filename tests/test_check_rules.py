@@ -65,7 +65,7 @@ def test_wheel() -> None:
 
 def test_a_gpu_needs_the_gpu_package() -> None:
     lines = install_lines(onnx(), load_profile("desktop-nvidia"))
-    assert set(lines.values()) == {"pip install 'edgecls[gpu]'"}
+    assert set(lines.values()) == {"pip uninstall -y onnxruntime && pip install 'edgecls[gpu]'"}
 
 
 @pytest.mark.parametrize(("needed", "runs"), [("1.14.0", True), ("2.14.0", True), ("2.17.0", False), ("", True)])

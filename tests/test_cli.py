@@ -39,6 +39,13 @@ def run_process(*arguments: object) -> subprocess.CompletedProcess[str]:
 # Help and usage
 
 
+def test_the_list_of_commands_is_not_cut_short() -> None:
+    lines = run("--help").output.splitlines()
+    for name in COMMANDS:
+        (line,) = [line for line in lines if line.startswith(f"  {name} ")]
+        assert not line.endswith("...") and len(line) <= 80
+
+
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=["edgecls", *COMMANDS])
 def test_help_shows_an_example(command: list[str]) -> None:
     for flag in ("--help", "-h"):
@@ -52,6 +59,8 @@ def test_defaults_in_the_help_are_those_of_the_config() -> None:
     text = " ".join(run("train", "--help").output.split())
     assert f"[default: {TrainConfig.image_size}]" in text
     assert f"[default: {TrainConfig.learning_rate}]" not in text
+    # Equal to True, and yet a default like any other.
+    assert f"Width of MobileNetV2. [default: {TrainConfig.alpha}]" in text
     assert __version__ in run("--version").output
 
 
@@ -59,6 +68,7 @@ def test_defaults_in_the_help_are_those_of_the_config() -> None:
     ("arguments", "message"),
     [
         (["unknown"], "No such command"),
+        (["tarin", "photos"], "Did you mean 'train'?"),
         (["train"], "Missing argument 'DATA'"),
         (["train", "photos"], "Missing option '--out'"),
         (

@@ -1,7 +1,8 @@
-"""What the documentation shows exists: commands, options, make targets, Python that works, files that are there."""
+"""What the documentation shows exists: commands, options, messages, make targets, files; and what it shows runs."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import re
@@ -17,10 +18,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecls.cli import COMMANDS, main
+from edgecls.cli import COMMANDS, MACHINE_FAULTS, main
+from edgecls.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Options that documents name and that are Docker's.
+NOT_OURS = {"--user", "--platform"}
 
 
 def code_blocks(text: str, language: str = "") -> list[str]:
@@ -28,14 +32,18 @@ def code_blocks(text: str, language: str = "") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+def prose(text: str) -> str:
+    """Return a document without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def shown_commands() -> Iterator[tuple[str, bool]]:
     """Yield each `edgecls ...` that a document shows, and whether it is whole: text names a command and one option."""
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         lines = [line.removeprefix("$ ") for block in code_blocks(text) for line in block.splitlines()]
-        prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
         yield from ((line, True) for line in lines if line.startswith("edgecls "))
-        yield from ((line, False) for line in re.findall(r"`(edgecls [^`]+)`", prose))
+        yield from ((line, False) for line in re.findall(r"`(edgecls [^`]+)`", prose(text)))
 
 
 @pytest.mark.parametrize(("line", "whole"), list(dict.fromkeys(shown_commands())))
@@ -47,7 +55,7 @@ def test_every_command_shown_is_one_that_edgecls_takes(line: str, whole: bool) -
     command = main.get_command(click.Context(main), name)
     assert command is not None
     with contextlib.nullcontext() if whole else contextlib.suppress(click.MissingParameter):
-        command.make_context(name, arguments)
+        command.make_context(name, arguments, parent=click.Context(main, **main.context_settings))
 
 
 def test_every_command_is_in_the_readme_and_every_option_has_its_help() -> None:
@@ -58,6 +66,43 @@ def test_every_command_is_in_the_readme_and_every_option_has_its_help() -> None:
         assert command is not None and command.help
         lacking = [each.name for each in command.params if isinstance(each, click.Option) and not each.help]
         assert not lacking, f"edgecls {name}: {lacking}"
+
+
+def test_every_option_named_is_one_of_a_command() -> None:
+    known = set(NOT_OURS)
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        known |= {flag for each in command.params for flag in (*each.opts, *each.secondary_opts)}
+    for path in DOCUMENTS:
+        named = set(re.findall(r"`(--[a-z0-9-]+)", prose(path.read_text(encoding="utf-8"))))
+        assert named <= known, (path.name, named - known)
+
+
+def test_the_guide_from_the_lecture_has_every_preset() -> None:
+    guide = (ROOT / "docs" / "from-the-lecture.md").read_text(encoding="utf-8")
+    assert set(PRESETS) == set(re.findall(r"^edgecls train .* --preset (\S+)$", guide, re.MULTILINE))
+
+
+def said_by_the_code() -> Iterator[str]:
+    """Yield each text in the code, with an ellipsis for what is put into it."""
+    for path in (ROOT / "edgecls").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"{\w+}", "…", node.value)
+    yield from map(os.strerror, MACHINE_FAULTS)
+
+
+def test_every_message_in_troubleshooting_is_one_that_the_code_says() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("## Troubleshooting") :].split("\n## ")[0]
+    messages = [message for line in table.splitlines()[2:] for message in re.findall("`([^`]+)`", line.split(" | ")[0])]
+    assert len(messages) > 12
+    said = list(said_by_the_code())
+    for message in messages:
+        assert any(message in each for each in said), message
 
 
 def test_every_make_target_shown_is_in_the_makefile() -> None:
@@ -74,6 +119,19 @@ def test_every_path_shown_is_there() -> None:
             assert (path.parent / shown).exists(), (path.name, shown)
         for shown in re.findall(r"`((?:edgecls|benchmarks|examples|devices|docs|tests)/[\w/.-]*)`", text):
             assert (ROOT / shown).exists(), (path.name, shown)
+
+
+def test_every_heading_linked_to_is_there() -> None:
+    seen = 0
+    for path in DOCUMENTS:
+        for file, anchor in re.findall(r"\]\(([\w/.-]*)#([\w-]+)\)", path.read_text(encoding="utf-8")):
+            text = (path.parent / file if file else path).read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+            # As the sites that show Markdown make them.
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in anchors, (path.name, file, anchor)
+            seen += 1
+    assert seen > 2
 
 
 def test_the_python_shown_compiles() -> None:
@@ -102,19 +160,51 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+# Another machine, a part that is not here, or a wait without an end.
+CANNOT_RUN = ("--host", "--watch", "--compile", "--device cuda", "--device edgetpu", "pi.json")
+# `benchmark --compare` says so of a machine that was slower the second time.
+MAY_FAIL = ("--compare",)
+
+
+def run_command(command: str, folder: Path) -> None:
+    """Run a command of a document as a shell would, and fail with what it said if it fails or says nothing."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder)}
+    done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 or any(flag in command for flag in MAY_FAIL), (command, done.stdout, done.stderr)
+    assert done.stdout, command
+
+
+def runnable() -> Iterator[tuple[str, str]]:
+    """Yield (language, text): each command and each block of Python that documents show and that can run here."""
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            if language == "python":
+                yield language, block
+                continue
+            for command in (line.removeprefix("$ ") for line in block.splitlines()):
+                if re.match("edgecls |python predict.py ", command) and not any(part in command for part in CANNOT_RUN):
+                    yield "sh", command
+
+
 @pytest.mark.slow
-def test_the_tour_runs_as_the_readme_has_it(photos: Path) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    tour = text[text.index("## Your own images") : text.index("## On the board")]
-    lines = [line for block in code_blocks(tour) for line in block.splitlines()]
-    commands = [line.removeprefix("$ ") for line in lines if re.match(r"(\$ )?(edgecls|python predict.py) ", line)]
-    assert [line.split()[1] for line in commands[:4]] == ["train", "export", "predict", "evaluate"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(photos)}
-    for command in commands:
+def test_every_command_and_all_python_shown_runs(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(photos / "photos" / "test" / "crack" / "0.jpg", photos / "part.png")
+    namespace: dict[str, object] = {"frame": np.zeros((90, 70, 3), np.uint8), "paths": ["part.png"]}
+    monkeypatch.chdir(photos)
+    ran = []
+    for language, text in runnable():
+        if language == "python":
+            exec(text, namespace)
+            continue
         folder = photos
-        if command.startswith("python predict.py"):
+        if text.startswith("python predict.py"):
             folder = photos / "run" / "deploy"
-            shutil.copy(photos / "photos" / "test" / "crack" / "0.jpg", folder / "part.png")
-        done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-        assert done.stdout, command
+            shutil.copy(photos / "part.png", folder)
+        run_command(text, folder)
+        ran.append(text.split()[1])
+        if ran[-1] == "export":
+            for file in (photos / "run" / "export").glob("model-int8.*"):
+                shutil.copy(file, photos)
+    assert ran[:4] == ["train", "export", "predict", "evaluate"] and "predict.py" in ran
+    assert {"selftest", "check", "estimate", "sweep", "choose", "benchmark", "report"} <= set(ran)

@@ -68,7 +68,7 @@ def test_missing_packages_name_the_extra(tiny_tflite: Path, tiny_onnx: Path, mon
     # The one wheel there is for 32-bit ARM, with the NumPy it was built for.
     monkeypatch.setattr(platform, "machine", lambda: "armv7l")
     monkeypatch.setattr(sys, "version_info", (3, 11, 2))
-    with pytest.raises(MissingDependency, match="pip install 'tflite-runtime==2.14.0' 'numpy<2'"):
+    with pytest.raises(MissingDependency, match="pip install edgecls 'tflite-runtime==2.14.0' 'numpy<2'"):
         load(tiny_tflite)
 
 

@@ -8,8 +8,9 @@ import pytest
 from edgecls.runtime.engines import DEVICES, ENGINES
 from edgecls.runtime.install import install_line, this_machine
 
-TFLITE_RUNTIME = "pip install 'tflite-runtime==2.14.0' 'numpy<2'"
-GPU = "pip uninstall -y onnxruntime && pip install 'edgecls[gpu]'"
+TFLITE_RUNTIME = "pip install edgecls 'tflite-runtime==2.14.0' 'numpy<2'"
+UNINSTALL = "pip uninstall -y onnxruntime && "
+GPU = f"{UNINSTALL}pip install 'edgecls[gpu]'"
 
 
 @pytest.mark.parametrize(
@@ -18,14 +19,16 @@ GPU = "pip uninstall -y onnxruntime && pip install 'edgecls[gpu]'"
         ("litert", "cpu", "x86_64", (3, 14), "pip install 'edgecls[litert]'"),
         ("litert", "edgetpu", "aarch64", (3, 11), "pip install 'edgecls[litert]'"),
         # The extra names Linux' two.
-        ("litert", "cpu", "arm64", (3, 12), "pip install ai-edge-litert"),
+        ("litert", "cpu", "arm64", (3, 12), "pip install edgecls ai-edge-litert"),
         ("litert", "cpu", "armv7l", (3, 11), TFLITE_RUNTIME),
         ("litert", "cpu", "armv7l", (3, 12), "no wheel for armv7l with Python 3.12: use a 64-bit system"),
         ("litert", "cpu", "armv6l", (3, 11), "no wheel for armv6l"),
         ("onnxruntime", "cpu", "aarch64", (3, 13), "pip install 'edgecls[onnx]'"),
         ("onnxruntime", "cpu", "armv7l", (3, 11), "no wheel for armv7l with Python 3.11: use the .tflite file"),
-        ("onnxruntime", "cuda", "x86_64", (3, 10), GPU),
-        ("onnxruntime", "tensorrt", "x86_64", (3, 10), GPU),
+        ("onnxruntime", "cuda", "x86_64", (3, 12), GPU),
+        ("onnxruntime", "tensorrt", "x86_64", (3, 12), GPU),
+        # The last release for this Python, older than the newest.
+        ("onnxruntime", "cuda", "x86_64", (3, 10), f"{UNINSTALL}pip install edgecls 'onnxruntime-gpu==1.23.2'"),
         ("onnxruntime", "cuda", "aarch64", (3, 11), GPU),
         ("onnxruntime", "cuda", "aarch64", (3, 10), "no wheel for aarch64 with Python 3.10: take NVIDIA's own"),
         ("openvino", "cpu", "x86_64", (3, 10), "pip install 'edgecls[openvino]'"),

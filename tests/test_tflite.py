@@ -9,8 +9,10 @@ from random_networks import varied_images
 from training_run import keras_scores
 
 from edgecls.check.tflite_graph import read_tflite
-from edgecls.export import tflite
+from edgecls.config import TrainConfig
+from edgecls.export import quantize, tflite
 from edgecls.export.fuse import fuse
+from edgecls.training.model import build_model
 
 # Float32 rounding of fifty layers; a wrong pixel scale changes scores by tenths.
 FP32_TOLERANCE = 1e-4
@@ -88,6 +90,18 @@ def test_the_int8_bound_notices_a_wrong_input_scale(converted: Converted) -> Non
     halved = converted.pad_gray + (images.astype(np.float32) - converted.pad_gray) / 2
     wrong = keras_scores(converted.model, halved.astype(np.uint8))
     assert np.abs(wrong - keras_scores(converted.model, images)).mean() > 1.5 * INT8_TOLERANCE
+
+
+def test_a_network_with_a_dead_layer_answers_as_in_keras() -> None:
+    model = build_model(TrainConfig(arch="cnn", image_size=SIZE, filters=(4,), hidden=(8,)), 3, None)
+    layer = model.get_layer("hidden_1")
+    kernel, bias = layer.get_weights()
+    # No image makes any of its units positive.
+    layer.set_weights([kernel, bias - 1000])
+    images = varied_images(8, SIZE, np.random.default_rng(3))
+    fused = fuse(model)
+    scores, _, _ = run(tflite.to_int8(quantize.prepare(fused, images), images), images)
+    np.testing.assert_allclose(scores, keras_scores(model, images), atol=FP32_TOLERANCE)
 
 
 def test_black_and_white_are_put_into_the_calibration_and_not_into_the_callers_images() -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgecls.check.rules import check_file
 from edgecls.coral import compiled_path
 from edgecls.data import Split, load_labelled, load_paths
-from edgecls.devices import GPU_PACKAGE, Profile, find_wheel
+from edgecls.devices import Profile, find_wheel
 from edgecls.errors import EdgeclsError, ModelFileError
 from edgecls.evaluate import score_images
 from edgecls.export.gate import Comparison, compare
@@ -25,7 +25,7 @@ from edgecls.export.samples import flatten_split
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
 from edgecls.runtime.engines import ENGINES, is_installed
-from edgecls.runtime.install import install_line
+from edgecls.runtime.install import install_line, packages_of
 from edgecls.runtime.threads import default_threads
 from edgecls.training import run_folder
 
@@ -214,8 +214,8 @@ def _misfit(way: _Way, profile: Profile | None) -> str:
     needed = "cuda" if way.device in GPU_DEVICES else way.device
     if needed not in ("cpu", profile.accelerator):
         return f"{profile.name} has no {needed} device"
-    packages = (GPU_PACKAGE,) if needed == "cuda" else ENGINES[way.engine].packages
-    wheels = (find_wheel(name.replace("_", "-"), system) for name in packages for system in profile.systems)
+    packages = packages_of(way.engine, way.device)
+    wheels = (find_wheel(package, system) for package in packages for system in profile.systems)
     return "" if any(wheels) else f"PyPI has no {way.engine} for {profile.name}"
 
 

@@ -19,25 +19,34 @@ import click
 from edgecls import __version__
 from edgecls.errors import ConfigError, EdgeclsError
 
-# Command -> the module of `edgecls.cli` that holds it, in the order of the help. It is imported when the command is
-# asked for: what `predict` does not need must not slow it down.
-COMMANDS = {
-    "demo": "demo",
-    "train": "train",
-    "report": "report",
-    "export": "export",
-    "evaluate": "evaluate",
-    "predict": "predict",
-    "info": "info",
-    "selftest": "selftest",
-    "benchmark": "benchmark",
-    "choose": "choose",
-    "devices": "devices",
-    "check": "devices",
-    "estimate": "estimate",
-    "sweep": "sweep",
-    "doctor": "devices",
+# What `edgecls --help` lists: command -> the module of `edgecls.cli` that holds it, and what it is for. The module is
+# imported when the command is asked for: what `predict` does not need must not slow it down.
+SECTIONS = {
+    "Make a file": {
+        "demo": ("demo", "everything once, on images that come with edgecls"),
+        "train": ("train", "learn from a folder of class folders"),
+        "report": ("report", "a run on one page: curves, mistakes, diagnosis"),
+        "export": ("export", "write the files of a run, and score each"),
+        "sweep": ("sweep", "find the best network for a latency budget"),
+    },
+    "Use it": {
+        "predict": ("predict", "classify images"),
+        "evaluate": ("evaluate", "score a file on labelled images"),
+        "info": ("info", "what a file says of itself"),
+        "selftest": ("selftest", "does this machine give the answers it was tested with?"),
+    },
+    "Make it fast": {
+        "choose": ("choose", "the fastest file and engine that keep the accuracy"),
+        "benchmark": ("benchmark", "how fast is it, and can the figure be trusted?"),
+        "estimate": ("estimate", "milliseconds on a board that is not here"),
+    },
+    "Know the board": {
+        "doctor": ("devices", "what this machine is, and what to install on it"),
+        "devices": ("devices", "the boards that edgecls knows"),
+        "check": ("devices", "does this file run on that board?"),
+    },
 }
+COMMANDS = {name: module for section in SECTIONS.values() for name, (module, _) in section.items()}
 # Faults of the user's machine or of a path, not of our code: they deserve a sentence, not a traceback.
 MACHINE_FAULTS = (
     errno.ENOSPC,
@@ -90,6 +99,20 @@ class Group(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return what Click returns; of a mistyped name, say which is meant."""
+        if args[0] not in COMMANDS and not ctx.resilient_parsing and (close := _closest(args[0])):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close!r}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in the order in which they are used."""
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in section.items()])
+
     def invoke(self, ctx: click.Context) -> Any:
         """Return what the command returns; our errors become Click's."""
         try:
@@ -108,6 +131,12 @@ class Group(click.Group):
             raise
 
 
+def _closest(name: str) -> str:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, COMMANDS, n=1)), "")
+
+
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="edgecls")
 def main() -> None:
@@ -119,4 +148,5 @@ def main() -> None:
       edgecls train photos --out run                photos/ holds one folder of images for each class
       edgecls export run --int8                     writes run/export/model-int8.tflite and .onnx
       edgecls predict run/export/model-int8.tflite part.png
+      edgecls export --help                         what else a command can do, with examples
     """

@@ -12,14 +12,12 @@ import click
 from edgecls.benchmark.plan import SCOPES, Settings
 from edgecls.cli import benchmark_kinds, benchmark_there
 from edgecls.cli.host import host_options
-from edgecls.cli.terminal import PATH, print_json, warn
+from edgecls.cli.terminal import PATH, STDOUT, print_json, warn
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
     from edgecls.benchmark.record import Record
     from edgecls.remote import Board
-
-STDOUT = Path("-")
 
 
 def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from edgecls.cli import benchmark_there
-from edgecls.cli.terminal import print_json
+from edgecls.cli.terminal import STDOUT, print_json
 
 if TYPE_CHECKING:
     from edgecls.remote import Board
@@ -42,7 +42,7 @@ def profile(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | 
     found = profile_file(files[0], _only(options["engines"]), _only(options["threads"]), options["seconds"])
     if plot is not None:
         draw_profile(found, plot)
-    if json_path == Path("-"):
+    if json_path == STDOUT:
         print_json(dataclasses.asdict(found))
         return
     if json_path is not None:
@@ -68,7 +68,7 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
             file, images, options["mlperf"], _only(options["engines"]), _only(options["threads"]), options["seconds"]
         )
         results.append(dataclasses.asdict(found))
-    if json_path == Path("-"):
+    if json_path == STDOUT:
         print_json(results)
         return
     if json_path is not None:

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.host import pack_file, parse_answer, run_on_board
-from edgecls.cli.terminal import print_json
+from edgecls.cli.terminal import STDOUT, print_json
 
 if TYPE_CHECKING:
     from edgecls.benchmark.record import Record
     from edgecls.progress import Progress
     from edgecls.remote import Board
     from edgecls.remote_luggage import Luggage
-
-STDOUT = Path("-")
 
 
 def measure(files: Sequence[Path], options: dict[str, Any], board: Board, progress: Progress | None = None) -> Record:

@@ -127,7 +127,7 @@ def _print_check(file: Path, profile: Profile, findings: tuple[Finding, ...], co
     from edgecls import coral
     from edgecls.check.finding import is_yes
 
-    print_findings(findings)
+    _print_findings(findings)
     if compiled:
         report = compiled["report"]
         click.echo(f"{'compiler':18} {report['on_tpu']} operations on the Edge TPU, {report['on_cpu']} on the CPU")
@@ -141,7 +141,7 @@ def _print_check(file: Path, profile: Profile, findings: tuple[Finding, ...], co
             click.echo(f"compile it first: {command}")
 
 
-def print_findings(findings: tuple[Finding, ...]) -> None:
+def _print_findings(findings: tuple[Finding, ...]) -> None:
     """Print one line a finding: its level, its rule, its reason."""
     for finding in findings:
         level = click.style(f"{finding.level:4}", fg=COLORS[finding.level])
@@ -174,7 +174,7 @@ def doctor(as_json: bool) -> None:
     else:
         click.echo(f"{machine.board or machine.cpu or 'unknown processor'}, {machine.arch}, {' '.join(machine.isa)}")
         click.echo(f"{machine.cpus} CPUs, {machine.memory_mb} MB, Python {machine.python}, C library {machine.glibc}")
-        print_findings(findings)
+        _print_findings(findings)
         if profile:
             best = profile.recommended
             threads = min(best.threads, machine.cpus)

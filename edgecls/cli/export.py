@@ -22,19 +22,21 @@ if TYPE_CHECKING:
 @click.option("--int8", "int8", is_flag=True, help="Full integer: smallest and fastest.")
 @click.option("--fp16", "fp16", is_flag=True, help="Float weights of 16 bits: half the size of fp32.")
 @click.option("--fp32", "fp32", is_flag=True, help="Float; the default if no precision is named.")
-@click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="Default: all the device runs.")
+@click.option(
+    "--format", "formats", multiple=True, type=click.Choice(FORMATS), help="[default: all that the device runs]"
+)
 @click.option(
     "--max-drop", type=float, default=ExportConfig.max_drop, show_default=True, help="Accuracy a file may lose."
 )
 @click.option(
     "--device",
-    help=f"What will run the int8 files: a board ('edgecls devices'), or {', '.join(TARGETS)}. Default: this machine.",
+    help=f"What runs the int8 files: a board ('edgecls devices'), or {', '.join(TARGETS)}.  [default: this machine]",
 )
 @click.option("--layers", is_flag=True, help="Also measure what each layer of the int8 TFLite file loses.")
 @click.option(
     "--golden/--no-golden", default=True, show_default=True, help="Put a few images into the files for selftest."
 )
-@click.option("--out", type=PATH, help="Folder for the files. Default: RUN/export.")
+@click.option("--out", type=PATH, help="Folder for the files.  [default: RUN/export]")
 @click.option("--data", type=PATH, help="The run's images, if they moved.")
 def export(run: Path, formats: tuple[Any, ...], out: Path | None, data: Path | None, **settings: Any) -> None:
     """Write RUN's model as TFLite and ONNX files, and score each file on images it never saw.
@@ -67,6 +69,9 @@ def export(run: Path, formats: tuple[Any, ...], out: Path | None, data: Path | N
     if board:
         check_board(result, board)
     check_gate(result)
+    if result.files and not target.edge_tpu:
+        file = result.folder / result.files[0].path
+        click.echo(f"Next: edgecls predict {file} IMAGE      or which file is fastest: edgecls choose {run} DATA")
 
 
 def check_board(result: ExportResult, board: str) -> None:

@@ -88,8 +88,7 @@ def run_on_board(
     needed = ALIASES.get(engine, engine) if engine else own_engine(kind)
 
     def install(facts: dict[str, Any]) -> str:
-        line = install_line(needed, device, machine=facts["machine"], python=tuple(facts["python"][:2]))
-        return f"{line} edgecls" if line.startswith("pip ") and "edgecls" not in line else line
+        return install_line(needed, device, machine=facts["machine"], python=tuple(facts["python"][:2]))
 
     def tell(line: str) -> None:
         click.echo(luggage.restore(line), err=True)

@@ -51,6 +51,9 @@ class ProgressBars:
 PATH = click.Path(path_type=Path)
 """The type of every path on the command line; whether it exists is said by the code that opens it."""
 
+STDOUT = Path("-")
+"""What `--json` takes for stdout."""
+
 
 def shown(text: str) -> str:
     """Return text that came with a file, its control characters escaped: a terminal would obey them."""

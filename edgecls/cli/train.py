@@ -103,7 +103,7 @@ def _setting_options(command: Command) -> Command:
     for name, (kind, text) in reversed(SETTINGS.items()):
         flag = "--" + name.removesuffix("_s").replace("_", "-")
         default = defaults[name]
-        shown = f"  [default: {default}]" if default not in (None, False, True) else ""
+        shown = f"  [default: {default}]" if not (default is None or isinstance(default, bool)) else ""
         if isinstance(default, tuple):
             shown = f"  [default: {','.join(map(str, default))}]"
         declared = f"{flag}/--no-{flag[2:]}" if kind is bool else flag

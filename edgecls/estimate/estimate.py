@@ -136,17 +136,13 @@ def estimate(
     run = make_run(network, profile, precision, engine, threads)
     figures = load_figures()
     known = [run_of(figure) for figure in figures]
-    fitted = published_fit()
     if measured:
         run = replace(run, own=True)
-        runs = [*known, *(replace(m.run, own=True) for m in measured)]
-        fitted = fit_runs(runs, [*(f.ms for f in figures), *(m.ms for m in measured)], fitted.spreads)
     _check_known(run, known, profile)
+    fitted = _fit_with(measured)
     grounds = _grounds(run, known, measured)
     mean, sd = fitted.predict(run)
-    validation = load_validation(grounds)
-    if network.arch not in TARGETS and (other := load_validation("network")).quantile > validation.quantile:
-        validation = other
+    validation = _validation_of(network, grounds)
     reach = validation.quantile * sd
     shares = fitted.leans_on(run)[: len(figures)]
     return Estimate(
@@ -162,6 +158,22 @@ def estimate(
         calibrated=bool(measured),
         notes=_notes(network, profile, engine, precision, grounds),
     )
+
+
+def _fit_with(measured: Sequence[Measured]) -> Fit:
+    published = published_fit()
+    if not measured:
+        return published
+    figures = load_figures()
+    runs = [*map(run_of, figures), *(replace(m.run, own=True) for m in measured)]
+    return fit_runs(runs, [*(f.ms for f in figures), *(m.ms for m in measured)], published.spreads)
+
+
+def _validation_of(network: Network, grounds: Grounds) -> Validation:
+    found = load_validation(grounds)
+    if network.arch in TARGETS:
+        return found
+    return max(found, load_validation("network"), key=lambda validation: validation.quantile)
 
 
 def choose_engine(profile: Profile, engine: str | None) -> str:
@@ -240,11 +252,6 @@ def _notes(network: Network, profile: Profile, engine: str, precision: str, grou
     if not load_processor(profile.hardware.processor).cores:
         notes.append(f"{profile.title} is no certain machine: the interval spans the ones that are published")
     return tuple(notes)
-
-
-def interval_text() -> str:
-    """Return what the interval is, for people."""
-    return f"{COVERAGE:.0%} interval"
 
 
 def to_json(found: Estimate) -> dict[str, Any]:

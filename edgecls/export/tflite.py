@@ -17,6 +17,9 @@ from edgecls.quiet import quietly
 if TYPE_CHECKING:
     import keras
 
+# What no calibration image lifts above is zero; TensorFlow makes a range of twice this of it.
+LEAST_RANGE = 1e-6
+
 
 def to_fp32(fused: FusedModel) -> bytes:
     """Return a float TFLite file: uint8 image in, float32 scores (1, C) out."""
@@ -87,11 +90,27 @@ def _quantize_but_the_last_layer(converter: Any) -> bytes:
     from tensorflow.lite.python.convert import mlir_quantize
 
     converter._experimental_calibrate_only = True
-    measured = converter.convert()
+    measured = _with_ranges(converter.convert())
     # Operators go by the names of what they make.
     scores = [node.outputs[0].name for node in read_tflite(measured).nodes[-2:]]
     written = mlir_quantize(measured, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_nodes=scores)
     return bytes(written)
+
+
+def _with_ranges(measured: bytes) -> bytes:
+    """Return a measured file in which a layer that gave nothing but zeros has a range all the same: 0..1.
+
+    A network whose layer died in training answers the same to every image, and its file should too: a step of next to
+    nothing, which the range of nothing would make, is one that LiteRT's XNNPACK refuses to load.
+    """
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(measured)
+    ranges = [tensor.quantization for graph in model.subgraphs for tensor in graph.tensors if tensor.quantization]
+    dead = [each for each in ranges if each.max is not None and max(-each.min[0], each.max[0]) < LEAST_RANGE]
+    for each in dead:
+        each.max = [1.0]
+    return flatbuffer_utils.convert_object_to_bytearray(model) if dead else measured
 
 
 def with_uint8_input(fused: FusedModel) -> keras.Model:

@@ -1,6 +1,6 @@
-"""How an engine gets onto this machine: the one line whose wheels fit its processor and Python. Imports nothing heavy.
+"""How an engine gets onto a machine: the one pip line whose wheels fit its processor and Python. Imports nothing heavy.
 
-Wheels as they stand on PyPI: tflite-runtime ended with 2.14.0 for Python 3.11, and is all there is for 32-bit ARM.
+Which wheels there are stands in devices/tables/wheels.toml.
 """
 
 from __future__ import annotations
@@ -8,32 +8,19 @@ from __future__ import annotations
 import platform
 import sys
 
-_X86, _ARM = ("x86_64", "AMD64"), ("aarch64", "arm64")
-# onnxruntime and onnxruntime-gpu install the same folder, and the one that came last wins.
-_GPU = "pip uninstall -y onnxruntime && pip install 'edgecls[gpu]'"
-# (engine, device), machines, oldest and newest Python, line. The first row that fits counts.
-_LINES: tuple[tuple[tuple[str, str], tuple[str, ...], tuple[int, int], tuple[int, int], str], ...] = (
-    (("litert", "cpu"), ("x86_64", "aarch64"), (3, 10), (3, 99), "pip install 'edgecls[litert]'"),
-    (("litert", "cpu"), ("arm64", "AMD64"), (3, 10), (3, 99), "pip install ai-edge-litert"),
-    (("litert", "cpu"), ("armv7l",), (3, 10), (3, 11), "pip install 'tflite-runtime==2.14.0' 'numpy<2'"),
-    (("onnxruntime", "cpu"), (*_X86, *_ARM), (3, 10), (3, 99), "pip install 'edgecls[onnx]'"),
-    (("onnxruntime", "cuda"), _X86, (3, 10), (3, 99), _GPU),
-    (("onnxruntime", "cuda"), ("aarch64",), (3, 11), (3, 99), _GPU),
-    (("openvino", "cpu"), (*_X86, *_ARM), (3, 10), (3, 99), "pip install 'edgecls[openvino]'"),
-)
-# What pyproject.toml calls the extra of each.
-_EXTRAS = {
-    ("litert", "cpu"): "litert",
-    ("onnxruntime", "cpu"): "onnx",
-    ("onnxruntime", "cuda"): "gpu",
-    ("openvino", "cpu"): "openvino",
-}
+from edgecls.runtime.engines import ENGINES
+
+# Said where no wheel fits.
 _OTHER_WAYS = {
-    ("litert", "cpu"): "use a 64-bit system, or Python 3.11 on 32-bit ARM",
-    ("onnxruntime", "cpu"): "use the .tflite file, or a 64-bit system",
-    ("onnxruntime", "cuda"): "take NVIDIA's own wheel for the Jetson from its Jetson Zoo",
-    ("openvino", "cpu"): "use another engine",
+    "ai-edge-litert": "use a 64-bit system, or Python 3.11 on 32-bit ARM",
+    "onnxruntime": "use the .tflite file, or a 64-bit system",
+    "onnxruntime-gpu": "take NVIDIA's own wheel for the Jetson from its Jetson Zoo",
+    "openvino": "use another engine",
 }
+# What macOS and Windows call the processors that have wheels.
+_LINUX_NAMES = {"arm64": "aarch64", "AMD64": "x86_64"}
+# `edgecls doctor` looks at the C library too; here the newest is taken for granted.
+_NEWEST_GLIBC = "99"
 
 
 def this_machine() -> str:
@@ -46,7 +33,7 @@ def this_machine() -> str:
 def install_line(
     engine: str, device: str = "cpu", *, machine: str | None = None, python: tuple[int, int] | None = None
 ) -> str:
-    """Return the pip line that installs an engine, or a sentence that no wheel fits and what to do instead.
+    """Return the pip line for edgecls with an engine, or a sentence that no wheel fits and what to do instead.
 
     Args:
         engine: a name in `engines.ENGINES`.
@@ -54,19 +41,32 @@ def install_line(
         machine: as `this_machine` names it; None takes this one.
         python: major and minor version; None takes this one.
     """
+    # Where nothing is missing, nothing is to be read.
+    from edgecls import devices
+
     machine, python = machine or this_machine(), python or sys.version_info[:2]
-    key = _key(engine, device)
-    for wanted, machines, oldest, newest, line in _LINES:
-        if wanted == key and machine in machines and oldest <= python <= newest:
-            return line
-    return f"no wheel for {machine} with Python {python[0]}.{python[1]}: {_OTHER_WAYS[key]}"
+    packages, version = packages_of(engine, device), f"{python[0]}.{python[1]}"
+    on_linux = _LINUX_NAMES.get(machine, machine)
+    system = devices.System("this machine", on_linux, version, _NEWEST_GLIBC, source="this machine")
+    wheel = next((found for package in packages if (found := devices.find_wheel(package, system))), None)
+    if wheel is None:
+        return f"no wheel for {machine} with Python {version}: {_OTHER_WAYS[packages[0]]}"
+    if engine == "litert" and machine != on_linux:
+        # The extra names Linux' processors.
+        return f"pip install edgecls {wheel.package}"
+    return devices.install_line(wheel, system)
 
 
 def requirement(engine: str, version: str, device: str = "cpu") -> str:
     """Return the line of a requirements file for this version of edgecls with an engine: its markers fit wheels."""
-    return f"edgecls[{_EXTRAS[_key(engine, device)]}]=={version}"
+    from edgecls.devices import EXTRAS
+
+    return f"edgecls[{EXTRAS[packages_of(engine, device)[0]]}]=={version}"
 
 
-def _key(engine: str, device: str) -> tuple[str, str]:
+def packages_of(engine: str, device: str = "cpu") -> tuple[str, ...]:
+    """Return the packages on PyPI of which one is enough for an engine and a device, the one to be preferred first."""
     # TensorRT comes with the same wheel as CUDA; the Edge TPU's library is no Python package.
-    return engine, "cuda" if device in ("cuda", "tensorrt") else "cpu"
+    if device in ("cuda", "tensorrt"):
+        return ("onnxruntime-gpu",)
+    return tuple(name.replace("_", "-") for name in ENGINES[engine].packages)

@@ -62,16 +62,7 @@ def new_run(out: Path, *, resume: bool = False, overwrite: bool = False) -> Iter
     out = out.resolve()
     work = work_folder(out)
     finished = work / FINISHED_FOLDER
-    # Ours is without a lock only if it is empty: it is the first that is made and the last that goes.
-    if work.exists() and not (work / LOCK_FILE).exists() and not (work.is_dir() and not any(work.iterdir())):
-        raise ConfigError(f"{work} is in the way of the new run and not ours; move it, or give --out another folder")
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        (work / LOCK_FILE).touch()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {out.parent}: {error.strerror}; give --out a folder that you may write"
-        ) from error
+    _make_work(work)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(work / LOCK_FILE, wait=False))
@@ -93,6 +84,19 @@ def new_run(out: Path, *, resume: bool = False, overwrite: bool = False) -> Iter
                 _clear(work)
                 (work / LOCK_FILE).unlink()
                 work.rmdir()
+
+
+def _make_work(work: Path) -> None:
+    # Ours is without a lock only if it is empty: it is the first that is made and the last that goes.
+    if work.exists() and not (work / LOCK_FILE).exists() and not (work.is_dir() and not any(work.iterdir())):
+        raise ConfigError(f"{work} is in the way of the new run and not ours; move it, or give --out another folder")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        (work / LOCK_FILE).touch()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {work.parent}: {error.strerror}; give --out a folder that you may write"
+        ) from error
 
 
 def _restore(work: Path, out: Path) -> None:
