@@ -39,3 +39,7 @@ class MissingDependency(EdgeclsError, ImportError):
 
 class RemoteError(EdgeclsError, RuntimeError):
     """A board cannot be reached over ssh, cannot run edgecls, or was lost while it did."""
+
+
+class ClusterError(EdgeclsError, RuntimeError):
+    """A cluster cannot be reached, or its workers died again and again."""
