@@ -213,6 +213,14 @@ def test_a_folder_of_something_else_is_left_alone(
     assert content(out) == {name: text.encode()}
 
 
+def test_after_a_mistake_that_wrote_nothing_the_folder_is_free(tiny_tflite: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="cannot open|cannot read"):
+        predict(tiny_tflite, [tmp_path / "none.txt"], out)
+    predict(tiny_tflite, [photos], out)
+    assert len(entries(out)) == 43
+
+
 def test_two_at_once_are_refused(tiny_tflite: Path, photos: Path, tmp_path: Path) -> None:
     with locked(tmp_path), pytest.raises(ConfigError, match="another process writes"):
         predict(tiny_tflite, [photos], tmp_path)

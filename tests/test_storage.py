@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from pathlib import Path
 
 import fsspec
@@ -10,7 +11,7 @@ import pytest
 
 from edgecls.bulk import storage
 from edgecls.bulk.storage import is_url, list_files, open_text, read_file
-from edgecls.errors import ConfigError, DataError, MissingDependency
+from edgecls.errors import ConfigError, DataError, MissingDependency, StorageError
 
 ODD = "50% Mutter ä #1?.png"
 
@@ -47,6 +48,15 @@ def test_a_huge_file_is_not_read(root: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(storage, "MAX_FILE_BYTES", 4)
     with pytest.raises(DataError, match="has 5 bytes; at most 4 are read"):
         read_file(f"{root}/b.png")
+
+
+def test_a_storage_that_does_not_answer_is_no_fault_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    query = f"endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+    with pytest.raises(StorageError, match=r"(?s)cannot read s3://bucket/a.*connect.*run the same command again"):
+        read_file(f"s3://bucket/a?{query}")
 
 
 def test_unknown_kinds_of_url_are_wrong_usage() -> None:

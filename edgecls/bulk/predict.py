@@ -175,7 +175,8 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
             changed = [name for name in settings if before.get(name) != settings[name]]
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is no manifest of predictions ({error}); give a new folder") from error
-        if changed:
+        # Where no shard is finished, as after a mistyped source, another run may begin.
+        if changed and any(out.glob(SHARD_PATTERN)):
             what = ", ".join(f"{name} ({before.get(name)} then, {settings[name]} now)" for name in changed)
             raise ConfigError(f"{out} holds the predictions of another run: {what}; give a new folder")
     elif any(not each.name.startswith(".") for each in out.iterdir()):

@@ -33,7 +33,7 @@ def decode_shard(
             `threads.default_threads()`.
 
     Raises:
-        DataError: the table of the shard is gone. OSError: a storage does not answer.
+        DataError: the table of the shard is gone. StorageError: a storage does not answer.
     """
 
     def decode(image: tuple[str, Source | None]) -> NDArray[np.uint8] | DataError:

@@ -52,7 +52,7 @@ def cut(sources: Iterable[str], images: int = SHARD_IMAGES) -> Iterator[Shard]:
         images: of a shard. The last one, and the last of each table, may have fewer.
 
     Raises:
-        DataError: a folder, list or table cannot be read. OSError: a storage does not answer.
+        DataError: a folder, list or table cannot be read. StorageError: a storage does not answer.
         MissingDependency: a URL or table needs pyarrow.
     """
     for number, (names, table, start) in enumerate(_cut_all(sources, images)):

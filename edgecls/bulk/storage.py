@@ -6,6 +6,7 @@ such as https:// and az://, go through fsspec and its package for them. URLs are
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import io
@@ -15,7 +16,7 @@ from importlib.util import find_spec
 from typing import IO, Any
 from urllib.parse import quote, unquote
 
-from edgecls.errors import ConfigError, DataError, MissingDependency
+from edgecls.errors import ConfigError, DataError, MissingDependency, StorageError
 from edgecls.image import MAX_FILE_BYTES
 
 # Clients of a storage; each keeps its connections open.
@@ -43,28 +44,30 @@ def read_file(url: str) -> bytes:
 
     Raises:
         DataError: nothing is there, or too much. ConfigError: a URL of an unknown kind.
-        OSError: the storage does not answer, or not to us.
+        StorageError: the storage does not answer, or not to us.
     """
-    filesystem, path = open_url(url)
-    try:
-        with filesystem.open_input_file(path) as file:
-            if (size := file.size()) > MAX_FILE_BYTES:
-                raise DataError(f"image {url} has {size} bytes; at most {MAX_FILE_BYTES} are read: make it smaller")
-            return bytes(file.read())
-    except OSError as error:
-        # A storage that does not answer raises once more: that is no fault of the image.
-        if filesystem.get_file_info(path).type == import_arrow("fs").FileType.File:
-            raise
-        raise DataError(f"cannot open image {url}: no such file; check the URL") from error
+    with _storage_named(url):
+        filesystem, path = open_url(url)
+        # Asked before, as each storage raises something else for what is not there.
+        info = filesystem.get_file_info(path)
+        if info.type != import_arrow("fs").FileType.File:
+            raise DataError(f"cannot open image {url}: no such file; check the URL")
+        if info.size is not None and info.size > MAX_FILE_BYTES:
+            raise DataError(f"image {url} has {info.size} bytes; at most {MAX_FILE_BYTES} are read: make it smaller")
+        with filesystem.open_input_stream(path) as file:
+            return bytes(file.read(MAX_FILE_BYTES))
 
 
 def open_text(url: str) -> IO[str]:
     """Return the file that a URL names, to be read line by line as UTF-8; raise as `read_file` does."""
-    filesystem, path = open_url(url)
     try:
-        return io.TextIOWrapper(filesystem.open_input_stream(path), encoding="utf-8")
-    except FileNotFoundError as error:
-        raise DataError(f"cannot open {url}: no such file; check the URL") from error
+        with _storage_named(url):
+            filesystem, path = open_url(url)
+            return io.TextIOWrapper(filesystem.open_input_stream(path), encoding="utf-8")
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise DataError(f"cannot open {url}: no such file; check the URL") from error
+        raise
 
 
 def list_files(url: str, wanted: Callable[[str], bool]) -> Iterator[str]:
@@ -74,11 +77,12 @@ def list_files(url: str, wanted: Callable[[str], bool]) -> Iterator[str]:
     stands for nothing is yielded itself, so that reading it says so.
 
     Raises:
-        OSError: the storage does not answer, or not to us. ConfigError: a URL of an unknown kind.
+        StorageError: the storage does not answer, or not to us. ConfigError: a URL of an unknown kind.
     """
-    filesystem, path = open_url(url)
-    info = filesystem.get_file_info(path)
-    if info.type != import_arrow("fs").FileType.Directory:
+    with _storage_named(url):
+        filesystem, path = open_url(url)
+        is_folder = filesystem.get_file_info(path).type == import_arrow("fs").FileType.Directory
+    if not is_folder:
         yield url
         return
     base, mark, query = url.partition("?")
@@ -90,7 +94,8 @@ def list_files(url: str, wanted: Callable[[str], bool]) -> Iterator[str]:
 
 def _walk(filesystem: Any, folder: str) -> Iterator[str]:
     fs = import_arrow("fs")
-    entries = filesystem.get_file_info(fs.FileSelector(folder, recursive=False))
+    with _storage_named(folder):
+        entries = filesystem.get_file_info(fs.FileSelector(folder, recursive=False))
     entries = sorted((each for each in entries if not each.base_name.startswith(".")), key=lambda each: each.base_name)
     yield from (each.path for each in entries if each.type == fs.FileType.File)
     for each in entries:
@@ -98,12 +103,23 @@ def _walk(filesystem: Any, folder: str) -> Iterator[str]:
             yield from _walk(filesystem, each.path.rstrip("/"))
 
 
+@contextlib.contextmanager
+def _storage_named(url: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot read {url}: {error}; check the address, the network and the credentials; then run the same "
+            "command again"
+        ) from error
+
+
 def open_url(url: str) -> tuple[Any, str]:
     """Return (filesystem of pyarrow, path in it) of a URL.
 
     Raises:
         ConfigError: a URL of an unknown kind. MissingDependency: the package for it is not installed.
-        OSError: the storage does not answer.
+        OSError: the storage does not answer, or not to us.
     """
     base, mark, query = url.partition("?")
     folder, _, leaf = base.rstrip("/").rpartition("/")
