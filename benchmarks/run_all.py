@@ -69,6 +69,7 @@ def make_steps(run: Path, data: Path, name: str, photos: Path | None, large: Pat
         Step("throughput", 1, (run, data)),
         Step("decode", 1, (tflite, photos), no_photos),
         Step("engines", 2, (run,)),
+        Step("ray_scaling", 4, (tflite, data), "" if find_spec("ray") else "needs Ray: pip install 'edgecls[ray]'"),
         Step("choose_vs_exhaustive", 5, (run, data, "--name", name)),
         Step("sizes", 3),
         Step("gpu", 5, (run,)),

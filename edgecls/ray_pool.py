@@ -109,8 +109,8 @@ def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
 
     Args:
         address: "local" or "local:N" starts a cluster of this machine alone, with as many workers as its CPUs allow, or
-            N, and ends it with the block; "auto" is the cluster that this machine belongs to; otherwise HOST:PORT of a
-            head node, or ray://HOST:PORT.
+            N, and ends it with the block; "auto" is the cluster that this machine belongs to; otherwise HOST:PORT of its
+            head node or, for a machine that is none of its own, ray://HOST:PORT, which is 10001 as a rule.
         threads: CPUs that a job takes.
 
     Raises:
@@ -137,7 +137,10 @@ def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
         try:
             ray.init(**where, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise ClusterError(f"no Ray cluster at {address!r}: {error}; start one: ray start --head") from error
+            raise ClusterError(
+                f"no Ray cluster at {address!r}: {error}; start one (ray start --head); if it asks for a token, set "
+                "RAY_AUTH_MODE=token"
+            ) from error
     try:
         _check_threads(threads)
         yield RayPool(threads)
