@@ -109,8 +109,8 @@ def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
 
     Args:
         address: "local" or "local:N" starts a cluster of this machine alone, with as many workers as its CPUs allow, or
-            N, and ends it with the block; "auto" is the cluster that this machine belongs to; otherwise HOST:PORT of its
-            head node or, for a machine that is none of its own, ray://HOST:PORT, which is 10001 as a rule.
+            N, and ends it with the block; "auto" is the cluster that this machine belongs to; HOST:PORT is that of its
+            head node; ray://HOST:PORT, port 10001 as a rule, is for a machine that belongs to none.
         threads: CPUs that a job takes.
 
     Raises:
