@@ -213,6 +213,14 @@ def test_a_folder_of_something_else_is_left_alone(
     assert content(out) == {name: text.encode()}
 
 
+def test_names_that_are_no_utf_8_are_gone_on_with(tiny_tflite: Path, photos: Path, tmp_path: Path) -> None:
+    odd, out = tmp_path / "caf\udce9", tmp_path / "out"
+    shutil.copytree(photos / "striped", odd)
+    for kept in (0, 14):
+        assert predict(tiny_tflite, [odd], out).kept == kept
+    assert {each["image"].rpartition("/")[0] for each in entries(out)} == {str(odd)}
+
+
 def test_after_a_mistake_that_wrote_nothing_the_folder_is_free(tiny_tflite: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(DataError, match="cannot open|cannot read"):

@@ -17,7 +17,7 @@ from edgecls.bulk.model import Model, open_model
 from edgecls.bulk.read import decode_shard
 from edgecls.bulk.shards import SHARD_IMAGES, Shard, cut
 from edgecls.errors import ConfigError, DataError
-from edgecls.files import locked, read_json, remove_leftovers, write_atomically, write_json
+from edgecls.files import locked, read_json, remove_leftovers, write_atomically
 from edgecls.pool import Here, Pool
 from edgecls.runtime.classifier import to_entry
 
@@ -183,7 +183,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
         raise ConfigError(f"{out} is not empty and holds no {MANIFEST_FILE}; give a new folder")
     remove_leftovers(out)
     # Without the shards: a reader sees by their list that all are there.
-    write_json(path, {"format": FORMAT, "settings": settings})
+    _write_manifest(path, {"settings": settings})
 
 
 def _finish(out: Path, settings: dict[str, Any], parts: Sequence[Part]) -> None:
@@ -194,4 +194,9 @@ def _finish(out: Path, settings: dict[str, Any], parts: Sequence[Part]) -> None:
             path.unlink()
     counts = {"images": sum(part.images for part in parts), "failed": sum(part.failed for part in parts)}
     shards = [asdict(part) for part in parts]
-    write_json(out / MANIFEST_FILE, {"format": FORMAT, "settings": settings, **counts, "shards": shards})
+    _write_manifest(out / MANIFEST_FILE, {"settings": settings, **counts, "shards": shards})
+
+
+def _write_manifest(path: Path, document: dict[str, Any]) -> None:
+    # ASCII alone, as in the shards: a path may hold bytes that are no UTF-8.
+    write_atomically(path, (json.dumps({"format": FORMAT, **document}, indent=1) + "\n").encode("ascii"))

@@ -197,8 +197,12 @@ class Trials:
         return scored.comparison.accuracy if scored and scored.comparison else None
 
     def _run_fully(self, candidates: Sequence[Candidate]) -> None:
-        for trial, outcome in current_pool().map(train_fully, self._setting, self._begin(candidates)):
+        pool = current_pool()
+        for done, (trial, outcome) in enumerate(pool.map(train_fully, self._setting, self._begin(candidates)), 1):
             self._note(trial.candidate, outcome)
+            if not isinstance(pool, Here):
+                # Of a training elsewhere there is nothing to tell but its end.
+                self._setting.progress("train networks", done, len(candidates), trial.candidate.name)
 
     def _note(self, candidate: Candidate, outcome: Outcome) -> None:
         if outcome.scored is None:
