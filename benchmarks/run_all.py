@@ -77,6 +77,7 @@ def make_steps(run: Path, data: Path, name: str, photos: Path | None, large: Pat
         Step("int8_over_folds", 6, (data, "--name", name)),
         Step("train_vs_lecture", 6, (data, "--name", name)),
         Step("lecture_presets", 7, (data, "--name", name)),
+        Step("ray_scaling", 10, (tflite, data), "" if find_spec("ray") else "needs Ray: pip install 'edgecls[ray]'"),
         Step("versus_stock", 10, (run, "--name", name)),
         Step("train_large", 40, (large, "--name", large.name if large else ""), no_large),
     ]

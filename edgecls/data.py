@@ -23,7 +23,7 @@ ProgressCallback = Callable[[int, int], None]  # done, total
 _MOST_LISTED = 20
 # Images decoded between two returns of mapped memory.
 FORGET_EVERY = 500
-_Sample = tuple[str, int]  # posix path relative to the root, index of the class
+Sample = tuple[str, int]  # posix path relative to the root, index of the class
 _Bad = tuple[tuple[str, str], ...]  # path and fault
 
 
@@ -107,7 +107,7 @@ def load_dataset(
     samples = {part: _to_samples(parts[part], classes) for part in PARTS if part in parts}
     splits, bad = _decode(root, samples, (image_size, image_size), progress)
     if bad and not skip_bad:
-        raise _unreadable(root, bad, "repair or remove these files, or skip them (--skip-bad)")
+        raise unreadable(root, [fault for _, fault in bad], ", or skip them (--skip-bad)")
     _check_left(splits, classes, bad)
     duplicates = _find_duplicates(splits)
     return Dataset(root, classes, splits["train"], splits["val"], splits.get("test"), bad, duplicates)
@@ -116,12 +116,22 @@ def load_dataset(
 def load_labelled(
     root: Path, classes: Sequence[str], height: int, width: int, *, progress: ProgressCallback | None = None
 ) -> Split:
+    """Return the images that `list_labelled` finds, in its order.
+
+    Raises:
+        DataError: as `list_labelled` raises it, or images cannot be read.
+    """
+    samples = list_labelled(root, classes)
+    return _load_all(check_root(root), samples, (height, width), progress)
+
+
+def list_labelled(root: Path, classes: Sequence[str]) -> list[Sample]:
     """Return the images of root/test if it is there, else of root/val, else of root, labelled by position in `classes`.
 
     Folders are matched to `classes` by name, so the order of either does not matter.
 
     Raises:
-        DataError: folders and classes differ, a class has no image, or images cannot be read.
+        DataError: folders and classes differ, or a class has no image.
     """
     root = check_root(root)
     names = [to_nfc(name) for name in classes]
@@ -136,7 +146,7 @@ def load_labelled(
             f"the model {unknown}; the folders are {list(groups)}, the model's classes {names}: rename, add or remove "
             "folders until the names are the same"
         )
-    return _load_all(root, _to_samples(groups, names), (height, width), progress)
+    return _to_samples(groups, names)
 
 
 def load_paths(
@@ -170,10 +180,10 @@ def sha256_of_each(images: NDArray[np.uint8]) -> list[bytes]:
     return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for chunk in chunks(images) for image in chunk]
 
 
-def _load_all(root: Path, samples: list[_Sample], size: tuple[int, int], progress: ProgressCallback | None) -> Split:
+def _load_all(root: Path, samples: list[Sample], size: tuple[int, int], progress: ProgressCallback | None) -> Split:
     splits, bad = _decode(root, {"all": samples}, size, progress)
     if bad:
-        raise _unreadable(root, bad, "repair or remove these files")
+        raise unreadable(root, [fault for _, fault in bad])
     return splits["all"]
 
 
@@ -223,12 +233,12 @@ def _split_key(seed: int, name: str, path: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{name}\0{to_nfc(path)}".encode("utf-8", "surrogatepass")).digest()
 
 
-def _to_samples(groups: Groups, classes: Sequence[str]) -> list[_Sample]:
+def _to_samples(groups: Groups, classes: Sequence[str]) -> list[Sample]:
     return [(path, label) for label, name in enumerate(classes) for path in groups[name]]
 
 
 def _decode(
-    root: Path, samples: Mapping[str, list[_Sample]], size: tuple[int, int], progress: ProgressCallback | None
+    root: Path, samples: Mapping[str, list[Sample]], size: tuple[int, int], progress: ProgressCallback | None
 ) -> tuple[dict[str, Split], _Bad]:
     """Return the readable images of each part, and path and fault of the others."""
     arrays = {part: _allocate(len(chosen), size) for part, chosen in samples.items()}
@@ -272,7 +282,7 @@ def _decode_rows(
     results: list[str] = []
     # Threads, as Pillow lets others run while it decodes. Leaving the loop early, as Ctrl-C does, cancels the rest.
     with ThreadPoolExecutor() as pool:
-        for result in pool.map(_decode_row, repeat(root), paths, rows):
+        for result in pool.map(decode_row, repeat(root), paths, rows):
             results.append(result)
             if len(results) % FORGET_EVERY == 0:
                 forget_pages(rows[len(results) - 1])
@@ -281,7 +291,8 @@ def _decode_rows(
     return results
 
 
-def _decode_row(root: Path, path: str, row: NDArray[np.uint8]) -> str:
+def decode_row(root: Path, path: str, row: NDArray[np.uint8]) -> str:
+    """Write the pixels of an image into `row`, uint8 (H, W, 1), and return "", or return what is wrong with it."""
     if _printable(path) != path:
         return f"the name of {_printable(path)} is not UTF-8; rename it"
     try:
@@ -295,8 +306,10 @@ def _printable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()
 
 
-def _unreadable(root: Path, bad: _Bad, remedy: str) -> DataError:
-    return DataError(f"{len(bad)} images in {root} cannot be read; {remedy}:" + _list_some([fault for _, fault in bad]))
+def unreadable(root: Path, faults: Sequence[str], otherwise: str = "") -> DataError:
+    """Return the error that tells what is wrong with images of a folder, and what to do but mend them."""
+    remedy = f"repair or remove these files{otherwise}"
+    return DataError(f"{len(faults)} images in {root} cannot be read; {remedy}:" + _list_some(faults))
 
 
 def _list_some(lines: Sequence[str]) -> str:

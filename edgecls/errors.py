@@ -39,3 +39,11 @@ class MissingDependency(EdgeclsError, ImportError):
 
 class RemoteError(EdgeclsError, RuntimeError):
     """A board cannot be reached over ssh, cannot run edgecls, or was lost while it did."""
+
+
+class StorageError(EdgeclsError, OSError):
+    """A bucket, or another storage that a URL names, does not answer, or not to us."""
+
+
+class ClusterError(EdgeclsError, RuntimeError):
+    """A cluster cannot be reached, or its workers died again and again."""

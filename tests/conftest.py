@@ -23,6 +23,7 @@ from edgecls.spec import ModelSpec, attach_spec
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
+    from edgecls.ray_pool import RayPool
 
 # A job in the background of a shell, as CI may be, ignores Ctrl-C, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -286,6 +287,19 @@ def pictures(tmp_path: Path) -> list[Path]:
     for name, path in zip(CLASSES, paths, strict=True):
         Image.fromarray(draw(name, rng)).save(path)
     return paths
+
+
+@pytest.fixture(scope="session")
+def ray_pool_2() -> Iterator[RayPool]:
+    """A real Ray cluster of this machine with two workers of one thread; starting it takes seconds."""
+    from edgecls.ray_pool import connect
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers inherit it; what pytest adds to sys.path they do not know.
+        folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
+        with connect("local:2") as pool:
+            yield pool
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from edgecls.sweep.frontier import Point
 from edgecls.sweep.grid import Space, list_candidates
 from edgecls.sweep.latency import Latency, find_place
 from edgecls.sweep.run import Scored
-from edgecls.sweep.sweep import Request, Row, Sweep, conclude
+from edgecls.sweep.sweep import Row, Sweep, conclude
+from edgecls.sweep.trials import Request
 
 IMAGES = 200
 

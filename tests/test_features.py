@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,16 @@ import numpy as np
 import pytest
 from feature_cache import AUGMENT, NETWORK, Counter, all_of, assert_right, compute, expected, random_images
 from numpy.typing import NDArray
+from pool_jobs import DieOnce
 
 from edgecls.config import AugmentConfig
 from edgecls.data import sha256_of_each
 from edgecls.errors import TrainingError
+from edgecls.pool import Here, work_in
+from edgecls.ray_pool import RayPool
 from edgecls.training import features as features_module
 from edgecls.training.features import View, cached_features
-from edgecls.training.forward import Forward
+from edgecls.training.forward import BATCH_SIZE, Forward
 
 # Computed once
 
@@ -161,3 +166,33 @@ def test_the_users_cache_is_the_default(own_cache: Path) -> None:
     cached_features(network, Counter(), images, sha256_of_each(images), View())
     folder = own_cache / "features" / features_module._key(network, View())
     assert json.loads((folder / "shape.json").read_text()) == [2, 2, 1]
+
+
+# On a cluster
+
+
+def files_of(cache: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(cache)): path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("view", [View(), View(2, AUGMENT)])
+def test_a_cluster_writes_the_same_files(tmp_path: Path, view: View, ray_pool_2: RayPool) -> None:
+    images = random_images(300)[np.r_[:300, 20:40]]
+    compute(tmp_path / "here", images[:50], view)
+    compute(tmp_path / "there", images[:50], view)
+    compute(tmp_path / "here", images, view)
+    with work_in(ray_pool_2):
+        compute(tmp_path / "there", images, view)
+    assert files_of(tmp_path / "there") == files_of(tmp_path / "here")
+
+
+def test_a_killed_worker_changes_no_byte_and_repeats_its_batch_alone(tmp_path: Path, ray_pool_2: RayPool) -> None:
+    images = np.arange(8 * BATCH_SIZE, dtype=np.uint8).repeat(64).reshape(-1, 8, 8, 1)
+    fatal = 3 * BATCH_SIZE
+    for name, pool, first in (("here", Here(), -1), ("there", ray_pool_2, fatal)):
+        forward = functools.partial(Forward, "fake", "", DieOnce(tmp_path / f"{name}.log", first))
+        with work_in(pool):
+            cached_features({}, forward, images, sha256_of_each(images), View(), cache=tmp_path / name)
+    assert files_of(tmp_path / "there") == files_of(tmp_path / "here")
+    begun = collections.Counter((tmp_path / "there.log").read_text().split())
+    assert begun == collections.Counter((tmp_path / "here.log").read_text().split()) + collections.Counter([str(fatal)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
 from edgecls.errors import ExportError
+from edgecls.ray_pool import RayPool
 from edgecls.training import forward as forward_module
 from edgecls.training.cut import split_at
 from edgecls.training.forward import BATCH_SIZE, WORTH_CONVERTING, Forward, Run, fastest_forward, run_all
@@ -51,7 +53,7 @@ def trunk() -> keras.Model:
 def in_openvino(trunk: keras.Model) -> Run:
     """The same in OpenVINO; converting takes seconds."""
     pytest.importorskip("openvino")
-    return forward_module._openvino_forward(trunk)
+    return forward_module._openvino_forward(forward_module._to_openvino(trunk))
 
 
 # Padding of the last batch
@@ -128,7 +130,8 @@ def pretend(
 ) -> None:
     """Let OpenVINO take so long where Keras takes 1 s, and return what Keras returns, changed."""
     times = iter([1.0, seconds])
-    monkeypatch.setattr(forward_module, "_openvino_forward", lambda model: lambda batch: change(quarters(batch)))
+    monkeypatch.setattr(forward_module, "_to_openvino", lambda model: None)
+    monkeypatch.setattr(forward_module, "_openvino_forward", lambda network: lambda batch: change(quarters(batch)))
     monkeypatch.setattr(forward_module, "_time", lambda run, batch: (run(batch), next(times)))
 
 
@@ -170,7 +173,7 @@ def test_a_network_that_openvino_cannot_run_runs_in_keras(model: keras.Model, mo
         raise ExportError("converting the frozen network to OpenVINO failed: no such operation")
 
     pretend(monkeypatch, 0.1)
-    monkeypatch.setattr(forward_module, "_openvino_forward", refuse)
+    monkeypatch.setattr(forward_module, "_to_openvino", refuse)
     chosen = choose(model)
     assert chosen.engine == "keras" and "no such operation" in chosen.why
 
@@ -185,9 +188,29 @@ def test_a_gpu_is_left_to_tensorflow(model: keras.Model, monkeypatch: pytest.Mon
 def test_the_choice_is_made_by_measurement(
     trunk: keras.Model, in_openvino: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forward_module, "_openvino_forward", lambda model: in_openvino)
+    monkeypatch.setattr(forward_module, "_openvino_forward", lambda network: in_openvino)
     chosen = fastest_forward(trunk, random_images(5), WORTH_CONVERTING)
     assert chosen.engine in ("keras", "openvino") and "of Keras' time, outputs differ by" in chosen.why
     images = random_images(9)
     expected = trunk(images, training=False).numpy()
     np.testing.assert_allclose(chosen(images), expected, atol=1e-4 * np.abs(expected).max())
+
+
+# For another process
+
+
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
+def test_another_process_gets_the_same_network_to_the_last_bit(
+    engine: str, trunk: keras.Model, monkeypatch: pytest.MonkeyPatch, ray_pool_2: RayPool
+) -> None:
+    pytest.importorskip("openvino")
+    times = iter([1.0, 0.5] if engine == "openvino" else [0.5, 1.0])
+    monkeypatch.setattr(forward_module, "_time", lambda run, batch: (run(batch), next(times)))
+    forward = fastest_forward(trunk, random_images(5), WORTH_CONVERTING)
+    assert forward.engine == engine
+    images = random_images(BATCH_SIZE)
+    again = pickle.loads(pickle.dumps(forward))
+    assert (again.engine, again.why) == (forward.engine, forward.why)
+    np.testing.assert_array_equal(again(images), forward(images))
+    for _, outputs in ray_pool_2.map(forward_module.Forward.__call__, again, [images, images[:7]]):
+        np.testing.assert_array_equal(outputs, forward(images)[: len(outputs)])

@@ -15,11 +15,14 @@ from test_cli import run as edgecls
 from edgecls.config import TrainConfig
 from edgecls.devices import load_profile
 from edgecls.errors import ConfigError, DataError, WeightsError
-from edgecls.sweep import halving, latency, run
-from edgecls.sweep import sweep as sweeping
+from edgecls.pool import work_in
+from edgecls.ray_pool import RayPool
+from edgecls.sweep import halving, latency, run, trials
 from edgecls.sweep.grid import Space, list_candidates
 from edgecls.sweep.report import notes
-from edgecls.sweep.sweep import Request, sweep
+from edgecls.sweep.run import Scored
+from edgecls.sweep.sweep import sweep
+from edgecls.sweep.trials import Request
 from edgecls.training import fit, model
 from edgecls.training import train as training
 
@@ -181,6 +184,31 @@ def test_what_training_warns_of_is_told_once(tiny_data: Path, tmp_path: Path) ->
     assert sweep(data, tmp_path / "out", [network], Request(25, PI, max_drop=1)).warnings == ()
 
 
+# On a cluster
+
+
+def without_paths(scored: Scored | None) -> dict[str, Any]:
+    assert scored is not None
+    return {**vars(scored), "run": scored.run.name, "file": scored.file.name, "seconds": None}
+
+
+def test_a_cluster_gives_the_same_networks(
+    swept: Path, tiny_data: Path, tmp_path: Path, trained: list[str], ray_pool_2: RayPool
+) -> None:
+    here = sweep(tiny_data, swept, TINY, Request(25, PI, max_drop=1))
+    with work_in(ray_pool_2):
+        there = sweep(tiny_data, tmp_path / "out", TINY, Request(25, PI, max_drop=1))
+    # All of it elsewhere.
+    assert trained == []
+    assert [row.candidate for row in there.rows] == [row.candidate for row in here.rows]
+    for one, other in zip(here.rows, there.rows, strict=True):
+        assert other.scored is not None and other.scored.run == tmp_path / "out" / other.candidate.name
+        assert without_paths(other.scored) == without_paths(one.scored)
+        held_out = [row.scored.run / "held-out-scores.npy" for row in (one, other) if row.scored]
+        assert held_out[0].read_bytes() == held_out[1].read_bytes()
+    assert there.recommended == here.recommended
+
+
 # The command
 
 
@@ -195,7 +223,7 @@ def test_the_command_tells_writes_and_goes_on(tiny_data: Path, tmp_path: Path, m
             raise KeyboardInterrupt
         return real(data, folder, *rest)
 
-    monkeypatch.setattr(sweeping, "train_run", die)
+    monkeypatch.setattr(trials, "train_run", die)
     assert edgecls(*arguments).exit_code == 1
     assert (out / "mlp-32" / "run.json").is_file() and not (out / "sweep.json").exists()
     monkeypatch.undo()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
 from edgecls.config import TrainConfig
@@ -58,3 +59,16 @@ def test_one_network_alone_needs_no_short_training_and_failures_stop_nothing() -
 
     assert halving.halve([alone, *others], score, lambda candidate: None) == []
     assert asked == others
+
+
+@needs_optuna
+@pytest.mark.parametrize("seed", range(5))
+def test_who_is_stopped_follows_from_the_short_trainings_alone(seed: int) -> None:
+    # A cluster does all short ones first, then asks, then does the whole ones.
+    random = np.random.default_rng(seed)
+    short = {each: float(random.random()) for each in GRID}
+    whole = {each: float(random.random()) for each in GRID}
+    promising: list[Candidate] = []
+    stopped = halving.halve(GRID, short.__getitem__, whole.__getitem__)
+    assert halving.halve(GRID, short.get, promising.append) == stopped
+    assert promising == [each for each in GRID if each not in stopped]

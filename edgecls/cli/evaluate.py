@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.terminal import PATH, ProgressBars, print_json, untrusted_option
 
 if TYPE_CHECKING:
@@ -18,13 +19,25 @@ if TYPE_CHECKING:
 @click.argument("data", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @untrusted_option
-def evaluate(file: Path, data: Path, as_json: bool, untrusted: bool) -> None:
+@ray_option("Score")
+def evaluate(file: Path, data: Path, as_json: bool, untrusted: bool, ray: str | None) -> None:
     """Score an exported FILE in its own runtime on the class folders in DATA (its test/ if it has one).
 
+    With --ray the workers need edgecls, and DATA under the same path; the figures are the same.
+
     \b
-    Example:
+    Examples:
       edgecls evaluate run/export/model-int8.tflite photos --json
+      edgecls evaluate run/export/model-int8.tflite photos --ray local
     """
+    result = _evaluate_here(file, data, untrusted) if ray is None else _evaluate_there(file, data, untrusted, ray)
+    if as_json:
+        print_json({"file": str(file)} | result.to_json())
+    else:
+        _print_evaluation(result)
+
+
+def _evaluate_here(file: Path, data: Path, untrusted: bool) -> Evaluation:
     from edgecls.data import load_labelled
     from edgecls.evaluate import evaluate as score_file
     from edgecls.runtime.classifier import load
@@ -33,11 +46,18 @@ def evaluate(file: Path, data: Path, as_json: bool, untrusted: bool) -> None:
     spec = classifier.spec
     with ProgressBars() as bars:
         split = load_labelled(data, spec.labels, spec.height, spec.width, progress=lambda *n: bars("read images", *n))
-        result = score_file(classifier, split.images, split.labels, progress=lambda *n: bars("score images", *n))
-    if as_json:
-        print_json({"file": str(file)} | result.to_json())
-    else:
-        _print_evaluation(result)
+        return score_file(classifier, split.images, split.labels, progress=lambda *n: bars("score images", *n))
+
+
+def _evaluate_there(file: Path, data: Path, untrusted: bool, address: str) -> Evaluation:
+    from edgecls.bulk.evaluate import evaluate_all
+    from edgecls.bulk.model import pack_model
+    from edgecls.spec import read_bytes
+
+    contents = read_bytes(file)
+    with pool_at(address) as pool, ProgressBars() as bars:
+        model = pack_model(contents, pool, untrusted=untrusted)
+        return evaluate_all(model, data, pool, progress=lambda *n: bars("score images", *n))
 
 
 def _print_evaluation(result: Evaluation) -> None:

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.bulk import Bulk, PathOrUrl, bulk_options, predict_into
 from edgecls.cli.host import host_options, pack_file, parse_answer, run_on_board
 from edgecls.cli.terminal import PATH, print_json, untrusted_option
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
     from edgecls.remote import Board
-    from edgecls.runtime.classifier import Prediction
 
 STDIN = Path("-")
 
 
 @click.command()
 @click.argument("file", type=PATH)
-@click.argument("images", nargs=-1, type=PATH)
+@click.argument("images", nargs=-1, type=PathOrUrl())
 @click.option("--watch", type=PATH, metavar="DIR", help="Then wait for images that appear or change in DIR.")
 @click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="Labels shown as text.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Reject lower scores.  [default: the file's own]")
@@ -35,12 +35,14 @@ STDIN = Path("-")
 @click.option("--threads", type=click.IntRange(min=1), help="[default: the big cores, at most 4]")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What computes.")
 @untrusted_option
+@bulk_options
 @host_options
 def predict(
     file: Path,
-    images: tuple[Path, ...],
+    images: tuple[Path | str, ...],
     watch: Path | None,
     board: Board | None,
+    bulk: Bulk | None,
     top_k: int,
     form: str | None,
     as_json: bool,
@@ -50,14 +52,26 @@ def predict(
 
     Goes on past an unreadable image, and then exits with 1. A rejected image has no label.
 
+    With --out, for millions of images: IMAGES may also be lists (.txt, one path or URL a line), tables of images
+    (.parquet) and URLs (s3://bucket/folder). DIR gets a file of JSON lines for each --shard-images of them, each whole
+    or not there, and a manifest.json. After an interruption the same command goes on. With --ray the workers need
+    edgecls, and the images under the same paths or URLs; FILE is sent to them, and only this machine writes.
+
     \b
     Examples:
       edgecls predict run/export/model-int8.tflite a.png b.jpg --top-k 3
       edgecls predict model-int8.tflite photos 'more/*.png' --format csv > labels.csv
       edgecls predict model-int8.tflite --watch inbox --format jsonl --threshold 0.8
       edgecls predict model-int8.tflite photos --host pi@raspberrypi.local
+      edgecls predict model-int8.tflite photos --out answers --ray local
+      edgecls predict model-int8.tflite s3://bucket/photos --out answers --ray head.local:6379
     """
     _check_usage(images, watch, form, as_json)
+    if bulk is not None:
+        if watch or board or form or as_json or STDIN in images:
+            raise click.UsageError("--out takes no --watch, --host, --format, --json, nor an image on stdin")
+        return predict_into(bulk, file, images, settings)
+    images = _check_paths(images)
     output = _Output("json" if as_json else form or "text", top_k)
     if board is None:
         return _predict_here(file, images, watch, output, settings)
@@ -66,11 +80,17 @@ def predict(
     _predict_there(file, images, board, output, settings)
 
 
-def _check_usage(images: tuple[Path, ...], watch: Path | None, form: str | None, as_json: bool) -> None:
+def _check_usage(images: tuple[Path | str, ...], watch: Path | None, form: str | None, as_json: bool) -> None:
     if not images and watch is None:
         raise click.UsageError("Missing argument 'IMAGES...', or --watch DIR.")
     if as_json and (form or watch):
         raise click.UsageError("--json is one document at the end; --format jsonl is one for each image.")
+
+
+def _check_paths(images: tuple[Path | str, ...]) -> tuple[Path, ...]:
+    if urls := [image for image in images if isinstance(image, str)]:
+        raise click.UsageError(f"{urls[0]} is a URL, which only --out DIR takes")
+    return tuple(image for image in images if isinstance(image, Path))
 
 
 def _sources(images: tuple[Path, ...], watch: Path | None) -> Iterator[Path | bytes]:
@@ -105,7 +125,7 @@ def _predict_here(
     file: Path, images: tuple[Path, ...], watch: Path | None, output: _Output, settings: dict[str, Any]
 ) -> None:
     from edgecls.errors import DataError
-    from edgecls.runtime.classifier import load
+    from edgecls.runtime.classifier import load, to_entry
 
     done = failed = 0
     with load(file, **settings) as classifier:
@@ -118,7 +138,7 @@ def _predict_here(
                     failed += 1
                     _tell(prediction)
                 else:
-                    output.write(_prediction_json(_shown(source), prediction, labels))
+                    output.write(to_entry(_shown(source), prediction, labels))
     output.end()
     _check_failed(failed, done)
 
@@ -234,9 +254,3 @@ def _write_csv(*values: object) -> None:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(values)
     click.echo(line.getvalue())
-
-
-def _prediction_json(name: str, prediction: Prediction, labels: tuple[str, ...]) -> dict[str, Any]:
-    scores = {label: round(float(score), 6) for label, score in zip(labels, prediction.scores, strict=True)}
-    best = {"label": prediction.label, "index": prediction.index, "score": round(prediction.score, 6)}
-    return {"image": name, **best, "scores": scores}

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli import sweep_there
+from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.host import host_options
 from edgecls.cli.terminal import PATH, load_tensorflow, print_json, warn
 from edgecls.cli.train import SETTINGS, Duration
 from edgecls.config import ARCHS, HEADS, AugmentConfig, ExportConfig, TrainConfig
+from edgecls.pool import work_in
 from edgecls.sweep.grid import IMAGE_SIZES, Space, list_candidates
 
 if TYPE_CHECKING:
@@ -71,12 +73,18 @@ def _shown(values: tuple[Any, ...]) -> str:
 @click.option("--full-grid", is_flag=True, help="Train all in full, however many; no halving.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @host_options
-def sweep(data: Path, out: Path, device: str | None, as_json: bool, board: Board | None, **options: Any) -> None:
+@ray_option("Train and export")
+def sweep(
+    data: Path, out: Path, device: str | None, as_json: bool, board: Board | None, ray: str | None, **options: Any
+) -> None:
     """Find the most accurate network for DATA that answers within --budget, and what a slower or faster one would give.
 
     Networks that cannot meet the budget on the board are dropped before any training. The others are trained into
     OUT/NAME, exported, scored from their files and, for this machine or one that --host reaches, timed. After an
     interruption the same command goes on. Exits with 1 if nothing that may be shipped meets the budget.
+
+    With --ray each network takes a machine of as many CPUs as this one has, which needs edgecls[train], and DATA and
+    OUT under the same paths; local:2 trains two at once. Files are timed on this machine. The result is the same.
 
     \b
     Examples:
@@ -84,15 +92,17 @@ def sweep(data: Path, out: Path, device: str | None, as_json: bool, board: Board
       edgecls sweep photos --device coral-usb --budget 5ms --image-size 96,128 --head gap,flatten
       edgecls sweep photos --budget 3ms
       edgecls sweep photos --budget 25ms --host pi@raspberrypi.local --python env/bin/python
+      edgecls sweep photos --budget 3ms --ray local
     """
+    from edgecls.benchmark.machine import allowed_cpus
     from edgecls.cli.live import LiveProgress
     from edgecls.devices import load_profile
     from edgecls.files import write_json
     from edgecls.sweep.latency import benchmark_here
     from edgecls.sweep.plot import draw_frontier
     from edgecls.sweep.report import notes, text_report, to_json
-    from edgecls.sweep.sweep import Request
     from edgecls.sweep.sweep import sweep as search
+    from edgecls.sweep.trials import Request
 
     space = {name: options.pop(name) for name in ("image_sizes", "alphas", "archs", "heads", "unfreeze")}
     request = {name: options.pop(name) for name in ("budget_ms", "max_drop", "time_budget_s", "full_grid")}
@@ -106,7 +116,8 @@ def sweep(data: Path, out: Path, device: str | None, as_json: bool, board: Board
     asked = Request(profile=profile, host=host, **request)
     load_tensorflow()
     try:
-        with LiveProgress() as progress:
+        # A whole machine each, of as many CPUs as this one has: TensorFlow's last bits depend on them.
+        with pool_at(ray, len(allowed_cpus())) as pool, work_in(pool), LiveProgress() as progress:
             found = search(data, out, candidates, asked, progress, benchmark)
     except KeyboardInterrupt:
         click.echo("\nNothing is lost. The same command goes on.", err=True)

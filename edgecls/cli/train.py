@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 
 import click
 
+from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.live import LiveProgress
 from edgecls.cli.terminal import PATH, load_tensorflow, print_findings, warn
 from edgecls.config import ARCHS, FLIPS, HEADS, SCHEDULES, WEIGHT_SOURCES, AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError
+from edgecls.pool import work_in
 from edgecls.presets import PRESETS, resolve
 from edgecls.training.cluster import VARIABLE, Cluster, read_cluster
 
@@ -121,9 +123,12 @@ def _setting_options(command: Command) -> Command:
 @click.option("--preview", is_flag=True, help="Only draw what augmentation does, beside --out, and stop.")
 @click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard into the run.")
 @click.option("--preset", type=click.Choice(tuple(PRESETS)), help="One of the lecture's own networks.")
+@ray_option("Compute the frozen features")
 @_setting_options
-def train(data: Path, out: Path, preview: bool, preset: str | None, **options: Any) -> None:
+def train(data: Path, out: Path, preview: bool, preset: str | None, ray: str | None, **options: Any) -> None:
     """Train a classifier on DATA: a folder of class folders, or one with train/, val/ and test/ of them.
+
+    With --ray the workers need edgecls[train]; images and the frozen network are sent to them, features come back.
 
     \b
     Examples:
@@ -133,6 +138,7 @@ def train(data: Path, out: Path, preview: bool, preset: str | None, **options: A
       edgecls train photos --out run --resume             after a crash or Ctrl-C
       edgecls train photos --out run --preview            look at the augmentation first
       edgecls train photos --out cnn --preset lecture-cnn-dropout
+      edgecls train photos --out run --ray local          features on all CPUs, a process each
     Several machines train together if each has the same command and TensorFlow's TF_CONFIG in its environment.
     """
     settings = {name: options.pop(name) for name in SETTINGS}
@@ -143,7 +149,7 @@ def train(data: Path, out: Path, preview: bool, preset: str | None, **options: A
 
     if cluster is not None and cluster.index:
         return _assist(data, config, cluster, options["skip_bad"])
-    with _say_how_to_resume(out), LiveProgress() as progress:
+    with _say_how_to_resume(out), pool_at(ray) as pool, work_in(pool), LiveProgress() as progress:
         if preview:
             picture = out.with_name(f"{out.name}-preview.png")
             training.preview(data, config, picture, progress)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,6 +167,19 @@ class Classifier:
         return Prediction(None if rejected else self.spec.labels[index], index, score, scores)
 
 
+def to_entry(name: str, prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
+    """Return what `predict --json` says of one image.
+
+    Args:
+        name: of the image.
+        prediction: of it.
+        labels: of the classifier's contract.
+    """
+    scores = {label: round(float(score), 6) for label, score in zip(labels, prediction.scores, strict=True)}
+    best = {"label": prediction.label, "index": prediction.index, "score": round(prediction.score, 6)}
+    return {"image": name, **best, "scores": scores}
+
+
 def load(
     path: str | os.PathLike[str],
     *,
@@ -193,8 +206,22 @@ def load(
         MissingDependency: the engine's package, or the device's library, is not installed.
         ModelFileError: no such file, no contract in it, damaged, or it crashed the child process.
     """
+    return load_bytes(
+        read_bytes(path), engine=engine, threads=threads, device=device, threshold=threshold, untrusted=untrusted
+    )
+
+
+def load_bytes(
+    data: bytes,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    threshold: float | None = None,
+    untrusted: bool = False,
+) -> Classifier:
+    """Return the classifier of an exported file's bytes; arguments and errors are those of `load`."""
     threads = _at_least_1("threads", threads)
-    data = read_bytes(path)
     name = choose_engine(detect_kind(data), engine, device)
     graph, spec = split_file(data)
     if untrusted:

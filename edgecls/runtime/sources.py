@@ -80,14 +80,15 @@ def _stamps(folder: Path) -> dict[Path, _Stamp]:
             for entry in entries:
                 # A file may be moved away while we look.
                 with contextlib.suppress(FileNotFoundError):
-                    if _is_image(entry.name) and entry.is_file() and (status := entry.stat()).st_size:
+                    if is_image(entry.name) and entry.is_file() and (status := entry.stat()).st_size:
                         stamps[folder / entry.name] = (status.st_size, status.st_mtime_ns)
     except OSError as error:
         _fail(error)
     return dict(sorted(stamps.items()))
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Return whether a file of this name counts as an image in a folder."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
@@ -95,7 +96,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     for directory, folders, files in os.walk(folder, onerror=_fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if _is_image(name):
+            if is_image(name):
                 yield Path(directory, name)
 
 

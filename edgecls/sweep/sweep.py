@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgecls.config import ExportConfig
-from edgecls.devices import Profile
-from edgecls.errors import ConfigError, DataError, ExportError, TrainingError, WeightsError
+from edgecls.errors import ConfigError, DataError, WeightsError
 from edgecls.estimate.operators import count_network
 from edgecls.folders import check_root, find_parts, list_images
 from edgecls.progress import Progress, silent
@@ -26,39 +23,9 @@ from edgecls.sweep.latency import (
     find_place,
     measure_latencies,
 )
-from edgecls.sweep.run import Scored, score_run, train_run
-from edgecls.training import run_folder
+from edgecls.sweep.run import Scored
+from edgecls.sweep.trials import Request, Trials
 from edgecls.training.weights import find_weights
-
-SHORT_FOLDER = "short"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a sweep is for.
-
-    Attributes:
-        budget_ms: that the median of one image may take, the network alone.
-        profile: the board, or None for this machine.
-        max_drop: accuracy that a file may lose against its float model.
-        time_budget_s: seconds after which no network is begun that is not expected to end in time, or None.
-        full_grid: True to train all networks in full, however many.
-        host: the board as ssh knows it, whose times are measured there; or "".
-    """
-
-    budget_ms: float
-    profile: Profile | None = None
-    max_drop: float = ExportConfig.max_drop
-    time_budget_s: float | None = None
-    full_grid: bool = False
-    host: str = ""
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError for a value out of range."""
-        for name, value in (("budget", self.budget_ms), ("time budget", self.time_budget_s)):
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{name} must be above 0 and finite; received {value}")
-        ExportConfig(max_drop=self.max_drop)
 
 
 @dataclass(frozen=True)
@@ -122,7 +89,7 @@ def sweep(
         out: folder of the runs.
         candidates: of `grid.list_candidates`.
         request: what they are for.
-        progress: told of each stage of each network.
+        progress: told of each stage of each network that is trained in this process.
         benchmark: times files where they will run, if that is here or on `request.host`.
 
     Raises:
@@ -134,101 +101,27 @@ def sweep(
     classes = len(list_images(root, find_parts(root)["train"]))
     place = find_place(request.profile, request.host)
     latencies = {each.name: estimate_latency(each.config, classes, place) for each in candidates}
-    work = _Work(data, out, place, request, classes, progress)
+    work = Trials(data, out, place, request, classes, progress)
     left = _drop_hopeless(candidates, latencies, request, work)
     if not request.full_grid:
         halving.check_installed(left)
     out.mkdir(parents=True, exist_ok=True)
-    work.run_all(_cheapest_first(left, classes))
-    _check_same_images(work.scored)
+    ordered = _cheapest_first(left, classes)
+    work.run_all(ordered)
+    # A cluster's workers end in any order.
+    scored = {each.name: work.scored[each.name] for each in ordered if each.name in work.scored}
+    warnings = [f"{name}: {warning}" for name in scored for warning in work.warnings[name]]
+    _check_same_images(scored)
     if place.is_timed:
-        there = [name for name, scored in work.scored.items() if scored.comparison is not None]
-        files = [work.scored[name].file for name in there]
+        there = [name for name, found in scored.items() if found.comparison is not None]
+        files = [scored[name].file for name in there]
         latencies |= dict(zip(there, measure_latencies(files, benchmark, progress), strict=True))
-    rows = [Row(each, latencies[each.name], work.scored.get(each.name), _reason(each, work)) for each in candidates]
-    return replace(conclude(data, request, place, rows), warnings=tuple(work.warnings))
-
-
-class _Work:
-    """Trains, exports and scores candidates, and keeps what came of each."""
-
-    def __init__(self, data: Path, out: Path, place: Place, request: Request, classes: int, progress: Progress) -> None:
-        self.scored: dict[str, Scored] = {}
-        self.left_out: dict[str, str] = {}
-        self.warnings: list[str] = []
-        self._data, self._out, self._place, self._request = data, out, place, request
-        self._classes, self._progress = classes, progress
-        self._began = time.monotonic()
-        self._seconds_a_multiply_add = 0.0
-        self._done = self._total = 0
-
-    def run_all(self, candidates: Sequence[Candidate]) -> None:
-        """Train all, or the promising ones of many."""
-        self._total = len(candidates)
-        if self._request.full_grid or len(candidates) <= halving.FULL_GRID:
-            for candidate in candidates:
-                self.run_fully(candidate)
-            return
-        for stopped in halving.halve(candidates, self.run_shortly, self.run_fully):
-            self.left_out[stopped.name] = "stopped after a short training: others of its size did better"
-
-    def run_shortly(self, candidate: Candidate) -> float | None:
-        """Return the validation accuracy after a short training, or None if there is no time or nothing was learned."""
-        run = self._out / SHORT_FOLDER / candidate.name
-        if not self._has_time(candidate, run):
-            return None
-        try:
-            config = halving.shorten(candidate.config)
-            record = train_run(self._data, run, config, self._say(candidate, "short")).record
-        except TrainingError as error:
-            self.left_out[candidate.name] = str(error)
-            return None
-        return float(record["metrics"]["val_accuracy"])
-
-    def run_fully(self, candidate: Candidate) -> float | None:
-        """Return the accuracy of the candidate's file, or None if there is none."""
-        run = self._out / candidate.name
-        self._done += 1
-        if not self._has_time(candidate, run):
-            return None
-        began, progress = time.monotonic(), self._say(candidate, f"{self._done} of {self._total}")
-        try:
-            result = train_run(self._data, run, candidate.config, progress)
-            found = score_run(self._data, run, self._place, self._request.max_drop, progress)
-        except (TrainingError, ExportError, WeightsError) as error:
-            self.left_out[candidate.name] = str(error)
-            return None
-        # A run that was there already tells how long it took.
-        seconds = max(time.monotonic() - began, float(result.record["seconds"]))
-        rate = seconds / self._multiply_adds(candidate)
-        self._seconds_a_multiply_add = max(self._seconds_a_multiply_add, rate)
-        self.scored[candidate.name] = found
-        self.warnings += [f"{candidate.name}: {warning}" for warning in result.warnings]
-        return found.comparison.accuracy if found.comparison else None
-
-    def _has_time(self, candidate: Candidate, run: Path) -> bool:
-        """Return whether a run is there already, or is expected to end in time; note it if it is not."""
-        budget = self._request.time_budget_s
-        if budget is None or (run / run_folder.RECORD_FILE).is_file():
-            return True
-        expected = self._seconds_a_multiply_add * self._multiply_adds(candidate)
-        if time.monotonic() - self._began + expected <= budget:
-            return True
-        self.left_out[candidate.name] = "no time was left for it; the same command with a longer --time-budget goes on"
-        return False
-
-    def _multiply_adds(self, candidate: Candidate) -> int:
-        return count_network(candidate.config, self._classes).multiply_adds
-
-    def _say(self, candidate: Candidate, place: str) -> Progress:
-        def tell(stage: str, done: int, total: int, note: str = "", /) -> None:
-            self._progress(f"{candidate.name} ({place}): {stage}", done, total, note)
-
-        return tell
+    rows = [Row(each, latencies[each.name], scored.get(each.name), _reason(each, work)) for each in candidates]
+    return replace(conclude(data, request, place, rows), warnings=tuple(warnings))
 
 
 def _drop_hopeless(
-    candidates: Sequence[Candidate], latencies: Mapping[str, Latency | None], request: Request, work: _Work
+    candidates: Sequence[Candidate], latencies: Mapping[str, Latency | None], request: Request, work: Trials
 ) -> list[Candidate]:
     """Return the candidates that are worth training; note of the others why they are not."""
     slow = {each.name: _too_slow(latencies[each.name], request.budget_ms) for each in candidates}
@@ -277,7 +170,7 @@ def _check_same_images(scored: dict[str, Scored]) -> None:
         )
 
 
-def _reason(candidate: Candidate, work: _Work) -> str:
+def _reason(candidate: Candidate, work: Trials) -> str:
     scored = work.scored.get(candidate.name)
     return work.left_out.get(candidate.name, "") or (scored.problem if scored else "")
 

@@ -27,6 +27,7 @@ from edgecls.config import AugmentConfig
 from edgecls.errors import TrainingError
 from edgecls.files import locked, write_atomically
 from edgecls.mapped import cache_folder, forget_pages
+from edgecls.pool import current_pool
 from edgecls.training.augment import change_images, draw_changes
 from edgecls.training.forward import BATCH_SIZE, Forward
 
@@ -92,7 +93,7 @@ def cached_features(
     cache: Path | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
 ) -> Features:
-    """Return the features of all images, computing those that the cache lacks.
+    """Return the features of all images, computing those that the cache lacks in the current pool.
 
     Args:
         network: JSON that tells this frozen network from every other.
@@ -191,10 +192,12 @@ def _compute(
     total, done = len(missing), 0
     writer: _Writer | None = None
     with contextlib.ExitStack() as stack:
-        for chosen in _batches_of_missing(digests, missing):
-            batch = view.apply(images[chosen], [view_key(digests[i]) for i in chosen])
-            with np.errstate(over="ignore"):  # said below
-                rows = forward(batch).astype(np.float16)
+        batches = (
+            _Batch(chosen, np.asarray(images[chosen]), [view_key(digests[i]) for i in chosen])
+            for chosen in _batches_of_missing(digests, missing)
+        )
+        # In order, as the files are appended to: then they have the same bytes wherever the rows were computed.
+        for batch, rows in current_pool().map(_compute_rows, (forward, view), batches, in_order=True):
             if not np.isfinite(rows).all():
                 raise TrainingError(
                     "the frozen network returned values beyond float16; use pretrained or other weights (--weights)"
@@ -202,12 +205,30 @@ def _compute(
             if writer is None:
                 _check_room(folder, total * rows[0].nbytes)
                 writer = stack.enter_context(_open_writer(folder, known, rows[0]))
-            writer.append(rows, [digests[i] for i in chosen])
-            done += len(chosen)
+            writer.append(rows, [digests[i] for i in batch.chosen])
+            done += len(batch.chosen)
             progress(done, total)
             if done % (FORGET_EVERY * BATCH_SIZE) == 0:
                 forget_pages(images)
     forget_pages(images)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Images that pass the network together: their places, uint8 (N, S, S, 1), and the keys of `View.apply`."""
+
+    chosen: list[int]
+    images: NDArray[np.uint8]
+    keys: list[int]
+
+    def __str__(self) -> str:
+        return f"{len(self.chosen)} images from number {self.chosen[0]} on"
+
+
+def _compute_rows(shared: tuple[Forward, View], batch: _Batch) -> NDArray[np.float16]:
+    forward, view = shared
+    with np.errstate(over="ignore"):  # the caller says it
+        return forward(view.apply(batch.images, batch.keys)).astype(np.float16)
 
 
 def _batches_of_missing(digests: Sequence[bytes], missing: set[bytes]) -> Iterator[list[int]]:

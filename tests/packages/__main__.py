@@ -17,7 +17,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # What the table tells of an environment: the packages that pyproject.toml names.
 SHOWN = (
     *("numpy", "pillow", "click", "ai-edge-litert", "onnxruntime", "onnxruntime-gpu", "openvino"),
-    *("mlcommons-loadgen", "tensorflow", "keras", "tf2onnx", "onnx", "matplotlib", "jinja2", "rich"),
+    *("mlcommons-loadgen", "ray", "pyarrow", "tensorflow", "keras", "tf2onnx", "onnx", "matplotlib", "jinja2", "rich"),
 )
 
 

@@ -16,9 +16,12 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "gpu": ("onnx",),
     "openvino": ("onnx", "tflite"),
     "mlperf": (),
+    "ray": (),
     "train": ("tflite", "onnx"),
     "all": ("tflite", "onnx"),
 }
+# Extra without an engine -> what it brings.
+MODULES = {"mlperf": "mlperf_loadgen", "ray": "ray, pyarrow.fs, pyarrow.parquet, fsspec"}
 # Of accuracy: other versions and engines round a few of 400 images otherwise.
 TOLERANCE = 0.015
 
@@ -36,8 +39,8 @@ def use(environment: Environment, extra: str, run: Path) -> None:
     """
     images, export = run.parent / "images", run / "export"
     _look(environment, export)
-    if extra == "mlperf":
-        environment.run("python", "-c", "import mlperf_loadgen")
+    if extra in MODULES:
+        environment.run("python", "-c", f"import {MODULES[extra]}")
     elif not FORMATS[extra]:
         environment.run("edgecls", "doctor", exit_code=1)
         environment.run("edgecls", "predict", export / "model-int8.tflite", images / "test", exit_code=1)

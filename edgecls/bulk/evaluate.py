@@ -1,0 +1,61 @@
+"""Score an exported file on class folders by a pool: the figures that `edgecls.evaluate` gives, to the last bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.bulk.model import Model, open_model
+from edgecls.bulk.shards import Shard, cut_names
+from edgecls.data import decode_row, list_labelled, unreadable
+from edgecls.evaluate import Evaluation, score
+from edgecls.folders import check_root
+from edgecls.pool import Pool
+from edgecls.spec import split_file
+
+
+def evaluate_all(
+    model: Model, data: Path, pool: Pool, progress: Callable[[int, int], object] = lambda done, total: None
+) -> Evaluation:
+    """Return the figures of a file on the class folders in `data`, its test/ if it has one.
+
+    Args:
+        model: of `model.pack_model`.
+        data: folder, under the same path for every worker.
+        pool: that scores.
+        progress: called with (images done, images in all) now and then.
+
+    Raises:
+        DataError: folders and classes differ, or images cannot be read. EdgeclsError: as the pool raises it.
+    """
+    root, classes = check_root(data), split_file(model.data)[1].labels
+    samples = list_labelled(root, classes)
+    shards = cut_names(path for path, _ in samples)
+    scores, faults, done = [], [], 0
+    # In order, as sums of floats depend on it.
+    for shard, (found, bad) in pool.map(score_shard, dataclasses.replace(model, folder=root), shards, in_order=True):
+        scores.append(found)
+        faults += bad
+        done += len(shard.names)
+        progress(done, len(samples))
+    if faults:
+        raise unreadable(root, faults)
+    return score(np.concatenate(scores), np.array([label for _, label in samples], np.int64), classes)
+
+
+def score_shard(model: Model, shard: Shard) -> tuple[NDArray[np.float32], list[str]]:
+    """Return the scores, float32 (N, C), of a shard's images that can be read, and what is wrong with the others."""
+    classifier = open_model(model)
+    spec = classifier.spec
+    image = np.zeros((1, spec.height, spec.width, 1), np.uint8)
+    scores, faults = [np.zeros((0, len(spec.labels)), np.float32)], []
+    for name in shard.names:
+        if fault := decode_row(model.folder, name, image[0]):
+            faults.append(fault)
+        else:
+            scores.append(classifier.scores(image))
+    return np.concatenate(scores), faults

@@ -1,0 +1,82 @@
+"""An exported file on its way to the workers of a pool, and opened there."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgecls import __version__
+from edgecls.container import detect_kind
+from edgecls.errors import ConfigError
+from edgecls.pool import Pool
+from edgecls.runtime.classifier import Classifier, load_bytes
+from edgecls.runtime.engines import choose_engine
+
+
+@dataclass(frozen=True)
+class Model:
+    """An exported file and how it is run, for any process.
+
+    Attributes:
+        data: the file's bytes.
+        sha256: of them.
+        engine: a name in `engines.ENGINES`.
+        versions: of edgecls and of the interpreter here, which must be every worker's: others may round otherwise.
+        threads: of the interpreter and of decoding; None takes `threads.default_threads()`.
+        device: a name in `engines.DEVICES`.
+        threshold: labels of lower scores are rejected; None takes the file's own.
+        folder: that relative paths of images start from.
+    """
+
+    data: bytes = field(repr=False, compare=False)
+    sha256: str
+    engine: str
+    versions: tuple[str, str]
+    threads: int | None
+    device: str
+    threshold: float | None
+    folder: Path
+
+
+def pack_model(
+    data: bytes,
+    pool: Pool,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    threshold: float | None = None,
+    untrusted: bool = False,
+) -> Model:
+    """Return an exported file ready for a pool, loaded once here; arguments and errors are those of `load`."""
+    name = choose_engine(detect_kind(data), engine, device)
+    threads = threads or pool.threads
+    with load_bytes(
+        data, engine=name, threads=threads, device=device, threshold=threshold, untrusted=untrusted
+    ) as opened:
+        versions = _versions(opened)
+    return Model(data, hashlib.sha256(data).hexdigest(), name, versions, threads, device, threshold, Path.cwd())
+
+
+@functools.lru_cache(maxsize=1)
+def open_model(model: Model) -> Classifier:
+    """Return the classifier; a worker keeps it for its next shard.
+
+    Raises:
+        ConfigError: other versions are installed here than where the run began. And as `load` raises.
+    """
+    opened = load_bytes(
+        model.data, engine=model.engine, threads=model.threads, device=model.device, threshold=model.threshold
+    )
+    if (versions := _versions(opened)) != model.versions:
+        raise ConfigError(
+            f"a worker has {' and '.join(versions)}, this machine {' and '.join(model.versions)}; install the same "
+            "versions everywhere"
+        )
+    return opened
+
+
+def _versions(opened: Classifier) -> tuple[str, str]:
+    return f"edgecls {__version__}", f"{opened.engine.name} {opened.engine.version}"

@@ -1,0 +1,158 @@
+"""Which images there are, in an order that is the same every time, and their cut into shards.
+
+Read as a stream: a shard is there before the rest is listed, and a list of any length takes no more memory than a shard
+and a folder.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgecls.bulk import storage, tables
+from edgecls.bulk.tables import Table
+from edgecls.errors import DataError
+from edgecls.image import Source
+from edgecls.runtime.sources import find_images, is_image
+
+# A few seconds of work: little to repeat, and a hundred thousand files for a hundred million images.
+SHARD_IMAGES = 1000
+LIST_SUFFIX = ".txt"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Images that are worked on together.
+
+    Attributes:
+        number: 0, 1, 2 ...
+        names: what the images are called in the result: paths, URLs, or TABLE#ROW.
+        table: that holds the images; None if the names are to be opened.
+        start: row of the first.
+    """
+
+    number: int
+    names: tuple[str, ...] = field(repr=False)
+    table: Table | None = field(default=None, repr=False)
+    start: int = 0
+
+    def __str__(self) -> str:
+        """Return what an error calls it."""
+        return f"shard {self.number} ({self.names[0]} to {self.names[-1]})"
+
+
+def cut(sources: Iterable[str], images: int = SHARD_IMAGES) -> Iterator[Shard]:
+    """Yield the images that the sources stand for, `images` at a time.
+
+    Args:
+        sources: files, folders, patterns and URLs of either; lists, one path or URL a line, that end in .txt; tables
+            that end in .parquet, or folders of them that do.
+        images: of a shard. The last one, and the last of each table, may have fewer.
+
+    Raises:
+        DataError: a folder, list or table cannot be read. StorageError: a storage does not answer.
+        MissingDependency: a URL or table needs pyarrow.
+    """
+    for number, (names, table, start) in enumerate(_cut_all(sources, images)):
+        yield Shard(number, names, table, start)
+
+
+def cut_names(names: Iterable[str], images: int = SHARD_IMAGES) -> Iterator[Shard]:
+    """Yield these images, `images` at a time."""
+    left = iter(names)
+    for number in itertools.count():
+        chosen = tuple(itertools.islice(left, images))
+        if not chosen:
+            return
+        yield Shard(number, chosen)
+
+
+def _cut_all(sources: Iterable[str], images: int) -> Iterator[tuple[tuple[str, ...], Table | None, int]]:
+    """Yield names, table and first row of each shard: one of a table reads that table alone."""
+    names: list[str] = []
+    for item in _find(sources):
+        if isinstance(item, str):
+            names.append(item)
+        if names and (len(names) == images or not isinstance(item, str)):
+            yield tuple(names), None, 0
+            names = []
+        if isinstance(item, Table):
+            for start in range(0, item.rows, images):
+                rows = range(start, min(start + images, item.rows))
+                yield tuple(f"{item.name}#{row}" for row in rows), item, start
+    if names:
+        yield tuple(names), None, 0
+
+
+def open_images(shard: Shard, folder: Path) -> Iterator[tuple[str, Source | None]]:
+    """Yield each image's name and where it is to be had: a path, a URL, or its bytes; None for an empty cell.
+
+    Args:
+        shard: of `cut`.
+        folder: that relative paths start from.
+
+    Raises:
+        DataError: the table cannot be read any more.
+    """
+    if shard.table is None:
+        yield from ((name, name if storage.is_url(name) else folder / name) for name in shard.names)
+    else:
+        cells = tables.read_cells(shard.table, shard.start, shard.start + len(shard.names))
+        # A table that lost rows meanwhile gives too few.
+        yield from itertools.zip_longest(shard.names, cells)
+
+
+def _find(sources: Iterable[str]) -> Iterator[str | Table]:
+    for source in sources:
+        if storage.is_url(source):
+            wanted = _is_table if _is_table(source) else is_image
+            for url in storage.list_files(source, wanted):
+                yield from _open(url)
+        else:
+            for path in find_images(Path(source)):
+                yield from _open(str(path))
+
+
+def _is_table(name: str) -> bool:
+    return _has_suffix(name, tables.SUFFIX)
+
+
+def _has_suffix(name: str, suffix: str) -> bool:
+    # The query of a URL comes after the path.
+    return name.partition("?")[0].rstrip("/").lower().endswith(suffix)
+
+
+def _open(name: str) -> Iterator[str | Table]:
+    """Yield what a file holds if it is a list or a table, else its name."""
+    if _has_suffix(name, LIST_SUFFIX):
+        yield from _read_list(name)
+    elif not _is_table(name):
+        yield name
+    elif not storage.is_url(name) and Path(name).is_dir():
+        for part in sorted(Path(name).glob(f"*{tables.SUFFIX}")):
+            yield from _open(str(part))
+    else:
+        table = tables.describe_table(name if storage.is_url(name) else str(Path(name).absolute()))
+        if not table.names_them:
+            yield table
+            return
+        for row, cell in enumerate(tables.read_cells(table)):
+            if not cell:
+                raise DataError(f"row {row} of {name} names no image; fill or remove it")
+            yield str(cell)
+
+
+def _read_list(name: str) -> Iterator[str]:
+    try:
+        # As file names come from the system: bytes that are no UTF-8 are kept.
+        errors = "surrogateescape"
+        with (
+            storage.open_text(name)
+            if storage.is_url(name)
+            else Path(name).open(encoding="utf-8", errors=errors) as file
+        ):
+            yield from (line.strip("\r\n") for line in file if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the list {name}: {error}") from error

@@ -1,0 +1,150 @@
+"""Files that a URL names, in a bucket or elsewhere. pyarrow is imported on use.
+
+pyarrow opens s3://, gs://, hdfs:// and file:// itself, with the credentials that each cloud's own tools use; others,
+such as https:// and az://, go through fsspec and its package for them. URLs are percent-encoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import re
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import IO, Any
+from urllib.parse import quote, unquote
+
+from edgecls.errors import ConfigError, DataError, MissingDependency, StorageError
+from edgecls.image import MAX_FILE_BYTES
+
+# Clients of a storage; each keeps its connections open.
+_MOST_FOLDERS = 64
+
+
+def is_url(name: str) -> bool:
+    """Return whether a name is a URL and no path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
+
+
+def import_arrow(module: str) -> Any:
+    """Return a module of pyarrow.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    if find_spec("pyarrow") is None:
+        raise MissingDependency("URLs and Parquet files need pyarrow: pip install 'edgecls[ray]'")
+    return importlib.import_module(f"pyarrow.{module}")
+
+
+def read_file(url: str) -> bytes:
+    """Return what a URL holds.
+
+    Raises:
+        DataError: nothing is there, or too much. ConfigError: a URL of an unknown kind.
+        StorageError: the storage does not answer, or not to us.
+    """
+    with _storage_named(url):
+        filesystem, path = open_url(url)
+        # Asked before, as each storage raises something else for what is not there.
+        info = filesystem.get_file_info(path)
+        if info.type != import_arrow("fs").FileType.File:
+            raise DataError(f"cannot open image {url}: no such file; check the URL")
+        if info.size is not None and info.size > MAX_FILE_BYTES:
+            raise DataError(f"image {url} has {info.size} bytes; at most {MAX_FILE_BYTES} are read: make it smaller")
+        with filesystem.open_input_stream(path) as file:
+            return bytes(file.read(MAX_FILE_BYTES))
+
+
+def open_text(url: str) -> IO[str]:
+    """Return the file that a URL names, to be read line by line as UTF-8; raise as `read_file` does."""
+    try:
+        with _storage_named(url):
+            filesystem, path = open_url(url)
+            return io.TextIOWrapper(filesystem.open_input_stream(path), encoding="utf-8")
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise DataError(f"cannot open {url}: no such file; check the URL") from error
+        raise
+
+
+def list_files(url: str, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the URLs of the files in and below a folder whose name is wanted, sorted in each; of a file, itself.
+
+    Folders come after the files beside them, hidden ones not at all. One folder at a time is held in memory. A URL that
+    stands for nothing is yielded itself, so that reading it says so.
+
+    Raises:
+        StorageError: the storage does not answer, or not to us. ConfigError: a URL of an unknown kind.
+    """
+    with _storage_named(url):
+        filesystem, path = open_url(url)
+        is_folder = filesystem.get_file_info(path).type == import_arrow("fs").FileType.Directory
+    if not is_folder:
+        yield url
+        return
+    base, mark, query = url.partition("?")
+    found = (file for file in _walk(filesystem, path.rstrip("/")) if wanted(file.rpartition("/")[2]))
+    urls = (base.rstrip("/") + quote(file[len(path.rstrip("/")) :]) + mark + query for file in found)
+    yield next(urls, url)
+    yield from urls
+
+
+def _walk(filesystem: Any, folder: str) -> Iterator[str]:
+    fs = import_arrow("fs")
+    with _storage_named(folder):
+        entries = filesystem.get_file_info(fs.FileSelector(folder, recursive=False))
+    entries = sorted((each for each in entries if not each.base_name.startswith(".")), key=lambda each: each.base_name)
+    yield from (each.path for each in entries if each.type == fs.FileType.File)
+    for each in entries:
+        if each.type == fs.FileType.Directory:
+            yield from _walk(filesystem, each.path.rstrip("/"))
+
+
+@contextlib.contextmanager
+def _storage_named(url: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot read {url}: {error}; check the address, the network and the credentials; then run the same "
+            "command again"
+        ) from error
+
+
+def open_url(url: str) -> tuple[Any, str]:
+    """Return (filesystem of pyarrow, path in it) of a URL.
+
+    Raises:
+        ConfigError: a URL of an unknown kind. MissingDependency: the package for it is not installed.
+        OSError: the storage does not answer, or not to us.
+    """
+    base, mark, query = url.partition("?")
+    folder, _, leaf = base.rstrip("/").rpartition("/")
+    if folder.endswith("/") or not folder:
+        # A bucket, or a host: there is no folder above.
+        filesystem, path = _open(url)
+        return filesystem, path
+    filesystem, path = _open(folder + mark + query)
+    return filesystem, f"{path.rstrip('/')}/{unquote(leaf)}"
+
+
+@functools.lru_cache(_MOST_FOLDERS)
+def _open(url: str) -> tuple[Any, str]:
+    fs, lib = import_arrow("fs"), import_arrow("lib")
+    try:
+        filesystem, path = fs.FileSystem.from_uri(url)
+        return filesystem, str(path)
+    except (lib.ArrowInvalid, lib.ArrowNotImplementedError) as error:
+        if find_spec("fsspec") is None:
+            raise MissingDependency(f"pyarrow cannot open {url} ({error}); fsspec may: pip install fsspec") from error
+    fsspec = importlib.import_module("fsspec")
+    try:
+        other, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise MissingDependency(f"cannot open {url}: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"cannot open {url}: {error}") from error
+    return fs.PyFileSystem(fs.FSSpecHandler(other)), str(path)
