@@ -170,7 +170,7 @@ def test_the_step_size_suits_what_learns_if_not_given(settings: dict[str, Any], 
 
 
 def test_only_a_head_alone_waits_for_plateaus_if_not_told() -> None:
-    found = [TrainConfig(**settings) for settings in ({}, {"gray_to_rgb": "random"}, {"arch": "cnn"})]
+    found = [TrainConfig(), TrainConfig(gray_to_rgb="random"), TrainConfig(arch="cnn")]
     assert [config.main_schedule for config in found] == ["plateau", "cosine", "cosine"]
     assert {config.fine_schedule for config in found} == {"cosine"}
     told = TrainConfig(schedule="constant")
