@@ -24,7 +24,7 @@ from phase_run import (
 )
 
 from edgecls.config import TrainConfig
-from edgecls.training import phases as phases_module
+from edgecls.training import frozen
 from edgecls.training.cut import split_at
 from edgecls.training.history import EpochRecord
 from edgecls.training.phases import phase_names
@@ -87,7 +87,7 @@ def test_the_result_is_that_of_the_whole_network(head: Ran) -> None:
 
 
 def test_the_cache_spares_the_second_run_the_backbone(cache: Path, head: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phases_module, "fastest_forward", lambda *_: pytest.fail("ran the backbone"))
+    monkeypatch.setattr(frozen, "fastest_forward", lambda *_: pytest.fail("ran the backbone"))
     again = run(cache)
     assert again.training.phases[0].forward is None
     # The same data, the same seed: the same weights.
@@ -97,7 +97,7 @@ def test_the_cache_spares_the_second_run_the_backbone(cache: Path, head: Ran, mo
 def test_another_network_has_a_key_of_its_own() -> None:
     def key(model: keras.Model, cut: str = "features", size: int = SIZE) -> dict[str, Any]:
         trunk, _ = split_at(model, cut)
-        return phases_module._network_key(trunk, cut, dataclasses.replace(CONFIG, image_size=size))
+        return frozen.network_key(trunk, cut, dataclasses.replace(CONFIG, image_size=size))
 
     model = build(CONFIG)
     first = key(model)

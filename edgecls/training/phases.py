@@ -3,7 +3,7 @@
 The head learns from the images themselves first, as their features cost a quarter of those of all views: most of what a
 run can reach is there early.
 
-What a phase leaves frozen below its cut is computed once and kept (features.py); a phase without a cut sees the images
+What a phase leaves frozen below its cut is computed once and kept (frozen.py); a phase without a cut sees the images
 themselves, changed anew in every epoch.
 """
 
@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +26,8 @@ from edgecls.progress import Progress, silent
 from edgecls.training.checkpoint import Checkpoint
 from edgecls.training.cut import block_before, learn_above, learn_gray_and_head, split_at
 from edgecls.training.examples import FeatureExamples, LiveExamples
-from edgecls.training.features import Features, View, cached_features
 from edgecls.training.fit import Examples, FitResult, Recipe, fit
-from edgecls.training.forward import Forward, fastest_forward
+from edgecls.training.frozen import Trunk, frozen_examples, view_count
 from edgecls.training.history import Divergence, EpochRecord
 from edgecls.training.model import FEATURES_LAYER
 from edgecls.training.workers import ALONE, Workers
@@ -37,8 +35,6 @@ from edgecls.training.workers import ALONE, Workers
 if TYPE_CHECKING:
     import keras
 
-# Share of the time budget that features of views may take; the rest is for learning and scoring.
-VIEWS_SHARE = 0.5
 # Those that begin from nothing; one of them opens every run.
 OPENING_PHASES = ("head", "all")
 # Those that learn at full rate for all epochs, the others at the fine one.
@@ -122,20 +118,12 @@ class Setting:
     workers: Workers = ALONE
 
 
-@dataclass
-class _Trunk:
-    """What is known of the frozen part below a cut: its engine, once it was needed, and its slowest pass."""
-
-    forward: Forward | None = None
-    pass_seconds: float = 0.0
-
-
 def run_phases(setting: Setting) -> Training:
     """Train `setting.model` in place, phase by phase, and return what came of it."""
     results: list[PhaseResult] = []
     history: list[EpochRecord] = []
     divergence = train_scores = None
-    trunks: dict[str, _Trunk] = {}
+    trunks: dict[str, Trunk] = {}
     for name in phase_names(setting.config):
         # The first phase runs in any case: without it there is nothing to keep.
         if divergence or (results and _spent(setting)):
@@ -156,12 +144,8 @@ def phase_names(config: TrainConfig) -> list[str]:
     if config.gray_to_rgb == "random":
         first = ["all"]
     else:
-        first = ["head", *(["views"] if _view_count(config) else []), *(["joint"] if config.joint else [])]
+        first = ["head", *(["views"] if view_count(config) else []), *(["joint"] if config.joint else [])]
     return [*first, *(["unfreeze"] if config.unfreeze else [])]
-
-
-def _view_count(config: TrainConfig) -> int:
-    return config.views if config.augment else 0
 
 
 def _spent(setting: Setting) -> bool:
@@ -169,7 +153,7 @@ def _spent(setting: Setting) -> bool:
 
 
 def _run_phase(
-    name: str, setting: Setting, earlier: list[EpochRecord], trunks: dict[str, _Trunk]
+    name: str, setting: Setting, earlier: list[EpochRecord], trunks: dict[str, Trunk]
 ) -> tuple[PhaseResult, FitResult, NDArray[np.float32] | None]:
     """Return (what the phase came to, its epochs, scores of the training images if they cost little)."""
     began = time.monotonic()
@@ -181,7 +165,7 @@ def _run_phase(
     val: Examples = LiveExamples(data.val.images, data.val.labels, None, config.seed)
     if cut is not None:
         trunk, learner = split_at(model, cut)
-        train, val = _frozen_examples(name, trunk, cut, setting, trunks.setdefault(cut, _Trunk()))
+        train, val = frozen_examples(name, trunk, cut, setting, trunks.setdefault(cut, Trunk()))
     fitted = fit(
         learner,
         train,
@@ -205,7 +189,7 @@ def _run_phase(
         val_accuracy_after=fitted.best_accuracy if helped else fitted.start_accuracy,
         kept=helped,
         reason=fitted.ended + ("" if helped else "; undone, as it did not help on the validation images"),
-        forward=_describe(trunks[cut].forward) if cut else None,
+        forward=trunks[cut].used if cut else None,
         seconds=round(time.monotonic() - began, 1),
     )
     scores = score_views(learner, train) if cut == FEATURES_LAYER and isinstance(train, FeatureExamples) else None
@@ -263,68 +247,3 @@ def _recipe(name: str, config: TrainConfig, train: Split) -> Recipe:
             if field.name not in COMPUTED_FIELDS
         },
     )
-
-
-def _frozen_examples(
-    name: str, trunk: keras.Model, cut: str, setting: Setting, known: _Trunk
-) -> tuple[FeatureExamples, FeatureExamples]:
-    """Return (training examples, validation examples), and note in `known` what computed them and how fast."""
-    data, config = setting.dataset, setting.config
-    network = _network_key(trunk, cut, config)
-
-    def forward() -> Forward:
-        if known.forward is None:
-            # All that will pass it, in this phase and the next.
-            total = len(data.val.labels) + (1 + _view_count(config)) * len(data.train.labels)
-            known.forward = fastest_forward(trunk, data.train.images[:32], total)
-        return known.forward
-
-    def compute(part: Split, number: int, stage: str) -> Features:
-        return cached_features(
-            network,
-            forward,
-            part.images,
-            part.digests,
-            View(number, config.augment, config.seed),
-            cache=setting.cache,
-            progress=functools.partial(setting.progress, f"{name}: features of {stage}"),
-        )
-
-    val = compute(data.val, 0, "validation images")
-    began = now = time.monotonic()
-    views = 0 if name == "head" else _view_count(config)
-    features: list[Features] = []
-    for number in range(1 + views):
-        if number and setting.deadline is not None:
-            if setting.workers.anyone(now + known.pass_seconds > began + VIEWS_SHARE * (setting.deadline - began)):
-                break
-        features.append(compute(data.train, number, f"view {number} of {views}" if number else "training images"))
-        before, now = now, time.monotonic()
-        known.pass_seconds = max(known.pass_seconds, now - before)
-    train = FeatureExamples(features, data.train.labels, config.seed)
-    return train, FeatureExamples([val], data.val.labels, config.seed)
-
-
-def _describe(used: Forward | None) -> str | None:
-    return f"{used.engine}: {used.why}" if used else None
-
-
-def _network_key(trunk: keras.Model, cut: str, config: TrainConfig) -> dict[str, Any]:
-    """Return what tells this frozen network from every other: its graph and its weights."""
-    digest = hashlib.sha256()
-    for weight in trunk.get_weights():
-        digest.update(np.ascontiguousarray(weight).data)
-    # What Keras numbers by itself differs from one process to the next and changes nothing.
-    graph = [
-        [type(layer).__name__, getattr(layer, "strides", None), getattr(layer, "padding", None)]
-        for layer in trunk.layers
-    ]
-    scaling = trunk.get_layer("center").get_config()
-    return {
-        "format": 1,
-        "cut": cut,
-        "size": config.image_size,
-        "weights": digest.hexdigest(),
-        "graph": graph,
-        "scaling": [scaling["scale"], scaling["offset"]],
-    }
