@@ -54,7 +54,9 @@ class RayPool:
         """Yield each job with its result; see `pool.Pool`."""
         import ray
 
-        task = ray.remote(num_cpus=self.threads, max_retries=self.retries)(function)
+        # Workers of its own, not those of other functions: TensorFlow's threads, for one, can be set only once.
+        own = {"env_vars": {"EDGECLS_JOB": function.__qualname__}}
+        task = ray.remote(num_cpus=self.threads, max_retries=self.retries, runtime_env=own)(function)
         # Once for all jobs: every machine fetches it once.
         kept = ray.put(shared)
         waiting: dict[Any, Job] = {}

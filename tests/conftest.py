@@ -199,6 +199,7 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
         image_size=SIZE,
         alpha=0.35,
         weights=str(weights),
+        schedule="cosine",
         epochs=10,
         views=1,
         augment=AugmentConfig(flip="none", rotation=0),

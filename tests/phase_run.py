@@ -26,6 +26,7 @@ CONFIG = TrainConfig(
     views=1,
     batch_size=8,
     learning_rate=0.02,
+    schedule="cosine",
     fine_epochs=2,
     fine_learning_rate=1e-3,
     augment=AugmentConfig("none", 0, 0.02, 0.02, 0.02, 0.02),
