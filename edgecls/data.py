@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -166,7 +167,8 @@ def load_paths(
     root = check_root(root)
     if len(paths) != len(labels):
         raise DataError(f"received {len(paths)} paths and {len(labels)} labels; pass one label for each path")
-    vanished = [repr(path) for path in paths if not (root / path).exists()]
+    # Not Path.exists: it raises an error for a name that is too long to exist.
+    vanished = [repr(path) for path in paths if not os.path.exists(root / path)]  # noqa: PTH110
     if vanished:
         raise DataError(
             f"{len(vanished)} of {len(paths)} images of the run are no longer in {root}; put them back or train again:"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize("data", [b"", b"garbage", b"PK\x03\x04 no zip", b"PK\x05\x06" + bytes(18), b"\x93NUMPY\x01\0"])
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, data: bytes) -> None:
     assert assert_refused_or_whole(Checkpoint(tmp_path / "checkpoint.npz"), data)
+
+
+@pytest.mark.parametrize("name", ["state.npy", "array/a.npy"])
+def test_what_is_no_array_within_is_refused(tmp_path: Path, name: str) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for member in ("state.npy", "array/a.npy"):
+            npy = io.BytesIO()
+            np.save(npy, np.frombuffer(b"{}", np.uint8))
+            archive.writestr(member, b"no array" if member == name else npy.getvalue())
+    assert assert_refused_or_whole(Checkpoint(tmp_path / "checkpoint.npz"), buffer.getvalue())
 
 
 def test_every_shortened_file_is_refused(tmp_path: Path, whole: bytes) -> None:

@@ -293,6 +293,8 @@ def test_vanished_and_damaged_stored_paths_are_all_named(tmp_path: Path) -> None
     (tmp_path / "cat/2.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"2 of 3 images .* no longer in .*put them back(.|\n)*gone/1(.|\n)*gone/2"):
         load_paths(tmp_path, ["cat/0.png", "gone/1.png", "gone/2.png"], [0, 0, 0], SIZE, SIZE)
+    with pytest.raises(DataError, match="1 of 2 images .* no longer in"):
+        load_paths(tmp_path, ["cat/0.png", "long" * 1000], [0, 0], SIZE, SIZE)
     with pytest.raises(DataError, match=r"1 images(.|\n)*cat/2\.png"):
         load_paths(tmp_path, ["cat/0.png", "cat/2.png"], [0, 0], SIZE, SIZE)
     with pytest.raises(DataError, match="2 paths and 1 labels"):

@@ -53,8 +53,13 @@ class Saved:
     def read(cls, file: Path | io.BytesIO) -> Saved:
         """Return what `to_bytes` returned once; raise one of `DAMAGES` if it is not whole."""
         with np.load(file, allow_pickle=False) as content:
-            arrays = {name.removeprefix(PREFIX): content[name] for name in content.files if name != "state"}
-            return cls(arrays, json.loads(content["state"].tobytes()))
+            held = {name: content[name] for name in content.files}
+        for name, array in held.items():
+            # Of a file in the archive that is no array numpy returns the bytes.
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"its {name} is no array")
+        state = json.loads(held.pop("state").tobytes())
+        return cls({name.removeprefix(PREFIX): array for name, array in held.items()}, state)
 
 
 @dataclass(frozen=True)
