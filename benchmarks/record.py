@@ -13,7 +13,7 @@ from typing import Any
 from edgecls.benchmark.machine import allowed_cpus, describe, read_cpu_times, read_state
 from edgecls.benchmark.record import Record
 from edgecls.benchmark.verdict import judge_machine
-from edgecls.check.finding import is_yes
+from edgecls.check.finding import is_yes, rules_against
 from edgecls.files import write_json
 from edgecls.versions import tool_versions
 
@@ -51,9 +51,8 @@ class Watch:
         self._states.append(read_state())
         observed = {key: value - self._before[key] for key, value in self._read().items()}
         findings = judge_machine(observed, self._cpus, self._states)
-        causes = dict.fromkeys(finding.rule for finding in findings if finding.level == "no")
         warnings = [f"{finding.rule}: {finding.text}" for finding in findings]
-        return {"valid": is_yes(findings), "causes": list(causes), "warnings": warnings}
+        return {"valid": is_yes(findings), "causes": rules_against(findings), "warnings": warnings}
 
     def _read(self) -> dict[str, float]:
         cpus, own = read_cpu_times(self._cpus), os.times()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.check.finding import reasons_against
 from edgecls.check.rules import check_file
 from edgecls.coral import compiled_path
 from edgecls.data import Split, load_labelled, load_paths
@@ -202,8 +203,7 @@ def _failure(file: RunFile, candidate: Candidate) -> str:
 
 def _refuse(path: Path, profile: Profile | None) -> str:
     """Return why a file does not run on a board, or ""."""
-    findings = () if profile is None else check_file(path, profile)
-    reasons = "; ".join(finding.text for finding in findings if finding.level == "no")
+    reasons = "" if profile is None else reasons_against(check_file(path, profile))
     return f"does not run on {profile.name}: {reasons}" if profile and reasons else ""
 
 

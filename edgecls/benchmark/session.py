@@ -19,7 +19,7 @@ from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.process import LOCAL, WorkerProcess
 from edgecls.benchmark.record import Record, Result
 from edgecls.benchmark.verdict import LEAST_SAMPLES, judge
-from edgecls.check.finding import is_yes
+from edgecls.check.finding import is_yes, rules_against
 from edgecls.progress import Progress, silent
 
 WARM_UP_S = 10.0
@@ -213,7 +213,7 @@ def _conclude(
         warnings=[],
     )
     findings = judge(result, machine, states)
-    causes = list(dict.fromkeys(finding.rule for finding in findings if finding.level == "no"))
+    causes = rules_against(findings)
     warnings = [f"{finding.rule}: {finding.text}" for finding in findings]
     return replace(result, valid=is_yes(findings), causes=causes, warnings=warnings)
 

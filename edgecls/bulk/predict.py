@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from edgecls.bulk.model import Model, open_model
 from edgecls.bulk.read import decode_shard
 from edgecls.bulk.shards import SHARD_IMAGES, Shard, cut
+from edgecls.changes import tell_changes
 from edgecls.errors import ConfigError, DataError
 from edgecls.files import locked, read_json, remove_leftovers, write_atomically
 from edgecls.pool import Here, Pool
@@ -172,12 +173,11 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
     if path.exists():
         try:
             before = read_json(path)["settings"]
-            changed = [name for name in settings if before.get(name) != settings[name]]
+            what = tell_changes(before, settings)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is no manifest of predictions ({error}); give a new folder") from error
         # Where no shard is finished, as after a mistyped source, another run may begin.
-        if changed and any(out.glob(SHARD_PATTERN)):
-            what = ", ".join(f"{name} ({before.get(name)} then, {settings[name]} now)" for name in changed)
+        if what and any(out.glob(SHARD_PATTERN)):
             raise ConfigError(f"{out} holds the predictions of another run: {what}; give a new folder")
     elif any(not each.name.startswith(".") for each in out.iterdir()):
         raise ConfigError(f"{out} is not empty and holds no {MANIFEST_FILE}; give a new folder")

@@ -125,8 +125,7 @@ def open_url(url: str) -> tuple[Any, str]:
     folder, _, leaf = base.rstrip("/").rpartition("/")
     if folder.endswith("/") or not folder:
         # A bucket, or a host: there is no folder above.
-        filesystem, path = _open(url)
-        return filesystem, path
+        return _open(url)
     filesystem, path = _open(folder + mark + query)
     return filesystem, f"{path.rstrip('/')}/{unquote(leaf)}"
 

@@ -27,3 +27,13 @@ class Finding:
 def is_yes(findings: Iterable[Finding]) -> bool:
     """Return True if no rule says no."""
     return all(finding.level != "no" for finding in findings)
+
+
+def reasons_against(findings: Iterable[Finding]) -> str:
+    """Return the texts of the rules that say no, in a line; "" if none does."""
+    return "; ".join(finding.text for finding in findings if finding.level == "no")
+
+
+def rules_against(findings: Iterable[Finding]) -> list[str]:
+    """Return the rules that say no, each once."""
+    return list(dict.fromkeys(finding.rule for finding in findings if finding.level == "no"))

@@ -149,7 +149,9 @@ def _print_findings(findings: tuple[Finding, ...]) -> None:
 
 
 def _failed_rules(findings: tuple[Finding, ...]) -> str:
-    return ", ".join(dict.fromkeys(finding.rule for finding in findings if finding.level == "no"))
+    from edgecls.check.finding import rules_against
+
+    return ", ".join(rules_against(findings))
 
 
 @click.command()

@@ -90,9 +90,9 @@ def estimate(file: Path | None, name: str | None, measured: Path | None, as_json
 def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[str, Any]]:
     """Return the network, and the precision and engine that a file asks for."""
     from edgecls.container import detect_kind
-    from edgecls.estimate.estimate import DEFAULT_ENGINES
     from edgecls.estimate.graph_operators import read_network
     from edgecls.estimate.operators import count_network
+    from edgecls.runtime.engines import own_engine
     from edgecls.spec import read_bytes
 
     if (file is None) == (options["arch"] is None):
@@ -105,7 +105,7 @@ def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[
         raise click.UsageError(f"--{own[0].replace('_', '-')} is for --arch; {file.name} has its own")
     network, spec = read_network(file)
     kind = detect_kind(read_bytes(file))
-    return network, {"precision": spec.precision, "engine": DEFAULT_ENGINES[kind]}
+    return network, {"precision": spec.precision, "engine": own_engine(kind)}
 
 
 def _documents(network: Network, found: dict[str, Estimate], refused: dict[str, str]) -> list[dict[str, Any]]:

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from edgecls.container import Kind
 from edgecls.devices import Profile, read_table
 from edgecls.errors import ConfigError
 from edgecls.estimate.figures import Figure, Processor, load_figures, load_processor
-from edgecls.estimate.model import Fit, Run, fit_runs, run_of
+from edgecls.estimate.model import Fit, Run, fit, fit_runs, run_of
 from edgecls.estimate.operators import Network
 from edgecls.estimate.validate import COVERAGE, TARGETS, Grounds, grounds_of
 from edgecls.runtime.engines import ALIASES
@@ -22,7 +21,6 @@ from edgecls.runtime.engines import ALIASES
 # Our engine -> what published latencies call its kernels.
 KERNELS = {"litert": "xnnpack", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 ENGINES = tuple(KERNELS)
-DEFAULT_ENGINES: dict[Kind, str] = {"tflite": "litert", "onnx": "onnxruntime"}
 MAX_THREADS = 64
 # How many of the figures that an estimate leans on are named.
 NAMED_FIGURES = 5
@@ -96,9 +94,7 @@ class Estimate:
 @functools.cache
 def published_fit() -> Fit:
     """Return the model fitted to all published latencies."""
-    figures = load_figures()
-    runs = [run_of(figure) for figure in figures]
-    return fit_runs(runs, [figure.ms for figure in figures], read_table("estimate")["spreads"])
+    return fit(load_figures(), read_table("estimate")["spreads"])
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -55,10 +56,7 @@ def _pixels(tensor: Tensor) -> int:
 
 
 def _values(shape: tuple[int, ...]) -> int:
-    total = 1
-    for side in shape:
-        total *= max(side, 1)
-    return total
+    return math.prod(max(side, 1) for side in shape)
 
 
 def _onnx(graph: Graph) -> tuple[Operator, ...]:

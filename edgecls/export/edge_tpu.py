@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgecls.check.edgetpu import preflight
-from edgecls.check.finding import is_yes
+from edgecls.check.finding import reasons_against
 from edgecls.check.graph import read_graph
 from edgecls.errors import ExportError
 from edgecls.export.fuse import BLOCKS, STEM, FusedModel
@@ -80,6 +80,5 @@ def _weights(core: keras.Model) -> Weights:
 def check_mapping(graph: bytes) -> None:
     """Raise ExportError for a TFLite file of which a convolution or more would run on the board's CPU."""
     findings = preflight(read_graph(graph, "tflite"))
-    if not is_yes(findings):
-        told = "; ".join(finding.text for finding in findings if finding.level == "no")
+    if told := reasons_against(findings):
         raise ExportError(f"the Edge TPU would not run this file: {told}; choose another --device")

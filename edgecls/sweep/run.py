@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from edgecls.benchmark.candidates import load_images
+from edgecls.changes import tell_changes
+from edgecls.check.finding import reasons_against
 from edgecls.check.rules import check_file
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, DataError
@@ -59,11 +61,12 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
     Raises:
         ConfigError: `run` was made with other settings or from other images. And as `training.train.train`.
     """
-    if (run / run_folder.RECORD_FILE).is_file():
-        _check_same(run, data, config)
     import keras
 
-    is_there = (run / run_folder.RECORD_FILE).is_file() and not work_folder(run).exists()
+    is_there = (run / run_folder.RECORD_FILE).is_file()
+    if is_there:
+        _check_same(run, data, config)
+    is_there = is_there and not work_folder(run).exists()
     result = train(data, run, config, resume=True, progress=progress)
     # Many networks are made in one process, and Keras keeps what it can.
     keras.utils.clear_session()
@@ -76,8 +79,7 @@ def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
     # Through JSON, so that tuples compare equal to what is read back.
     now = json.loads(json.dumps({**dataclasses.asdict(config), "data": str(data.resolve())}))
     before = {**record["config"], "data": record["data"]}
-    if changed := [name for name in now if before.get(name) != now[name]]:
-        what = ", ".join(f"{name} ({before.get(name)} then, {now[name]} now)" for name in changed)
+    if what := tell_changes(before, now):
         raise ConfigError(f"{run} was made with other settings: {what}; give --out another folder, or remove that run")
 
 
@@ -120,5 +122,4 @@ def _export(run: Path, place: Place, max_drop: float, progress: Progress) -> Run
 
 def _refuse(file: Path, place: Place) -> str:
     """Return why the board does not run a file, or ""."""
-    findings = check_file(file, place.profile) if place.profile else ()
-    return "; ".join(finding.text for finding in findings if finding.level == "no")
+    return reasons_against(check_file(file, place.profile)) if place.profile else ""

@@ -189,7 +189,7 @@ def _begin(
         network.restore(saved.arrays)
     if saved is not None and saved.state:
         state = _State.from_json(saved.state)
-        if state.ended == OUT_OF_TIME and not _is_late(deadline, workers):
+        if state.ended == OUT_OF_TIME and not workers.is_late(deadline):
             state.ended = ""
         return state
     state = _State()
@@ -198,11 +198,6 @@ def _begin(
         state.best_loss, state.best_accuracy = start_loss, state.start_accuracy
     network.remember_best()
     return state
-
-
-def _is_late(deadline: float | None, workers: Workers) -> bool:
-    # Those without a deadline have it in common: they need not ask each other.
-    return deadline is not None and workers.anyone(time.monotonic() > deadline)
 
 
 def validate(network: Network, val: Examples, batch_size: int) -> tuple[float, float]:
@@ -257,7 +252,7 @@ def _train_epoch(
         _add_step(run, out, len(chosen))
         now = time.monotonic()
         run.seconds = before + now - began
-        if _is_late(deadline, workers):
+        if workers.is_late(deadline):
             state.ended = OUT_OF_TIME
             return
         if checkpoint is not None and now - saved > CHECKPOINT_SECONDS and run.step < steps:

@@ -126,7 +126,7 @@ def run_phases(setting: Setting) -> Training:
     trunks: dict[str, Trunk] = {}
     for name in phase_names(setting.config):
         # The first phase runs in any case: without it there is nothing to keep.
-        if divergence or (results and _spent(setting)):
+        if divergence or (results and setting.workers.is_late(setting.deadline)):
             break
         result, fitted, scores = _run_phase(name, setting, history, trunks)
         results.append(result)
@@ -146,10 +146,6 @@ def phase_names(config: TrainConfig) -> list[str]:
     else:
         first = ["head", *(["views"] if view_count(config) else []), *(["joint"] if config.joint else [])]
     return [*first, *(["unfreeze"] if config.unfreeze else [])]
-
-
-def _spent(setting: Setting) -> bool:
-    return setting.deadline is not None and setting.workers.anyone(time.monotonic() > setting.deadline)
 
 
 def _run_phase(

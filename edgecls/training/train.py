@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls import __version__
+from edgecls.changes import tell_changes
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split, load_dataset
 from edgecls.errors import ConfigError, TrainingError
@@ -207,9 +208,7 @@ def _check_settings(work: Path, now: dict[str, Any]) -> None:
     path = work / SETTINGS_FILE
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in now if name != "time_budget_s" and before.get(name) != now[name]]
-        if changed:
-            what = ", ".join(f"{name} ({before.get(name)} then, {now[name]} now)" for name in changed)
+        if what := tell_changes(before, {name: value for name, value in now.items() if name != "time_budget_s"}):
             raise ConfigError(
                 f"the interrupted run in {work} was made with other settings: {what}; give the same ones, or "
                 "remove that folder to begin anew ('edgecls train --overwrite' does)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,6 +42,11 @@ class Workers:
     def anyone(self, here: bool) -> bool:
         """Return whether any worker passed True; all must ask together."""
         return any(data[0] for data in self.gather(bytes([here])))
+
+    def is_late(self, deadline: float | None) -> bool:
+        """Return whether a deadline of `time.monotonic` has passed on any worker; all must ask together."""
+        # Those without one have it in common: they need not ask each other.
+        return deadline is not None and self.anyone(time.monotonic() > deadline)
 
     def share(self, data: bytes) -> bytes:
         """Return what the first worker passed; all must ask together."""
