@@ -98,10 +98,10 @@ def keep_unequal(fused: Any, calibration: np.ndarray) -> Any:
     return fused
 
 
-def only_round(layer: Any, corrected: Any, inputs: tuple[Any, Any], weight_steps: int) -> tuple[Any, Any]:
+def only_round(layer: Any, corrected: Any, inputs: quantize.Batches, weight_steps: int) -> quantize.Batches:
     kernel, bias = layer.get_weights()
     corrected.set_weights([rounding.round_to_grid(layer, kernel, weight_steps), bias])
-    return layer(inputs[0]), corrected(inputs[1])
+    return [(layer(exact), corrected(rounded)) for exact, rounded in inputs]
 
 
 @pytest.mark.parametrize(("step", "without"), [("equalise", keep_unequal), ("_fit_layer", only_round)])
@@ -136,3 +136,15 @@ def test_preparation_leaves_its_input_alone_and_every_weight_on_the_grid(head: s
                 np.abs(rounding.round_to_grid(layer, kernel, WEIGHT_STEPS) - kernel).max()
                 <= 1e-5 * np.abs(kernel).max()
             )
+
+
+def test_batches_change_nothing(uneven: FusedModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Which places of the images it draws depends on the batches.
+    monkeypatch.setattr(
+        quantize, "round_weights", lambda layer, _, s: rounding.round_to_grid(layer, layer.get_weights()[0], s)
+    )
+    whole = quantize.correct(uneven, images[:16])
+    monkeypatch.setattr(quantize, "BATCH_PIXELS", 3 * images.shape[1] * images.shape[2])
+    in_batches = quantize.correct(uneven, images[:16])
+    for one, other in zip(whole.core.get_weights(), in_batches.core.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())

@@ -42,7 +42,7 @@ def test_the_kernel_is_on_the_grid_and_its_largest_weights_stay(seed: int, steps
     random = np.random.default_rng(seed)
     layer = pointwise(random.normal(size=(INPUTS, OUTPUTS)) * 10.0 ** random.integers(-3, 3, OUTPUTS))
     kernel = layer.get_weights()[0]
-    rounded = round_weights(layer, tf.constant(correlated(random)), steps)
+    rounded = round_weights(layer, [tf.constant(correlated(random))], steps)
     largest = np.abs(kernel).max(axis=(0, 1, 2))
     np.testing.assert_allclose(np.abs(rounded).max(axis=(0, 1, 2)), largest, rtol=1e-6)
     in_steps = rounded / (largest / steps)
@@ -57,7 +57,7 @@ def test_images_it_never_saw_get_a_smaller_error_than_by_rounding_each_weight_al
     inputs = correlated(random)
     seen, unseen = inputs[:20], inputs[20:]
     plain = round_to_grid(layer, layer.get_weights()[0], 15)
-    rounded = round_weights(layer, tf.constant(seen), 15)
+    rounded = round_weights(layer, [tf.constant(seen)], 15)
     assert output_error(layer, rounded, unseen) < 0.7 * output_error(layer, plain, unseen)
 
 
@@ -68,13 +68,52 @@ def test_inputs_that_do_not_go_together_leave_each_weight_at_its_nearest_step() 
     inputs = np.zeros((400, 1, 1, 4), np.float32)
     inputs[np.arange(400), 0, 0, np.arange(400) % 4] = np.where(np.arange(400) // 4 % 2, 1, -1)
     plain = round_to_grid(layer, layer.get_weights()[0], 15)
-    np.testing.assert_allclose(round_weights(layer, tf.constant(inputs), 15), plain, rtol=1e-6)
+    np.testing.assert_allclose(round_weights(layer, [tf.constant(inputs)], 15), plain, rtol=1e-6)
+
+
+def depthwise(kernel: np.ndarray) -> keras.layers.Layer:
+    """A depthwise convolution with this kernel (H, W, C)."""
+    layer = keras.layers.DepthwiseConv2D(kernel.shape[:2], use_bias=False)
+    layer.build((None, 8, 8, kernel.shape[2]))
+    layer.set_weights([kernel[..., None]])
+    return layer
+
+
+def smooth(random: np.random.Generator, images: int, channels: int) -> np.ndarray:
+    """Images float32 (images, 8, 8, channels), each of nearly one gray."""
+    return np.asarray(random.uniform(0, 6, (images, 1, 1, 1)) + random.normal(0, 0.02, (images, 8, 8, channels)), "f")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([31, WEIGHT_STEPS]))
+def test_an_edge_detector_stays_blind_to_smooth_gray(seed: int, steps: int) -> None:
+    random = np.random.default_rng(seed)
+    kernel = random.normal(size=(3, 3, 32))
+    layer = depthwise(kernel - kernel.mean((0, 1)))
+    seen, unseen = smooth(random, 40, 32), smooth(random, 40, 32)
+    exact = layer(unseen).numpy()
+
+    def error(rounded: np.ndarray) -> float:
+        layer.set_weights([rounded])
+        return float((layer(unseen).numpy() - exact).std(axis=(0, 1, 2)).mean())
+
+    original = layer.get_weights()[0]
+    plain, rounded = round_to_grid(layer, original, steps), round_weights(layer, [tf.constant(seen)], steps)
+    np.testing.assert_allclose(round_to_grid(layer, rounded.astype(np.float32), steps), rounded, rtol=1e-5, atol=1e-7)
+    assert np.abs(rounded - original).max() <= np.abs(original).max() / steps
+    assert error(rounded) < 0.6 * error(plain)
+
+
+def test_a_channel_that_never_lights_is_rounded_to_the_nearest_steps() -> None:
+    layer = depthwise(np.random.default_rng(0).normal(size=(3, 3, 2)))
+    rounded = round_weights(layer, [tf.zeros((4, 8, 8, 2))], WEIGHT_STEPS)
+    np.testing.assert_allclose(rounded, round_to_grid(layer, layer.get_weights()[0], WEIGHT_STEPS), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
-        (keras.layers.DepthwiseConv2D(3), (None, 8, 8, 5)),
+        (keras.layers.DepthwiseConv2D(5), (None, 8, 8, 5)),
         (keras.layers.Conv2D(4, 3), (None, 8, 8, 5)),
         (keras.layers.Dense(4), (None, 30)),
     ],
@@ -84,5 +123,5 @@ def test_other_kernels_and_very_wide_ones_are_rounded_weight_by_weight(
 ) -> None:
     monkeypatch.setattr(rounding, "MOST_INPUTS", 29)
     layer.build(shape)
-    rounded = round_weights(layer, tf.random.normal((6, *shape[1:]), seed=1), WEIGHT_STEPS)
+    rounded = round_weights(layer, [tf.random.normal((6, *shape[1:]), seed=1)], WEIGHT_STEPS)
     np.testing.assert_array_equal(rounded, round_to_grid(layer, layer.get_weights()[0], WEIGHT_STEPS))
