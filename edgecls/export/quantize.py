@@ -5,6 +5,7 @@ Imports TensorFlow inside its functions; runs no exported file.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -123,8 +124,11 @@ def _with_steps(outputs: Batches) -> Batches:
 
 
 def _not_quantized(core: keras.Model, sources: dict[str, list[str]]) -> set[str]:
-    """Return the layers whose output no converter quantizes: a ReLU takes it in, or it is padding."""
+    """Return the layers whose output keeps its steps: a ReLU takes it in, or it is padding, or the image itself."""
     from keras import layers as kinds
 
     paddings = {layer.name for layer in core.layers if isinstance(layer, kinds.ZeroPadding2D)}
-    return paddings | {name for layer in core.layers if isinstance(layer, kinds.ReLU) for name in sources[layer.name]}
+    cut = {name for layer in core.layers if isinstance(layer, kinds.ReLU) for name in sources[layer.name]}
+    # One step a gray value, whatever grays there are.
+    image = {layer.name for layer in itertools.takewhile(lambda layer: not layer.weights, core.layers)}
+    return paddings | cut | image
