@@ -77,9 +77,11 @@ def test_equals_are_called_equals(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_warnings(monkeypatch: pytest.MonkeyPatch, choice: Choice) -> None:
     assert choice.warnings == ()
     noisy = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(TIMES)))
-    assert "no measurement is valid (noisy neighbour)" in noisy.warnings[0]
+    assert "not valid (noisy neighbour), which only makes it longer" in noisy.warnings[0]
     assert "not valid: noisy neighbour" in text_report(noisy)
-    doubtful = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=("model-int8.onnx",)))
+    hot = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(TIMES), cause="throttled"))
+    assert "no measurement is valid (throttled)" in hot.warnings[0]
+    doubtful = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=("model-int8.onnx",), cause="fallback provider"))
     assert "not measured validly: model-int8.onnx in onnxruntime, threads: 1 (0.5" in doubtful.warnings[0]
     away = make_choice((), device="raspberry-pi-4b", is_here=False, advice="Its profile says so.")
     assert "is not raspberry-pi-4b: these times do not answer for it" in away.warnings[0]

@@ -74,14 +74,23 @@ def test_rejected_ones_are_timed_shortly_and_never_win() -> None:
 
 def test_a_time_that_is_not_valid_wins_only_if_none_is() -> None:
     times = {"model-a.onnx": 2.0, "model-b.onnx": 2.1}
-    machine = FakeMachine(times, invalid=("model-a.onnx",))
+    machine = FakeMachine(times, invalid=("model-a.onnx",), cause="fallback provider")
     timing = choose_on(machine, times)
     assert winner(timing) == "model-b.onnx" and timing.runner_up is None
     # It had its chances.
     assert len(machine.rounds) == 1 + rounds.ATTEMPTS
-    assert explain_place(timing.timed[0], timing) == "its time is not valid: noisy neighbour"
-    timing = choose(times, invalid=tuple(times))
+    assert explain_place(timing.timed[0], timing) == "its time is not valid: fallback provider"
+    timing = choose(times, invalid=tuple(times), cause="fallback provider")
     assert winner(timing) == "model-a.onnx" and not timing.winner.result.valid
+
+
+def test_what_is_the_fastest_in_spite_of_a_neighbour_wins() -> None:
+    machine = FakeMachine(times := {"model-a.onnx": 2.0, "model-b.onnx": 2.1}, invalid=("model-a.onnx",))
+    timing = choose_on(machine, times)
+    assert winner(timing) == "model-a.onnx" and not timing.winner.result.valid
+    assert timing.runner_up is not None and timing.runner_up.candidate.file.name == "model-b.onnx"
+    # It was asked again in the hope of a valid time.
+    assert len(machine.rounds) == 1 + rounds.ATTEMPTS
 
 
 def test_a_neighbour_that_goes_away_does_not_decide() -> None:

@@ -16,6 +16,7 @@ from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.process import LOCAL
 from edgecls.benchmark.record import Record, Result, find_ratio
 from edgecls.benchmark.session import run_benchmark
+from edgecls.benchmark.verdict import NEIGHBOUR
 from edgecls.errors import ConfigError
 from edgecls.progress import Progress, silent
 
@@ -56,7 +57,8 @@ class Timing:
 
     Attributes:
         timed: every candidate that was timed, the fastest first.
-        winner: the fastest valid one that may be shipped; the fastest of all of those if none is valid.
+        winner: the fastest that may be shipped and whose time is valid, or would be valid but for a noisy neighbour;
+            the fastest of all that may be shipped if there is none.
         record: of the last round.
     """
 
@@ -147,8 +149,9 @@ def _screen(candidates: Sequence[Candidate], measure: Measure, seconds: float) -
 
 def _conclude(short: Sequence[Timed], contenders: Sequence[Candidate], record: Record) -> Timing:
     places = range(len(contenders))
-    valid = [place for place in places if record.results[place].valid]
-    fastest = min(valid or places, key=lambda place: record.results[place].p50_ms)
+    # Neighbours only take time away, from all in turns: what is the fastest in spite of them is the fastest.
+    sound = [place for place in places if set(record.results[place].causes) <= {NEIGHBOUR}]
+    fastest = min(sound or places, key=lambda place: record.results[place].p50_ms)
     final = _hold_against(contenders, record, fastest, is_long=True)
     # The fastest of the short round is the first contender: through it, the others are held against the winner.
     factor = _ratio(record, 0, fastest).ratio

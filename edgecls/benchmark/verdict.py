@@ -11,6 +11,8 @@ from edgecls.benchmark.machine import SINCE_BOOT, State, firmware_text
 from edgecls.benchmark.record import Result
 from edgecls.check.finding import Finding, is_yes
 
+# The one cause that never makes a time too good: others only take time away.
+NEIGHBOUR = "noisy neighbour"
 # The 99th percentile of fewer is the maximum.
 LEAST_SAMPLES = {"invoke": 100, "end-to-end": 100, "load": 20}
 # Share of the measured time on the CPUs that others may have. Interrupts and kernel threads take about 1 %.
@@ -109,16 +111,16 @@ def _check_neighbours(observed: Mapping[str, float], cpus: Sequence[int], crowde
     if cpus and others > OTHERS_SHARE * room + OTHERS_GRACE_S:
         where = ", ".join(map(str, cpus))
         text = f"other processes took {others / room:.0%} of CPU {where}; stop them, see top, and measure again"
-        yield Finding("noisy neighbour", "no", text)
+        yield Finding(NEIGHBOUR, "no", text)
     # Our own threads wait for each other if there are too many.
     elif not crowded and observed["waited_s"] > OTHERS_SHARE * room + OTHERS_GRACE_S:
         share = observed["waited_s"] / room
         text = f"it waited {share:.0%} of the time while others ran; stop them and measure again"
-        yield Finding("noisy neighbour", "no", text)
+        yield Finding(NEIGHBOUR, "no", text)
     if observed["steal_s"] > STEAL_SHARE * room + OTHERS_GRACE_S:
         share = observed["steal_s"] / room
         text = f"the host gave {share:.0%} of the time to other virtual machines; measure at another hour"
-        yield Finding("noisy neighbour", "no", text)
+        yield Finding(NEIGHBOUR, "no", text)
 
 
 def _check_samples(result: Result) -> Iterator[Finding]:
