@@ -40,7 +40,7 @@ def test_causes(profile: Profile, isa: tuple[str, ...], said: list[str]) -> None
 def explain(
     monkeypatch: pytest.MonkeyPatch, times: dict[str, float], candidates: list[Candidate], invalid: tuple[str, ...] = ()
 ) -> str:
-    monkeypatch.setattr(rounds, "run_benchmark", FakeMachine(times, invalid=invalid).run)
+    monkeypatch.setattr(rounds, "run_benchmark", FakeMachine(times, invalid=invalid, cause="fallback provider").run)
     timing: Timing = time_candidates(candidates, 1)
     return explain_int8(timing, candidates)
 
