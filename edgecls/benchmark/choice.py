@@ -16,7 +16,7 @@ from edgecls.benchmark import rounds
 from edgecls.benchmark.candidates import Candidate, Images
 from edgecls.benchmark.rounds import NEAR, Timed, Timing
 from edgecls.benchmark.table import align, caption, format_ms
-from edgecls.benchmark.verdict import NEIGHBOUR
+from edgecls.benchmark.verdict import NEIGHBOUR, is_at_worst_too_long
 
 SCHEMA = 1
 COLUMNS = ("file", "engine", "threads", "p50 ms", "times", "95 % interval", "accuracy", "drop", "valid")
@@ -80,7 +80,7 @@ class Choice:
         return tuple(filter(None, found))
 
     def _explain_not_valid(self, causes: Sequence[str]) -> str:
-        if set(causes) == {NEIGHBOUR}:
+        if is_at_worst_too_long(causes):
             return f"its time is not valid ({NEIGHBOUR}), which only makes it longer: it was the fastest all the same"
         return f"no measurement is valid ({', '.join(causes)}): the order may change; choose again on a quiet machine"
 

@@ -16,7 +16,7 @@ from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.process import LOCAL
 from edgecls.benchmark.record import Record, Result, find_ratio
 from edgecls.benchmark.session import run_benchmark
-from edgecls.benchmark.verdict import NEIGHBOUR
+from edgecls.benchmark.verdict import is_at_worst_too_long
 from edgecls.errors import ConfigError
 from edgecls.progress import Progress, silent
 
@@ -149,8 +149,8 @@ def _screen(candidates: Sequence[Candidate], measure: Measure, seconds: float) -
 
 def _conclude(short: Sequence[Timed], contenders: Sequence[Candidate], record: Record) -> Timing:
     places = range(len(contenders))
-    # Neighbours only take time away, from all in turns: what is the fastest in spite of them is the fastest.
-    sound = [place for place in places if set(record.results[place].causes) <= {NEIGHBOUR}]
+    # All take turns with a neighbour: what is the fastest in spite of it is the fastest.
+    sound = [place for place in places if is_at_worst_too_long(record.results[place].causes)]
     fastest = min(sound or places, key=lambda place: record.results[place].p50_ms)
     final = _hold_against(contenders, record, fastest, is_long=True)
     # The fastest of the short round is the first contender: through it, the others are held against the winner.

@@ -11,7 +11,6 @@ from edgecls.benchmark.machine import SINCE_BOOT, State, firmware_text
 from edgecls.benchmark.record import Result
 from edgecls.check.finding import Finding, is_yes
 
-# The one cause that never makes a time too good: others only take time away.
 NEIGHBOUR = "noisy neighbour"
 # The 99th percentile of fewer is the maximum.
 LEAST_SAMPLES = {"invoke": 100, "end-to-end": 100, "load": 20}
@@ -44,6 +43,11 @@ def judge(result: Result, machine: Mapping[str, Any], states: Sequence[State]) -
     if result.fps is None:
         findings += _check_clock(result, machine, states, not is_yes(throttled))
     return (*findings, *_check_power(states))
+
+
+def is_at_worst_too_long(causes: Sequence[str]) -> bool:
+    """Return True if nothing but neighbours speaks against a time: they take time away and make none shorter."""
+    return set(causes) <= {NEIGHBOUR}
 
 
 def judge_machine(observed: Mapping[str, float], cpus: Sequence[int], states: Sequence[State]) -> tuple[Finding, ...]:

@@ -12,6 +12,7 @@ from edgecls.export.fuse import FusedModel
 from edgecls.export.layer_walk import (
     Array,
     Weights,
+    in_batches,
     is_depthwise,
     one_or_all,
     per_output,
@@ -169,7 +170,6 @@ def _measure_ranges(core: keras.Model, images: Array) -> Ranges:
         ranges[layer.name] = np.minimum(low, old_low), np.maximum(high, old_high)
         return values
 
-    batch = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
-    for start in range(0, len(images), batch):
-        walk(core, tf.constant(images[start : start + batch]), step)
+    for batch in in_batches(images, BATCH_PIXELS):
+        walk(core, tf.constant(batch), step)
     return ranges

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -27,6 +27,13 @@ def walk(core: keras.Model, start: Any, step: Callable[[keras.layers.Layer, list
             unread[name] -= 1
             if not unread[name]:
                 del values[name]
+
+
+def in_batches(images: Array, pixels: int) -> Iterator[Array]:
+    """Yield `images` (N, H, W, 1) some at a time: as many as have no more than `pixels` together, but one at least."""
+    size = max(1, pixels // (images.shape[1] * images.shape[2]))
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
 
 
 def sources_of(core: keras.Model) -> dict[str, list[str]]:

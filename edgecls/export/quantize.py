@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecls.export.equalise import equalise
 from edgecls.export.fuse import FusedModel
-from edgecls.export.layer_walk import Array, one_or_all, per_output, sources_of, walk, with_weights
+from edgecls.export.layer_walk import Array, in_batches, one_or_all, per_output, sources_of, walk, with_weights
 from edgecls.export.rounding import round_weights
 from edgecls.export.targets import WEIGHT_STEPS
 
@@ -55,8 +55,7 @@ def correct(equalised: FusedModel, calibration: NDArray[np.uint8], weight_steps:
     import tensorflow as tf
 
     core = equalised.core
-    image_pixels = calibration.shape[1] * calibration.shape[2]
-    count = max(LEAST_IMAGES, SWEEP_PIXELS // image_pixels)
+    count = max(LEAST_IMAGES, SWEEP_PIXELS // (calibration.shape[1] * calibration.shape[2]))
     corrected = with_weights(core, {})
     unquantized = _not_quantized(core, sources_of(core))
 
@@ -69,8 +68,7 @@ def correct(equalised: FusedModel, calibration: NDArray[np.uint8], weight_steps:
             outputs = [_each_side(layer, pairs) for pairs in zip(*inputs, strict=True)]
         return outputs if layer.name in unquantized else _with_steps(outputs)
 
-    size = max(1, BATCH_PIXELS // image_pixels)
-    images = [calibration[place : place + size] for place in range(0, min(count, len(calibration)), size)]
+    images = in_batches(calibration[:count], BATCH_PIXELS)
     start = [tf.constant(batch.astype(np.float32) - equalised.pad_gray) for batch in images]
     walk(core, [(batch, batch) for batch in start], step)
     return FusedModel(corrected, equalised.pad_gray)

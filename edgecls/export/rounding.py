@@ -73,13 +73,18 @@ def _covariance(inputs: Sequence[Any]) -> Array:
     return np.asarray(values.T @ values / len(values))
 
 
+def _damp(covariance: Array, share: float) -> Array:
+    """Return `covariance` with `share` of its diagonal's mean added to the diagonal."""
+    return np.asarray(covariance + (share * np.mean(np.diag(covariance)) + 1e-12) * np.eye(len(covariance)))
+
+
 def _round_with_feedback(kernel: Array, covariance: Array, weight_steps: int) -> Array:
     """Return `kernel` (I, O) on the grid."""
     largest, outputs = np.abs(kernel).argmax(0), np.arange(kernel.shape[1])
     ends = np.sign(kernel[largest, outputs]) * weight_steps
     step = np.maximum(np.abs(kernel).max(0), 1e-12) / weight_steps
     order = np.argsort(-np.diag(covariance))
-    damped = covariance + (DAMPING * np.mean(np.diag(covariance)) + 1e-12) * np.eye(len(covariance))
+    damped = _damp(covariance, DAMPING)
     # Its rows say by how much the weights to come make up for one that is rounded now.
     factor = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
     left, rounded = kernel[order], np.empty_like(kernel)
@@ -126,7 +131,7 @@ def _round_all_ways(kernel: Array, covariance: Array, weight_steps: int) -> Arra
         tried = np.clip(np.floor(weights / step) + ways, -weight_steps, weight_steps) * step
         # The converter takes its step from the largest weight: that one stays.
         tried[:, largest] = weights[largest]
-        damped = together + (TAPS_DAMPING * np.mean(np.diag(together)) + 1e-12) * np.eye(len(together))
+        damped = _damp(together, TAPS_DAMPING)
         aligned, power = tried @ damped @ weights, np.einsum("wt,ts,ws->w", tried, damped, tried)
         rounded[channel] = tried[np.argmax(aligned**2 / np.maximum(power, 1e-300) * np.sign(aligned))]
     return rounded

@@ -63,15 +63,15 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
     """
     import keras
 
-    is_there = (run / run_folder.RECORD_FILE).is_file()
-    if is_there:
+    has_record = (run / run_folder.RECORD_FILE).is_file()
+    if has_record:
         _check_same(run, data, config)
-    is_there = is_there and not work_folder(run).exists()
+    is_complete = has_record and not work_folder(run).exists()
     result = train(data, run, config, resume=True, progress=progress)
     # Many networks are made in one process, and Keras keeps what it can.
     keras.utils.clear_session()
     gc.collect()
-    return dataclasses.replace(result, warnings=()) if is_there else result
+    return dataclasses.replace(result, warnings=()) if is_complete else result
 
 
 def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
