@@ -41,9 +41,12 @@ def main() -> None:
     runs, interpreters = [], []
     random = np.random.default_rng(0)
     for config in CONFIGS:
-        fused = fuse(build_model(config, CLASSES, Weights("none", None, None, "keras")))
+        model = build_model(config, CLASSES, Weights("none", None, None, "keras"))
         images = random.integers(0, 256, (16, config.image_size, config.image_size, 1)).astype(np.uint8)
-        for precision, data in (("fp32", tflite.to_fp32(fused)), ("int8", tflite.to_int8(fused, images))):
+        for precision, data in (
+            ("fp32", tflite.to_fp32(fuse(model))),
+            ("int8", tflite.to_int8(fuse(model, in_blocks=True), images)),
+        ):
             runs.append(
                 Run(count_network(config, CLASSES), load_processor(PROCESSOR), "xnnpack", precision, 1, own=True)
             )

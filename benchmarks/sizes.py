@@ -43,12 +43,13 @@ def build_files(size: int, alpha: float, folder: Path) -> list[Path]:
     from edgecls.training.weights import find_weights
 
     config = TrainConfig(image_size=size, alpha=alpha, weights="none")
-    fused = fuse(build_mobilenet_v2(config, CLASSES, find_weights("none", size, alpha)))
+    model = build_mobilenet_v2(config, CLASSES, find_weights("none", size, alpha))
+    fused, in_blocks = fuse(model), fuse(model, in_blocks=True)
     images = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, size, size, 1), np.uint8)
     target = find_target(None, ("tflite", "onnx"))
     graphs = {
-        ("int8", "tflite"): tflite.to_int8(fused, images, target),
-        ("int8", "onnx"): onnx.to_int8(fused, images, target),
+        ("int8", "tflite"): tflite.to_int8(in_blocks, images, target),
+        ("int8", "onnx"): onnx.to_int8(in_blocks, images, target),
         ("fp32", "tflite"): tflite.to_fp32(fused),
         ("fp32", "onnx"): onnx.to_fp32(fused),
     }

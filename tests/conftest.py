@@ -257,6 +257,7 @@ def converted(request: pytest.FixtureRequest) -> Converted:
     model = random_network("torch", SIZE, 0.35, "flatten")
     fused, calibration = fuse(model), varied_images(48, SIZE, np.random.default_rng(1))
     graphs = {"fp32.tflite": tflite.to_fp32(fused), "fp32.onnx": onnx.to_fp32(fused)}
+    fused = fuse(model, in_blocks=True)
     graphs |= {"int8.tflite": tflite.to_int8(fused, calibration), "int8.onnx": onnx.to_int8(fused, calibration)}
     return Converted(model, 114, graphs)
 

@@ -37,10 +37,11 @@ def varied_images(count: int, size: int, rng: np.random.Generator) -> np.ndarray
     return images
 
 
-def random_network(layout: str, size: int, alpha: float, head: str, spread: float = 1.5) -> Any:
+def random_network(layout: str, size: int, alpha: float, head: str, spread: float = 1.5, learned: bool = True) -> Any:
     """The trainable network with random weights everywhere, BatchNorm and gray_to_rgb not excepted.
 
-    Its logits over varied images have mean 0 and deviation `spread`.
+    Unless gray_to_rgb `learned`, it looks at one pixel alone. The logits over varied images have mean 0 and deviation
+    `spread`.
     """
     import keras
 
@@ -53,6 +54,9 @@ def random_network(layout: str, size: int, alpha: float, head: str, spread: floa
     model = build_mobilenet_v2(config, CLASS_COUNT, Weights("none", None, None, layout))
     gray_to_rgb = model.get_layer("gray_to_rgb")
     gray_to_rgb.set_weights([rng.normal(0, 0.5, w.shape).astype(np.float32) for w in gray_to_rgb.get_weights()])
+    if not learned:
+        kernel, bias = gray_to_rgb.get_weights()
+        gray_to_rgb.set_weights([kernel * np.pad([[[[1.0]]]], ((1, 1), (1, 1), (0, 0), (0, 0))), bias])
     images = varied_images(32, size, rng)
     calibrate(model, images, rng)
     freeze_features(model)

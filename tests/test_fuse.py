@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from random_networks import random_network
 
-from edgecls.export.fuse import fuse
+from edgecls.export.fuse import FusedModel, fuse
 
 LAYOUTS, HEADS, SIZES, ALPHAS = ("keras", "torch"), ("gap", "flatten"), (32, 33, 48, 64), (0.35, 1.0)
 # Padding depends on layout and size, so these are all tried; head and width take turns.
@@ -37,20 +37,35 @@ def edge_images(size: int, pad_gray: int) -> np.ndarray:
 
 
 def compare(layout: str, size: int, alpha: float, head: str) -> None:
-    model = random_network(layout, size, alpha, head, spread=0.5)
-    fused = fuse(model)
-    assert fused.pad_gray == PAD_GRAY[layout]
-    images = edge_images(size, fused.pad_gray)
-    expected_features, expected_scores = run_both(model, images)
+    for learned in (False, True):
+        compare_forms(layout, size, alpha, head, learned)
+
+
+def compare_forms(layout: str, size: int, alpha: float, head: str, learned: bool) -> None:
+    model = random_network(layout, size, alpha, head, spread=0.5, learned=learned)
+    images = edge_images(size, PAD_GRAY[layout])
+    expected = run_both(model, images)
+    # The images must not look the same to the network, or nothing would be compared.
+    assert np.ptp(expected[0], axis=0).max() > 0.1
+    for in_blocks in (False, True):
+        fused = fuse(model, in_blocks=in_blocks)
+        assert fused.pad_gray == PAD_GRAY[layout]
+        compare_with(expected, fused, images)
+        kernel = check_layers(fused.core, model)
+        blocks = size % 2 == 0 and (in_blocks or learned)
+        side = (3 if learned else 2) if blocks else (5 if learned else 3)
+        # As small as can be: what gray_to_rgb looks at, and the stem's 3x3.
+        assert kernel.shape[:3] == (side, side, 4 if blocks else 1)
+
+
+def compare_with(expected: tuple[np.ndarray, np.ndarray], fused: FusedModel, images: np.ndarray) -> None:
+    expected_features, expected_scores = expected
     centred = images.astype(np.float32) - fused.pad_gray
     parts = [run_both(fused.core, image[None]) for image in centred]
     features = np.concatenate([part[0] for part in parts])
     scores = np.concatenate([part[1] for part in parts])
-    # The images must not look the same to the network, or nothing would be compared.
-    assert np.ptp(expected_features, axis=0).max() > 0.1
     assert np.abs(features - expected_features).max() <= FEATURES_TOLERANCE * np.abs(expected_features).max()
     assert np.abs(scores - expected_scores).max() <= SCORES_TOLERANCE
-    check_layers(fused.core, model)
 
 
 def run_both(model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +74,8 @@ def run_both(model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return features.numpy(), scores.numpy()
 
 
-def check_layers(core: Any, model: Any) -> None:
+def check_layers(core: Any, model: Any) -> np.ndarray:
+    """Return the kernel of the stem."""
     gone = (keras.layers.BatchNormalization, keras.layers.Rescaling, keras.layers.Dropout)
     assert not [layer.name for layer in core.layers if isinstance(layer, gone)]
     names = {layer.name for layer in core.layers}
@@ -70,8 +86,10 @@ def check_layers(core: Any, model: Any) -> None:
     height, width, channels, filters = first.get_weights()[0].shape
     assert (height, filters) == (width, model.get_layer("Conv1").filters)
     before = core.layers[1 : core.layers.index(first)]
-    assert (channels, [layer.name for layer in before]) in ((1, []), (4, ["space_to_depth"]))
+    names_before = [layer.name for layer in before if layer.name != "pad_stem"]
+    assert (channels, names_before) in ((1, []), (4, ["space_to_depth"]))
     assert len(others) == len([layer for layer in model.layers if layer.weights and layer.name in names]) - 1
+    return np.asarray(first.get_weights()[0])
 
 
 @pytest.mark.parametrize(("layout", "size", "alpha", "head"), QUICK)

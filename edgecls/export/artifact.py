@@ -10,7 +10,7 @@ import functools
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ from edgecls.spec import ModelSpec, attach_spec
 from edgecls.training import run_folder
 from edgecls.versions import tool_versions
 
+if TYPE_CHECKING:
+    import keras
+
 MAX_FLIPS_SHOWN = 64
 LAYER_IMAGES = 8
 
@@ -62,7 +65,7 @@ class ExportResult:
 class _Job:
     """What every file of one export shares."""
 
-    fused: FusedModel
+    model: keras.Model
     samples: ExportSamples
     keras_scores: NDArray[np.float32]
     golden: tuple[dict[str, Any], ...]
@@ -75,9 +78,15 @@ class _Job:
         return float((self.keras_scores.argmax(1) == self.samples.held_out.labels).mean())
 
     @functools.cached_property
+    def fused(self) -> FusedModel:
+        """What float files are made of."""
+        return fuse(self.model)
+
+    @functools.cached_property
     def equalised(self) -> FusedModel:
         """The float network whose channels are scaled as in int8 files."""
-        return equalise(self.fused, self.samples.calibration.images)
+        fused = fuse(self.model, in_blocks=not self.target.edge_tpu)
+        return equalise(fused, self.samples.calibration.images)
 
     @functools.cached_property
     def prepared(self) -> FusedModel:
@@ -116,7 +125,7 @@ def export_run(
     size = record["config"]["image_size"]
     paths = samples.calibration.paths if config.golden else ()
     golden = make_golden([samples.root / path for path in paths], size, size)
-    job = _Job(fuse(run_folder.load_model(run)), samples, scores, golden, record, config, target)
+    job = _Job(run_folder.load_model(run), samples, scores, golden, record, config, target)
     folder = out or run / "export"
     files = []
     with export_folder.work_in(folder) as (partial, older):
