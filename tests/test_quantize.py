@@ -9,7 +9,7 @@ from random_networks import random_network, varied_images
 from test_targets import run as run_onnx
 from test_tflite import run
 
-from edgecls.export import equalise, onnx, quantize, rounding, tflite
+from edgecls.export import equalise, layer_walk, onnx, quantize, rounding, tflite
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.layer_walk import sources_of, with_weights
 from edgecls.export.targets import WEIGHT_STEPS
@@ -98,7 +98,7 @@ def keep_unequal(fused: Any, calibration: np.ndarray) -> Any:
     return fused
 
 
-def only_round(layer: Any, corrected: Any, inputs: quantize.Batches, weight_steps: int) -> quantize.Batches:
+def only_round(layer: Any, corrected: Any, inputs: layer_walk.Batches, weight_steps: int) -> layer_walk.Batches:
     kernel, bias = layer.get_weights()
     corrected.set_weights([rounding.round_to_grid(layer, kernel, weight_steps), bias])
     return [(layer(exact), corrected(rounded)) for exact, rounded in inputs]
@@ -144,7 +144,7 @@ def test_batches_change_nothing(uneven: FusedModel, images: np.ndarray, monkeypa
         quantize, "round_weights", lambda layer, _, s: rounding.round_to_grid(layer, layer.get_weights()[0], s)
     )
     whole = quantize.correct(uneven, images[:16])
-    monkeypatch.setattr(quantize, "BATCH_PIXELS", 3 * images.shape[1] * images.shape[2])
+    monkeypatch.setattr(layer_walk, "BATCH_PIXELS", 3 * images.shape[1] * images.shape[2])
     in_batches = quantize.correct(uneven, images[:16])
     for one, other in zip(whole.core.get_weights(), in_batches.core.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())

@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 )
 @click.option("--layers", is_flag=True, help="Also measure what each layer of the int8 TFLite file loses.")
 @click.option(
+    "--prune",
+    type=float,
+    default=ExportConfig.prune,
+    show_default=True,
+    help="Leave channels that the training images hardly use out of int8 files: 0 keeps all, 0.1 is faster and less"
+    " like the float model.",
+)
+@click.option(
     "--golden/--no-golden", default=True, show_default=True, help="Put a few images into the files for selftest."
 )
 @click.option("--out", type=PATH, help="Folder for the files.  [default: RUN/export]")

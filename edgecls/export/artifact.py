@@ -24,6 +24,7 @@ from edgecls.export.export_folder import ExportedFile
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.gate import compare
 from edgecls.export.layers import measure_layers, worst_layer
+from edgecls.export.prune import prune
 from edgecls.export.quantize import correct
 from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.export.targets import Target, find_target
@@ -84,9 +85,10 @@ class _Job:
 
     @functools.cached_property
     def equalised(self) -> FusedModel:
-        """The float network whose channels are scaled as in int8 files."""
+        """The float network with the channels of int8 files, scaled as there."""
+        images = self.samples.calibration.images
         fused = fuse(self.model, in_blocks=not self.target.edge_tpu)
-        return equalise(fused, self.samples.calibration.images)
+        return equalise(prune(fused, images, self.config.prune), images)
 
     @functools.cached_property
     def prepared(self) -> FusedModel:

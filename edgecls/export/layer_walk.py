@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Weights = dict[str, list[Array]]
+# What a layer gives, some images at a time: first by the float network, second by the one that is made of it.
+Batches = list[tuple[Any, Any]]
+
+# 128 images of 224x224; larger ones have more pixels each. With 64 the files differed a third more from the float model
+# on clothes.
+SWEEP_PIXELS = 128 * 224 * 224
+# What a layer computes at once: more only takes memory.
+BATCH_PIXELS = 8 * 224 * 224
+LEAST_IMAGES = 16
 
 
 def walk(core: keras.Model, start: Any, step: Callable[[keras.layers.Layer, list[Any]], Any]) -> None:
@@ -34,6 +44,21 @@ def in_batches(images: Array, pixels: int) -> Iterator[Array]:
     size = max(1, pixels // (images.shape[1] * images.shape[2]))
     for start in range(0, len(images), size):
         yield images[start : start + size]
+
+
+def both_sides(calibration: NDArray[np.uint8], pad_gray: int) -> Batches:
+    """Return what both networks read: images of uint8 (N, S, S, 1), as many as a sweep takes, centred on `pad_gray`."""
+    import tensorflow as tf
+
+    count = max(LEAST_IMAGES, SWEEP_PIXELS // (calibration.shape[1] * calibration.shape[2]))
+    batches = in_batches(calibration[:count], BATCH_PIXELS)
+    return [(image, image) for image in (tf.constant(batch.astype(np.float32) - pad_gray) for batch in batches)]
+
+
+def each_side(layer: keras.layers.Layer, pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Return what `layer`, which has no weights, makes of the first and of the second sides."""
+    first, second = (list(side) for side in zip(*pairs, strict=True))
+    return layer(one_or_all(first)), layer(one_or_all(second))
 
 
 def sources_of(core: keras.Model) -> dict[str, list[str]]:

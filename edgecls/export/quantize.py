@@ -6,37 +6,28 @@ Imports TensorFlow inside its functions; runs no exported file.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.export.equalise import equalise
 from edgecls.export.fuse import FusedModel
-from edgecls.export.layer_walk import Array, in_batches, one_or_all, per_output, sources_of, walk, with_weights
+from edgecls.export.layer_walk import Array, Batches, both_sides, each_side, per_output, sources_of, walk, with_weights
+from edgecls.export.prune import prune
 from edgecls.export.rounding import round_weights
 from edgecls.export.targets import WEIGHT_STEPS
 
 if TYPE_CHECKING:
     import keras
 
-# 128 images of 224x224; larger ones have more pixels each. With 64 the files differed a third more from the float model
-# on clothes.
-SWEEP_PIXELS = 128 * 224 * 224
-# What a layer computes at once: more only takes memory.
-BATCH_PIXELS = 8 * 224 * 224
-LEAST_IMAGES = 16
 # A slope outside is no drift of rounding but a channel with next to no signal.
 SLOPE = (0.5, 2.0)
 
-# What a layer gives, some images at a time: first by the float network, second by the quantized one.
-Batches = list[tuple[Any, Any]]
-
 
 def prepare(fused: FusedModel, calibration: NDArray[np.uint8], weight_steps: int = WEIGHT_STEPS) -> FusedModel:
-    """Return a copy of `fused` that loses little when a converter makes it int8: equalised, then corrected."""
-    return correct(equalise(fused, calibration), calibration, weight_steps)
+    """Return a copy of `fused` that loses little when a converter makes it int8: pruned, equalised, corrected."""
+    return correct(equalise(prune(fused, calibration), calibration), calibration, weight_steps)
 
 
 def correct(equalised: FusedModel, calibration: NDArray[np.uint8], weight_steps: int = WEIGHT_STEPS) -> FusedModel:
@@ -52,10 +43,7 @@ def correct(equalised: FusedModel, calibration: NDArray[np.uint8], weight_steps:
         calibration: uint8 (N, S, S, 1), 0..255: training images, classes mixed from the first on.
         weight_steps: steps of the converter's grid from zero to a channel's largest weight.
     """
-    import tensorflow as tf
-
     core = equalised.core
-    count = max(LEAST_IMAGES, SWEEP_PIXELS // (calibration.shape[1] * calibration.shape[2]))
     corrected = with_weights(core, {})
     unquantized = _not_quantized(core, sources_of(core))
 
@@ -65,12 +53,10 @@ def correct(equalised: FusedModel, calibration: NDArray[np.uint8], weight_steps:
         if layer.weights:
             outputs = _fit_layer(layer, corrected.get_layer(layer.name), inputs[0], weight_steps)
         else:
-            outputs = [_each_side(layer, pairs) for pairs in zip(*inputs, strict=True)]
+            outputs = [each_side(layer, pairs) for pairs in zip(*inputs, strict=True)]
         return outputs if layer.name in unquantized else _with_steps(outputs)
 
-    images = in_batches(calibration[:count], BATCH_PIXELS)
-    start = [tf.constant(batch.astype(np.float32) - equalised.pad_gray) for batch in images]
-    walk(core, [(batch, batch) for batch in start], step)
+    walk(core, both_sides(calibration, equalised.pad_gray), step)
     return FusedModel(corrected, equalised.pad_gray)
 
 
@@ -90,12 +76,6 @@ def _fit_layer(layer: keras.layers.Layer, corrected: keras.layers.Layer, inputs:
     corrected.set_weights([kernel * per_output(layer, slope), bias * slope + offset])
     scale, shift = tf.constant(slope, tf.float32), tf.constant(offset, tf.float32)
     return [(wanted, given * scale + shift) for wanted, given in outputs]
-
-
-def _each_side(layer: keras.layers.Layer, pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """Return what `layer`, which has no weights, makes of the first and of the second sides."""
-    exact, rounded = (list(side) for side in zip(*pairs, strict=True))
-    return layer(one_or_all(exact)), layer(one_or_all(rounded))
 
 
 def _means(pairs: Batches) -> Array:
