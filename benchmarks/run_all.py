@@ -71,6 +71,7 @@ def make_steps(run: Path, data: Path, name: str, photos: Path | None, large: Pat
         Step("engines", 2, (run,)),
         Step("choose_vs_exhaustive", 5, (run, data, "--name", name)),
         Step("sizes", 3),
+        Step("graph_forms", 6, (run, "--name", name)),
         Step("gpu", 5, (run,)),
         Step("false_alarms", 6, (onnx,)),
         Step("versus_loadgen", 7, (tflite, onnx), no_loadgen),

@@ -269,8 +269,8 @@ class ExportConfig:
     max_drop: float = 0.01
     calibration_images: int = 128
     golden: bool = True
-    # Of the likeness, rounding to int8 costs about 0.003, this a tenth of that or less.
-    prune: float = 0.03
+    # Of the likeness, rounding to int8 costs about 0.003, this a hundredth of that.
+    prune: float = 0.005
     device: str | None = None
     layers: bool = False
     seed: int = 0

@@ -68,6 +68,7 @@ EXPORT: dict[str, tuple[list[Any], list[Any], str]] = {
     "precisions": ([("fp32",), ("fp32", "int8")], [("fp8",), ()], "precision"),
     "formats": ([("onnx",), ("tflite", "onnx")], [("pb",), ()], "format"),
     "max_drop": ([0, 1], [-0.01, 1.01, NAN], "max drop must be 0 to 1"),
+    "prune": ([0, 0.1], [-0.1, NAN, float("inf")], "prune must be 0 (keep all channels) or more"),
     "calibration_images": ([1], [0, -1], "calibration images must be at least 1"),
 }
 CASES = [

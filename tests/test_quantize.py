@@ -115,6 +115,20 @@ def test_each_step_earns_its_place(
     assert whole < lacking * 0.8, (whole, lacking)
 
 
+def test_one_image_in_sixteen_is_seen_as_another_camera_might_give_it(
+    uneven: FusedModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look(calibration: np.ndarray, pad_gray: int) -> layer_walk.Batches:
+        seen.append(calibration)
+        return layer_walk.both_sides(calibration, pad_gray)
+
+    monkeypatch.setattr(quantize, "both_sides", look)
+    quantize.correct(uneven, images[:32])
+    assert sum(not np.array_equal(old, new) for old, new in zip(images, seen[0], strict=False)) == 2
+
+
 @pytest.mark.parametrize("head", ["gap", "flatten"])
 def test_equalised_network_gives_the_same_scores(head: str, images: np.ndarray) -> None:
     fused = uneven_network(head)

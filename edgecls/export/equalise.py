@@ -20,6 +20,7 @@ from edgecls.export.layer_walk import (
     walk,
     with_weights,
 )
+from edgecls.export.varied import VARIED, vary_some
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +52,7 @@ def equalise(fused: FusedModel, calibration: NDArray[np.uint8]) -> FusedModel:
         calibration: uint8 (N, S, S, 1), 0..255: training images that ranges are measured on.
     """
     core = fused.core
-    ranges = _measure_ranges(core, calibration.astype(np.float32) - fused.pad_gray)
+    ranges = _measure_ranges(core, vary_some(calibration, VARIED).astype(np.float32) - fused.pad_gray)
     sources = sources_of(core)
     weights: Weights = {
         layer.name: [np.asarray(w, np.float64) for w in layer.get_weights()] for layer in core.layers if layer.weights

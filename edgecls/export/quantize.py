@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.config import ExportConfig
 from edgecls.export.equalise import equalise
 from edgecls.export.fuse import FusedModel
 from edgecls.export.layer_walk import Array, Batches, both_sides, each_side, per_output, sources_of, walk, with_weights
 from edgecls.export.prune import prune
 from edgecls.export.rounding import round_weights
 from edgecls.export.targets import WEIGHT_STEPS
+from edgecls.export.varied import VARIED, vary_some
 
 if TYPE_CHECKING:
     import keras
@@ -25,9 +27,15 @@ if TYPE_CHECKING:
 SLOPE = (0.5, 2.0)
 
 
-def prepare(fused: FusedModel, calibration: NDArray[np.uint8], weight_steps: int = WEIGHT_STEPS) -> FusedModel:
+def prepare(
+    fused: FusedModel,
+    calibration: NDArray[np.uint8],
+    weight_steps: int = WEIGHT_STEPS,
+    *,
+    price: float = ExportConfig.prune,
+) -> FusedModel:
     """Return a copy of `fused` that loses little when a converter makes it int8: pruned, equalised, corrected."""
-    return correct(equalise(prune(fused, calibration), calibration), calibration, weight_steps)
+    return correct(equalise(prune(fused, calibration, price), calibration), calibration, weight_steps)
 
 
 def correct(equalised: FusedModel, calibration: NDArray[np.uint8], weight_steps: int = WEIGHT_STEPS) -> FusedModel:
@@ -56,7 +64,7 @@ def correct(equalised: FusedModel, calibration: NDArray[np.uint8], weight_steps:
             outputs = [each_side(layer, pairs) for pairs in zip(*inputs, strict=True)]
         return outputs if layer.name in unquantized else _with_steps(outputs)
 
-    walk(core, both_sides(calibration, equalised.pad_gray), step)
+    walk(core, both_sides(vary_some(calibration, VARIED), equalised.pad_gray), step)
     return FusedModel(corrected, equalised.pad_gray)
 
 
