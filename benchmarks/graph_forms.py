@@ -81,11 +81,14 @@ def agreement(files: dict[str, bytes], model: keras.Model, images: NDArray[np.ui
 
 def table(record: dict[str, Any]) -> list[list[str]]:
     """Return the table of docs/figures.md, its header first."""
-    lines = [["file", "engine", "first form's time / its time", "agreement", "agreement, changed images"]]
+    lines = [["file", "engine", "time of `blocks` / its time", "agreement", "agreement, changed images"]]
     for row in record["rows"]:
-        agreed = [f"{each[row['file']]:.2%}" if row["file"] in each else "" for each in _agreements(record)]
-        ratio = f"{row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        lines.append([row["file"], row["engine"], ratio, *agreed])
+        form, suffix = row["file"].rsplit(".", 1)
+        precision, form = form.split(" ", 1)
+        own = row["engine"] == engines_of(row["file"])[0]
+        agreed = [f"{each[row['file']]:.2%}" if own and row["file"] in each else "" for each in _agreements(record)]
+        ratio = f"{row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if form != FIRST else "1"
+        lines.append([f"{precision}.{suffix}: {form}", row["engine"], ratio, *agreed])
     return lines
 
 

@@ -266,6 +266,16 @@ def test_progress_names_every_file(run_copy: Path, converters: Callable[..., Non
     assert all(done == total for done, total in last.values())
 
 
+def test_int8_files_leave_out_channels_and_float_files_do_not(run_copy: Path) -> None:
+    sizes = []
+    for price in (0, 1000):
+        config = ExportConfig(precisions=("fp32", "int8"), formats=("onnx",), max_drop=1, prune=price)
+        sizes.append([file.bytes for file in export_run(run_copy, config).files])
+    (all_float, all_int8), (few_float, few_int8) = sizes
+    assert few_int8 < 0.98 * all_int8
+    assert few_float == pytest.approx(all_float, rel=1e-3)
+
+
 def test_the_layer_that_loses_most_is_named_on_request(run_copy: Path) -> None:
     result = export_run(run_copy, ExportConfig(precisions=("int8",), formats=("tflite",), max_drop=1, layers=True))
     (file,) = result.files

@@ -43,6 +43,20 @@ def test_flags_name_the_precisions(flags: list[str], precisions: tuple[str, ...]
     assert (config.precisions, config.formats, config.device) == (precisions, ("tflite", "onnx"), None)
 
 
+@pytest.mark.parametrize(
+    ("flags", "price"), [([], ExportConfig.prune), (["--prune", "0"], 0), (["--prune", "0.1"], 0.1)]
+)
+def test_prune_says_what_time_is_worth(flags: list[str], price: float, configs: list[ExportConfig]) -> None:
+    assert run("export", "run", "--int8", *flags).exit_code == 0
+    assert configs[0].prune == price
+
+
+def test_a_price_below_zero_is_refused(configs: list[ExportConfig]) -> None:
+    done = run("export", "run", "--int8", "--prune", "-1")
+    assert (done.exit_code, configs) == (2, [])
+    assert "prune must be 0 (keep all channels) or more; received -1" in done.stderr
+
+
 @pytest.mark.parametrize("device", ["coral", "coral-usb"])
 def test_a_coral_gets_tflite_alone_and_is_not_said_to_be_tested(device: str, configs: list[ExportConfig]) -> None:
     done = run("export", "run", "--int8", "--device", device)

@@ -114,3 +114,13 @@ def test_the_comparison_notices_a_wrong_border() -> None:
     expected, _ = run_both(model, images)
     wrong = np.concatenate([run_both(fused.core, image[None])[0] for image in images.astype(np.float32)])
     assert np.abs(wrong - expected).max() > 100 * FEATURES_TOLERANCE * np.abs(expected).max()
+
+
+def test_a_stem_that_sees_nothing_is_fused_too() -> None:
+    """A gray_to_rgb whose training failed may be zero everywhere."""
+    model = random_network("keras", 32, 0.35, "gap")
+    kernel, bias = model.get_layer("gray_to_rgb").get_weights()
+    model.get_layer("gray_to_rgb").set_weights([np.zeros_like(kernel), bias])
+    images = edge_images(32, PAD_GRAY["keras"])
+    for in_blocks in (False, True):
+        compare_with(run_both(model, images), fuse(model, in_blocks=in_blocks), images)

@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 from edgecls.config import AugmentConfig
 from edgecls.training.augment import change_images, draw_changes
 
-# Share of the images that int8 is prepared for which are changed. With none, clothes with a little noise differed twelve
+# Share of the images that int8 is prepared for which are changed. With none, clothes with some noise differed twelve
 # times as much from the float model; with an eighth, clothes as they are did by a third.
 VARIED = 1 / 16
 # Far more than training changes them: what a board sees after the camera was moved, or in the evening.
