@@ -25,7 +25,9 @@ def calibration() -> np.ndarray:
 @pytest.fixture(scope="module")
 def prepared(calibration: np.ndarray) -> dict[str, FusedModel]:
     fused = fuse(random_network("torch", SIZE, 0.35, "gap"))
-    return {name: quantize.prepare(fused, calibration, target.weight_steps) for name, target in TARGETS.items()}
+    return {
+        name: quantize.prepare(fused, calibration, target.weight_steps, price=0) for name, target in TARGETS.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -91,4 +93,4 @@ def test_arm64_computes_in_int8_and_still_takes_the_raw_image(
     assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     zero_points = {t.name: numpy_helper.to_array(t).dtype for t in graph.initializer if t.name.endswith("zero_point")}
     assert [name for name, dtype in zero_points.items() if dtype == np.uint8] == ["image_zero_point"]
-    assert np.abs(run(signed, calibration) - run(unsigned, calibration)).max() < 0.04
+    assert np.abs(run(signed, calibration) - run(unsigned, calibration)).max() < 0.08

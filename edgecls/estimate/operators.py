@@ -161,10 +161,10 @@ def _mobilenet_v2(config: TrainConfig) -> tuple[list[Operator], int]:
         # It cannot be fused with the stem: see export/fuse.py.
         front = [convolution(size**2, size**2, 9, 1, 3), convolution(side**2, size**2, 9, 3, stem)]
     elif size % 2 == 0:
-        # 3x3 on blocks of 2x2 pixels.
-        front = [convolution(side**2, side**2, 9, 4, stem)]
+        # 2x2 on blocks of 2x2 pixels, as in int8 files; float files have 3x3 pixels instead, which is no slower.
+        front = [convolution(side**2, side**2, 4, 4, stem)]
     else:
-        front = [convolution(side**2, size**2, 25, 1, stem)]
+        front = [convolution(side**2, size**2, 9, 1, stem)]
     blocks, side, channels = inverted_residuals(side, stem, config.alpha)
     if config.head == "flatten":
         return front + blocks, side**2 * channels

@@ -226,7 +226,7 @@ def _fuse_stem(model: keras.Model, folded: list[Array], in_blocks: bool) -> _Ste
         size, start, stride = size // 2, 1, 1
     # Square, and the same in both directions, so that one pair of edges serves both.
     used = np.flatnonzero(kernel.any((1, 2, 3)) | kernel.any((0, 2, 3)))
-    first, last = (int(used[0]), int(used[-1])) if len(used) else (start, start)
+    first, last = (int(used[0]), int(used[-1])) if len(used) else (0, len(kernel) - 1)
     kernel = kernel[first : last + 1, first : last + 1]
     before = start - first
     after = (-(-size // stride) - 1) * stride + len(kernel) - size - before

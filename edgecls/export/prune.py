@@ -194,7 +194,7 @@ class _Fit:
         """Return the channels that stay, at a `price` of each in divergence: STEP or a multiple, or all."""
         order, costs = self._eliminate()
         channels = len(self._products)
-        # All of them cost nothing; so do as many as there are steps of 16 for.
+        # All of them, or full steps only.
         left = np.array([channels, *range(channels // STEP * STEP, 0, -STEP)])
         best = left[np.argmin(costs[channels - left] + price * left)]
         return np.sort(np.setdiff1d(np.arange(channels), order[: channels - best]))
