@@ -76,7 +76,8 @@ class BoardSshd:
         """End every connection as a pulled plug does: without a word."""
         for pid in _descendants(self.process.pid):
             if _name(pid).startswith("sshd"):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def wait_until_left(self) -> None:
         """Return when nothing of the board's work is left: no file, no process; fail if that does not come."""
@@ -151,9 +152,17 @@ def write_script(path: Path, *lines: str) -> Path:
 
 
 def _descendants(pid: int) -> list[int]:
-    children = [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    children = [int(text) for text in _read(f"/proc/{pid}/task/{pid}/children").split()]
     return children + [each for child in children for each in _descendants(child)]
 
 
 def _name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    return _read(f"/proc/{pid}/comm").strip()
+
+
+def _read(path: str) -> str:
+    """Return what the system says of a process, nothing if it has ended meanwhile."""
+    try:
+        return Path(path).read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
