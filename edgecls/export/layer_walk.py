@@ -28,7 +28,7 @@ LEAST_IMAGES = 16
 def walk(core: keras.Model, start: Any, step: Callable[[keras.layers.Layer, list[Any]], Any]) -> None:
     """Call `step` on every layer in order with what it made of the layers before; values go once they are read."""
     sources = sources_of(core)
-    unread = Counter(name for names in sources.values() for name in names)
+    unread = count_readers(sources)
     values: dict[str, Any] = {}
     for layer in core.layers:
         names = sources[layer.name]
@@ -69,6 +69,11 @@ def sources_of(core: keras.Model) -> dict[str, list[str]]:
         inputs = layer.input if isinstance(layer.input, list) else [layer.input]
         sources[layer.name] = [made_by[id(tensor)] for tensor in inputs]
     return sources
+
+
+def count_readers(sources: dict[str, list[str]]) -> Counter[str]:
+    """Return, by layer name, how often the layer is read, of what `sources_of` returns."""
+    return Counter(name for names in sources.values() for name in names)
 
 
 def one_or_all(values: list[Any]) -> Any:

@@ -18,6 +18,7 @@ from edgecls.export.layer_walk import (
     Batches,
     Weights,
     both_sides,
+    count_readers,
     each_side,
     is_depthwise,
     sources_of,
@@ -125,13 +126,13 @@ def _blocks(core: keras.Model) -> list[_Block]:
     from keras import layers as kinds
 
     sources = sources_of(core)
-    read = [name for names in sources.values() for name in names]
+    read = count_readers(sources)
 
     def maker(layer: keras.layers.Layer) -> keras.layers.Layer:
         """Return the layer with weights whose channels alone `layer` reads."""
         (name,) = sources[layer.name]
         source = core.get_layer(name)
-        passes = isinstance(source, (kinds.ReLU, kinds.ZeroPadding2D)) and read.count(name) == 1
+        passes = isinstance(source, (kinds.ReLU, kinds.ZeroPadding2D)) and read[name] == 1
         return maker(source) if passes else source
 
     blocks = []
@@ -139,7 +140,7 @@ def _blocks(core: keras.Model) -> list[_Block]:
         if isinstance(project, kinds.Conv2D) and project.kernel_size == (1, 1):
             depthwise = maker(project)
             expand = maker(depthwise) if is_depthwise(depthwise) and depthwise.depth_multiplier == 1 else None
-            if isinstance(expand, kinds.Conv2D) and read.count(depthwise.name) == read.count(expand.name) == 1:
+            if isinstance(expand, kinds.Conv2D) and read[depthwise.name] == read[expand.name] == 1:
                 blocks.append(_Block(expand, depthwise, project))
     return blocks
 
@@ -277,13 +278,13 @@ def _merge_pointwise(core: keras.Model, weights: Weights) -> set[str]:
     from keras import layers as kinds
 
     sources = sources_of(core)
-    read = [name for names in sources.values() for name in names]
+    read = count_readers(sources)
     merged = set()
     for layer in core.layers:
         names = sources[layer.name]
         pair = [layer, *map(core.get_layer, names)]
         pointwise = all(isinstance(each, kinds.Conv2D) and each.kernel_size == (1, 1) for each in pair)
-        if not pointwise or read.count(names[0]) > 1 or any(each.strides != (1, 1) for each in pair):
+        if not pointwise or read[names[0]] > 1 or any(each.strides != (1, 1) for each in pair):
             continue
         (first, first_bias), (second, second_bias) = weights[names[0]], weights[layer.name]
         inside, between, outside = *first.shape[2:], second.shape[3]
