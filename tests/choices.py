@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
@@ -51,7 +51,7 @@ class FakeMachine:
         times_ms: median by file name.
         noise: of single calls and of turns.
         invalid: file names whose results are not valid.
-        cause: of that.
+        cause: of that, or of each by its name.
         invalid_rounds: for so many rounds.
         slower: every round takes so many times as long as the one before.
     """
@@ -62,14 +62,15 @@ class FakeMachine:
         *,
         noise: float = 0.003,
         invalid: Sequence[str] = (),
-        cause: str = "noisy neighbour",
+        cause: str | Mapping[str, str] = "noisy neighbour",
         invalid_rounds: int = 99,
         slower: float = 1,
     ) -> None:
         self.rounds: list[list[str]] = []
         self.seconds: list[float] = []
         self._times, self._noise, self._slower = times_ms, noise, slower
-        self._invalid, self._invalid_rounds, self._cause = invalid, invalid_rounds, cause
+        self._invalid, self._invalid_rounds = invalid, invalid_rounds
+        self._causes = dict.fromkeys(invalid, cause) if isinstance(cause, str) else cause
 
     def run(self, configurations: Sequence[Configuration], settings: Settings, **_: Any) -> Record:
         names = [Path(each.file).name for each in configurations]
@@ -89,7 +90,7 @@ class FakeMachine:
                 engine=each.engine,
                 threads=each.threads,
                 valid=name not in invalid,
-                causes=[self._cause] if name in invalid else [],
+                causes=[self._causes[name]] if name in invalid else [],
             )
             for each, name, times in zip(configurations, names, samples, strict=True)
         ]

@@ -83,6 +83,9 @@ def test_warnings(monkeypatch: pytest.MonkeyPatch, choice: Choice) -> None:
     assert "no measurement is valid (throttled)" in hot.warnings[0]
     doubtful = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=("model-int8.onnx",), cause="fallback provider"))
     assert "not measured validly: model-int8.onnx in onnxruntime, threads: 1 (0.5" in doubtful.warnings[0]
+    causes = {"model-int8.onnx": "fallback provider", "model-fp32.onnx": "noisy neighbour"}
+    both = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(causes), cause=causes))
+    assert "which only makes it longer" in both.warnings[0] and "model-int8.onnx in onnx" in both.warnings[1]
     away = make_choice((), device="raspberry-pi-4b", is_here=False, advice="Its profile says so.")
     assert "is not raspberry-pi-4b: these times do not answer for it" in away.warnings[0]
     assert away.warnings[0].endswith("Its profile says so.")

@@ -89,8 +89,16 @@ def test_what_is_the_fastest_in_spite_of_a_neighbour_wins() -> None:
     timing = choose_on(machine, times)
     assert winner(timing) == "model-a.onnx" and not timing.winner.result.valid
     assert timing.runner_up is not None and timing.runner_up.candidate.file.name == "model-b.onnx"
+    assert explain_place(timing.runner_up, timing).startswith("slower: 1.05 [1.0")
     # It was asked again in the hope of a valid time.
     assert len(machine.rounds) == 1 + rounds.ATTEMPTS
+
+
+def test_what_a_neighbour_disturbed_and_was_slower_lost_by_being_slower() -> None:
+    timing = choose({"model-a.onnx": 2.0, "model-b.onnx": 2.1}, invalid=("model-b.onnx",))
+    slow = timing.timed[1]
+    assert timing.winner.result.valid and slow.is_long and not slow.result.valid
+    assert explain_place(slow, timing).startswith("slower: 1.05 [1.0")
 
 
 def test_a_neighbour_that_goes_away_does_not_decide() -> None:

@@ -85,11 +85,11 @@ class Choice:
         return f"no measurement is valid ({', '.join(causes)}): the order may change; choose again on a quiet machine"
 
     def _faster_but_not_valid(self) -> str:
-        if self.timing is None or not self.timing.winner.result.valid:
+        if self.timing is None or not self.timing.winner.is_sound:
             return ""
-        allowed = (each for each in self.timing.timed if each.is_long and not each.candidate.rejected_because)
+        doubtful = (each for each in self.timing.timed if each.is_long and not each.is_sound)
         return "; ".join(
-            f"{each.candidate.name} ({each.ratio.ratio:.2f} times)" for each in allowed if each.ratio.ratio < 1
+            f"{each.candidate.name} ({each.ratio.ratio:.2f} times)" for each in doubtful if each.ratio.ratio < 1
         )
 
     def to_json(self) -> dict[str, Any]:

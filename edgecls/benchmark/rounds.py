@@ -50,6 +50,11 @@ class Timed:
     ratio: Ratio
     is_long: bool
 
+    @property
+    def is_sound(self) -> bool:
+        """Return True if its time is valid, or would be but for a neighbour, who made it no shorter."""
+        return is_at_worst_too_long(self.result.causes)
+
 
 @dataclass(frozen=True, eq=False)
 class Timing:
@@ -190,7 +195,7 @@ def explain_place(timed: Timed, timing: Timing) -> str:
     if reason := timed.candidate.rejected_because:
         return reason
     ratio, result = timed.ratio, timed.result
-    if timed.is_long and not result.valid and timing.winner.result.valid:
+    if timed.is_long and timing.winner.is_sound and not timed.is_sound:
         return f"its time is not valid: {', '.join(result.causes)}"
     how = "" if timed.is_long else ", in the short round"
     return f"slower: {ratio.ratio:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times the recommended one's time{how}"
