@@ -31,6 +31,7 @@ from edgecls.spec import read_bytes, split_file
 from edgecls.training import run_folder
 
 RUNNERS = {"LiteRT": stock.litert_runner, "ONNX Runtime": stock.ort_runner, "OpenVINO": stock.openvino_runner}
+PRECISIONS = ("fp32", "int8")
 # What is divided by what: (stock file and engine) over (our file and engine).
 PAIRS = (
     ("stock int8.tflite", "LiteRT", "edgecls int8.tflite", "LiteRT"),
@@ -58,6 +59,14 @@ class Row:
     p90_ms: dict[int, float]
 
 
+def export_missing(run: Path) -> None:
+    """Make what is missing of the files in `PRECISIONS` and both formats."""
+    there = {path.name.replace(".rejected", "") for path in (run / "export").glob("model-*")}
+    missing = [each for each in PRECISIONS if not {f"model-{each}.tflite", f"model-{each}.onnx"} <= there]
+    if missing:
+        export_run(run, ExportConfig(precisions=tuple(missing), max_drop=1.0))
+
+
 def build_files(run: Path, samples: ExportSamples) -> dict[str, bytes]:
     """Return every file by name: ours without their contracts, and the stock ones."""
     model = run_folder.load_model(run)
@@ -71,7 +80,7 @@ def build_files(run: Path, samples: ExportSamples) -> dict[str, bytes]:
     }
     if (nncf := stock.nncf_int8(float_onnx, calibration)) is not None:
         files["nncf int8.onnx"] = nncf
-    for precision in ("fp32", "int8"):
+    for precision in PRECISIONS:
         for suffix in ("tflite", "onnx"):
             files[f"edgecls {precision}.{suffix}"] = split_file(
                 read_bytes(find_file(run / "export", precision, suffix))
@@ -182,8 +191,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run: Path = arguments.run
     name = arguments.name or run.name
-    if not (run / "export" / "model-int8.onnx").is_file():
-        export_run(run, ExportConfig(precisions=("fp32", "int8"), max_drop=1.0))
+    export_missing(run)
     record = run_folder.read_record(run)
     samples = load_samples(record, data=None, count=128, seed=0)
     keras_scores = run_folder.read_held_out_scores(run, len(samples.held_out.labels), len(record["classes"]))
