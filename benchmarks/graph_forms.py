@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from record import RESULTS, Watch, write_record
+from record import Watch, write_record
 from versus_stock import RUNNERS, engines_of, time_all
 
 from edgecls.benchmark.measure import compare_times
@@ -82,18 +82,15 @@ def agreement(files: dict[str, bytes], model: keras.Model, images: NDArray[np.ui
 def table(record: dict[str, Any]) -> list[list[str]]:
     """Return the table of docs/figures.md, its header first."""
     lines = [["file", "engine", "time of `blocks` / its time", "agreement", "agreement, changed images"]]
+    agreements = (record["agreement"], record["agreement_changed"])
     for row in record["rows"]:
         form, suffix = row["file"].rsplit(".", 1)
         precision, form = form.split(" ", 1)
         own = row["engine"] == engines_of(row["file"])[0]
-        agreed = [f"{each[row['file']]:.2%}" if own and row["file"] in each else "" for each in _agreements(record)]
+        agreed = [f"{each[row['file']]:.2%}" if own and row["file"] in each else "" for each in agreements]
         ratio = f"{row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if form != FIRST else "1"
         lines.append([f"{precision}.{suffix}: {form}", row["engine"], ratio, *agreed])
     return lines
-
-
-def _agreements(record: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
-    return record["agreement"], record["agreement_changed"]
 
 
 def main() -> None:
@@ -121,7 +118,7 @@ def main() -> None:
     }
     for line in table(figures):
         print("  ".join(line))
-    print(write_record(f"graph-forms-{arguments.name or run.name}", figures, verdict, RESULTS))
+    print(write_record(f"graph-forms-{arguments.name or run.name}", figures, verdict))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from record import RESULTS, Watch, write_record
 
 from edgecls.benchmark.measure import compare_times, time_interleaved
-from edgecls.config import ExportConfig
+from edgecls.config import FORMATS, ExportConfig
 from edgecls.evaluate import score
 from edgecls.export.artifact import export_run
-from edgecls.export.export_folder import find_file
+from edgecls.export.export_folder import find_file, model_name
 from edgecls.export.samples import ExportSamples, load_samples
 from edgecls.spec import read_bytes, split_file
 from edgecls.training import run_folder
@@ -62,7 +62,7 @@ class Row:
 def export_missing(run: Path) -> None:
     """Make what is missing of the files in `PRECISIONS` and both formats."""
     there = {path.name.replace(".rejected", "") for path in (run / "export").glob("model-*")}
-    missing = [each for each in PRECISIONS if not {f"model-{each}.tflite", f"model-{each}.onnx"} <= there]
+    missing = [each for each in PRECISIONS if not {model_name(each, kind) for kind in FORMATS} <= there]
     if missing:
         export_run(run, ExportConfig(precisions=tuple(missing), max_drop=1.0))
 

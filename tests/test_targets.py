@@ -11,8 +11,8 @@ from onnx import numpy_helper
 from random_networks import random_network, varied_images
 
 from edgecls.errors import ConfigError
+from edgecls.export import equalise, quantize
 from edgecls.export import onnx as onnx_export
-from edgecls.export import quantize
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.targets import TARGETS, detect_target, find_target
 
@@ -25,9 +25,13 @@ def calibration() -> np.ndarray:
 @pytest.fixture(scope="module")
 def prepared(calibration: np.ndarray) -> dict[str, FusedModel]:
     fused = fuse(random_network("torch", SIZE, 0.35, "gap"))
-    return {
-        name: quantize.prepare(fused, calibration, target.weight_steps, price=0) for name, target in TARGETS.items()
-    }
+    with pytest.MonkeyPatch.context() as patch:
+        # A network with random weights has no use for images of another camera.
+        for module in (equalise, quantize):
+            patch.setattr(module, "VARIED", 0)
+        return {
+            name: quantize.prepare(fused, calibration, target.weight_steps, price=0) for name, target in TARGETS.items()
+        }
 
 
 @pytest.mark.parametrize(
@@ -94,4 +98,6 @@ def test_arm64_computes_in_int8_and_still_takes_the_raw_image(
     zero_points = {t.name: numpy_helper.to_array(t).dtype for t in graph.initializer if t.name.endswith("zero_point")}
     assert [name for name, dtype in zero_points.items() if dtype == np.uint8] == ["image_zero_point"]
     # Both round alike but for single steps, which so deep a network grows; they differ from float by 0.025.
-    assert np.abs(run(signed, calibration) - run(unsigned, calibration)).mean() < 0.01
+    differences = np.abs(run(signed, calibration) - run(unsigned, calibration))
+    assert differences.mean() < 0.01
+    assert differences.max() < 0.04

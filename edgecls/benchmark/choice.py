@@ -16,7 +16,7 @@ from edgecls.benchmark import rounds
 from edgecls.benchmark.candidates import Candidate, Images
 from edgecls.benchmark.rounds import NEAR, Timed, Timing
 from edgecls.benchmark.table import align, caption, format_ms
-from edgecls.benchmark.verdict import NEIGHBOUR, is_at_worst_too_long
+from edgecls.benchmark.verdict import NEIGHBOUR
 
 SCHEMA = 1
 COLUMNS = ("file", "engine", "threads", "p50 ms", "times", "95 % interval", "accuracy", "drop", "valid")
@@ -74,15 +74,16 @@ class Choice:
                 f"pass its check were admitted; run 'edgecls choose' on the board itself. {self.advice}".strip()
             )
         if self.winner is not None and not self.winner.result.valid:
-            found.append(self._explain_not_valid(self.winner.result.causes))
+            found.append(self._explain_not_valid(self.winner))
         if doubtful := self._faster_but_not_valid():
             found.append(f"perhaps faster, but not measured validly: {doubtful}; choose again on a quiet machine")
         return tuple(filter(None, found))
 
-    def _explain_not_valid(self, causes: Sequence[str]) -> str:
-        if is_at_worst_too_long(causes):
+    def _explain_not_valid(self, winner: Timed) -> str:
+        if winner.is_sound:
             return f"its time is not valid ({NEIGHBOUR}), which only makes it longer: it was the fastest all the same"
-        return f"no measurement is valid ({', '.join(causes)}): the order may change; choose again on a quiet machine"
+        causes = ", ".join(winner.result.causes)
+        return f"no measurement is valid ({causes}): the order may change; choose again on a quiet machine"
 
     def _faster_but_not_valid(self) -> str:
         if self.timing is None or not self.timing.winner.is_sound:

@@ -221,7 +221,7 @@ def _spec(job: _Job, precision: str) -> ModelSpec:
         precision=precision,
         input_dtype="uint8",
         input_scale=1.0,
-        input_zero_point=job.fused.pad_gray if quantized else 0,
+        input_zero_point=job.equalised.pad_gray if quantized else 0,
         target=job.target.name if quantized else "",
         arch=job.record["arch"],
         weights=job.record["weights"],

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from edgecls.export.layer_walk import Array, Weights
 
 if TYPE_CHECKING:
     import keras
 
-Array = NDArray[Any]
-# Kernel and bias, by layer name.
-Weights = dict[str, list[Array]]
 STEM = "Conv1"
 BLOCKS = "space_to_depth"
 # What one stem convolution swallows: they do nothing in the fused network.
@@ -157,8 +155,8 @@ def _fold_scaling(model: keras.Model, scaling: keras.layers.Rescaling, folded: W
     """
     from keras import layers as kinds
 
-    first = model.get_layer(STEM) if _has_one_stem(model) else None
-    first = first or next(layer for layer in model.layers if isinstance(layer, (kinds.Conv2D, kinds.Dense)))
+    weighted = (layer for layer in model.layers if isinstance(layer, (kinds.Conv2D, kinds.Dense)))
+    first = model.get_layer(STEM) if _has_one_stem(model) else next(weighted)
     kernel, bias = folded.get(first.name) or first.get_weights()
     folded[first.name] = [kernel * scaling.scale, bias]
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import keras
 
 Array = NDArray[Any]
+# Kernel and bias, by layer name.
 Weights = dict[str, list[Array]]
 # What a layer gives, some images at a time: first by the float network, second by the one that is made of it.
 Batches = list[tuple[Any, Any]]
@@ -59,6 +60,23 @@ def each_side(layer: keras.layers.Layer, pairs: Sequence[tuple[Any, Any]]) -> tu
     """Return what `layer`, which has no weights, makes of the first and of the second sides."""
     first, second = (list(side) for side in zip(*pairs, strict=True))
     return layer(one_or_all(first)), layer(one_or_all(second))
+
+
+def draw_places(batches: Sequence[tuple[Any, ...]], count: int) -> list[Array]:
+    """Return what the tensors (N, ..., C) of each batch hold at the same places, float64 (P, C) each, drawn at random.
+
+    Args:
+        batches: tensors of one shape but for their channels, some images at a time.
+        count: P at most, or a few more.
+    """
+    random = np.random.default_rng(0)
+    chosen = []
+    for batch in batches:
+        sides = [side.numpy().reshape(-1, side.shape[-1]) for side in batch]
+        places = len(sides[0])
+        rows = random.choice(places, min(places, -(-count // len(batches))), replace=False)
+        chosen.append([side[rows] for side in sides])
+    return [np.concatenate(side).astype(np.float64) for side in zip(*chosen, strict=True)]
 
 
 def sources_of(core: keras.Model) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ from edgecls.export.layer_walk import (
     Weights,
     both_sides,
     count_readers,
+    draw_places,
     each_side,
     is_depthwise,
     sources_of,
@@ -64,10 +65,10 @@ def prune(fused: FusedModel, calibration: NDArray[np.uint8], price: float = Expo
             keeps all channels.
     """
     core = fused.core
-    if not price:
+    blocks = _blocks(core) if price else []
+    if not blocks:
         return fused
     start = both_sides(vary_some(calibration, VARIED), fused.pad_gray)
-    blocks = _blocks(core)
     whole = sum(block.channel_time * block.channels for block in blocks)
     count = sum(len(exact) for exact, _ in start)
     readers = {block.project.name: block for block in blocks if block.is_seen_well(count)}
@@ -78,7 +79,7 @@ def prune(fused: FusedModel, calibration: NDArray[np.uint8], price: float = Expo
     kept: dict[str, Array] = {}
 
     def step(layer: keras.layers.Layer, inputs: list[Batches]) -> Batches:
-        if layer.name in readers and len(kept) < len(readers):
+        if layer.name in readers:
             block = readers[layer.name]
             fit = _Fit(layer, inputs[0], information[layer.name])
             kept[layer.name] = fit.choose(price * block.channel_time / whole)
@@ -181,7 +182,7 @@ class _Fit:
 
     def __init__(self, layer: keras.layers.Layer, inputs: Batches, information: Array) -> None:
         kernel, self._bias = (np.asarray(values, np.float64) for values in layer.get_weights())
-        exact, narrow = _places(inputs)
+        exact, narrow = draw_places(inputs, PLACES)
         wanted = exact @ kernel[0, 0]
         self._mean, self._wanted_mean = narrow.mean(0), wanted.mean(0)
         narrow, wanted = narrow - self._mean, wanted - self._wanted_mean
@@ -223,18 +224,6 @@ class _Fit:
             order.append(goes)
             costs.append(costs[-1] + prices[goes])
         return np.array(order), np.array(costs)
-
-
-def _places(pairs: Batches) -> tuple[Array, Array]:
-    """Return channels at the same places of both sides, float64 (P, C) each, P at most about `PLACES`."""
-    random = np.random.default_rng(0)
-    chosen: list[tuple[Array, Array]] = []
-    for pair in pairs:
-        exact, narrow = (side.numpy().reshape(-1, side.shape[-1]) for side in pair)
-        rows = random.choice(len(exact), min(len(exact), -(-PLACES // len(pairs))), replace=False)
-        chosen.append((exact[rows], narrow[rows]))
-    exact, narrow = (np.concatenate(side).astype(np.float64) for side in zip(*chosen, strict=True))
-    return exact, narrow
 
 
 def _without(core: keras.Model, blocks: list[_Block], kept: dict[str, Array]) -> keras.Model:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecls.export.layer_walk import Array, is_depthwise
+from edgecls.export.layer_walk import Array, draw_places, is_depthwise
 
 if TYPE_CHECKING:
     import keras
@@ -63,11 +63,7 @@ def round_to_grid(layer: keras.layers.Layer, kernel: Array, weight_steps: int) -
 
 def _covariance(inputs: Sequence[Any]) -> Array:
     """Return how the channels of `inputs` go together, float64 (I, I)."""
-    random = np.random.default_rng(0)
-    batches = [batch.numpy().reshape(-1, batch.shape[-1]) for batch in inputs]
-    count = -(-PLACES // len(batches))
-    chosen = [rows[random.choice(len(rows), min(len(rows), count), replace=False)] for rows in batches]
-    values = np.concatenate(chosen).astype(np.float64)
+    (values,) = draw_places([(batch,) for batch in inputs], PLACES)
     # Their means cause an offset alone, which is corrected after.
     values -= values.mean(0)
     return np.asarray(values.T @ values / len(values))
