@@ -7,7 +7,8 @@ Without a GPU or a provider it says why and measures what it can; the exit code 
 
 Exported files take one image; here their graph is given a batch. fp16 computes in 16 bits. int8 is quantized as
 TensorRT wants it (symmetric, on random images): for its time alone, its accuracy is not that of an exported int8 file.
-"numpy" copies images to the GPU and scores back in each call, "IO binding" finds both there. Each line is measured in a
+"numpy" copies images to the GPU and scores back in each call, "CUDA graph" too but replays a recording (what `--device
+cuda` does for one image), "IO binding" finds both there. Each line is measured in a
 process of its own, whose GPU memory is what the card has less than before. Writes benchmarks/results/gpu.json.
 """
 
@@ -29,6 +30,7 @@ from record import RESULTS, Watch, write_record
 
 from edgecls.benchmark.measure import time_interleaved, warm_up
 from edgecls.export.export_folder import find_file
+from edgecls.runtime.cuda_graph import CudaGraph
 from edgecls.runtime.ort import PROVIDERS
 from edgecls.spec import read_bytes, split_file
 
@@ -91,6 +93,9 @@ def measure_one(graph: Path, device: str, batch: int, turns: int) -> dict[str, A
     if (got := session.get_providers()[0]) != PROVIDERS[device][0]:
         raise RuntimeError(f"asked for {PROVIDERS[device][0]}, onnxruntime runs {got}: it could not start the first")
     source, target = session.get_inputs()[0], session.get_outputs()[0]
+    recorded = (
+        gpu_graphs.open_session(graph, device, recorded=True) if device == "cuda" and "int8" not in graph.stem else None
+    )
     images = np.random.default_rng(0).integers(0, 256, source.shape, np.uint8)
     place = "cpu" if device == "cpu" else "cuda"
     binding = session.io_binding()
@@ -105,11 +110,15 @@ def measure_one(graph: Path, device: str, batch: int, turns: int) -> dict[str, A
         "numpy": lambda: session.run([target.name], {source.name: images}),
         "IO binding": bound,
     }
+    if recorded is not None:
+        replay = CudaGraph(recorded)
+        ways["CUDA graph"] = lambda: replay.run(images)
     for way in ways.values():
         warm_up(way, WARM_UP_S)
     scores = session.run([target.name], {source.name: images})[0]
     bound()
-    differ = float(np.abs(binding.copy_outputs_to_cpu()[0] - scores).max())
+    others = [binding.copy_outputs_to_cpu()[0]] + ([] if recorded is None else [replay.run(images)])
+    differ = max(float(np.abs(other - scores).max()) for other in others)
     times = time_interleaved(ways, turns=turns)
     # onnxruntime keeps what it once took: this is the most it held.
     after = ask_gpu("memory.used")
@@ -159,7 +168,7 @@ def measure(run: Path, devices: list[str], batches: list[int], turns: int) -> li
 
 def table(record: dict[str, Any]) -> list[list[str]]:
     """Return the README's table, its header first."""
-    ways = ["numpy, ms", "IO binding, ms", "IO binding, images/s"]
+    ways = ["numpy, ms", "CUDA graph, ms", "IO binding, ms", "IO binding, images/s"]
     lines = [["provider", "precision", "batch", *ways, "GPU memory", "nodes left to the CPU"]]
     return lines + [_cells(row) for row in record["rows"]]
 
@@ -167,9 +176,10 @@ def table(record: dict[str, Any]) -> list[list[str]]:
 def _cells(row: dict[str, Any]) -> list[str]:
     start = [row["device"], row["precision"], str(row["batch"])]
     if "failed" in row:
-        return [*start, f"failed: {row['failed']}".replace("|", "/"), "", "", "", ""]
-    times = [f"{row['p50_ms'][name]:.2f}" for name in ("numpy", "IO binding")]
-    times[1] += "" if row["valid"] else f" (not valid: {', '.join(row['causes'])})"
+        return [*start, f"failed: {row['failed']}".replace("|", "/"), "", "", "", "", ""]
+    ways = ("numpy", "CUDA graph", "IO binding")
+    times = [f"{row['p50_ms'][name]:.2f}" if name in row["p50_ms"] else "" for name in ways]
+    times[2] += "" if row["valid"] else f" (not valid: {', '.join(row['causes'])})"
     memory = "" if row["peak_gpu_mb"] is None else f"{row['peak_gpu_mb']} MB"
     on_cpu = row["nodes"].get("CPUExecutionProvider", 0)
     return [

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.runtime.ort import PROVIDERS
+from edgecls.runtime.cuda_graph import OPTIONS as RECORDED
+from edgecls.runtime.ort import PROVIDERS, with_options
 
 if TYPE_CHECKING:
     import onnx
@@ -105,13 +106,14 @@ class _RandomImages:
         return next(self._feeds, None)
 
 
-def open_session(graph: Path, device: str, profile: Path | None = None) -> Any:
+def open_session(graph: Path, device: str, profile: Path | None = None, recorded: bool = False) -> Any:
     """Return onnxruntime's session of a file called PRECISION-BATCH.onnx.
 
     Args:
         graph: the file.
         device: a name in `ort.PROVIDERS`.
         profile: where it writes what ran where, when the profiling ends.
+        recorded: whether CUDA records its launches and replays them.
     """
     import onnxruntime
 
@@ -122,7 +124,7 @@ def open_session(graph: Path, device: str, profile: Path | None = None) -> Any:
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    asked: list[Any] = list(PROVIDERS[device])
+    asked = with_options(PROVIDERS[device], RECORDED if recorded else None)
     if device == "tensorrt":
         asked[0] = (asked[0], TENSORRT_OPTIONS[graph.stem.split("-")[0]])
     return onnxruntime.InferenceSession(graph, options, providers=asked)

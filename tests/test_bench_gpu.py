@@ -22,7 +22,7 @@ ROW: dict[str, Any] = {
     "device": "cuda",
     "precision": "fp16",
     "batch": 16,
-    "p50_ms": {"numpy": 1.5, "IO binding": 1.25},
+    "p50_ms": {"numpy": 1.5, "CUDA graph": 1.4, "IO binding": 1.25},
     "per_second": {"numpy": 10666.7, "IO binding": 12800.0},
     "peak_gpu_mb": 512,
     "nodes": {"CUDAExecutionProvider": 58, "CPUExecutionProvider": 2},
@@ -70,11 +70,13 @@ def test_nvidia_smi_is_asked_as_it_documents(tmp_path: Path, monkeypatch: pytest
 def test_the_table_tells_failures_doubts_and_what_the_cpu_ran() -> None:
     ill = ROW | {"valid": False, "causes": ["throttled"], "peak_gpu_mb": None}
     failed = {"device": "tensorrt", "precision": "int8", "batch": 1, "failed": "exit code 1: no | parser"}
-    header, fine, doubtful, broken = gpu.table({"rows": [ROW, ill, failed]})
-    assert fine == ["cuda", "fp16", "16", "1.50", "1.25", "12800", "512 MB", "2 of 60"]
-    assert doubtful[4] == "1.25 (not valid: throttled)" and doubtful[6] == ""
+    no_recording = ROW | {"p50_ms": {"numpy": 1.5, "IO binding": 1.25}}
+    header, fine, doubtful, plain, broken = gpu.table({"rows": [ROW, ill, no_recording, failed]})
+    assert fine == ["cuda", "fp16", "16", "1.50", "1.40", "1.25", "12800", "512 MB", "2 of 60"]
+    assert doubtful[5] == "1.25 (not valid: throttled)" and doubtful[7] == ""
+    assert plain[4:6] == ["", "1.25"]
     assert broken[3] == "failed: exit code 1: no / parser"
-    assert {len(line) for line in (header, fine, doubtful, broken)} == {8}
+    assert {len(line) for line in (header, fine, doubtful, plain, broken)} == {9}
 
 
 @pytest.mark.parametrize("precision", gpu.PRECISIONS)

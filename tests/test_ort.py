@@ -11,8 +11,11 @@ import pytest
 from conftest import HEIGHT, WIDTH, make_spec
 
 from edgecls.errors import ConfigError, MissingDependency
+from edgecls.runtime import ort
 from edgecls.runtime.classifier import load
-from edgecls.runtime.ort import PROVIDERS
+from edgecls.runtime.cuda_graph import OPTIONS as RECORDED
+from edgecls.runtime.cuda_graph import CudaGraph
+from edgecls.runtime.ort import PROVIDERS, with_options
 from edgecls.spec import attach_spec
 
 
@@ -69,8 +72,29 @@ def test_a_provider_left_out_is_an_error(
     with pytest.raises(ConfigError, match=f"asked for {', '.join(PROVIDERS[device])}, onnxruntime .* runs {got[0]}"):
         load(tiny_onnx, device=device)
     # Else ONNX Runtime would try again with the CPU, by itself.
-    assert asked == {"providers": PROVIDERS[device], "enable_fallback": 0}
+    recorded = RECORDED if device == "cuda" else None
+    assert asked == {"providers": with_options(PROVIDERS[device], recorded), "enable_fallback": 0}
     assert capsys.readouterr().out == ""
+
+
+def test_cuda_computes_in_full_float32() -> None:
+    """TF32 moved an H200's scores by up to 0.02."""
+    assert with_options(PROVIDERS["cuda"]) == [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+    assert with_options(PROVIDERS["cpu"]) == PROVIDERS["cpu"]
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_provider_without_its_libraries_names_them(
+    device: str, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_session(graph: bytes, options: Any, **settings: Any) -> Any:
+        raise RuntimeError("Please install TensorRT libraries as mentioned in the GPU requirements page.\n")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: PROVIDERS[device])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    with pytest.raises(ConfigError, match=f"with {PROVIDERS[device][0]}: .*install the libraries .*CUDA and cuDNN"):
+        load(tiny_onnx, device=device)
 
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
@@ -85,7 +109,34 @@ def test_the_providers_got_are_the_devices(device: str, tiny_onnx: Path, monkeyp
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: PROVIDERS[device])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-    assert load(tiny_onnx, device=device).engine.device == device
+    monkeypatch.setattr(ort, "CudaGraph", lambda session: CudaGraph(session, place="cpu"))
+    engine = load(tiny_onnx, device=device).engine
+    image = np.full((1, HEIGHT, WIDTH, 1), 7, np.uint8)
+    assert engine.device == device
+    scores = engine.run(image)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(scores, load(tiny_onnx).engine.run(image))
+
+
+def test_a_network_that_cannot_be_recorded_runs_on_cuda_without(
+    tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = onnxruntime.InferenceSession
+
+    def open_session(graph: bytes, options: Any, providers: list[Any], **_: Any) -> Any:
+        if RECORDED.items() <= providers[0][1].items():
+            raise RuntimeError("This session cannot use the graph capture feature")
+        session = real(graph, options, providers=PROVIDERS["cpu"])
+        monkeypatch.setattr(session, "get_providers", lambda: PROVIDERS["cuda"])
+        return session
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: PROVIDERS["cuda"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    image = np.full((1, HEIGHT, WIDTH, 1), 7, np.uint8)
+    scores = load(tiny_onnx, device="cuda").engine.run(image)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(scores, load(tiny_onnx).engine.run(image))
 
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])

@@ -9,6 +9,7 @@ import click
 
 from edgecls.cli.host import host_options
 from edgecls.cli.terminal import PATH, shown, untrusted_option
+from edgecls.runtime.engines import DEVICES
 
 if TYPE_CHECKING:
     from edgecls.remote import Board
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=PATH)
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What computes.")
 @untrusted_option
 @host_options
-def selftest(file: Path, board: Board | None, untrusted: bool) -> None:
+def selftest(file: Path, device: str, board: Board | None, untrusted: bool) -> None:
     """Check on this machine, or on a board, that FILE gives the answers it gave where it was made.
 
     The file carries a few real images. Each stage must make the same of them here: decode, resize, engine. Exits
@@ -27,14 +29,15 @@ def selftest(file: Path, board: Board | None, untrusted: bool) -> None:
     \b
     Examples:
       edgecls selftest model-int8.tflite
+      edgecls selftest model-fp32.onnx --device cuda
       edgecls selftest model-int8.tflite --host pi@raspberrypi.local --python env/bin/python
     """
     from edgecls.runtime.classifier import load
     from edgecls.selftest import run_selftest
 
     if board is not None:
-        return _selftest_there(file, board, untrusted)
-    classifier = load(file, untrusted=untrusted)
+        return _selftest_there(file, device, board, untrusted)
+    classifier = load(file, device=device, untrusted=untrusted)
     result = run_selftest(classifier)
     engine = f"{classifier.engine.name} {classifier.engine.version}"
     if result.stage:
@@ -46,10 +49,10 @@ def selftest(file: Path, board: Board | None, untrusted: bool) -> None:
     click.echo(f"ok: decode, resize and {engine} agree on {result.samples} golden images")
 
 
-def _selftest_there(file: Path, board: Board, untrusted: bool) -> None:
+def _selftest_there(file: Path, device: str, board: Board, untrusted: bool) -> None:
     from edgecls.cli.host import pack_file, run_on_board
     from edgecls.remote_luggage import Luggage
 
     luggage = Luggage()
-    arguments = ["selftest", pack_file(luggage, file), *(["--untrusted"] if untrusted else [])]
+    arguments = ["selftest", pack_file(luggage, file), "--device", device, *(["--untrusted"] if untrusted else [])]
     raise click.exceptions.Exit(run_on_board(board, arguments, luggage, lambda line: click.echo(luggage.restore(line))))
