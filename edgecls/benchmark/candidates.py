@@ -95,7 +95,7 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
     Raises:
         ModelFileError: `run` is no run. DataError: the class folders are not the run's, or images cannot be read.
     """
-    record = run_folder.read_record(run)
+    record = run_folder.read_whole_record(run)
     classes, size, part = record["classes"], record["config"]["image_size"], record["held_out"]["split"]
     paths, labels = flatten_split(record["split"][part], classes)
 

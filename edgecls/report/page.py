@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgecls.errors import MissingDependency
+from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.evaluate import Evaluation, wilson_interval
 from edgecls.export.export_folder import read_entries
 from edgecls.files import write_atomically
@@ -138,10 +139,15 @@ def _embed(path: Path) -> dict[str, Any] | None:
     """Return the picture for a page, with its width in CSS pixels and the least one that it may be shrunk to."""
     if not path.is_file():
         return None
-    with Image.open(path) as picture:
-        # Pillow's own sheets are drawn for a screen, pixel for pixel.
-        scale = CSS_DPI / DPI if "dpi" in picture.info else 1.0
-        width, height = (round(side * scale) for side in picture.size)
+    try:
+        with Image.open(path) as picture:
+            # Pillow's own sheets are drawn for a screen, pixel for pixel.
+            scale = CSS_DPI / DPI if "dpi" in picture.info else 1.0
+            width, height = (round(side * scale) for side in picture.size)
+            picture.verify()
+    # What Pillow raises on damaged files.
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); delete it and write the report again") from error
     least = width * 3 // 4 if width > WIDEST else width // 2
     return {
         "data": base64.b64encode(path.read_bytes()).decode("ascii"),

@@ -64,6 +64,10 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def document(path: Path) -> Any:
     found = json.loads(path.read_text(encoding="utf-8"))
+    # As an older edgecls wrote it: with them, a change is refused before anything looks at it.
+    if isinstance(found, dict):
+        found.pop("sha256", None)
+        found.pop("files", None)
     # Two epochs say what a hundred do.
     return found[:2] if isinstance(found, list) else found
 
