@@ -19,7 +19,7 @@ from edgecls.files import write_atomically
 from edgecls.report import pictures
 from edgecls.report.plots import DPI
 from edgecls.report.settings import describe_changes, read_config, train_command
-from edgecls.training.run_folder import read_whole_record
+from edgecls.training.run_folder import read_whole_record, run_id
 
 PAGE_FILE = "report.html"
 TEMPLATE = "report.html.jinja"
@@ -57,6 +57,7 @@ def write_report(run: Path) -> Path:
 
 def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return what the template shows."""
+    exports = read_entries(run / "export", run_id(record))
     held_out, config = pictures.read_held_out(run, record), read_config(record["config"])
     name = run.resolve().name
     return {
@@ -75,7 +76,12 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         ],
         "wrong": held_out.evaluation.images - int(held_out.evaluation.confusion.trace()),
         "mistakes": len(pictures.find_mistakes(held_out)),
-        "exports": _read_exports(run / "export"),
+        "exports": [
+            # By its name alone: export.json must not bring other files into the page.
+            file | {"picture": _embed(run / "export" / Path(file["flips"]).name) if file["flips"] else None}
+            for file in exports.entries
+        ],
+        "export_notes": exports.notes,
         "pictures": {name: _embed(pictures.picture_path(run, name)) for name in pictures.NAMES},
         "versions": record.get("versions", {}),
         "command": train_command(config, record["data"], Path(name)),
@@ -123,15 +129,6 @@ def _find_confused(evaluation: Evaluation) -> list[tuple[str, str, int, int]]:
         (labels[row], labels[column], int(wrong[row, column]), evaluation.per_class[labels[row]].support)
         for row, column in places
         if wrong[row, column]
-    ]
-
-
-def _read_exports(folder: Path) -> list[dict[str, Any]]:
-    """Return `files` of export.json, the picture of changed labels of each embedded; none if nothing was exported."""
-    # By its name alone: export.json must not bring other files into the page.
-    return [
-        file | {"picture": _embed(folder / Path(file["flips"]).name) if file["flips"] else None}
-        for file in read_entries(folder)
     ]
 
 

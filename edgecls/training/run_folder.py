@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ModelFileError
-from edgecls.files import file_sha256, read_json, write_atomically
+from edgecls.files import file_sha256, json_sha256, read_json, read_sealed, write_atomically, write_sealed
 from edgecls.mapped import chunks
 from edgecls.training.checkpoint import DAMAGES
 from edgecls.training.history import EpochRecord
@@ -50,13 +50,12 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write run.json into `folder`, with the sha256 of the run's other files and of itself."""
     if files := {name: file_sha256(folder / name) for name in BOUND_FILES if (folder / name).is_file()}:
         record = record | {"files": files}
-    text = json.dumps(record | {"sha256": run_id(record)}, indent=1, ensure_ascii=False) + "\n"
-    (folder / RECORD_FILE).write_text(text, encoding="utf-8")
+    write_sealed(folder / RECORD_FILE, record)
 
 
 def run_id(record: dict[str, Any]) -> str:
     """Return what tells a run from every other: the sha256 of what run.json says, its files' sha256 in it."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return json_sha256(record)
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -69,11 +68,8 @@ def read_record(run: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelFileError(f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'")
     try:
-        record = read_json(path)
-        # An older edgecls wrote no sha256.
-        if isinstance(record, dict) and record.pop("sha256", None) not in (None, run_id(record)):
-            raise ValueError("it was changed: its sha256 differs")
-    except (OSError, ValueError, RecursionError) as error:
+        record = read_sealed(path)
+    except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again or restore it from a backup") from error
     if not isinstance(record, dict):
         raise ModelFileError(f"{path} holds {type(record).__name__}, expected a JSON object; train again")

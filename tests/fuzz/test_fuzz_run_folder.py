@@ -107,7 +107,7 @@ def test_other_files(run: Path, name: str) -> None:
         path.write_bytes(data)
         try:
             read_history(run)
-            read_entries(run / "export")
+            read_entries(run / "export", "any")
             read_held_out_scores(run, 12, 3)
         except ModelFileError:
             return
