@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgecls.check.finding import reasons_against
 from edgecls.check.rules import check_file
-from edgecls.coral import compiled_path
+from edgecls.coral import compiled_path, is_compiled_from
 from edgecls.data import Split, load_labelled, load_paths
 from edgecls.devices import Profile, find_wheel
 from edgecls.errors import EdgeclsError, ModelFileError
@@ -169,7 +169,15 @@ def _list_ways(files: Sequence[RunFile]) -> Iterator[_Way]:
 def _compiled(file: RunFile) -> RunFile:
     """Return what edgetpu_compiler made of a file, or the file itself: opening it says what to do."""
     compiled = compiled_path(file.path)
-    return replace(file, path=compiled) if compiled.is_file() else file
+    if not compiled.is_file() or not file.is_there:
+        return file
+    try:
+        if not is_compiled_from(compiled, file.path):
+            advice = f"{compiled.name} was compiled from an earlier {file.path.name}; compile it again (edgecls check)"
+            return replace(file, path=compiled, is_there=False, problem=advice)
+    except ModelFileError as error:
+        return replace(file, path=compiled, is_there=False, problem=str(error))
+    return replace(file, path=compiled)
 
 
 def _score(way: _Way, images: Images, progress: Progress) -> NDArray[np.float32] | str:

@@ -198,7 +198,8 @@ def _merge(before: list[bytes], shard: Shard, lines: list[bytes]) -> list[bytes]
 
 def _failed(lines: Sequence[bytes]) -> frozenset[int]:
     """Return the places of the lines that tell of an unusable image."""
-    return frozenset(place for place, line in enumerate(lines) if "error" in json.loads(line))
+    # Parsed only where the word stands at all: it may be a label.
+    return frozenset(n for n, line in enumerate(lines) if b'"error"' in line and "error" in json.loads(line))
 
 
 def _sha256(lines: Sequence[bytes]) -> str:
