@@ -46,11 +46,12 @@ HISTORY_COLUMNS = (
 )
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write run.json into `folder`, with the sha256 of the run's other files and of itself."""
+def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Write run.json into `folder`, sealed, and return it as `read_record` will: with the sha256 of the run's files."""
     if files := {name: file_sha256(folder / name) for name in BOUND_FILES if (folder / name).is_file()}:
         record = record | {"files": files}
     write_sealed(folder / RECORD_FILE, record)
+    return record
 
 
 def run_id(record: dict[str, Any]) -> str:

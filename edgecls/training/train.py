@@ -120,7 +120,7 @@ def train(  # noqa: PLR0913
         record = make_record(config, weights, dataset, data) | {"workers": workers.count}
         findings = _finish(folder, model, training, dataset, config, record, progress)
         record["seconds"] = round(time.monotonic() - started, 1)
-        run_folder.write_record(folder, record)
+        record = run_folder.write_record(folder, record)
         draw_final(folder)
     prune(feature_folder())
     return TrainResult(record, findings, warnings(dataset, weights, training, config, record["seconds"]))
