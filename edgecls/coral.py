@@ -103,6 +103,16 @@ def compiled_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}_edgetpu.tflite")
 
 
+def is_compiled_from(compiled: Path, source: Path) -> bool:
+    """Return whether a file of the compiler carries the contract of this very source, as `seal` puts it there.
+
+    Raises:
+        ModelFileError: one of them is no exported file.
+    """
+    there, spec = read_spec(compiled), read_spec(source)
+    return replace(there, metrics=spec.metrics, versions=spec.versions, graph_sha256=spec.graph_sha256) == spec
+
+
 def compile_file(path: Path, out: Path | None = None) -> CompiledFile:
     """Return the compiled twin of an exported file, written beside it or to the folder `out`, contract included.
 

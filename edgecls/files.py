@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY_SUFFIX = ".tmp"
+SHA256 = "sha256"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -42,6 +44,20 @@ def write_rendered(path: Path, render: Callable[[io.BytesIO], object]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def json_sha256(value: object) -> str:
+    """Return the sha256 of a JSON document, the same for every spelling of it."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def read_json(path: Path) -> Any:
     """Return the JSON document in the file `path`.
 
@@ -54,6 +70,27 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def read_sealed(path: Path) -> Any:
+    """Return the JSON document in the file `path` without the sha256 that it may hold of itself.
+
+    Raises:
+        ValueError: as `read_json`, or it was changed since its sha256 was taken. OSError: it cannot be read.
+    """
+    document = read_json(path)
+    try:
+        # An older edgecls wrote none.
+        if isinstance(document, dict) and document.pop(SHA256, None) not in (None, json_sha256(document)):
+            raise ValueError("it was changed: its sha256 differs")
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return document
+
+
+def write_sealed(path: Path, document: dict[str, Any]) -> None:
+    """Replace the file `path` by one with this JSON document and the sha256 of it."""
+    write_json(path, document | {SHA256: json_sha256(document)})
 
 
 def write_json(path: Path, value: object) -> None:

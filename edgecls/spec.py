@@ -90,8 +90,12 @@ def attach_spec(graph: bytes, spec: ModelSpec, kind: Kind) -> bytes:
 
 
 def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
-    """Return the contract of an exported file; raise as `read_bytes` and `split_file` do."""
-    return split_file(read_bytes(path))[1]
+    """Return the contract of an exported file; raise as `read_bytes` and `split_file` do, the file named."""
+    data = read_bytes(path)
+    try:
+        return split_file(data)[1]
+    except ModelFileError as error:
+        raise ModelFileError(f"{os.fspath(path)}: {error}") from error
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -19,6 +19,7 @@ from edgecls.benchmark.record import Record
 from edgecls.container import detect_kind
 from edgecls.data import Split
 from edgecls.export.gate import Comparison, compare
+from edgecls.files import file_sha256, read_sealed, write_sealed
 from edgecls.spec import attach_spec, split_file
 
 LABELS = np.arange(20) % 2
@@ -121,8 +122,16 @@ def make_choice(candidates: Sequence[Candidate], **changes: Any) -> Choice:
 
 
 def rewrite(path: Path, to: Path | None = None, **changes: object) -> None:
-    """Change an exported file's contract."""
+    """Change an exported file's contract, as if it had been exported so."""
     data = path.read_bytes()
     graph, spec = split_file(data)
     path.unlink()
-    (to or path).write_bytes(attach_spec(graph, replace(spec, **changes), detect_kind(data)))  # type: ignore[arg-type]
+    new = to or path
+    new.write_bytes(attach_spec(graph, replace(spec, **changes), detect_kind(data)))  # type: ignore[arg-type]
+    record = path.with_name("export.json")
+    if record.is_file():
+        document = read_sealed(record)
+        for entry in document["files"]:
+            if entry["path"] == path.name:
+                entry |= {"path": new.name, "sha256": file_sha256(new)}
+        write_sealed(record, document)

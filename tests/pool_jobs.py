@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.bulk.model import Model
-from edgecls.bulk.predict import Lines, predict_shard
+from edgecls.bulk.predict import predict_shard
 from edgecls.bulk.shards import Shard
 from edgecls.errors import DataError
 
@@ -68,7 +68,7 @@ class DieOnce:
         return np.asarray(batch.mean(axis=(1, 2)), np.float32)
 
 
-def predict_or_die(shared: tuple[Model, Path, int], shard: Shard) -> Lines:
+def predict_or_die(shared: tuple[Model, Path, int], shard: Shard) -> list[bytes]:
     """Return the lines of a shard; the first worker of shard `fatal` is killed before it hands them in."""
     model, log, fatal = shared
     attempt = note(log, shard.number)

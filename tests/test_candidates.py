@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from choices import rewrite
 from conftest import CLASSES, make_data
 from PIL import Image
 
 from edgecls.benchmark import candidates
-from edgecls.benchmark.candidates import Candidate, Images, find_candidates, load_images
+from edgecls.benchmark.candidates import Candidate, Images, _compiled, find_candidates, load_images
 from edgecls.devices import load_profile
 from edgecls.errors import DataError, ModelFileError
 from edgecls.export.artifact import ExportResult
@@ -152,3 +155,20 @@ def test_folders_of_other_classes_are_refused(tiny_run: Path, tmp_path: Path) ->
         load_images(tiny_run, tmp_path)
     with pytest.raises(ModelFileError, match="not a run folder"):
         load_images(tmp_path, tmp_path)
+
+
+def test_a_file_that_was_compiled_from_an_earlier_export_is_named(
+    tmp_path: Path, file_named: Callable[[str], Path]
+) -> None:
+    path = Path(shutil.copy(file_named("model-int8.tflite"), tmp_path))
+    compiled = tmp_path / "model-int8_edgetpu.tflite"
+    file = RunFile(path, "tflite", "int8", True)
+    assert _compiled(file) == file
+    shutil.copy(path, compiled)
+    rewrite(compiled, metrics={"measured_on": path.name}, versions={"edgetpu_compiler": "16"})
+    assert _compiled(file) == replace(file, path=compiled)
+    rewrite(path, created="another day")
+    found = _compiled(file)
+    assert not found.is_there and "was compiled from an earlier model-int8.tflite; compile it again" in found.problem
+    compiled.write_bytes(b"cut")
+    assert not _compiled(file).is_there and str(compiled) in _compiled(file).problem

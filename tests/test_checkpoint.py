@@ -103,6 +103,16 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path
 # Damaged
 
 
+def test_one_of_another_run_or_phase_is_refused(tmp_path: Path) -> None:
+    own, path = Checkpoint(tmp_path / "checkpoint-head.npz", "run head"), tmp_path / "checkpoint-head.npz"
+    for owner in ("run views", "other head", ""):
+        Checkpoint(path, owner).write(ARRAYS, STATE)
+        with pytest.raises(TrainingError, match=rf"{path} is damaged \(it is of another run or phase.*delete it"):
+            own.read()
+    own.write(ARRAYS, STATE)
+    assert_same(own.read(), ARRAYS, STATE)
+
+
 def assert_refused_or_whole(checkpoint: Checkpoint, data: bytes) -> bool:
     """Return whether the file was refused; if not, it must give what was written."""
     checkpoint.path.write_bytes(data)

@@ -21,6 +21,7 @@ from points import (
     without_seconds,
 )
 
+from edgecls.errors import TrainingError
 from edgecls.training import fit as fit_module
 from edgecls.training.checkpoint import Checkpoint
 from edgecls.training.fit import FitResult
@@ -105,6 +106,28 @@ def test_a_finished_phase_is_not_repeated(tmp_path: Path) -> None:
     assert found == result
     for now, then in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays, state: arrays.update({"now/x": arrays.pop("now/0")}),
+        lambda arrays, state: arrays.update({"now/0": arrays["now/0"].T[:1]}),
+        lambda arrays, state: state.update({"later": 1}),
+        lambda arrays, state: state.update({"history": 3}),
+        lambda arrays, state: state.pop("running"),
+    ],
+)
+def test_a_whole_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, change: Callable[..., object]) -> None:
+    """As an edgecls with another format leaves it, or a bit of a name that nothing sums up."""
+    checkpoint = Checkpoint(tmp_path / "checkpoint-head.npz")
+    run(epochs=1, checkpoint=checkpoint)
+    saved = checkpoint.read()
+    assert saved is not None
+    change(saved.arrays, saved.state)
+    checkpoint.write(saved.arrays, saved.state)
+    with pytest.raises(TrainingError, match=rf"{checkpoint.path} is damaged .*; delete it to repeat this phase"):
+        run(epochs=1, checkpoint=checkpoint)
 
 
 def test_a_divergence_is_remembered(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import html.parser
 import json
 import re
@@ -13,8 +14,10 @@ from report_run import make_run
 
 from edgecls.cli import main
 from edgecls.errors import MissingDependency, ModelFileError
+from edgecls.files import write_sealed
 from edgecls.report import page
 from edgecls.report.page import write_report
+from edgecls.training import run_folder
 
 VOID = {"meta", "img", "br"}
 DIAGNOSIS = [
@@ -103,6 +106,7 @@ def test_names_are_text_and_not_markup(tmp_path: Path) -> None:
 def export_entry(path: str, **changes: Any) -> dict[str, Any]:
     entry = {
         "path": path,
+        "sha256": hashlib.sha256(path.encode()).hexdigest(),
         "bytes": 2_818_512,
         "accuracy": 0.925,
         "drop": 0.0123,
@@ -114,6 +118,14 @@ def export_entry(path: str, **changes: Any) -> dict[str, Any]:
     return entry | changes
 
 
+def write_exports(run: Path, files: list[dict[str, Any]], run_id: str = "") -> None:
+    """Write files that hold their names, and the export.json of them."""
+    for entry in files:
+        (run / "export" / entry["path"]).write_text(entry["path"])
+    owner = {"path": str(run), "id": run_id or run_folder.run_id(run_folder.read_record(run))}
+    write_sealed(run / "export" / "export.json", {"run": owner, "files": files})
+
+
 def test_exported_files_and_their_flips_are_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     write_report(run)
@@ -121,14 +133,30 @@ def test_exported_files_and_their_flips_are_shown(tmp_path: Path) -> None:
     (run / "export").mkdir()
     shutil.copy(run / "plots" / "mistakes.png", run / "export" / "flips.png")
     files = [export_entry("a.tflite", flips="flips.png"), export_entry("b.onnx", passed=True, flips="gone.png")]
-    (run / "export" / "export.json").write_text(json.dumps({"files": files}))
+    write_exports(run, files)
     shown = Page(write_report(run))
     assert "a.tflite 2.82 92.50% +1.23 98.00% no" in shown.text and "98.00% yes" in shown.text
     assert len(shown.values("src")) == plain + 1
     assert "Images whose label a.tflite changed. failed: 1.23 points" in shown.text
-    (run / "export" / "export.json").write_text("{")
-    with pytest.raises(ModelFileError, match=r"export\.json is damaged"):
-        write_report(run)
+    for text in ("{", (run / "export" / "export.json").read_text().replace("0.925", "0.995", 1)):
+        (run / "export" / "export.json").write_text(text)
+        with pytest.raises(ModelFileError, match=r"export\.json is damaged"):
+            write_report(run)
+
+
+def test_accuracies_of_other_bytes_are_not_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "export").mkdir()
+    write_exports(run, [export_entry(name) for name in ("a.tflite", "b.onnx", "c.onnx")])
+    (run / "export" / "a.tflite").write_text("a.tfljte")
+    (run / "export" / "c.onnx").unlink()
+    shown = Page(write_report(run))
+    assert "a.tflite 2.82" not in shown.text and "b.onnx 2.82" in shown.text and "c.onnx 2.82" not in shown.text
+    assert "a.tflite is not as it was exported; export it again" in shown.text
+    assert "c.onnx is not there any more" in shown.text
+    write_exports(run, [export_entry("a.tflite")], run_id="another")
+    shown = Page(write_report(run))
+    assert "a.tflite 2.82" not in shown.text and "are of an earlier training, another run" in shown.text
 
 
 def test_a_run_without_its_images_has_a_page(tmp_path: Path) -> None:
@@ -149,6 +177,8 @@ def test_an_old_run_has_a_page(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (run / "history.json").unlink()
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    # None of them was written then.
+    del record["sha256"], record["files"]
     record["config"] = {"image_size": 96, "learning_rate": 0.005}
     (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
     text = Page(write_report(run)).text

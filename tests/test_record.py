@@ -39,7 +39,7 @@ def test_the_keys_that_scripts_read_are_there() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("no json", "is no JSON"),
+        ("no json", "is no JSON or damaged"),
         ("[]", "its schema is None"),
         ("{}", "its schema is None"),
         ('{"schema": true}', "its schema is True"),
@@ -81,6 +81,32 @@ def test_a_damaged_file_is_refused(name: str) -> None:
     damage(document, name)
     with pytest.raises(BenchmarkError, match=r"old.json is damaged .*measure again"):
         parse_record(document, "old.json")
+
+
+@pytest.mark.parametrize("data", [b"", b"[0]", b"null", b"NaN", b"[" * 100_000, b"\xff"])
+def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "old.json"
+    write_record(make_record(), path)
+    whole = path.read_bytes()
+    for each in (data, whole[: len(whole) // 2]):
+        path.write_bytes(each)
+        with pytest.raises(BenchmarkError, match=r"old.json .*(measure again|is None)") as caught:
+            read_record(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_time_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    write_record(make_record(), path)
+    document = json.loads(path.read_text())
+    document["results"][0]["p50_ms"] *= 2
+    path.write_text(json.dumps(document))
+    with pytest.raises(BenchmarkError, match="old.json .*it was changed: its sha256 differs"):
+        read_record(path)
+    # As an older edgecls wrote it.
+    del document["sha256"]
+    path.write_text(json.dumps(document))
+    assert read_record(path).results[0].p50_ms == document["results"][0]["p50_ms"]
 
 
 def test_keys_of_a_later_edgecls_are_left_out() -> None:

@@ -13,6 +13,7 @@ from edgecls.export.artifact import ExportResult
 from edgecls.export.run_files import RunFile, export_missing, find_files, find_folder
 from edgecls.export.targets import TARGETS, find_target
 from edgecls.spec import read_spec
+from edgecls.training.run_folder import read_record, write_record
 
 HERE = find_target(None)
 
@@ -111,3 +112,30 @@ def test_what_cannot_be_exported_says_why(run: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(run_files, "find_spec", lambda _: None)
     missing = [file for file in export_missing(run, find_files(run, HERE, 1), HERE, 1) if not file.is_there]
     assert [file.problem for file in missing] == [run_files.NO_TENSORFLOW] * 2
+
+
+def test_files_that_export_json_does_not_describe_are_missing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecls.export import artifact
+
+    folder = run / "export"
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(artifact, "export_run", lambda _, config, **__: asked.append(config.precisions))
+    whole = (folder / "model-int8.tflite").read_bytes()
+    # Cut, and a whole file that another export wrote.
+    for data in (b"", whole[: len(whole) // 2], (folder / "model-fp32.tflite").read_bytes()):
+        (folder / "model-int8.tflite").write_bytes(data)
+        found = find_files(run, HERE, 1)
+        assert "model-int8.tflite" in names(found, there=False) and "model-int8.onnx" in names(found, there=True)
+    asked.clear()
+    (problem,) = (file.problem for file in export_missing(run, found, HERE, 1) if file.path.name == "model-int8.tflite")
+    assert ("int8",) in asked and problem == "model-int8.tflite is not the file that export.json describes"
+
+
+def test_files_of_an_earlier_training_are_missing(run: Path) -> None:
+    record = read_record(run)
+    del record["files"]
+    write_record(run, record | {"seconds": 1.5})
+    assert names(find_files(run, HERE, 1), there=True) == []
+    # Without a record there is nothing to hold them against: their own checksums stand.
+    (run / "export" / "export.json").unlink()
+    assert len(names(find_files(run, HERE, 1), there=True)) == 4

@@ -15,6 +15,7 @@ from test_cli import run as edgecls
 from edgecls.config import TrainConfig
 from edgecls.devices import load_profile
 from edgecls.errors import ConfigError, DataError, WeightsError
+from edgecls.files import read_sealed, write_sealed
 from edgecls.pool import work_in
 from edgecls.ray_pool import RayPool
 from edgecls.sweep import halving, latency, run, trials
@@ -90,8 +91,7 @@ def test_changed_images_are_told(swept: Path, tiny_data: Path, tmp_path: Path) -
     data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
     out = Path(shutil.copytree(swept, tmp_path / "out"))
     for record in out.glob("*/run.json"):
-        document = json.loads(record.read_text())
-        record.write_text(json.dumps(document | {"data": str(data)}))
+        write_sealed(record, read_sealed(record) | {"data": str(data)})
     for image in data.glob("*/*.png"):
         shutil.copy(tiny_data / "dark" / "03.png", image)
     with pytest.raises(DataError, match=r"held-out images of .* changed"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgecls.check.finding import reasons_against
 from edgecls.check.rules import check_file
-from edgecls.coral import compiled_path
+from edgecls.coral import compiled_path, is_compiled_from
 from edgecls.data import Split, load_labelled, load_paths
 from edgecls.devices import Profile, find_wheel
 from edgecls.errors import EdgeclsError, ModelFileError
@@ -95,7 +95,7 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
     Raises:
         ModelFileError: `run` is no run. DataError: the class folders are not the run's, or images cannot be read.
     """
-    record = run_folder.read_record(run)
+    record = run_folder.read_whole_record(run)
     classes, size, part = record["classes"], record["config"]["image_size"], record["held_out"]["split"]
     paths, labels = flatten_split(record["split"][part], classes)
 
@@ -169,7 +169,15 @@ def _list_ways(files: Sequence[RunFile]) -> Iterator[_Way]:
 def _compiled(file: RunFile) -> RunFile:
     """Return what edgetpu_compiler made of a file, or the file itself: opening it says what to do."""
     compiled = compiled_path(file.path)
-    return replace(file, path=compiled) if compiled.is_file() else file
+    if not compiled.is_file() or not file.is_there:
+        return file
+    try:
+        if not is_compiled_from(compiled, file.path):
+            advice = f"{compiled.name} was compiled from an earlier {file.path.name}; compile it again (edgecls check)"
+            return replace(file, path=compiled, is_there=False, problem=advice)
+    except ModelFileError as error:
+        return replace(file, path=compiled, is_there=False, problem=str(error))
+    return replace(file, path=compiled)
 
 
 def _score(way: _Way, images: Images, progress: Progress) -> NDArray[np.float32] | str:

@@ -50,7 +50,7 @@ def choose_run(
     # Out of range is said before minutes pass.
     Settings(seconds=seconds)
     ExportConfig(max_drop=max_drop)
-    record, target = run_folder.read_record(run), _target(profile)
+    record, target = run_folder.read_whole_record(run), _target(profile)
     images = load_images(run, data, progress)
     files = find_files(run, target, max_drop)
     if not all(file.is_there for file in files):

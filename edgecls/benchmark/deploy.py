@@ -20,7 +20,7 @@ from edgecls.check.rules import install_lines
 from edgecls.container import detect_kind
 from edgecls.devices import load_profile
 from edgecls.errors import ConfigError
-from edgecls.files import sync_files
+from edgecls.files import read_json, sync_files
 from edgecls.runtime.install import requirement
 from edgecls.spec import read_bytes, split_file
 
@@ -111,7 +111,7 @@ def _is_ours(folder: Path) -> bool:
     if RECORD_FILE not in names:
         return False
     try:
-        written = json.loads((folder / RECORD_FILE).read_bytes())["deploy"]
+        written = read_json(folder / RECORD_FILE)["deploy"]
     except (ValueError, KeyError, TypeError):
         return False
     if not isinstance(written, dict) or names != {RECORD_FILE, *written}:

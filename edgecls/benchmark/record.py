@@ -7,14 +7,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.benchmark.measure import Ratio
 from edgecls.errors import EdgeclsError
-from edgecls.files import read_json, write_atomically
+from edgecls.files import SHA256, json_sha256, read_sealed, write_atomically
+from edgecls.typed import check
 
 SCHEMA = 1
 MODEL_KEYS = ("format", "bytes", "sha256", "arch", "precision", "height", "width", "classes", "accuracy")
@@ -24,6 +25,23 @@ SAMPLE_DIGITS = 6
 
 class BenchmarkError(EdgeclsError, RuntimeError):
     """A benchmark could not be run, or its file cannot be used."""
+
+
+class _State(TypedDict):
+    governors: dict[str, str]
+
+
+class _Ratio(TypedDict):
+    slow: int
+    fast: int
+    ratio: float
+    low: float
+    high: float
+
+
+class _Model(TypedDict):
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -147,8 +165,9 @@ def find_ratio(record: Record, slow: int, fast: int) -> Ratio | None:
 def write_record(record: Record, path: Path) -> None:
     """Write the JSON file of a run, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    document = record.to_json()
     # One line a key would make a thousand lines of samples.
-    text = json.dumps(record.to_json(), allow_nan=False)
+    text = json.dumps(document | {SHA256: json_sha256(document)}, allow_nan=False)
     write_atomically(path, f"{text}\n".encode())
 
 
@@ -161,9 +180,9 @@ def read_record(path: Path) -> Record:
     if not path.is_file():
         raise BenchmarkError(f"no such file: {str(path)!r}; pass one that 'edgecls benchmark --json' wrote")
     try:
-        document = read_json(path)
-    except ValueError as error:
-        raise BenchmarkError(f"{path} is no JSON ({error}); measure again with --json") from error
+        document = read_sealed(path)
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{path} is no JSON or damaged ({error}); measure again with --json") from error
     return parse_record(document, str(path))
 
 
@@ -181,6 +200,9 @@ def parse_record(document: Any, name: str) -> Record:
     try:
         results = [_parse_result(result) for result in document["results"]]
         known = {field.name: document[field.name] for field in fields(Record)}
+        check(known | {"results": []}, Record, "the record")
+        check(known["states"], list[_State], "states")
+        check(known["ratios"], list[_Ratio], "ratios")
         if not results:
             raise ValueError("results is empty")
     except (KeyError, TypeError, ValueError) as error:
@@ -189,10 +211,13 @@ def parse_record(document: Any, name: str) -> Record:
 
 
 def _parse_result(raw: Mapping[str, Any]) -> Result:
-    result = Result(**{field.name: raw[field.name] for field in fields(Result)})
+    values = {field.name: raw[field.name] for field in fields(Result)}
+    check(values, Result, "a result")
+    result = Result(**values)
     times = result.turns
     if missing := [key for key in MODEL_KEYS if key not in result.model]:
         raise ValueError(f"model lacks {', '.join(missing)}")
+    check(result.model, _Model, "model")
     if times.size == 0 or not all(math.isfinite(time) and time > 0 for time in times.ravel()):
         raise ValueError("samples_ms must be numbers above 0")
     return result

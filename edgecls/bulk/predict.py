@@ -1,7 +1,8 @@
 """Predict any number of images into a folder of files, one a shard, each there whole and once.
 
 Only this process writes. A worker returns the lines of a shard or, if it dies, nothing, and its shard is worked on
-again. The same call after an interruption works on the shards that are missing.
+again. The same call again works on the shards that are missing or not as they were written, and on the images that
+could not be used: a mount or a permission may be there by now.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgecls.bulk.model import Model, open_model
 from edgecls.bulk.read import decode_shard
@@ -23,14 +24,9 @@ from edgecls.pool import Here, Pool
 from edgecls.runtime.classifier import to_entry
 
 MANIFEST_FILE, SHARD_PATTERN = "manifest.json", "shard-*.jsonl"
+# While the manifest lists no shards: a line "sha256  file" for each that is finished, as sha256sum writes it.
+SUMS_FILE = ".shards.sha256"
 FORMAT = 1
-
-
-class Lines(NamedTuple):
-    """What a shard comes to: JSON lines, and how many of them tell of an unusable image."""
-
-    data: bytes
-    failed: int
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,13 @@ class Done:
         images: of all finished shards.
         failed: those of them that could not be used.
         kept: those that an earlier call had finished.
+        retried: those that an earlier call could not use, and this one tried again.
     """
 
     images: int = 0
     failed: int = 0
     kept: int = 0
+    retried: int = 0
 
 
 def predict_all(
@@ -66,6 +64,7 @@ def predict_all(
     *,
     shard_images: int = SHARD_IMAGES,
     progress: Callable[[Done], object] = lambda done: None,
+    report: Callable[[str], object] = lambda text: None,
 ) -> Done:
     """Return what came of predicting the sources' images; `out` then holds their shards, no others, and a manifest.
 
@@ -76,6 +75,7 @@ def predict_all(
         pool: that predicts; None is this process.
         shard_images: images a file.
         progress: told after each shard.
+        report: told of each file that is not what an earlier call wrote.
 
     Raises:
         ConfigError: `out` holds something else, or another process writes it. DataError: sources cannot be listed.
@@ -93,8 +93,8 @@ def predict_all(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out, wait=False):
-            _begin(out, settings)
-            parts, done = _fill(model, cut(sources, shard_images), out, pool or Here(), progress)
+            earlier = _Earlier(out, _begin(out, settings), report)
+            parts, done = _fill(model, cut(sources, shard_images), out, pool or Here(), progress, earlier)
             if not parts:
                 raise DataError(f"there is no image in {', '.join(sources)}; pass files, folders, lists or tables")
             _finish(out, settings, parts)
@@ -103,8 +103,8 @@ def predict_all(
     return done
 
 
-def predict_shard(model: Model, shard: Shard) -> Lines:
-    """Return the lines of a shard, each as of `predict --format jsonl` or, of an unusable image, with an "error".
+def predict_shard(model: Model, shard: Shard) -> list[bytes]:
+    """Return the JSON lines of a shard's wanted images, as of `predict --format jsonl` or with an "error".
 
     Raises:
         ConfigError: other versions are installed here than where the run began. And as `load` and `decode_shard` raise.
@@ -116,65 +116,113 @@ def predict_shard(model: Model, shard: Shard) -> Lines:
             entries.append({"image": name, "error": str(image)})
         else:
             entries.append(to_entry(name, classifier.predict(image), spec.labels))
-    return Lines("".join(f"{json.dumps(entry)}\n" for entry in entries).encode(), _count_failed(entries))
+    return [f"{json.dumps(entry)}\n".encode() for entry in entries]
+
+
+class _Earlier:
+    """The shards that earlier calls have finished, held against the checksums of when they were written."""
+
+    def __init__(self, out: Path, sums: dict[str, str], report: Callable[[str], object]) -> None:
+        self._out, self._sums, self._report = out, sums, report
+
+    def find_lines(self, shard: Shard) -> list[bytes]:
+        """Return the lines of a finished shard; none if it is not there, of other images, or damaged."""
+        name = _file_name(shard)
+        path, expected = self._out / name, self._sums.get(name)
+        data = path.read_bytes() if path.is_file() else None
+        if data is None and expected is None:
+            return []
+        if data is None or hashlib.sha256(data).hexdigest() != expected:
+            what = "is gone" if data is None else "is not as it was written" if expected else "was not finished"
+            self._report(f"{path} {what}: its images are predicted again")
+            return []
+        lines = data.splitlines(keepends=True)
+        # Otherwise images came or went.
+        return lines if [json.loads(line)["image"] for line in lines] == list(shard.names) else []
 
 
 def _fill(
-    model: Model, shards: Iterator[Shard], out: Path, pool: Pool, progress: Callable[[Done], object]
+    model: Model,
+    shards: Iterator[Shard],
+    out: Path,
+    pool: Pool,
+    progress: Callable[[Done], object],
+    earlier: _Earlier,
 ) -> tuple[list[Part], Done]:
-    """Write the shards that are missing, and return all in their order."""
+    """Write what is missing of the shards, and return all in their order."""
     parts: dict[int, Part] = {}
+    found: dict[int, list[bytes]] = {}
     done = Done()
 
-    def note(shard: Shard, lines: Lines, kept: bool) -> None:
+    def note(shard: Shard, lines: Sequence[bytes], new: int) -> None:
         nonlocal done
-        count = len(shard.names)
-        parts[shard.number] = Part(_file_name(shard), count, lines.failed, hashlib.sha256(lines.data).hexdigest())
-        done = Done(done.images + count, done.failed + lines.failed, done.kept + kept * count)
+        count, failed = len(shard.names), len(_failed(lines))
+        parts[shard.number] = Part(_file_name(shard), count, failed, _sha256(lines))
+        retried = len(shard.wanted or ())
+        done = Done(done.images + count, done.failed + failed, done.kept + count - new, done.retried + retried)
         progress(done)
 
     def missing() -> Iterator[Shard]:
         for shard in shards:
-            if lines := _find_lines(out / _file_name(shard), shard):
-                note(shard, lines, kept=True)
+            lines = earlier.find_lines(shard)
+            if failed := _failed(lines):
+                found[shard.number] = lines
+                yield replace(shard, wanted=failed)
+            elif lines:
+                note(shard, lines, 0)
             else:
                 yield shard
 
-    for shard, lines in pool.map(predict_shard, model, missing()):
-        write_atomically(out / _file_name(shard), lines.data)
-        note(shard, lines, kept=False)
+    with (out / SUMS_FILE).open("a", encoding="ascii") as sums:
+        for shard, result in pool.map(predict_shard, model, missing()):
+            before = found.pop(shard.number, [])
+            lines = _merge(before, shard, result)
+            if lines != before:
+                write_atomically(out / _file_name(shard), b"".join(lines))
+                # Last, so that a line stands for a file that is there.
+                sums.write(_sum_line(_file_name(shard), _sha256(lines)))
+                sums.flush()
+            note(shard, lines, len(shard.names if shard.wanted is None else shard.wanted))
     return [parts[number] for number in sorted(parts)], done
 
 
-def _find_lines(path: Path, shard: Shard) -> Lines | None:
-    """Return what a finished file holds, or None if there is none or it is of other images."""
-    if not path.is_file():
-        return None
-    data = path.read_bytes()
-    try:
-        entries = [json.loads(line) for line in data.splitlines()]
-        is_same = [entry["image"] for entry in entries] == list(shard.names)
-    except (ValueError, LookupError, TypeError):
-        return None
-    return Lines(data, _count_failed(entries)) if is_same else None
+def _merge(before: list[bytes], shard: Shard, lines: list[bytes]) -> list[bytes]:
+    """Return all lines of a shard, those of its wanted images new."""
+    if shard.wanted is None:
+        return lines
+    merged = list(before)
+    for place, line in zip(sorted(shard.wanted), lines, strict=True):
+        merged[place] = line
+    return merged
 
 
-def _count_failed(entries: Sequence[dict[str, Any]]) -> int:
-    return sum("error" in entry for entry in entries)
+def _failed(lines: Sequence[bytes]) -> frozenset[int]:
+    """Return the places of the lines that tell of an unusable image."""
+    # Parsed only where the word stands at all: it may be a label.
+    return frozenset(n for n, line in enumerate(lines) if b'"error"' in line and "error" in json.loads(line))
+
+
+def _sha256(lines: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+def _sum_line(file: str, sha256: str) -> str:
+    return f"{sha256}  {file}\n"
 
 
 def _file_name(shard: Shard) -> str:
     return SHARD_PATTERN.replace("*", f"{shard.number:08}")
 
 
-def _begin(out: Path, settings: dict[str, Any]) -> None:
-    """Write the settings into `out`, or check that they are those that stand there."""
-    path = out / MANIFEST_FILE
+def _begin(out: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """Return the sha256 of each finished shard; write the settings into `out`, or check that those there are alike."""
+    path, sums = out / MANIFEST_FILE, {}
     if path.exists():
         try:
-            before = read_json(path)["settings"]
-            what = tell_changes(before, settings)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            before = read_json(path)
+            what = tell_changes(before["settings"], settings)
+            sums = {str(part["file"]): str(part["sha256"]) for part in before.get("shards", ())}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is no manifest of predictions ({error}); give a new folder") from error
         # Where no shard is finished, as after a mistyped source, another run may begin.
         if what and any(out.glob(SHARD_PATTERN)):
@@ -182,8 +230,17 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
     elif any(not each.name.startswith(".") for each in out.iterdir()):
         raise ConfigError(f"{out} is not empty and holds no {MANIFEST_FILE}; give a new folder")
     remove_leftovers(out)
+    sums |= _read_sums(out / SUMS_FILE)
+    write_atomically(out / SUMS_FILE, "".join(_sum_line(*item) for item in sums.items()).encode("ascii", "replace"))
     # Without the shards: a reader sees by their list that all are there.
     _write_manifest(path, {"settings": settings})
+    return sums
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    """Return the sha256 of each file; a damaged line is of no file, or of none that has this sum."""
+    lines = path.read_text("ascii", "replace").splitlines() if path.is_file() else []
+    return {file: sha256 for sha256, _, file in (line.partition("  ") for line in lines) if file}
 
 
 def _finish(out: Path, settings: dict[str, Any], parts: Sequence[Part]) -> None:
@@ -195,6 +252,7 @@ def _finish(out: Path, settings: dict[str, Any], parts: Sequence[Part]) -> None:
     counts = {"images": sum(part.images for part in parts), "failed": sum(part.failed for part in parts)}
     shards = [asdict(part) for part in parts]
     _write_manifest(out / MANIFEST_FILE, {"settings": settings, **counts, "shards": shards})
+    (out / SUMS_FILE).unlink()
 
 
 def _write_manifest(path: Path, document: dict[str, Any]) -> None:

@@ -31,12 +31,14 @@ class Shard:
         names: what the images are called in the result: paths, URLs, or TABLE#ROW.
         table: that holds the images; None if the names are to be opened.
         start: row of the first.
+        wanted: places in `names` of those to work on; None for all.
     """
 
     number: int
     names: tuple[str, ...] = field(repr=False)
     table: Table | None = field(default=None, repr=False)
     start: int = 0
+    wanted: frozenset[int] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """Return what an error calls it."""
@@ -87,7 +89,7 @@ def _cut_all(sources: Iterable[str], images: int) -> Iterator[tuple[tuple[str, .
 
 
 def open_images(shard: Shard, folder: Path) -> Iterator[tuple[str, Source | None]]:
-    """Yield each image's name and where it is to be had: a path, a URL, or its bytes; None for an empty cell.
+    """Yield the name of each wanted image and where it is: a path, a URL, or its bytes; None for an empty cell.
 
     Args:
         shard: of `cut`.
@@ -96,12 +98,15 @@ def open_images(shard: Shard, folder: Path) -> Iterator[tuple[str, Source | None
     Raises:
         DataError: the table cannot be read any more.
     """
+    sources: Iterable[Source | None]
     if shard.table is None:
-        yield from ((name, name if storage.is_url(name) else folder / name) for name in shard.names)
+        sources = (name if storage.is_url(name) else folder / name for name in shard.names)
     else:
-        cells = tables.read_cells(shard.table, shard.start, shard.start + len(shard.names))
-        # A table that lost rows meanwhile gives too few.
-        yield from itertools.zip_longest(shard.names, cells)
+        sources = tables.read_cells(shard.table, shard.start, shard.start + len(shard.names))
+    # A table that lost rows meanwhile gives too few.
+    for place, image in enumerate(itertools.zip_longest(shard.names, sources)):
+        if shard.wanted is None or place in shard.wanted:
+            yield image
 
 
 def _find(sources: Iterable[str]) -> Iterator[str | Table]:

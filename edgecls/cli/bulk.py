@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.bulk.shards import SHARD_IMAGES
-from edgecls.cli.terminal import PATH
+from edgecls.cli.terminal import PATH, warn
 
 if TYPE_CHECKING:
     from edgecls.bulk.predict import Done
@@ -101,11 +101,16 @@ def predict_into(bulk: Bulk, file: Path, images: tuple[Path | str, ...], setting
             pool,
             shard_images=bulk.shard_images,
             progress=_Teller(),
+            report=warn,
         )
     kept = f", {done.kept:,} of them before" if done.kept else ""
-    click.echo(f"{done.images:,} images{kept}; {bulk.out / MANIFEST_FILE} lists the files")
+    retried = f", {done.retried:,} that had failed tried again" if done.retried else ""
+    click.echo(f"{done.images:,} images{kept}{retried}; {bulk.out / MANIFEST_FILE} lists the files")
     if done.failed:
-        raise click.ClickException(f"{done.failed:,} of {done.images:,} images could not be read; they have an error")
+        raise click.ClickException(
+            f"{done.failed:,} of {done.images:,} images could not be read; they have an error, and the same command "
+            "tries them again"
+        )
 
 
 class _Teller:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow
+from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
 from edgecls.config import FORMATS, ExportConfig
 from edgecls.devices import device_names, export_target, load_profile
 from edgecls.export.targets import TARGETS, find_target
@@ -102,6 +102,8 @@ def print_export(result: ExportResult) -> None:
     """Print the table of files, and where pictures and tables that belong to them are."""
     from edgecls.export.export_folder import layers_name
 
+    for note in result.notes:
+        warn(note)
     click.echo(f"{'file':30} {'bytes':>10} {'accuracy':>9} {'drop':>8} {'agreement':>10}")
     click.echo(f"{'(Keras, float)':30} {'':>10} {result.float_accuracy:9.4f}")
     for file in result.files:

@@ -54,12 +54,14 @@ class ExportResult:
         float_accuracy: of the Keras model on the same images, 0..1.
         images: how many held-out images the files were scored on.
         files: one entry for each file written now.
+        notes: what was wrong with files that were there before.
     """
 
     folder: Path
     float_accuracy: float
     images: int
     files: tuple[ExportedFile, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,7 @@ class _Job:
     samples: ExportSamples
     keras_scores: NDArray[np.float32]
     golden: tuple[dict[str, Any], ...]
+    run: Path
     record: dict[str, Any]
     config: ExportConfig
     target: Target
@@ -111,8 +114,8 @@ def export_run(
 
     Raises:
         ModelFileError: `run` is no run. DataError: its images are gone or changed. ExportError: a conversion failed.
-        ConfigError: the device is not known, or does not run one of the formats,
-        or another process exports into `out`.
+        ConfigError: the device is not known, or does not run one of the formats, another process exports into `out`,
+        or the files there are of another run.
     """
     target = find_target(config.device, config.formats)
     record = run_folder.read_whole_record(run)
@@ -127,15 +130,17 @@ def export_run(
     size = record["config"]["image_size"]
     paths = samples.calibration.paths if config.golden else ()
     golden = make_golden([samples.root / path for path in paths], size, size)
-    job = _Job(run_folder.load_model(run), samples, scores, golden, record, config, target)
+    job = _Job(run_folder.load_model(run), samples, scores, golden, run, record, config, target)
     folder = out or run / "export"
     files = []
-    with export_folder.work_in(folder) as (partial, older):
+    with export_folder.work_in(folder, run, run_folder.run_id(record)) as (partial, older):
+        for note in older.notes:
+            progress("look at earlier exports", 1, 1, note)
         for precision in config.precisions:
             for kind in config.formats:
                 files.append(_write_file(job, precision, kind, partial, progress))
         export_folder.publish(partial, folder, _record(job), files, older)
-    return ExportResult(folder, job.float_accuracy, len(samples.held_out.labels), tuple(files))
+    return ExportResult(folder, job.float_accuracy, len(samples.held_out.labels), tuple(files), older.notes)
 
 
 def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: Progress) -> ExportedFile:
@@ -239,6 +244,7 @@ def _record(job: _Job) -> dict[str, Any]:
     """Return export.json but for its files."""
     return {
         "format_version": 1,
+        "run": {"path": str(job.run.resolve()), "id": run_folder.run_id(job.record)},
         "float_accuracy": job.float_accuracy,
         "images": len(job.samples.held_out.labels),
         "split": job.samples.held_out_name,

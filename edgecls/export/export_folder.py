@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from edgecls.config import FORMATS
 from edgecls.errors import ConfigError, ModelFileError
 from edgecls.export.gate import Comparison
-from edgecls.files import locked, read_json, sync_files, write_json
+from edgecls.files import file_sha256, locked, read_sealed, sync_files, write_sealed
+from edgecls.limits import PRECISIONS
 from edgecls.typed import check
 
 RECORD_FILE = "export.json"
@@ -23,6 +26,7 @@ class Entry(TypedDict):
     """What readers of export.json take from one of its `files`."""
 
     path: str
+    sha256: str
     bytes: int
     accuracy: float
     drop: float
@@ -32,10 +36,36 @@ class Entry(TypedDict):
     verdict: str
 
 
-class Record(TypedDict):
-    """What readers take from export.json."""
+class Owner(TypedDict):
+    """The run that files were exported from: its folder then, and `run_folder.run_id` of its run.json."""
 
+    path: str
+    id: str
+
+
+class _Required(TypedDict):
     files: list[Entry]
+
+
+class Record(_Required, total=False):
+    """What readers take from export.json; an older edgecls wrote no run."""
+
+    run: Owner
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier exports have left in a folder.
+
+    Attributes:
+        entries: those of export.json whose file is there, as it was written, and of the run in question.
+        notes: what is wrong with the others.
+        is_others: True if they are of another run.
+    """
+
+    entries: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
+    is_others: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,20 +108,39 @@ class ExportedFile:
         return entry | comparison
 
 
-def read_entries(folder: Path) -> list[dict[str, Any]]:
-    """Return `files` of the folder's export.json; none if it has no such file.
+def read_entries(folder: Path, run_id: str) -> Earlier:
+    """Return what export.json of a folder says of files of the run `run_id`; nothing if there is no export.json.
 
     Raises:
         ModelFileError: export.json is damaged.
     """
+    document = _read_document(folder)
+    if not document["files"]:
+        return Earlier([])
+    if document.get("run", {}).get("id") != run_id:
+        note = f"the files in {folder} are of an earlier training, another run or an older edgecls; export them again"
+        return Earlier([], (note,), is_others=True)
+    kept, notes = [], []
+    for entry in document["files"]:
+        # By its name alone: export.json must not speak of other files.
+        path = folder / Path(entry["path"]).name
+        if path.is_file() and file_sha256(path) == entry["sha256"]:
+            kept.append(entry)
+        else:
+            what = "is not as it was exported" if path.is_file() else "is not there any more"
+            notes.append(f"{path} {what}; export it again")
+    return Earlier(kept, tuple(notes))
+
+
+def _read_document(folder: Path) -> dict[str, Any]:
     path = folder / RECORD_FILE
     if not path.is_file():
-        return []
+        return {"files": []}
     try:
-        document = read_json(path)
+        document: dict[str, Any] = read_sealed(path)
         check(document, Record, RECORD_FILE)
-        return list(document["files"])
-    except ValueError as error:
+        return document
+    except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged ({error}); delete it and export again") from error
 
 
@@ -123,11 +172,12 @@ def layers_name(precision: str, kind: str) -> str:
 
 
 @contextlib.contextmanager
-def work_in(folder: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """Yield a folder inside `folder` that goes in the end, and the entries of earlier exports; nobody else works there.
+def work_in(folder: Path, run: Path, run_id: str) -> Iterator[tuple[Path, Earlier]]:
+    """Yield a folder inside `folder` that goes in the end, and what earlier exports left; nobody else works there.
 
     Raises:
-        ConfigError: another process does. ModelFileError: export.json is damaged.
+        ConfigError: another process does, or the files there are of another run.
+        ModelFileError: export.json is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -137,7 +187,9 @@ def work_in(folder: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
             raise ConfigError(
                 f"another process is exporting into {folder}; wait for it, or give --out another folder"
             ) from error
-        older = read_entries(folder)
+        older = read_entries(folder, run_id)
+        if older.is_others:
+            _check_replaceable(folder, run.resolve())
         for leftover in folder.glob(f"{PARTIAL}*"):
             # Of a process that was killed.
             shutil.rmtree(leftover)
@@ -145,8 +197,18 @@ def work_in(folder: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
         yield Path(partial), older
 
 
+def _check_replaceable(folder: Path, run: Path) -> None:
+    """Raise ConfigError unless the files of another training are of the folder `run`, trained anew since."""
+    there = _read_document(folder).get("run", {}).get("path", "made by an older edgecls")
+    if there != str(run) and not folder.resolve().is_relative_to(run):
+        raise ConfigError(
+            f"{folder} holds files of another run ({there}), whose accuracy is not that of {run}; give --out another "
+            "folder, or remove that one"
+        )
+
+
 def publish(
-    finished: Path, folder: Path, record: dict[str, Any], files: Sequence[ExportedFile], older: list[dict[str, Any]]
+    finished: Path, folder: Path, record: dict[str, Any], files: Sequence[ExportedFile], older: Earlier
 ) -> None:
     """Move finished files into `folder`. What export.json says holds at any moment: it drops first what is replaced.
 
@@ -155,19 +217,21 @@ def publish(
         folder: the export folder.
         record: export.json but for its `files`.
         files: what `finished` holds.
-        older: entries of an earlier export.json; those whose file is still there and not replaced are kept.
+        older: of `work_in`; entries whose file is not replaced are kept. Files of another training are removed.
     """
     sync_files(finished)
     changed = {model_name(f.precision, f.format, rejected=r) for f in files for r in (False, True)}
-    kept = [entry for entry in older if entry["path"] not in changed and (folder / entry["path"]).is_file()]
-    if older:
-        write_json(folder / RECORD_FILE, record | {"files": kept})
-    for file in files:
-        which = file.precision, file.format
+    kept = [entry for entry in older.entries if entry["path"] not in changed]
+    if older.entries or older.notes:
+        write_sealed(folder / RECORD_FILE, record | {"files": kept})
+    replaced = [(file.precision, file.format) for file in files]
+    if older.is_others:
+        replaced = list(itertools.product(PRECISIONS, FORMATS))
+    for which in replaced:
         names = model_name(*which), model_name(*which, rejected=True), flips_name(*which), layers_name(*which)
         for name in names:
             if (finished / name).exists():
                 (finished / name).replace(folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
-    write_json(folder / RECORD_FILE, record | {"files": kept + [file.to_json() for file in files]})
+    write_sealed(folder / RECORD_FILE, record | {"files": kept + [file.to_json() for file in files]})

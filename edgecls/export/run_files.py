@@ -13,11 +13,12 @@ from pathlib import Path
 
 from edgecls.config import FORMATS, ExportConfig, Format
 from edgecls.errors import EdgeclsError
-from edgecls.export.export_folder import model_name
+from edgecls.export.export_folder import RECORD_FILE, model_name, read_entries
 from edgecls.export.targets import Target
 from edgecls.limits import PRECISIONS
 from edgecls.progress import Progress, silent
 from edgecls.spec import ModelSpec, read_spec
+from edgecls.training import run_folder
 
 NO_TENSORFLOW = "it is not exported, and exporting needs TensorFlow: pip install 'edgecls[train]'"
 
@@ -52,8 +53,11 @@ def find_files(run: Path, target: Target, max_drop: float) -> tuple[RunFile, ...
     own = find_folder(run, target)
     # Float files are the same for every processor.
     folders = {precision: own if precision == "int8" else run / "export" for precision in PRECISIONS}
+    known = {folder: _find_known(run, folder) for folder in folders.values()}
     return tuple(
-        _find_file(folders[precision], precision, kind, max_drop) for precision in PRECISIONS for kind in target.formats
+        _find_file(folders[precision], precision, kind, max_drop, known[folders[precision]])
+        for precision in PRECISIONS
+        for kind in target.formats
     )
 
 
@@ -63,15 +67,28 @@ def find_folder(run: Path, target: Target) -> Path:
     Raises:
         ModelFileError: a file is damaged, or not ours.
     """
+    known = _find_known(run, run / "export")
     both = [(path, kind) for kind in FORMATS for path in _names(run / "export", "int8", kind)]
     for path, kind in both:
-        made_for = read_spec(path).target if path.is_file() else ""
+        made_for = read_spec(path).target if path.is_file() and _is_known(path, known) else ""
         # TFLite files are alike for every processor but the Edge TPU.
         if kind == "tflite" and "coral" not in (made_for, target.name):
             continue
         if made_for and made_for != target.name:
             return run / f"export-{target.name}"
     return run / "export"
+
+
+def _find_known(run: Path, folder: Path) -> frozenset[str] | None:
+    """Return the names of the files that are as this run's export wrote them; None without an export.json."""
+    if not (folder / RECORD_FILE).is_file():
+        return None
+    found = read_entries(folder, run_folder.run_id(run_folder.read_record(run)))
+    return frozenset(entry["path"] for entry in found.entries)
+
+
+def _is_known(path: Path, known: frozenset[str] | None) -> bool:
+    return known is None or path.name in known
 
 
 def export_missing(
@@ -110,9 +127,10 @@ def export_missing(
             problems |= {(precision, kind): problem for precision in precisions for kind in formats}
     found = []
     for file in files:
-        now = _find_file(file.path.parent, file.precision, file.format, max_drop)
+        now = _find_file(file.path.parent, file.precision, file.format, max_drop, _find_known(run, file.path.parent))
         # One that could not be exported again is still the rejected one.
-        problem = now.problem or problems.get((file.precision, file.format), "")
+        reasons = now.problem, problems.get((file.precision, file.format), "")
+        problem = "; ".join(filter(None, reasons))
         found.append(file if file.is_there else replace(now, problem=problem))
     return tuple(found)
 
@@ -130,10 +148,14 @@ def _export(run: Path, config: ExportConfig, out: Path, data: Path | None, progr
     return ""
 
 
-def _find_file(folder: Path, precision: str, kind: Format, max_drop: float) -> RunFile:
+def _find_file(folder: Path, precision: str, kind: Format, max_drop: float, known: frozenset[str] | None) -> RunFile:
     good, rejected = _names(folder, precision, kind)
-    if good.is_file() or not rejected.is_file():
-        return RunFile(good, kind, precision, good.is_file())
+    there = [path for path in (good, rejected) if path.is_file()]
+    if there and not any(_is_known(path, known) for path in there):
+        # Of another run, or changed since: as good as missing.
+        return RunFile(good, kind, precision, False, f"{there[0].name} is not the file that {RECORD_FILE} describes")
+    if good in there and _is_known(good, known) or not there:
+        return RunFile(good, kind, precision, good in there)
     metrics = read_spec(rejected).metrics
     drop, collapse = metrics.get("drop"), metrics.get("collapse")
     admitted = isinstance(drop, float) and drop <= max_drop and not collapse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,14 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgecls.errors import MissingDependency
+from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.evaluate import Evaluation, wilson_interval
 from edgecls.export.export_folder import read_entries
 from edgecls.files import write_atomically
 from edgecls.report import pictures
 from edgecls.report.plots import DPI
 from edgecls.report.settings import describe_changes, read_config, train_command
-from edgecls.training.run_folder import read_whole_record
+from edgecls.training.run_folder import read_whole_record, run_id
 
 PAGE_FILE = "report.html"
 TEMPLATE = "report.html.jinja"
@@ -56,6 +57,7 @@ def write_report(run: Path) -> Path:
 
 def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return what the template shows."""
+    exports = read_entries(run / "export", run_id(record))
     held_out, config = pictures.read_held_out(run, record), read_config(record["config"])
     name = run.resolve().name
     return {
@@ -74,7 +76,12 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         ],
         "wrong": held_out.evaluation.images - int(held_out.evaluation.confusion.trace()),
         "mistakes": len(pictures.find_mistakes(held_out)),
-        "exports": _read_exports(run / "export"),
+        "exports": [
+            # By its name alone: export.json must not bring other files into the page.
+            file | {"picture": _embed(run / "export" / Path(file["flips"]).name) if file["flips"] else None}
+            for file in exports.entries
+        ],
+        "export_notes": exports.notes,
         "pictures": {name: _embed(pictures.picture_path(run, name)) for name in pictures.NAMES},
         "versions": record.get("versions", {}),
         "command": train_command(config, record["data"], Path(name)),
@@ -125,23 +132,19 @@ def _find_confused(evaluation: Evaluation) -> list[tuple[str, str, int, int]]:
     ]
 
 
-def _read_exports(folder: Path) -> list[dict[str, Any]]:
-    """Return `files` of export.json, the picture of changed labels of each embedded; none if nothing was exported."""
-    # By its name alone: export.json must not bring other files into the page.
-    return [
-        file | {"picture": _embed(folder / Path(file["flips"]).name) if file["flips"] else None}
-        for file in read_entries(folder)
-    ]
-
-
 def _embed(path: Path) -> dict[str, Any] | None:
     """Return the picture for a page, with its width in CSS pixels and the least one that it may be shrunk to."""
     if not path.is_file():
         return None
-    with Image.open(path) as picture:
-        # Pillow's own sheets are drawn for a screen, pixel for pixel.
-        scale = CSS_DPI / DPI if "dpi" in picture.info else 1.0
-        width, height = (round(side * scale) for side in picture.size)
+    try:
+        with Image.open(path) as picture:
+            # Pillow's own sheets are drawn for a screen, pixel for pixel.
+            scale = CSS_DPI / DPI if "dpi" in picture.info else 1.0
+            width, height = (round(side * scale) for side in picture.size)
+            picture.verify()
+    # What Pillow raises on damaged files.
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); delete it and write the report again") from error
     least = width * 3 // 4 if width > WIDEST else width // 2
     return {
         "data": base64.b64encode(path.read_bytes()).decode("ascii"),

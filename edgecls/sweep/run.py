@@ -75,7 +75,7 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
 
 
 def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
-    record = run_folder.read_record(run)
+    record = run_folder.read_whole_record(run)
     # Through JSON, so that tuples compare equal to what is read back.
     now = json.loads(json.dumps({**dataclasses.asdict(config), "data": str(data.resolve())}))
     before = {**record["config"], "data": record["data"]}
@@ -89,12 +89,12 @@ def score_run(data: Path, run: Path, place: Place, max_drop: float, progress: Pr
     Raises:
         DataError: the run's images changed. ModelFileError: `run` is no run, or its file is damaged.
     """
-    record = run_folder.read_record(run)
+    record = run_folder.read_whole_record(run)
     images = load_images(run, data, progress)
     if images.float_scores is None:
         raise DataError(f"the held-out images of {run} changed since it was trained; give --out another folder")
     file = _export(run, place, max_drop, progress)
-    seconds, paths = float(record["seconds"]), tuple(images.split.paths)
+    seconds, paths = float(record.get("seconds", 0)), tuple(images.split.paths)
     if not file.path.is_file():
         return Scored(run, file.path, 0, None, frozenset(), paths, seconds, file.problem)
     with load(file.path) as classifier:

@@ -134,7 +134,7 @@ def train_fully(setting: Setting, trial: Trial) -> Outcome:
     except (TrainingError, ExportError, WeightsError) as error:
         return Outcome(failed_because=str(error))
     # A run that was there already tells how long it took.
-    seconds = max(time.monotonic() - began, float(result.record["seconds"]))
+    seconds = max(time.monotonic() - began, float(result.record.get("seconds", 0)))
     accuracy = float(result.record["metrics"]["val_accuracy"])
     return Outcome(found, "", accuracy, tuple(result.warnings), seconds)
 

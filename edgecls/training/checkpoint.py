@@ -19,11 +19,14 @@ from edgecls.files import write_atomically
 
 Arrays = dict[str, NDArray[Any]]
 PREFIX = "array/"
+OWNER = "owner"
 # What zipfile and numpy raise on files that are cut or changed.
 DAMAGES = (
     OSError,
     ValueError,
-    KeyError,
+    LookupError,
+    AttributeError,
+    TypeError,
     EOFError,
     NotImplementedError,
     RuntimeError,
@@ -64,9 +67,15 @@ class Saved:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file, there or not yet."""
+    """A checkpoint file, there or not yet.
+
+    Attributes:
+        path: of the file.
+        owner: what tells run and phase from every other; a file of another owner is refused.
+    """
 
     path: Path
+    owner: str = ""
 
     def write(self, arrays: Arrays, state: dict[str, Any]) -> None:
         """Replace the file; whatever happens meanwhile, the old one or the new one is there, whole.
@@ -74,7 +83,7 @@ class Checkpoint:
         Raises:
             TrainingError: it cannot be written; the old one is still there.
         """
-        data = Saved(arrays, state).to_bytes()
+        data = Saved(arrays, state | {OWNER: self.owner}).to_bytes()
         try:
             write_atomically(self.path, data)
         except OSError as error:
@@ -87,7 +96,7 @@ class Checkpoint:
         """Return what was saved last, or None if nothing was.
 
         Raises:
-            TrainingError: the file is damaged.
+            TrainingError: the file is damaged, or of another run or phase.
         """
         if not self.path.exists():
             return None
@@ -97,8 +106,15 @@ class Checkpoint:
                 damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"its {damaged} is damaged")
-            return Saved.read(self.path)
+            saved = Saved.read(self.path)
+            if saved.state.pop(OWNER, None) != self.owner:
+                raise ValueError("it is of another run or phase, or of an older edgecls")
         except DAMAGES as error:
-            raise TrainingError(
-                f"the checkpoint {self.path} is damaged ({error}); delete it to repeat this phase"
-            ) from error
+            raise self.refuse(error) from error
+        return saved
+
+    def refuse(self, cause: object) -> TrainingError:
+        """Return the error that says why nothing can go on from the file."""
+        # One line: Keras shows whole arrays.
+        text = " ".join(str(cause).split())[:200]
+        return TrainingError(f"the checkpoint {self.path} is damaged ({text}); delete it to repeat this phase")

@@ -1,10 +1,8 @@
 """Features of the frozen part of a network, computed once for each image and view and kept on disk.
 
 While nothing below the head learns, a second pass over the same pixels gives the same features: the head then trains
-on them in seconds instead of minutes. A folder of the cache belongs to one frozen network and one view. It holds
-`rows.f16` (float16, one row an image) and `images.sha256` (32 bytes an image, in the same order), both only ever
-appended to: after a crash, what is not whole in both is cut off and the rest is good. New images in a data set cost
-only their own features.
+on them in seconds instead of minutes. A folder of the cache belongs to one frozen network and one view. New images in
+a data set cost only their own features; what lies in such a folder is told in feature_files.py.
 """
 
 from __future__ import annotations
@@ -25,16 +23,14 @@ from numpy.typing import NDArray
 
 from edgecls.config import AugmentConfig
 from edgecls.errors import TrainingError
-from edgecls.files import locked, write_atomically
+from edgecls.files import locked
 from edgecls.mapped import cache_folder, forget_pages
 from edgecls.pool import current_pool
+from edgecls.training import feature_files
 from edgecls.training.augment import change_images, draw_changes
 from edgecls.training.forward import BATCH_SIZE, Forward
 
-ROWS_FILE, INDEX_FILE, SHAPE_FILE, LOCK_FILE = "rows.f16", "images.sha256", "shape.json", "lock"
-DIGEST_BYTES = 32
-# Rows reach the disk before their digests, this many images at a time.
-IMAGES_A_FLUSH = 1024
+LOCK_FILE = "lock"
 # Whole folders, the longest unused first, are removed when the cache has grown beyond this.
 CACHE_BYTES = 20 * 10**9
 FORGET_EVERY = 20  # batches
@@ -114,17 +110,17 @@ def cached_features(
         wait = functools.partial(progress, 0, len(images), "waiting for another run that computes them")
         with locked(folder / LOCK_FILE, on_wait=wait):
             os.utime(folder)
-            stored = _read_stored(folder)
+            stored = feature_files.read_checked(folder, set(digests), functools.partial(progress, 0, len(images)))
             missing = set(digests) - stored.row_of.keys()
             if missing:
                 _compute(folder, forward(), images, digests, missing, view, stored.rows, progress)
-                stored = _read_stored(folder)
+                stored = feature_files.read_stored(folder)
     except OSError as error:
         raise TrainingError(
             f"the features cannot be kept in {folder}: {error.strerror or error}; free some of the disk, set "
             "XDG_CACHE_HOME to a larger one, or use fewer --views"
         ) from error
-    rows = np.memmap(folder / ROWS_FILE, np.float16, "r", shape=(stored.rows, *stored.shape))
+    rows = np.memmap(folder / feature_files.ROWS_FILE, np.float16, "r", shape=(stored.rows, *stored.shape))
     return Features(rows, np.array([stored.row_of[digest] for digest in digests], np.int64))
 
 
@@ -152,30 +148,8 @@ def prune(cache: Path, most_bytes: int = CACHE_BYTES) -> None:
 
 def _key(network: dict[str, Any], view: View) -> str:
     augment = None if not view.number or view.augment is None else [vars(view.augment), view.number, view.seed]
-    text = json.dumps([network, augment], sort_keys=True)
+    text = json.dumps([feature_files.FORMAT, network, augment], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """What a folder holds whole: so many rows of this shape, and which image each is of."""
-
-    rows: int
-    shape: tuple[int, ...]
-    row_of: dict[bytes, int]
-
-
-def _read_stored(folder: Path) -> _Stored:
-    paths = [folder / name for name in (SHAPE_FILE, ROWS_FILE, INDEX_FILE)]
-    if not all(path.exists() for path in paths):
-        return _Stored(0, (), {})
-    shape = tuple(json.loads(paths[0].read_text()))
-    row_bytes = np.dtype(np.float16).itemsize * int(np.prod(shape))
-    digests = paths[2].read_bytes()
-    # Either file may be the shorter one: a killed process leaves rows, a dead disk or a full one anything.
-    rows = min(paths[1].stat().st_size // row_bytes, len(digests) // DIGEST_BYTES)
-    places = range(0, rows * DIGEST_BYTES, DIGEST_BYTES)
-    return _Stored(rows, shape, {digests[start : start + DIGEST_BYTES]: row for row, start in enumerate(places)})
 
 
 def _compute(
@@ -190,7 +164,7 @@ def _compute(
 ) -> None:
     """Append the features of the missing images to the files of `folder`."""
     total, done = len(missing), 0
-    writer: _Writer | None = None
+    writer: feature_files.Writer | None = None
     with contextlib.ExitStack() as stack:
         batches = (
             _Batch(chosen, np.asarray(images[chosen]), [view_key(digests[i]) for i in chosen])
@@ -204,7 +178,7 @@ def _compute(
                 )
             if writer is None:
                 _check_room(folder, total * rows[0].nbytes)
-                writer = stack.enter_context(_open_writer(folder, known, rows[0]))
+                writer = stack.enter_context(feature_files.open_writer(folder, known, rows[0]))
             writer.append(rows, [digests[i] for i in batch.chosen])
             done += len(batch.chosen)
             progress(done, total)
@@ -244,43 +218,6 @@ def _batches_of_missing(digests: Sequence[bytes], missing: set[bytes]) -> Iterat
             batch = []
     if batch:
         yield batch
-
-
-class _Writer:
-    """Appends rows and, once they are on the disk, their digests."""
-
-    def __init__(self, rows: Any, index: Any) -> None:
-        self._rows, self._index = rows, index
-        self._waiting: list[bytes] = []
-
-    def append(self, rows: NDArray[np.float16], digests: list[bytes]) -> None:
-        # Not `tofile`, which does not say why it could not write.
-        self._rows.write(np.ascontiguousarray(rows).data)
-        self._waiting += digests
-        if len(self._waiting) >= IMAGES_A_FLUSH:
-            self.flush()
-
-    def flush(self) -> None:
-        self._rows.flush()
-        os.fsync(self._rows.fileno())
-        self._index.write(b"".join(self._waiting))
-        self._index.flush()
-        os.fsync(self._index.fileno())
-        self._waiting = []
-
-
-@contextlib.contextmanager
-def _open_writer(folder: Path, known: int, row: NDArray[np.float16]) -> Iterator[_Writer]:
-    write_atomically(folder / SHAPE_FILE, json.dumps(row.shape).encode())
-    with (folder / ROWS_FILE).open("ab") as rows, (folder / INDEX_FILE).open("ab") as index:
-        # What a killed process left half written.
-        rows.truncate(known * row.nbytes)
-        index.truncate(known * DIGEST_BYTES)
-        writer = _Writer(rows, index)
-        try:
-            yield writer
-        finally:
-            writer.flush()
 
 
 def _check_room(folder: Path, needed_bytes: int) -> None:

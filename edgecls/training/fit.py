@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -185,10 +186,9 @@ def _begin(
         # Also at the start: several workers begin with the very same numbers.
         data = b"" if workers.index else (saved or Saved(network.arrays(), {})).to_bytes()
         saved = Saved.read(io.BytesIO(workers.share(data)))
-    if saved is not None:
-        network.restore(saved.arrays)
-    if saved is not None and saved.state:
-        state = _State.from_json(saved.state)
+    resumed = _restore(network, saved, checkpoint) if saved is not None else None
+    if resumed is not None:
+        state = resumed
         if state.ended == OUT_OF_TIME and not workers.is_late(deadline):
             state.ended = ""
         return state
@@ -198,6 +198,16 @@ def _begin(
         state.best_loss, state.best_accuracy = start_loss, state.start_accuracy
     network.remember_best()
     return state
+
+
+def _restore(network: Network, saved: Saved, checkpoint: Checkpoint | None) -> _State | None:
+    """Set the network to what was saved, and return where the phase stood; None if it was about to begin."""
+    try:
+        network.restore(saved.arrays)
+        return _State.from_json(saved.state) if saved.state else None
+    # A whole file of something else: an older edgecls, or a changed name inside.
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise (checkpoint or Checkpoint(Path("of the first worker"))).refuse(error) from error
 
 
 def validate(network: Network, val: Examples, batch_size: int) -> tuple[float, float]:

@@ -100,6 +100,7 @@ class Setting:
         dataset: to learn from and to validate on.
         config: of the run.
         work: folder of checkpoints; None saves none.
+        owner: what tells the run of these checkpoints from every other.
         cache: folder of feature caches; None is the user's.
         deadline: `time.monotonic()` at which to stop.
         progress: told of each stage.
@@ -111,6 +112,7 @@ class Setting:
     dataset: Dataset
     config: TrainConfig
     work: Path | None = None
+    owner: str = ""
     cache: Path | None = None
     deadline: float | None = None
     progress: Progress = silent
@@ -167,7 +169,9 @@ def _run_phase(
         train,
         val,
         _recipe(name, config, data.train),
-        checkpoint=Checkpoint(setting.work / f"checkpoint-{name}.npz") if setting.work else None,
+        checkpoint=Checkpoint(setting.work / f"checkpoint-{name}.npz", f"{setting.owner} {name}")
+        if setting.work
+        else None,
         deadline=setting.deadline,
         on_epoch=functools.partial(_report, setting, earlier),
         workers=setting.workers,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ModelFileError
-from edgecls.files import read_json, write_atomically
+from edgecls.files import file_sha256, json_sha256, read_json, read_sealed, write_atomically, write_sealed
 from edgecls.mapped import chunks
 from edgecls.training.checkpoint import DAMAGES
 from edgecls.training.history import EpochRecord
@@ -32,6 +32,8 @@ MODEL_FILE = "model.keras"
 RECORD_FILE = "run.json"
 SCORES_FILE = "held-out-scores.npy"
 HISTORY_FILE = "history.json"
+# Whose sha256 stands in run.json.
+BOUND_FILES = (MODEL_FILE, SCORES_FILE, HISTORY_FILE)
 HISTORY_COLUMNS = (
     "phase",
     "epoch",
@@ -44,14 +46,21 @@ HISTORY_COLUMNS = (
 )
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write run.json into `folder`."""
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    (folder / RECORD_FILE).write_text(text, encoding="utf-8")
+def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Write run.json into `folder`, sealed, and return it as `read_record` will: with the sha256 of the run's files."""
+    if files := {name: file_sha256(folder / name) for name in BOUND_FILES if (folder / name).is_file()}:
+        record = record | {"files": files}
+    write_sealed(folder / RECORD_FILE, record)
+    return record
+
+
+def run_id(record: dict[str, Any]) -> str:
+    """Return what tells a run from every other: the sha256 of what run.json says, its files' sha256 in it."""
+    return json_sha256(record)
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """Return run.json of the run folder `run`.
+    """Return run.json of the run folder `run`, without its own sha256.
 
     Raises:
         ModelFileError: `run` is not a run folder, or its run.json is damaged.
@@ -60,7 +69,7 @@ def read_record(run: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelFileError(f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'")
     try:
-        record = read_json(path)
+        record = read_sealed(path)
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again or restore it from a backup") from error
     if not isinstance(record, dict):
@@ -105,7 +114,9 @@ def read_history(run: Path) -> list[EpochRecord]:
     if not path.exists():
         return []
     try:
-        return [EpochRecord.from_json(record) for record in read_json(path)]
+        history = [EpochRecord.from_json(record) for record in read_json(path)]
+        _check_sha256(path)
+        return history
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again") from error
 
@@ -128,6 +139,7 @@ def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.flo
     try:
         with path.open("rb") as file:
             scores = np.lib.format.read_array(file, allow_pickle=False)
+        _check_sha256(path)
     # What numpy, which reads the head as Python text, raises on a damaged one.
     except (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, tokenize.TokenError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again") from error
@@ -135,6 +147,15 @@ def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.flo
         expected = f"float32 {(images, classes)}"
         raise ModelFileError(f"{path} holds {scores.dtype} {scores.shape}, expected {expected}; train again")
     return np.asarray(scores)
+
+
+def _check_sha256(path: Path) -> None:
+    """Raise ValueError if a file is not the one that the run.json beside it was written with."""
+    if not (path.parent / RECORD_FILE).is_file():
+        return
+    expected = read_record(path.parent).get("files", {})
+    if isinstance(expected, dict) and expected.get(path.name, found := file_sha256(path)) != found:
+        raise ValueError(f"it is damaged or of another run: its sha256 is not the one in {RECORD_FILE}")
 
 
 def images_sha256(images: NDArray[np.uint8]) -> str:
@@ -159,7 +180,8 @@ def load_model(run: Path) -> keras.Model:
         raise ModelFileError(f"{path} is missing; train again")
     try:
         check_keras_file(path)
+        _check_sha256(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
     # Beyond damage: what Keras raises on a configuration that makes no sense.
-    except (*DAMAGES, TypeError, AttributeError, IndexError, AssertionError, tf.errors.OpError) as error:
+    except (*DAMAGES, AssertionError, tf.errors.OpError) as error:
         raise ModelFileError(f"{path} cannot be loaded ({error}); train again or restore it from a backup") from error

@@ -63,6 +63,7 @@ class RunRecord(_Required, total=False):
     skipped: list[Any]
     duplicates: list[Any]
     versions: dict[str, str]
+    files: dict[str, str]
 
 
 def check_record(record: dict[str, Any]) -> None:

