@@ -29,6 +29,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from edgecls.errors import ConfigError, DataError
+from edgecls.images import jpeg
 from edgecls.limits import MAX_IMAGE_SIZE
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
@@ -176,6 +177,8 @@ def _decode_errors_named(name: str) -> Iterator[None]:
     """Turn what Pillow raises on a damaged file into a DataError that names the file."""
     try:
         yield
+    except DataError:
+        raise
     except _DECODE_ERRORS as error:
         cause = f"{type(error).__name__}: {error}"
         raise DataError(f"cannot decode image {name} ({cause}); replace or remove it") from error
@@ -183,7 +186,8 @@ def _decode_errors_named(name: str) -> Iterator[None]:
 
 def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None) -> _Decoded:
     """Return the picture in mode L; `least` is None if it is the caller's, whose scale is not ours to change."""
-    _check_size(image.size, name)
+    if not least or not isinstance(image, JpegImageFile):
+        _check_size(image.size, name)
     if isinstance(image, TiffImageFile):
         _check_tiff(image, name)
     with _decode_errors_named(name):
@@ -195,9 +199,13 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None) 
         # Pillow itself turns a TIFF while it loads.
         orientation = 1 if isinstance(image, TiffImageFile) else image.getexif().get(ExifTags.Base.Orientation, 1)
         drafted = None
-        if least and isinstance(image, JpegImageFile) and image.mode != "CMYK":
-            drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
-        image.load()
+        if least and isinstance(image, JpegImageFile):
+            if image.mode != "CMYK":
+                drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
+            _check_size(image.size, name)  # of what is decoded: its DCT makes a large picture small
+            image = jpeg.load(image, name)
+        else:
+            image.load()
     gray = _gray_deep(image, name) if image.mode in _DEEP_MODES else _gray_8bit(image, name)
     return _Decoded(gray, drafted[1][2:] if drafted else gray.size, orientation)
 
