@@ -3,7 +3,7 @@
 Steps, in this order: decode (of a JPEG only the luma, at 1/2, 1/4 or 1/8 by its DCT), gray with 8 bits (transparent
 parts become black), shrink by whole factors, resize, turn upright by EXIF. Neither the DCT nor the whole factors go
 below `SPARE` times the wanted size. Scaling to floats is not done here: it lives in the exported graph. May be called
-from many threads at once. Imports numpy, Pillow, `limits` and `errors` only, as the board does.
+from many threads at once. Imports numpy, Pillow, `limits`, `errors` and `images` only, as the board does.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from edgecls.errors import ConfigError, DataError
 from edgecls.images import jpeg
+from edgecls.images.png_checksums import check_png
 from edgecls.limits import MAX_IMAGE_SIZE
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
@@ -40,7 +41,7 @@ LUMA = "itu-r-601"
 # At 1, a DCT at 1/4 followed by a hardly smaller resize is off by 18 gray values on photographs; at 2, by 6.
 SPARE = 2
 
-# 8192 x 8192: above any camera meant here, and 256 MiB as RGBA, which a board of 1 GB survives.
+# 8192 x 8192, and 256 MiB as RGBA, which a board of 1 GB survives. Of a JPEG file: at the scale that is decoded.
 MAX_PIXELS = 64 * 1024 * 1024
 # Pillow resizes one axis at a time: a picture of 1 x 64 million would grow to 14 GB half way to 224 x 224.
 MAX_SIDE = 65_535
@@ -157,6 +158,9 @@ def _open_image(file: IO[bytes], name: str) -> ImageFile.ImageFile:
     if not prefix:
         raise DataError(f"image {name} is empty; replace or remove it")
     decoder = _choose_decoder(prefix, name)
+    if decoder is PngImageFile:
+        check_png(file, name)
+        file.seek(0)
     with _decode_errors_named(name):
         return decoder(file)
 
