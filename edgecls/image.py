@@ -3,7 +3,7 @@
 Steps, in this order: decode (of a JPEG only the luma, at 1/2, 1/4 or 1/8 by its DCT), gray with 8 bits (transparent
 parts become black), shrink by whole factors, resize, turn upright by EXIF. Neither the DCT nor the whole factors go
 below `SPARE` times the wanted size. Scaling to floats is not done here: it lives in the exported graph. May be called
-from many threads at once. Imports numpy, Pillow, `limits` and `errors` only, as the board does.
+from many threads at once. Imports numpy, Pillow, `limits`, `errors` and `images` only, as the board does.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from edgecls.errors import ConfigError, DataError
+from edgecls.images import jpeg
+from edgecls.images.png_checksums import check_png
 from edgecls.limits import MAX_IMAGE_SIZE
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
@@ -39,7 +41,7 @@ LUMA = "itu-r-601"
 # At 1, a DCT at 1/4 followed by a hardly smaller resize is off by 18 gray values on photographs; at 2, by 6.
 SPARE = 2
 
-# 8192 x 8192: above any camera meant here, and 256 MiB as RGBA, which a board of 1 GB survives.
+# 8192 x 8192, and 256 MiB as RGBA, which a board of 1 GB survives. Of a JPEG file: at the scale that is decoded.
 MAX_PIXELS = 64 * 1024 * 1024
 # Pillow resizes one axis at a time: a picture of 1 x 64 million would grow to 14 GB half way to 224 x 224.
 MAX_SIDE = 65_535
@@ -156,6 +158,9 @@ def _open_image(file: IO[bytes], name: str) -> ImageFile.ImageFile:
     if not prefix:
         raise DataError(f"image {name} is empty; replace or remove it")
     decoder = _choose_decoder(prefix, name)
+    if decoder is PngImageFile:
+        check_png(file, name)
+        file.seek(0)
     with _decode_errors_named(name):
         return decoder(file)
 
@@ -176,6 +181,8 @@ def _decode_errors_named(name: str) -> Iterator[None]:
     """Turn what Pillow raises on a damaged file into a DataError that names the file."""
     try:
         yield
+    except DataError:
+        raise
     except _DECODE_ERRORS as error:
         cause = f"{type(error).__name__}: {error}"
         raise DataError(f"cannot decode image {name} ({cause}); replace or remove it") from error
@@ -183,7 +190,8 @@ def _decode_errors_named(name: str) -> Iterator[None]:
 
 def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None) -> _Decoded:
     """Return the picture in mode L; `least` is None if it is the caller's, whose scale is not ours to change."""
-    _check_size(image.size, name)
+    if not least or not isinstance(image, JpegImageFile):
+        _check_size(image.size, name)
     if isinstance(image, TiffImageFile):
         _check_tiff(image, name)
     with _decode_errors_named(name):
@@ -195,9 +203,13 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None) 
         # Pillow itself turns a TIFF while it loads.
         orientation = 1 if isinstance(image, TiffImageFile) else image.getexif().get(ExifTags.Base.Orientation, 1)
         drafted = None
-        if least and isinstance(image, JpegImageFile) and image.mode != "CMYK":
-            drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
-        image.load()
+        if least and isinstance(image, JpegImageFile):
+            if image.mode != "CMYK":
+                drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
+            _check_size(image.size, name)  # of what is decoded: its DCT makes a large picture small
+            image = jpeg.load(image, name)
+        else:
+            image.load()
     gray = _gray_deep(image, name) if image.mode in _DEEP_MODES else _gray_8bit(image, name)
     return _Decoded(gray, drafted[1][2:] if drafted else gray.size, orientation)
 

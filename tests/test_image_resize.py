@@ -21,6 +21,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from edgecls.errors import DataError, ModelFileError
 from edgecls.image import SPARE, decode_gray, load_gray
+from edgecls.images import jpeg
 
 Floats = NDArray[np.float64]
 # Gray values, on pictures with as much fine detail as photographs have. Without spare pixels (SPARE = 1) 20 and 2.7.
@@ -106,14 +107,14 @@ def load_float(source: Any, height: int, width: int) -> Floats:
 def decoded_size(data: bytes, height: int, width: int, monkeypatch: pytest.MonkeyPatch) -> tuple[str, int, int]:
     """Return mode, width and height in which libjpeg decoded."""
     seen: list[tuple[str, int, int]] = []
-    load = JpegImageFile.load
+    load = jpeg.load
 
-    def recorded_load(image: JpegImageFile) -> Any:
+    def recorded_load(image: JpegImageFile, name: str) -> Image.Image:
         seen.append((image.mode, *image.size))
-        return load(image)
+        return load(image, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(JpegImageFile, "load", recorded_load)
+        patch.setattr(jpeg, "load", recorded_load)
         load_gray(data, height, width)
     return seen[0]
 
@@ -243,9 +244,10 @@ def test_image_of_the_caller_keeps_its_size_and_colours() -> None:
     assert image.size == (963, 541) and image.mode == "RGB"
 
 
-def test_jpeg_bomb_is_measured_before_it_is_scaled() -> None:
-    data = bytearray(encode(Image.new("L", (8, 8)), "JPEG"))
-    start = data.index(b"\xff\xc0") + 5
-    data[start : start + 4] = struct.pack(">HH", 10_000, 10_000)
-    with pytest.raises(DataError, match="has 10000 x 10000 pixels; at most"):
+@pytest.mark.parametrize(("side", "progressive"), [(30_000, False), (10_000, True)])
+def test_jpeg_bomb_is_measured_before_it_is_decoded(side: int, progressive: bool) -> None:
+    data = bytearray(encode(Image.new("L", (8, 8)), "JPEG", progressive=progressive))
+    start = data.index(b"\xff\xc2" if progressive else b"\xff\xc0") + 5
+    data[start : start + 4] = struct.pack(">HH", side, side)
+    with pytest.raises(DataError, match=f"has {side} x {side} pixels; at most"):
         load_gray(bytes(data), 4, 4)
