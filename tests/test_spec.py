@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -185,6 +186,22 @@ def test_a_packed_zip_is_not_unpacked(size: int) -> None:
         split_file(buffer.getvalue())
 
 
+@pytest.mark.parametrize("zip64", [False, True])
+def test_a_directory_of_many_members_is_not_read(zip64: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = (b"PK\1\2" + bytes(24) + struct.pack("<H", 1) + bytes(16) + b"a") * 3
+    start = len(TFLITE)
+    said = 2 if zip64 else 3
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, said, said, 47 * said, start, 0)
+    if zip64:
+        record = struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 3, 3, len(members), start)
+        end = b"PK\6\6" + record + b"PK\6\7" + struct.pack("<IQI", 0, start + len(members), 1) + end
+    data = TFLITE + members + end
+    assert len(zipfile.ZipFile(io.BytesIO(data)).infolist()) == 3
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("read"))
+    with pytest.raises(ModelFileError, match="no edgecls contract"):
+        split_file(data)
+
+
 @KINDS
 def test_unbounded_json_is_refused(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match="shorten metrics"):
@@ -223,6 +240,23 @@ def test_a_threshold_is_kept_and_may_be_missing(kind: Any, monkeypatch: pytest.M
     assert split_file(forge(kind, monkeypatch, threshold=...))[1].threshold is None
 
 
+@KINDS
+@pytest.mark.parametrize("name", ["metrics", "later"])
+def test_a_deep_contract_is_refused(kind: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+    with pytest.raises(ModelFileError, match="nested more than 20 deep"):
+        split_file(forge(kind, monkeypatch, **{name: {"a": deep}}))
+
+
+@KINDS
+def test_a_huge_version_takes_no_page(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelFileError, match="newer edgecls") as raised:
+        split_file(forge(kind, monkeypatch, format_version=10**4000))
+    assert len(str(raised.value)) < 200
+
+
 BAD_FIELDS: list[tuple[str, Any]] = [
     ("format_version", 0),
     ("format_version", True),
@@ -237,7 +271,9 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("created", "\u2028"),
     ("height", 0),
     ("height", 12.0),
-    ("width", 4097),
+    ("width", 1025),
+    ("labels", ["a", "b" * 2001]),
+    ("golden", [{}] * 101),
     ("width", True),
     ("resample", ""),
     ("luma", None),
@@ -264,7 +300,7 @@ BAD_FIELDS: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "value"), BAD_FIELDS)
 def test_a_bad_field_is_named(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match=f"contract field {name} must be"):
-        make_spec(**{name: tuple(value) if isinstance(value, list) and name == "labels" else value})
+        make_spec(**{name: tuple(value) if isinstance(value, list) and name in ("labels", "golden") else value})
     with pytest.raises(ModelFileError, match=f"contract field {name} must be"):
         split_file(forge("onnx", monkeypatch, **{name: value}))
 

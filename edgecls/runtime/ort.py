@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ConfigError, MissingDependency, ModelFileError
-from edgecls.runtime.engines import Tensor, check_tensors
+from edgecls.runtime.engines import Tensor, check_tensors, one_line
 from edgecls.runtime.install import install_line
 from edgecls.spec import ModelSpec
 
@@ -54,7 +54,9 @@ class OrtEngine:
         try:
             scores: NDArray[np.float32] = self._session.run(self._outputs, {self._input: values})[0][0]
         except self._errors as error:
-            raise ModelFileError(f"onnxruntime {self.version} cannot run the graph: {error}; re-export") from error
+            raise ModelFileError(
+                f"onnxruntime {self.version} cannot run the graph: {one_line(error)}; re-export"
+            ) from error
         return scores
 
 
@@ -83,12 +85,13 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    # What is wrong is raised; the log would tell it once more, with the names in the file as they are.
+    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except _session_errors() as error:
         raise ModelFileError(
-            f"onnxruntime {version} cannot load the graph: {error}; re-export, or upgrade it"
+            f"onnxruntime {version} cannot load the graph: {one_line(error)}; re-export, or upgrade it"
         ) from error
     # ONNX Runtime goes on without a provider that it cannot start.
     if (got := session.get_providers()) != providers:
