@@ -15,7 +15,7 @@ from PIL import Image
 # Smaller pictures take little memory, and do not wait.
 SMALL_PIXELS = 2**20
 # malloc keeps what a thread frees for that thread, Pillow's own blocks of 16 MB among it; above 32 MB it never does.
-Image.core.set_block_size(64 * 2**20)
+Image.core.set_block_size(64 * 2**20)  # type: ignore[attr-defined]
 
 
 class Room:

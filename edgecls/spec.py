@@ -25,7 +25,7 @@ from edgecls.limits import MAX_IMAGE_SIZE, PRECISIONS
 
 FORMAT_VERSION = 1
 INPUT_DTYPES = ("uint8", "float32")
-# Ours has 4. What reads the contract calls itself for each.
+# Ours has 4. Functions that copy the contract call themselves for each level.
 MAX_DEPTH = 20
 MAX_GOLDEN = 100
 # Neither a flatbuffer nor a protobuf message can be larger.

@@ -95,7 +95,7 @@ def test_onnx_graphs_that_read_files_or_never_end(
 
 
 def repacked(graph: bytes, change: Change) -> bytes:
-    import flatbuffers
+    import flatbuffers  # type: ignore[import-untyped]
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(graph))

@@ -27,7 +27,7 @@ class Watched:
         with self._lock:
             self.inside += 1
             self.most = max(self.most, self.inside)
-        time.sleep(0.02)
+        time.sleep(0.1)
         with self._lock:
             self.inside -= 1
 

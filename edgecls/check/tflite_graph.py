@@ -86,7 +86,7 @@ def check_tflite(data: bytes) -> tuple[Quantization, Quantization]:
         graphs = list(_tables(data, model, 8))
         if any(_vector(data, model, slot)[1] for slot in _EXTERNAL):
             raise ModelFileError(f"the graph {IN_ANOTHER_FILE}")
-        if len(graphs) != 1:
+        if len(graphs) > 1:
             raise ModelFileError(f"the graph {ENDLESS}")
         tensors = list(_tables(data, graphs[0], 4))
         source, target = (_quantization(data, tensors[_ints(data, graphs[0], slot)[0]]) for slot in (6, 8))
