@@ -3,7 +3,11 @@
 Steps, in this order: decode (of a JPEG only the luma, at 1/2, 1/4 or 1/8 by its DCT), gray with 8 bits (transparent
 parts become black), shrink by whole factors, resize, turn upright by EXIF. Neither the DCT nor the whole factors go
 below `SPARE` times the wanted size. Scaling to floats is not done here: it lives in the exported graph. May be called
+<<<<<<< HEAD
 from many threads at once. Imports numpy, Pillow, `limits`, `errors` and `images` only, as the board does.
+=======
+from many threads at once. Imports numpy, Pillow and what bounds and names errors only, as the board does.
+>>>>>>> contracts
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from edgecls.decode_memory import Room, map_rows
 from edgecls.errors import ConfigError, DataError
 from edgecls.images import jpeg
 from edgecls.images.png_checksums import check_png
@@ -43,6 +48,7 @@ SPARE = 2
 
 # 8192 x 8192, and 256 MiB as RGBA, which a board of 1 GB survives. Of a JPEG file: at the scale that is decoded.
 MAX_PIXELS = 64 * 1024 * 1024
+_ROOM = Room(MAX_PIXELS)
 # Pillow resizes one axis at a time: a picture of 1 x 64 million would grow to 14 GB half way to 224 x 224.
 MAX_SIDE = 65_535
 # MAX_PIXELS at 8 bytes a pixel is 512 MiB; Pillow reads a WebP file whole before it looks at its size.
@@ -199,6 +205,7 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None) 
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
     if animated:
         raise DataError(f"image {name} has more than one frame; pass one frame as a Pillow image: image.copy()")
+<<<<<<< HEAD
     with _decode_errors_named(name):
         # Pillow itself turns a TIFF while it loads.
         orientation = 1 if isinstance(image, TiffImageFile) else image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -211,6 +218,19 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None) 
         else:
             image.load()
     gray = _gray_deep(image, name) if image.mode in _DEEP_MODES else _gray_8bit(image, name)
+=======
+    # Of most JPEG files the luma alone is decoded, a row at a time.
+    lean = isinstance(image, JpegImageFile) and image.mode != "CMYK" and "progressive" not in image.info
+    with _ROOM.hold(image.width * image.height // (4 if lean else 1)):
+        with _decode_errors_named(name):
+            # Pillow itself turns a TIFF while it loads, and decodes a PNG to look for EXIF after its pixels.
+            orientation = 1 if isinstance(image, TiffImageFile) else image.getexif().get(ExifTags.Base.Orientation, 1)
+            drafted = None
+            if least and isinstance(image, JpegImageFile) and image.mode != "CMYK":
+                drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
+            image.load()
+        gray = _gray_deep(image, name) if image.mode in _DEEP_MODES else _gray_8bit(image, name)
+>>>>>>> contracts
     return _Decoded(gray, drafted[1][2:] if drafted else gray.size, orientation)
 
 
@@ -294,9 +314,9 @@ def _gray_deep(image: Image.Image, name: str) -> Image.Image:
             f"image {name} of mode {image.mode} has values from {low} to {high}; expected 0 to {top}: rescale it"
         )
     if image.mode == "F":
-        return Image.fromarray(np.rint(values).astype(np.uint8))
+        return Image.fromarray(map_rows(np.rint, values))
     # 65535 / 255 = 257; as 257 is odd, adding 128 rounds every value to the nearest and there are no ties.
-    gray = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    gray = map_rows(lambda part: (part.astype(np.uint32) + 128) // 257, values)
     gray[values == image.info.get("transparency", -1)] = 0  # a PNG's transparent gray becomes black
     return Image.fromarray(gray)
 

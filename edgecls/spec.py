@@ -21,11 +21,13 @@ from edgecls import container
 from edgecls.container import AGAIN, JSON, LABELS, MAX_CONTRACT_BYTES, Kind, detect_kind
 from edgecls.errors import ModelFileError
 from edgecls.image import RESAMPLE
-from edgecls.limits import PRECISIONS
+from edgecls.limits import MAX_IMAGE_SIZE, PRECISIONS
 
 FORMAT_VERSION = 1
 INPUT_DTYPES = ("uint8", "float32")
-MAX_SIDE = 4096
+# Ours has 4. Functions that copy the contract call themselves for each level.
+MAX_DEPTH = 20
+MAX_GOLDEN = 100
 # Neither a flatbuffer nor a protobuf message can be larger.
 MAX_FILE_BYTES = 2**31
 
@@ -36,7 +38,7 @@ class ModelSpec:
 
     format_version: int = FORMAT_VERSION  # a reader refuses a higher one
     labels: tuple[str, ...]  # in the order of the scores
-    height: int  # of the input in pixels, 1 to 4096
+    height: int  # of the input in pixels, 1 to 1024
     width: int
     resample: str  # image.RESAMPLE
     luma: str  # image.LUMA
@@ -137,7 +139,7 @@ def _parse(text: bytes) -> ModelSpec:
     raw = _load_json(text)
     version = raw.get("format_version")
     if _whole(FORMAT_VERSION + 1, math.inf)(version):
-        raise ModelFileError(f"contract format {version} was written by a newer edgecls; upgrade edgecls")
+        raise ModelFileError(f"contract format {str(version)[:20]} was written by a newer edgecls; upgrade edgecls")
     if raw.pop("contract_sha256", None) != _seal(raw):
         raise ModelFileError(f"damaged: the contract's own sha256 differs; {AGAIN}")
     # A later edgecls may add keys to the same format: they are left out.
@@ -159,7 +161,14 @@ def _load_json(text: bytes) -> dict[str, Any]:
         raise ModelFileError(f"damaged: the contract is no JSON ({error}); {AGAIN}") from error
     if not isinstance(raw, dict):
         raise ModelFileError(f"the contract must be a JSON object; received {type(raw).__name__}; {AGAIN}")
+    if not _is_flat(raw, MAX_DEPTH):
+        raise ModelFileError(f"the contract is nested more than {MAX_DEPTH} deep; {AGAIN}")
     return raw
+
+
+def _is_flat(value: object, depth: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_is_flat(part, depth - 1) for part in parts)
 
 
 def _seal(contract: Mapping[str, object]) -> str:
@@ -185,12 +194,12 @@ def _are_labels(value: object) -> bool:
 
 # One line, because labels.txt holds one a line; no control characters, because terminals obey them; a surrogate (from
 # an undecodable folder name) has no UTF-8. No class folder that can be trained on has such a name.
-_is_line = _text("[^\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_is_line = _text("[^\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,2000}")
 _is_sha256 = _text("[0-9a-f]{64}")
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("format_version", _whole(FORMAT_VERSION, FORMAT_VERSION), str(FORMAT_VERSION)),
-    ("labels", _are_labels, "unique, non-empty names of one line each, without control characters"),
-    ("height width", _whole(1, MAX_SIDE), f"a whole number from 1 to {MAX_SIDE}"),
+    ("labels", _are_labels, "unique names of one line each, 1 to 2000 characters and none that control a terminal"),
+    ("height width", _whole(1, MAX_IMAGE_SIZE), f"a whole number from 1 to {MAX_IMAGE_SIZE}"),
     # Pixels made by another rule would be another network's: a file of an older edgecls is refused.
     ("resample", lambda v: v == RESAMPLE, repr(RESAMPLE)),
     ("luma arch created", _is_line, "a line of text"),
@@ -201,7 +210,11 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("weights metrics", lambda v: isinstance(v, dict), "an object"),
     ("target", lambda v: v == "" or _is_line(v), "a line of text"),
     ("threshold", lambda v: v is None or (isinstance(v, float) and 0 <= v <= 1), "a float from 0 to 1 or null"),
-    ("golden", lambda v: isinstance(v, tuple) and all(isinstance(sample, dict) for sample in v), "a list of objects"),
+    (
+        "golden",
+        lambda v: isinstance(v, tuple) and len(v) <= MAX_GOLDEN and all(isinstance(each, dict) for each in v),
+        f"a list of at most {MAX_GOLDEN} objects",
+    ),
     ("versions", lambda v: isinstance(v, dict) and all(map(_is_line, v.values())), "an object of texts"),
     ("train_sha256", _is_sha256, "64 hexadecimal digits"),
     ("calibration_sha256", lambda v: v is None or _is_sha256(v), "64 hexadecimal digits or null"),

@@ -230,7 +230,7 @@ def test_a_graph_that_the_interpreter_refuses(
     kind, graph = graphs[fixture]
     path = tmp_path / "model"
     path.write_bytes(attach_spec(graph, make_spec(), kind))
-    with pytest.raises(ModelFileError, match="cannot load the graph"):
+    with pytest.raises(ModelFileError, match="graph cannot be read|cannot load the graph"):
         load(path)
     assert capfd.readouterr().err == ""
 

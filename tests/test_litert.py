@@ -35,10 +35,26 @@ def test_litert_output_arithmetic(dtype: Any, quantization: tuple[float, int], r
         invoke=lambda: None,
         get_tensor=lambda _: np.array([raw], dtype),
     )
-    scores = litert.LitertEngine(interpreter, "0", make_spec()).run(np.full((1, HEIGHT, WIDTH, 1), 255, np.uint8))
+    scores = litert.LitertEngine(interpreter, "0", make_spec(input_dtype="float32")).run(
+        np.full((1, HEIGHT, WIDTH, 1), 255, np.uint8)
+    )
     assert scores.dtype == np.float32 and scores.tolist() == expected
     # Raw gray values: scaling lives in the graph.
     assert fed[0].dtype == np.float32 and fed[0].max() > 200
+
+
+def test_a_closed_stderr_stays_closed(tiny_tflite: Path) -> None:
+    saved, stdin = os.dup(2), os.dup(0)
+    try:
+        # stdin as well: the lowest free descriptor is the next file's.
+        os.close(2)
+        os.close(0)
+        assert load(tiny_tflite, engine="litert").engine.name == "litert"
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(2)
+    finally:
+        os.dup2(saved, 2)
+        os.dup2(stdin, 0)
 
 
 def test_stderr_passes_on_all_but_info(capfd: pytest.CaptureFixture[str]) -> None:

@@ -237,7 +237,9 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("created", "\u2028"),
     ("height", 0),
     ("height", 12.0),
-    ("width", 4097),
+    ("width", 1025),
+    ("labels", ["a", "b" * 2001]),
+    ("golden", [{}] * 101),
     ("width", True),
     ("resample", ""),
     ("luma", None),
@@ -264,7 +266,7 @@ BAD_FIELDS: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "value"), BAD_FIELDS)
 def test_a_bad_field_is_named(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match=f"contract field {name} must be"):
-        make_spec(**{name: tuple(value) if isinstance(value, list) and name == "labels" else value})
+        make_spec(**{name: tuple(value) if isinstance(value, list) and name in ("labels", "golden") else value})
     with pytest.raises(ModelFileError, match=f"contract field {name} must be"):
         split_file(forge("onnx", monkeypatch, **{name: value}))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edgecls.container import Kind
+from edgecls.errors import ModelFileError
 
 # Bytes of one value; what is not here takes less than a byte, or has no fixed size.
 DTYPE_BYTES = {
@@ -22,6 +23,13 @@ DTYPE_BYTES = {
     "uint64": 8,
     "float64": 8,
 }
+# What is said of graphs that are not run.
+ENDLESS = "has a loop, a condition or a function, which may never end; no file of edgecls has: do not use it"
+IN_ANOTHER_FILE = "keeps values in another file, which no checksum covers; no file of edgecls does: do not use it"
+# Of the converter's rounding.
+SCALE_TOLERANCE = 1e-5
+# Of float scores, and of uint8 and int8 ones, which TFLite fixes for a softmax.
+SCORE_QUANTIZATIONS = ((0.0, 0), (1 / 256, 0), (1 / 256, -128))
 
 
 @dataclass(frozen=True)
@@ -114,3 +122,36 @@ def read_graph(data: bytes, kind: Kind) -> Graph:
     from edgecls.check.onnx_graph import read_onnx
 
     return read_onnx(data)
+
+
+def check_runnable(graph: bytes, kind: Kind, scale: float, zero_point: int) -> None:
+    """Check what an interpreter would not: that a graph is whole in its file, ends, and means what the contract says.
+
+    Interpreters read other files that a graph names, relative to the current folder, and run loops that have no end.
+
+    Args:
+        graph: without the contract.
+        kind: of the graph.
+        scale: of its input, by the contract; 1 if it is not quantized.
+        zero_point: of its input, by the contract; 0 if it is not quantized.
+
+    Raises:
+        ModelFileError: it is not, does not or means something else.
+    """
+    if kind == "onnx":
+        from edgecls.check.onnx_graph import check_onnx
+
+        check_onnx(graph)
+        # ONNX has no quantized inputs: operators in the graph make steps of pixels.
+        source, target = (1.0, zero_point), (0.0, 0)
+    else:
+        from edgecls.check.tflite_graph import check_tflite
+
+        source, target = check_tflite(graph)
+    # NaN fits nothing.
+    if not abs((source[0] or 1) - scale) <= SCALE_TOLERANCE * scale or source[1] != zero_point:
+        raise ModelFileError(
+            f"the graph's input has scale and zero point {source}, the contract says {(scale, zero_point)}; re-export"
+        )
+    if target not in SCORE_QUANTIZATIONS:
+        raise ModelFileError(f"the graph's scores have scale and zero point {target}, not a softmax's; re-export")

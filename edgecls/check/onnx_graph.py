@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from edgecls.check.graph import Graph, Node, Tensor
+from edgecls.check.graph import ENDLESS, IN_ANOTHER_FILE, Graph, Node, Tensor
 from edgecls.container import AGAIN, decode_varint, onnx_fields
 from edgecls.errors import ModelFileError
 
@@ -24,6 +24,21 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "blocksize": ("blocksize",),
 }
 
+# Message of onnx.proto -> field -> message in it, as far as tensors and graphs go.
+_PARTS: dict[str, dict[int, str]] = {
+    "model": {7: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 10: "tensor", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+}
+_REFUSED = {
+    ("model", 25): ENDLESS,
+    ("attribute", 6): ENDLESS,
+    ("attribute", 11): ENDLESS,
+    ("tensor", 13): IN_ANOTHER_FILE,
+}
+
 _Fields = dict[int, list[memoryview]]
 
 
@@ -37,6 +52,20 @@ def read_onnx(data: bytes) -> Graph:
         return _read_model(data)
     except (IndexError, UnicodeDecodeError) as error:
         raise ModelFileError(f"damaged: the ONNX graph cannot be read ({error}); {AGAIN}") from error
+
+
+def check_onnx(content: bytes | memoryview, message: str = "model") -> None:
+    """Raise ModelFileError for a graph that an interpreter must not be given: not whole in its file, or without end.
+
+    Args:
+        content: of the file, or of a message in it.
+        message: a key of `_PARTS`, or "tensor".
+    """
+    for number, _, value in onnx_fields(content):
+        if fault := _REFUSED.get((message, number)):
+            raise ModelFileError(f"the graph {fault}")
+        if part := _PARTS.get(message, {}).get(number):
+            check_onnx(value, part)
 
 
 def _read_model(data: bytes) -> Graph:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from edgecls.check import edgetpu
 from edgecls.check.edgetpu import COMPILED
 from edgecls.check.finding import Finding, Level
-from edgecls.check.graph import Graph, read_graph
+from edgecls.check.graph import Graph, check_runnable, read_graph
 from edgecls.check.tflite_graph import BUILTINS
 from edgecls.container import detect_kind
 from edgecls.devices import (
@@ -44,6 +44,7 @@ def check_file(path: str | os.PathLike[str], profile: Profile) -> tuple[Finding,
     """
     data = read_bytes(path)
     graph, spec = split_file(data)
+    check_runnable(graph, detect_kind(data), spec.input_scale, spec.input_zero_point)
     return check_graph(read_graph(graph, detect_kind(data)), spec, len(graph), profile)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from edgecls.check.graph import Graph, Node, Tensor
+from edgecls.check.graph import ENDLESS, IN_ANOTHER_FILE, Graph, Node, Tensor
 from edgecls.container import AGAIN
 from edgecls.errors import ModelFileError
 
@@ -56,6 +56,10 @@ OPTIONS: dict[str, dict[str, tuple[int, int, int]]] = {
     "DEPTHWISE_CONV_2D": {"dilation_w": (14, 4, 1), "dilation_h": (16, 4, 1)},
     "FULLY_CONNECTED": {"weights_format": (6, 1, 0), "keep_num_dims": (8, 1, 0)},
 }
+# Of the model: groups of external buffers, and the buffers.
+_EXTERNAL = (20, 22)
+# Scale and zero point.
+Quantization = tuple[float, int]
 _NUMBERS = {1: "<b", 2: "<H", 4: "<i"}
 
 
@@ -69,6 +73,34 @@ def read_tflite(data: bytes) -> Graph:
         return _read_model(data)
     except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
         raise ModelFileError(f"damaged: the TFLite graph cannot be read ({error}); {AGAIN}") from error
+
+
+def check_tflite(data: bytes) -> tuple[Quantization, Quantization]:
+    """Return how a graph's input and output are quantized; scale 0 if they are not.
+
+    Raises:
+        ModelFileError: damaged, or not to be given to an interpreter: not whole in its file, or without end.
+    """
+    try:
+        model = _follow(data, 0)
+        graphs = list(_tables(data, model, 8))
+        if any(_vector(data, model, slot)[1] for slot in _EXTERNAL):
+            raise ModelFileError(f"the graph {IN_ANOTHER_FILE}")
+        if len(graphs) > 1:
+            raise ModelFileError(f"the graph {ENDLESS}")
+        tensors = list(_tables(data, graphs[0], 4))
+        source, target = (_quantization(data, tensors[_ints(data, graphs[0], slot)[0]]) for slot in (6, 8))
+    except (struct.error, IndexError, OverflowError) as error:
+        raise ModelFileError(f"damaged: the TFLite graph cannot be read ({error}); {AGAIN}") from error
+    return source, target
+
+
+def _quantization(data: bytes, tensor: int) -> Quantization:
+    field = _field(data, tensor, 12)
+    table = _follow(data, field) if field else 0
+    (scales, length), (zeros, zero_points) = (_vector(data, table, slot) if table else (0, 0) for slot in (8, 10))
+    scale = struct.unpack_from("<f", data, scales)[0] if length else 0.0
+    return scale, struct.unpack_from("<q", data, zeros)[0] if zero_points else 0
 
 
 def _read_model(data: bytes) -> Graph:

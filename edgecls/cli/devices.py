@@ -91,7 +91,7 @@ def check(file: Path, name: str, compiling: bool, as_json: bool) -> None:
       edgecls check run/export/model-int8.tflite --device coral-usb --compile
     """
     from edgecls.check.finding import is_yes
-    from edgecls.check.graph import read_graph
+    from edgecls.check.graph import check_runnable, read_graph
     from edgecls.check.rules import check_graph, install_lines
     from edgecls.container import detect_kind
     from edgecls.devices import load_profile
@@ -102,6 +102,7 @@ def check(file: Path, name: str, compiling: bool, as_json: bool) -> None:
     source = Path(compiled["path"]) if compiled else file
     data = read_bytes(source)
     content, spec = split_file(data)
+    check_runnable(content, detect_kind(data), spec.input_scale, spec.input_zero_point)
     graph = read_graph(content, detect_kind(data))
     findings = check_graph(graph, spec, len(content), profile)
     yes, lines = is_yes(findings), install_lines(graph, profile)

@@ -10,12 +10,15 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.container import Kind
+from edgecls.check.graph import check_runnable
+from edgecls.container import Kind, detect_kind
 from edgecls.errors import ConfigError, ModelFileError
 from edgecls.spec import ModelSpec
 
 DEVICES = ("cpu", "cuda", "tensorrt", "edgetpu")
 ALIASES = {"ort": "onnxruntime"}
+# Characters of an interpreter's error that are repeated.
+MAX_TOLD = 500
 
 
 class Engine(Protocol):
@@ -114,13 +117,19 @@ def open_engine(name: str, graph: bytes, spec: ModelSpec, threads: int, device: 
     Raises:
         ConfigError: the device asked for is not the one that would run.
         MissingDependency: the engine's package, or the device's library, is not installed.
-        ModelFileError: the engine refuses the graph, or its shapes are not the contract's.
+        ModelFileError: the engine refuses the graph, it is not safe to run, or it is not what the contract says.
     """
+    check_runnable(graph, detect_kind(graph), spec.input_scale, spec.input_zero_point)
     try:
         return cast(Engine, importlib.import_module(ENGINES[name].module).open_engine(graph, spec, threads, device))
     except UnicodeDecodeError as error:
         # Every interpreter hands out the names in a graph, and none looks at them before.
         raise ModelFileError(f"a name in the graph is no UTF-8 ({error}); re-export") from error
+
+
+def one_line(error: object) -> str:
+    """Return what an interpreter said, which may be pages, as one line."""
+    return " ".join(str(error).split())[:MAX_TOLD]
 
 
 class Tensor(NamedTuple):
@@ -150,9 +159,9 @@ def check_tensors(
     (source,), (target,) = inputs, outputs
     last, first = (1, spec.height, spec.width, 1), (1, 1, spec.height, spec.width)
     shape = next((shape for shape in (last, first) if _fits(source.shape, shape)), None)
-    if shape is None or source.dtype not in ("uint8", "float32"):
+    if shape is None or source.dtype != spec.input_dtype:
         received = f"{source.dtype} {source.shape}"
-        raise ModelFileError(f"the graph's input must be uint8 or float32 {last}; received {received}; re-export")
+        raise ModelFileError(f"the graph's input must be {spec.input_dtype} {last}; received {received}; re-export")
     if not _fits(target.shape, (1, len(spec.labels))) or target.dtype not in scores:
         expected = f"{' or '.join(scores)} (1, {len(spec.labels)})"
         received = f"{target.dtype} {target.shape}"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ConfigError, MissingDependency, ModelFileError
-from edgecls.runtime.engines import ENGINES, Tensor, check_tensors
+from edgecls.runtime.engines import ENGINES, Tensor, check_tensors, one_line
 from edgecls.runtime.install import install_line
 from edgecls.spec import ModelSpec
 
@@ -67,7 +67,9 @@ class LitertEngine:
             try:
                 self._interpreter.invoke()
             except RuntimeError as error:
-                raise ModelFileError(f"LiteRT {self.version} cannot run the graph: {error}; re-export") from error
+                raise ModelFileError(
+                    f"LiteRT {self.version} cannot run the graph: {one_line(error)}; re-export"
+                ) from error
             scores: NDArray[Any] = self._interpreter.get_tensor(self._output)[0]
         if self._dequantize:
             # Widened first: 200 - (-128) does not fit 8 bits.
@@ -93,7 +95,9 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
         except (ValueError, RuntimeError) as error:
             captured.seek(0)
             told = f"{error} {captured.read().decode(errors='replace')}".strip()
-            raise ModelFileError(f"LiteRT {version} cannot load the graph: {told}; re-export, or upgrade it") from error
+            raise ModelFileError(
+                f"LiteRT {version} cannot load the graph: {one_line(told)}; re-export, or upgrade it"
+            ) from error
     return LitertEngine(interpreter, version, spec, threads, device)
 
 
@@ -149,7 +153,12 @@ def _tensors(details: list[dict[str, Any]]) -> list[Tensor]:
 def _captured_stderr() -> Iterator[IO[bytes]]:
     """Keep what C++ code writes to file descriptor 2; on leaving, pass on all but its INFO lines."""
     with _STDERR_LOCK, tempfile.TemporaryFile() as captured:
-        saved = os.dup(2)
+        try:
+            saved = os.dup(2)
+        except OSError:
+            # Closed, as services may have it: there is nobody to tell.
+            yield captured
+            return
         os.dup2(captured.fileno(), 2)
         try:
             yield captured

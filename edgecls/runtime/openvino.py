@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecls.container import Kind, detect_kind
 from edgecls.errors import MissingDependency, ModelFileError
-from edgecls.runtime.engines import Tensor, check_tensors
+from edgecls.runtime.engines import Tensor, check_tensors, one_line
 from edgecls.runtime.install import install_line
 from edgecls.spec import ModelSpec
 
@@ -55,7 +55,9 @@ class OpenvinoEngine:
             try:
                 scores: NDArray[Any] = self._request.infer({0: values}, share_inputs=True)[self._output][0]
             except RuntimeError as error:
-                raise ModelFileError(f"OpenVINO {self.version} cannot run the graph: {error}; re-export") from error
+                raise ModelFileError(
+                    f"OpenVINO {self.version} cannot run the graph: {one_line(error)}; re-export"
+                ) from error
         if self._zero_point is None:
             return scores
         return (scores.astype(np.float32) - np.float32(self._zero_point)) * _SCORE_SCALE
@@ -78,7 +80,9 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
         core = openvino.Core()
         compiled = core.compile_model(read_model(core, graph, kind), "CPU", compile_settings(threads))
     except RuntimeError as error:
-        raise ModelFileError(f"OpenVINO {version} cannot load the graph: {error}; re-export, or upgrade it") from error
+        raise ModelFileError(
+            f"OpenVINO {version} cannot load the graph: {one_line(error)}; re-export, or upgrade it"
+        ) from error
     return OpenvinoEngine(compiled, version, spec, threads, _SCORES[kind])
 
 

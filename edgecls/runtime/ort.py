@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgecls.errors import ConfigError, EdgeclsError, MissingDependency, ModelFileError
 from edgecls.runtime.cuda_graph import OPTIONS as RECORDED
 from edgecls.runtime.cuda_graph import CudaGraph
-from edgecls.runtime.engines import Tensor, check_tensors
+from edgecls.runtime.engines import Tensor, check_tensors, one_line
 from edgecls.runtime.install import install_line
 from edgecls.spec import ModelSpec
 
@@ -65,7 +65,9 @@ class OrtEngine:
                 return self._graph.run(values)[0]
             scores: NDArray[np.float32] = self._session.run(self._outputs, {self._input: values})[0][0]
         except self._errors as error:
-            raise ModelFileError(f"onnxruntime {self.version} cannot run the graph: {error}; re-export") from error
+            raise ModelFileError(
+                f"onnxruntime {self.version} cannot run the graph: {one_line(error)}; re-export"
+            ) from error
         return scores
 
 
@@ -92,7 +94,8 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4 if device == "cuda" else 3
+    # What is wrong is raised; the log would tell it once more, with the names in the file as they are.
+    options.log_severity_level = 4
     session, recording = _open_recorded(graph, options, spec) if device == "cuda" else (None, None)
     try:
         asked = with_options(providers)
@@ -110,9 +113,9 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
 
 def _load_error(runtime: str, device: str, error: Exception) -> EdgeclsError:
     if device == "cpu":
-        return ModelFileError(f"{runtime} cannot load the graph: {error}; re-export, or upgrade it")
+        return ModelFileError(f"{runtime} cannot load the graph: {one_line(error)}; re-export, or upgrade it")
     return ConfigError(
-        f"{runtime} cannot load the graph with {PROVIDERS[device][0]}: {str(error).strip()}; install the libraries "
+        f"{runtime} cannot load the graph with {PROVIDERS[device][0]}: {one_line(error)}; install the libraries "
         f"that this provider needs ({_LIBRARIES[device]}), or choose another device"
     )
 
