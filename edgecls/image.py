@@ -3,11 +3,21 @@
 Steps, in this order: decode (of a JPEG only the luma, at 1/2, 1/4 or 1/8 by its DCT), gray with 8 bits (transparent
 parts become black), shrink by whole factors, resize, turn upright by EXIF. Neither the DCT nor the whole factors go
 below `SPARE` times the wanted size. Scaling to floats is not done here: it lives in the exported graph. May be called
-<<<<<<< HEAD
-from many threads at once. Imports numpy, Pillow, `limits`, `errors` and `images` only, as the board does.
-=======
-from many threads at once. Imports numpy, Pillow and what bounds and names errors only, as the board does.
->>>>>>> contracts
+    # Of most JPEG files the luma alone is decoded, a row at a time.
+    lean = isinstance(image, JpegImageFile) and image.mode != "CMYK" and "progressive" not in image.info
+    with _ROOM.hold(image.width * image.height // (4 if lean else 1)):
+        with _decode_errors_named(name):
+            # Pillow itself turns a TIFF while it loads, and decodes a PNG to look for EXIF after its pixels.
+            orientation = 1 if isinstance(image, TiffImageFile) else image.getexif().get(ExifTags.Base.Orientation, 1)
+            drafted = None
+            if least and isinstance(image, JpegImageFile):
+                if image.mode != "CMYK":
+                    drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
+                _check_size(image.size, name)  # of what is decoded: its DCT makes a large picture small
+                image = jpeg.load(image, name)
+            else:
+                image.load()
+        gray = _gray_deep(image, name) if image.mode in _DEEP_MODES else _gray_8bit(image, name)
 """
 
 from __future__ import annotations
@@ -205,20 +215,6 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None) 
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
     if animated:
         raise DataError(f"image {name} has more than one frame; pass one frame as a Pillow image: image.copy()")
-<<<<<<< HEAD
-    with _decode_errors_named(name):
-        # Pillow itself turns a TIFF while it loads.
-        orientation = 1 if isinstance(image, TiffImageFile) else image.getexif().get(ExifTags.Base.Orientation, 1)
-        drafted = None
-        if least and isinstance(image, JpegImageFile):
-            if image.mode != "CMYK":
-                drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
-            _check_size(image.size, name)  # of what is decoded: its DCT makes a large picture small
-            image = jpeg.load(image, name)
-        else:
-            image.load()
-    gray = _gray_deep(image, name) if image.mode in _DEEP_MODES else _gray_8bit(image, name)
-=======
     # Of most JPEG files the luma alone is decoded, a row at a time.
     lean = isinstance(image, JpegImageFile) and image.mode != "CMYK" and "progressive" not in image.info
     with _ROOM.hold(image.width * image.height // (4 if lean else 1)):
@@ -226,11 +222,14 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None) 
             # Pillow itself turns a TIFF while it loads, and decodes a PNG to look for EXIF after its pixels.
             orientation = 1 if isinstance(image, TiffImageFile) else image.getexif().get(ExifTags.Base.Orientation, 1)
             drafted = None
-            if least and isinstance(image, JpegImageFile) and image.mode != "CMYK":
-                drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
-            image.load()
+            if least and isinstance(image, JpegImageFile):
+                if image.mode != "CMYK":
+                    drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
+                _check_size(image.size, name)  # of what is decoded: its DCT makes a large picture small
+                image = jpeg.load(image, name)
+            else:
+                image.load()
         gray = _gray_deep(image, name) if image.mode in _DEEP_MODES else _gray_8bit(image, name)
->>>>>>> contracts
     return _Decoded(gray, drafted[1][2:] if drafted else gray.size, orientation)
 
 
