@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split
 from edgecls.evaluate import score
+from edgecls.listing import some
 from edgecls.training import run_folder
 from edgecls.training.phases import Training
 from edgecls.training.weights import Weights
@@ -51,6 +53,8 @@ def make_record(config: TrainConfig, weights: Weights | None, dataset: Dataset, 
         "train_sha256": run_folder.images_sha256(dataset.train.images),
         "skipped": [{"path": path, "reason": reason} for path, reason in dataset.bad],
         "duplicates": [list(group) for group in dataset.duplicates],
+        "contradictions": [list(group) for group in dataset.contradictions],
+        "left_out": dataset.left_out,
         "versions": tool_versions("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "openvino"),
     }
 
@@ -69,12 +73,7 @@ def warnings(
         found.append("the frozen backbone is random (--weights none): expect poor accuracy")
     if dataset.bad:
         found.append(f"{len(dataset.bad)} unreadable files were skipped; run.json lists them")
-    if dataset.duplicates:
-        example = " = ".join(dataset.duplicates[0])
-        found.append(
-            f"{len(dataset.duplicates)} images stand in more than one split ({example}); "
-            "scores on them are too good: run.json lists all"
-        )
+    found += [*dataset.doubts, *_identical(dataset), *_unjudged(dataset)]
     # Views are tried in every run; what was asked for and came to nothing is worth a word.
     asked = [phase for phase in training.phases if phase.name != "views"]
     found += [f"phase {phase.name}: {phase.reason}" for phase in asked if not phase.kept]
@@ -84,3 +83,36 @@ def warnings(
             "longer; use a smaller --image-size"
         )
     return tuple(found)
+
+
+def _identical(dataset: Dataset) -> Iterator[str]:
+    """Yield what images with the same pixels do to the run."""
+    listed = "run.json lists all"
+    if groups := dataset.contradictions:
+        yield (
+            f"{_count(groups)} with the same pixels have different labels, so one of the labels is incorrect: "
+            f"{_examples(groups)}. Keep each under one label; {listed}"
+        )
+    if groups := dataset.duplicates:
+        yield (
+            f"{_count(groups)} with the same pixels are in more than one split, so accuracy is overstated: "
+            f"{_examples(groups)}. Keep each in one split; {listed}"
+        )
+    if groups := dataset.repeats:
+        yield f"{_count(groups)} repeat another image of their class: {_examples(groups)}. Keep one of each"
+
+
+def _count(groups: Sequence[Sequence[str]]) -> str:
+    return f"{sum(map(len, groups)):,} images ({len(groups):,} different)"
+
+
+def _examples(groups: Sequence[Sequence[str]]) -> str:
+    return some((some(group, 2, " = ") for group in groups), 3, "; ")
+
+
+def _unjudged(dataset: Dataset) -> Iterator[str]:
+    """Yield which classes have no image among those that judge the network."""
+    for part, split in (("val", dataset.val), ("test", dataset.test)):
+        if split is not None and len(missing := set(range(len(dataset.classes))) - set(split.labels.tolist())):
+            names = some(dataset.classes[index] for index in sorted(missing))
+            yield f"{part} has no image of {names}, so its accuracy says nothing of that; add some"

@@ -119,10 +119,11 @@ def train(  # noqa: PLR0913
         record = make_record(config, weights, dataset, data) | {"workers": workers.count}
         findings = _finish(folder, model, training, dataset, config, record, progress)
         record["seconds"] = round(time.monotonic() - started, 1)
+        record["warnings"] = list(warnings(dataset, weights, training, config, record["seconds"]))
         run_folder.write_record(folder, record)
         draw_final(folder)
     prune(feature_folder())
-    return TrainResult(record, findings, warnings(dataset, weights, training, config, record["seconds"]))
+    return TrainResult(record, findings, tuple(record["warnings"]))
 
 
 def assist(
@@ -231,9 +232,11 @@ def _finish(
     kept = {phase.name for phase in training.phases if phase.kept}
     last = training.divergence.phase if training.divergence else None
     history = [epoch for epoch in training.history if epoch.phase in kept or epoch.phase == last]
-    train = None
+    train = test = None
     if training.train_scores is not None:
         train = Scored("training", training.train_scores, dataset.train.labels, dataset.train.paths)
+    if dataset.test is not None:
+        test = Scored("test", scores["test"], dataset.test.labels, dataset.test.paths)
     findings = diagnose(
         history,
         config,
@@ -242,6 +245,7 @@ def _finish(
         train=train,
         train_labels=dataset.train.labels,
         val=Scored("validation", scores["val"], dataset.val.labels, dataset.val.paths),
+        test=test,
     )
     record["phases"] = [dataclasses.asdict(phase) for phase in training.phases]
     record["diagnosis"] = [dataclasses.asdict(finding) for finding in findings]
