@@ -192,6 +192,8 @@ def _check_no_splits(folder: Path, names: Sequence[str]) -> None:
     splits = find_splits(names, inside)
     if not splits:
         return
+    if inside.get("train"):
+        raise DataError(f"{folder} holds {some(splits)}, which are splits and no classes; pass {folder} itself")
     moves, bare = [], []
     for name in splits:
         inner = folder / name

@@ -13,55 +13,56 @@ from collections.abc import Callable, Mapping
 
 from edgecls.listing import some
 
-# Why -> names, in lower case; a star stands for anything, at one end only. Whoever meets another one adds it here.
+HIDDEN = "hidden files"
+# Why -> names, in any case; a star stands for anything, at one end only. Whoever meets another one adds it here.
 _FOLDERS: dict[str, tuple[str, ...]] = {
-    "thumbnails and attributes of a Synology NAS": ("@eadir",),
-    "thumbnails of a QNAP NAS": ("@__thumb", ".@__thumb", "@transcode"),
-    "deleted files of a NAS": ("#recycle", "@recycle", "@recycled", "@sharebin", "recycle bin - *"),
-    "snapshots of a NAS": ("#snapshot", "@snapshot", "@recently-snapshot", "@sharesnap", "~snapshot"),
-    "working files of a NAS": ("@tmp", "@download", "@upload_cache", "@appstore", "@database", "nas_prog"),
-    "deleted files of Windows": ("$recycle.bin", "recycler.bin"),
-    "files of Windows": ("system volume information", "$extend", "$winreagent", "$sysreset", "config.msi", "wpsystem"),
-    "damaged files that Windows found": ("found.0*",),
+    "thumbnails and attributes of a Synology NAS": ("@eaDir",),
+    "thumbnails of a QNAP NAS": ("@__thumb", ".@__thumb", "@Transcode"),
+    "deleted files of a NAS": ("#recycle", "@Recycle", "@Recycled", "@sharebin", "Recycle Bin - *"),
+    "snapshots of a NAS": ("#snapshot", "@snapshot", "@Recently-Snapshot", "@sharesnap", "~snapshot"),
+    "working files of a NAS": ("@tmp", "@download", "@upload_cache", "@appstore", "@database", "Nas_Prog"),
+    "deleted files of Windows": ("$RECYCLE.BIN", "recycler.bin"),
+    "files of Windows": ("System Volume Information", "$Extend", "$WinREAgent", "$SysReset", "Config.Msi", "WPSystem"),
+    "damaged files that Windows found": ("FOUND.0*",),
     "damaged files that Linux found": ("lost+found",),
-    "damaged files that Android found": ("lost.dir",),
-    "files of macOS": ("__macosx", "network trash folder", "temporary items", "thevolumesettingsfolder"),
+    "damaged files that Android found": ("LOST.DIR",),
+    "files of macOS": ("__MACOSX", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder"),
     "previews of Lightroom": ("*.lrdata", "*.lrcat-data"),
-    "previews of Capture One": ("captureone",),
-    "settings of Nikon's programs": ("nksc_param",),
-    "settings of a Canon camera": ("canonmsc",),
-    "originals that ACDSee keeps": ("[originals]",),
+    "previews of Capture One": ("CaptureOne",),
+    "settings of Nikon's programs": ("NKSC_PARAM",),
+    "settings of a Canon camera": ("CANONMSC",),
+    "originals that ACDSee keeps": ("[Originals]",),
     "unfinished downloads": ("*.download", "*.crdownload", "*.part"),
     "files of Python": ("__pycache__",),
     "files of FrontPage": ("_vti_cnf", "_vti_pvt"),
 }
 _FILES: dict[str, tuple[str, ...]] = {
-    "thumbnails of Windows": ("thumbs.db", "thumbs.db:*", "ehthumbs.db", "ehthumbs_vista.db"),
-    "settings of Windows": ("desktop.ini", "autorun.inf", "wpsettings.dat", "indexervolumeguid"),
-    "marks of Windows on downloads": ("*zone.identifier", "*:smartscreen", "*:mshta"),
+    "thumbnails of Windows": ("Thumbs.db", "Thumbs.db:*", "ehthumbs.db", "ehthumbs_vista.db"),
+    "settings of Windows": ("Desktop.ini", "autorun.inf", "WPSettings.dat", "IndexerVolumeGuid"),
+    "marks of Windows on downloads": ("*Zone.Identifier", "*:SmartScreen", "*:mshta"),
     "streams of NTFS": (
         "*:encryptable",
-        "*:oecustomproperty",
-        "*:afp_afpinfo",
-        "*:afp_resource",
-        "*:wofcompresseddata",
+        "*:OECustomProperty",
+        "*:AFP_AfpInfo",
+        "*:AFP_Resource",
+        "*:WofCompressedData",
     ),
     "shortcuts, not files": ("*.lnk", "*.url", "*.webloc", "*.desktop", "*.gdoc", "*.gsheet", "*.gslides"),
-    "folder icons of macOS": ("icon\r", "icon\uf00d"),
-    "attributes of a Synology NAS": ("*@synoeastream", "*@synoresource"),
+    "folder icons of macOS": ("Icon\r", "Icon\uf00d"),
+    "attributes of a Synology NAS": ("*@SynoEAStream", "*@SynoResource"),
     "settings of photo programs": (
         *("*.xmp", "*.aae", "*.pp3", "*.dop", "*.on1", "*.cos", "*.comask", "*.arp", "*.nksc", "*.vrd", "*.acr"),
-        *("picasa.ini", "*.lrcat", "*.lrcat-journal", "*.lrcat-wal", "*.lrcat-shm", "*.lrcat.lock", "*.lrprev"),
+        *("Picasa.ini", "*.lrcat", "*.lrcat-journal", "*.lrcat-wal", "*.lrcat-shm", "*.lrcat.lock", "*.lrprev"),
     ),
     "previews and lists of photo programs and cameras": (
-        *("*.thm", "*.lrv", "*.ctg", "*.jbf", "zbthumbnail.info", "nc_fllst.dat", "indx.dat", "*.cot", "*.cop"),
+        *("*.thm", "*.lrv", "*.ctg", "*.jbf", "ZbThumbnail.info", "NC_FLLST.DAT", "indx.dat", "*.cot", "*.cop"),
         *("digikam4.db", "thumbnails-digikam.db", "similarity.db", "recognition.db"),
     ),
     "unfinished downloads and copies": (
         *("*.part", "*.partial", "*.crdownload", "*.download", "*.opdownload", "*.filepart", "*.aria2", "*.!ut"),
-        *("*.!sync", "*.ffs_tmp", "~utorrentpartfile*", "*.rsync-partial"),
+        *("*.!sync", "*.ffs_tmp", "~uTorrentPartFile*", "*.rsync-partial"),
     ),
-    "temporary files": ("*.tmp", "*.temp", "*.swp", "*.swo", "*.cache", "~wr*"),
+    "temporary files": ("*.tmp", "*.temp", "*.swp", "*.swo", "*.cache", "~WR*"),
     "backup copies": ("*.bak", "*~"),
     "locks of programs": ("~$*", "*.lock", "*.ffs_lock", "*.lck"),
     "lists of programs that synchronize": ("sync.ffs_db", "*.bts", "*.dvc"),
@@ -71,37 +72,39 @@ _FILES: dict[str, tuple[str, ...]] = {
     ),
 }
 _HIDDEN: dict[str, tuple[str, ...]] = {
-    "attributes of macOS": ("._*", ".appledouble", ".ds_store"),
+    "attributes of macOS": ("._*", ".AppleDouble", ".DS_Store"),
     "pictures that iCloud has not downloaded": ("*.icloud",),
     "originals that Picasa keeps": (".picasaoriginals",),
     # The rest: .Trashes, .fseventsd, .Trash-1000, .thumbnails, .git, .ipynb_checkpoints, .dropbox.cache, .stversions.
-    "hidden": (".*",),
+    HIDDEN: (".*",),
 }
 # Windows XP's; in small letters a class of waste could be called so.
-_EXACT = {"RECYCLER": "deleted files of Windows"}
+_EXACT = {"RECYCLER": "RECYCLER (deleted files of Windows)"}
 
 
 class _Names:
     """Finds the pattern that a name fits without trying each: a folder may hold a million files."""
 
     def __init__(self, *tables: Mapping[str, tuple[str, ...]]) -> None:
-        why = {pattern: reason for table in tables for reason, patterns in table.items() for pattern in patterns}
-        self._whole = {pattern: reason for pattern, reason in why.items() if "*" not in pattern}
-        self._ends = {pattern[1:]: reason for pattern, reason in why.items() if pattern.startswith("*")}
-        self._starts = {pattern[:-1]: reason for pattern, reason in why.items() if pattern.endswith("*")}
+        self._whole: dict[str, str] = {}
+        self._ends: dict[str, str] = {}
+        self._starts: dict[str, str] = {}
+        for reason, patterns in (row for table in tables for row in table.items()):
+            for pattern in patterns:
+                text = reason if reason == HIDDEN else f"{pattern.strip()} ({reason})"
+                found = self._ends if pattern[0] == "*" else self._starts if pattern[-1] == "*" else self._whole
+                found[pattern.strip("*").lower()] = text
         self._all_ends, self._all_starts = tuple(self._ends), tuple(self._starts)
 
     def find(self, name: str) -> str:
-        """Return what is left out here and why, as "@eadir (thumbnails ...)"; "" for any other name."""
+        """Return the pattern that a name fits and what it is, as "@eaDir (thumbnails ...)"; "" if it fits none."""
         lower = name.lower()
-        if reason := self._whole.get(lower) or _EXACT.get(name):
-            return f"{name.strip()} ({reason})"
+        if text := self._whole.get(lower) or _EXACT.get(name):
+            return text
         if lower.endswith(self._all_ends):
-            end = max((end for end in self._ends if lower.endswith(end)), key=len)
-            return f"*{end} ({self._ends[end]})"
+            return self._ends[max((end for end in self._ends if lower.endswith(end)), key=len)]
         if lower.startswith(self._all_starts):
-            start = max((start for start in self._starts if lower.startswith(start)), key=len)
-            return "hidden files" if start == "." else f"{start}* ({self._starts[start]})"
+            return self._starts[max((start for start in self._starts if lower.startswith(start)), key=len)]
         return ""
 
 
@@ -142,7 +145,7 @@ class LeftOut:
         """Count the files in and below a folder, as far as it can be listed."""
         # Not followed, and no error: what nobody wants to read need not be readable.
         count = sum(len(files) for _, _, files in os.walk(folder))
-        self.add(kind if kind.startswith("hidden") else f"in {kind}", count)
+        self.add(kind if kind == HIDDEN else f"in {kind}", count)
 
     def add_link(self) -> None:
         """Count a link to a folder that is read already."""

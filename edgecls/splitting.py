@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgecls.folders import Groups, to_nfc
@@ -41,10 +41,16 @@ def find_identical(splits: Mapping[str, Split]) -> dict[str, tuple[tuple[str, ..
             places.setdefault(digest, []).append((part, label, path))
     found: dict[str, list[tuple[str, ...]]] = {"duplicates": [], "contradictions": [], "repeats": []}
     for group in places.values():
-        paths = tuple(path for _, _, path in group)
-        if len(paths) > 1:
-            same_label = len({label for _, label, _ in group}) == 1
-            found["repeats" if same_label else "contradictions"].append(paths)
-            if len({part for part, _, _ in group}) > 1:
-                found["duplicates"].append(paths)
+        if len({label for _, label, _ in group}) > 1:
+            found["contradictions"].append(_one_of_each(group, 1))
+        elif len(group) > 1:
+            found["repeats"].append(_one_of_each(group, 1))
+        if len({part for part, _, _ in group}) > 1:
+            found["duplicates"].append(_one_of_each(group, 0))
     return {name: tuple(groups) for name, groups in found.items()}
+
+
+def _one_of_each(group: Sequence[tuple[str, int, str]], position: int) -> tuple[str, ...]:
+    """Return the paths, first one of each part (0) or label (1): messages show the beginning."""
+    first = {place[position]: place for place in reversed(group)}
+    return tuple(path for _, _, path in sorted(group, key=lambda place: first[place[position]] is not place))

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 
 from edgecls.errors import ConfigError, DataError, MissingDependency, StorageError
 from edgecls.image import MAX_FILE_BYTES
-from edgecls.leftovers import LeftOut, leftover_folder
+from edgecls.leftovers import HIDDEN, LeftOut, leftover_folder
 from edgecls.walk import HEAD_BYTES, is_image, keep_files
 
 # Clients of a storage; each keeps its connections open.
@@ -93,11 +93,11 @@ def list_files(url: str, left_out: LeftOut, wanted: Callable[[str], bool] | None
         yield url
         return
     base, mark, query = url.partition("?")
-    files = _walk(filesystem, path.rstrip("/"), left_out)
+    found = (file for file in _walk(filesystem, path.rstrip("/"), left_out) if keep_files([_leaf(file)], left_out))
     if wanted is None:
-        found = (file for file in files if _is_image(filesystem, file, left_out))
+        found = (file for file in found if _is_image(filesystem, file, left_out))
     else:
-        found = (file for file in files if wanted(_leaf(file)))
+        found = (file for file in found if wanted(_leaf(file)))
     urls = (base.rstrip("/") + quote(file[len(path.rstrip("/")) :]) + mark + query for file in found)
     yield next(urls, url)
     yield from urls
@@ -108,11 +108,10 @@ def _is_image(filesystem: Any, file: str, left_out: LeftOut) -> bool:
         with _storage_named(file), filesystem.open_input_stream(file) as stream:
             return bytes(stream.read(HEAD_BYTES))
 
-    kept = keep_files([_leaf(file)], left_out)
-    if kept and not is_image(kept[0], head):
-        left_out.add_unknown(kept[0])
-        return False
-    return bool(kept)
+    found = is_image(_leaf(file), head)
+    if not found:
+        left_out.add_unknown(_leaf(file))
+    return found
 
 
 def _leaf(path: str) -> str:
@@ -129,7 +128,9 @@ def _walk(filesystem: Any, folder: str, left_out: LeftOut) -> Iterator[str]:
         if each.type == fs.FileType.Directory:
             inner = each.path.rstrip("/")
             if kind := leftover_folder(_leaf(inner)):
-                left_out.add(f"in {kind}", sum(1 for _ in _walk(filesystem, inner, LeftOut())))
+                left_out.add(
+                    kind if kind == HIDDEN else f"in {kind}", sum(1 for _ in _walk(filesystem, inner, LeftOut()))
+                )
             else:
                 yield from _walk(filesystem, inner, left_out)
 

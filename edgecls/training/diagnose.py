@@ -89,6 +89,12 @@ def diagnose(
     return _tell(found, judged=bool(history))
 
 
+def add_findings(found: Sequence[Finding], others: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return findings with those of the images themselves among them, the worst first."""
+    kept = [finding for finding in found if not others or finding is not HEALTHY]
+    return tuple(sorted([*others, *kept], key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
 def _tell(found: Sequence[Finding], *, judged: bool) -> tuple[Finding, ...]:
     """Return the findings the worst first, without mere consequences of others."""
     names = {finding.name for finding in found}

@@ -15,6 +15,7 @@ from edgecls.data import Dataset, Split
 from edgecls.evaluate import score
 from edgecls.listing import some
 from edgecls.training import run_folder
+from edgecls.training.finding import Finding
 from edgecls.training.phases import Training
 from edgecls.training.weights import Weights
 from edgecls.versions import tool_versions
@@ -85,18 +86,26 @@ def warnings(
     return tuple(found)
 
 
+def find_contradictions(dataset: Dataset) -> tuple[Finding, ...]:
+    """Return that images with the same pixels have different labels, if some have."""
+    if not (groups := dataset.contradictions):
+        return ()
+    return (
+        Finding(
+            "contradictory-labels",
+            "warning",
+            f"{_count(groups)} with the same pixels have different labels: {_examples(groups)}.",
+            'Decide which label is correct and remove the other copies; "contradictions" in run.json lists all.',
+        ),
+    )
+
+
 def _identical(dataset: Dataset) -> Iterator[str]:
-    """Yield what images with the same pixels do to the run."""
-    listed = "run.json lists all"
-    if groups := dataset.contradictions:
-        yield (
-            f"{_count(groups)} with the same pixels have different labels, so one of the labels is incorrect: "
-            f"{_examples(groups)}. Keep each under one label; {listed}"
-        )
+    """Yield where images with the same pixels lie twice."""
     if groups := dataset.duplicates:
         yield (
             f"{_count(groups)} with the same pixels are in more than one split, so accuracy is overstated: "
-            f"{_examples(groups)}. Keep each in one split; {listed}"
+            f"{_examples(groups)}. Keep each in one split; run.json lists all"
         )
     if groups := dataset.repeats:
         yield f"{_count(groups)} repeat another image of their class: {_examples(groups)}. Keep one of each"

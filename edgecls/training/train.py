@@ -23,13 +23,13 @@ from edgecls.progress import Progress, silent
 from edgecls.report.pictures import draw_final, draw_preview, picture_path
 from edgecls.training import run_folder
 from edgecls.training.cluster import Cluster
-from edgecls.training.diagnose import diagnose
+from edgecls.training.diagnose import add_findings, diagnose
 from edgecls.training.features import View, feature_folder, prune, view_key
 from edgecls.training.finding import Finding, Scored
 from edgecls.training.forward import fastest_forward, run_all
 from edgecls.training.live import Watcher
 from edgecls.training.model import build_model
-from edgecls.training.outcome import make_record, metrics, warnings
+from edgecls.training.outcome import find_contradictions, make_record, metrics, warnings
 from edgecls.training.phases import Setting, Training, run_phases
 from edgecls.training.weights import Weights, find_weights
 from edgecls.training.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
@@ -247,6 +247,7 @@ def _finish(
         val=Scored("validation", scores["val"], dataset.val.labels, dataset.val.paths),
         test=test,
     )
+    findings = add_findings(findings, find_contradictions(dataset))
     record["phases"] = [dataclasses.asdict(phase) for phase in training.phases]
     record["diagnosis"] = [dataclasses.asdict(finding) for finding in findings]
     model.save(folder / run_folder.MODEL_FILE)
