@@ -73,7 +73,7 @@ class Dataset:
         bad: path and reason of each image that was skipped.
         duplicates: groups of paths whose decoded images are identical and lie in more than one part.
         contradictions: groups of paths whose decoded images are identical and have more than one label.
-        repeats: groups of paths whose decoded images are identical and have the same label.
+        repeats: groups of paths whose decoded images are identical and lie in one class and part.
         doubts: why the class folders may be none, a sentence each.
         left_out: which files are not used, in a sentence; "" if all are.
     """

@@ -7,7 +7,7 @@ like data is left out without a word: what would not be used is an error, or cou
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgecls.errors import DataError
@@ -20,6 +20,7 @@ Groups = dict[str, list[str]]  # class -> posix paths relative to the dataset's 
 Sample = tuple[str, int]  # posix path relative to the root, index of the class
 
 PARTS = ("train", "val", "test")
+_DEEPEST = 8
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xls", ".json", ".jsonl", ".parquet", ".xml", ".txt")
 
 
@@ -194,16 +195,8 @@ def _check_no_splits(folder: Path, names: Sequence[str]) -> None:
         return
     if inside.get("train"):
         raise DataError(f"{folder} holds {some(splits)}, which are splits and no classes; pass {folder} itself")
-    moves, bare = [], []
-    for name in splits:
-        inner = folder / name
-        while len(held := _list_folder(inner)[0]) == 1:
-            inner /= held[0]
-        role = read_role(name)
-        if held and role and inner != folder / role:
-            moves.append(f"{inner} to {folder / role}")
-        if not inside.get(name):
-            bare.append(name)
+    bare = [name for name in splits if not inside.get(name)]
+    moves = list(_list_moves(folder, splits))
     remedy = "name the folders train, val and test, with the class folders right inside"
     if moves:
         remedy += f": move {some(moves)}"
@@ -213,6 +206,17 @@ def _check_no_splits(folder: Path, names: Sequence[str]) -> None:
         f"{folder} holds {some(splits)}, which are splits or portions of a data set and no classes; "
         f"{remedy.rstrip('. ')}. If they are classes, give them other names"
     )
+
+
+def _list_moves(folder: Path, splits: Sequence[str]) -> Iterator[str]:
+    """Yield what to move where, so that the class folders of each split lie right inside train, val and test."""
+    for name in splits:
+        inner, role = folder / name, read_role(name)
+        # Not deeper: links may lead in circles.
+        while len(held := _list_folder(inner)[0]) == 1 and len(inner.parts) < len(folder.parts) + _DEEPEST:
+            inner /= held[0]
+        if held and role and inner != folder / role:
+            yield f"{inner} to {folder / role}"
 
 
 def _where_labels_are(folder: Path, bare: Sequence[str] = ()) -> str:

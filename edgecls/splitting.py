@@ -34,19 +34,20 @@ def _split_key(seed: int, name: str, path: str) -> bytes:
 
 
 def find_identical(splits: Mapping[str, Split]) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the paths of images with the same pixels: in more than one part, under two labels, or twice in a class."""
+    """Return the paths of images with the same pixels, by the attributes of `Dataset` that list them."""
     places: dict[bytes, list[tuple[str, int, str]]] = {}
     for part, split in splits.items():
         for path, label, digest in zip(split.paths, split.labels.tolist(), split.digests, strict=True):
             places.setdefault(digest, []).append((part, label, path))
     found: dict[str, list[tuple[str, ...]]] = {"duplicates": [], "contradictions": [], "repeats": []}
     for group in places.values():
-        if len({label for _, label, _ in group}) > 1:
+        parts, labels, paths = (set(values) for values in zip(*group, strict=True))
+        if len(labels) > 1:
             found["contradictions"].append(_one_of_each(group, 1))
-        elif len(group) > 1:
-            found["repeats"].append(_one_of_each(group, 1))
-        if len({part for part, _, _ in group}) > 1:
+        if len(parts) > 1:
             found["duplicates"].append(_one_of_each(group, 0))
+        elif len(labels) == 1 < len(paths):
+            found["repeats"].append(_one_of_each(group, 0))
     return {name: tuple(groups) for name, groups in found.items()}
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,8 @@ def test_imbalance_matters_where_the_small_class_pays() -> None:
 def test_few_held_out_images_prove_nothing(correct: int, images: int, few: bool, part: str) -> None:
     matrix = np.diag([correct, 0, 0, 0])
     matrix[0, 1] = images - correct
-    found = diagnosed(healthy(), **{"val" if part == "validation" else "test": scored(matrix, part)})
+    known: dict[str, Any] = {"val" if part == "validation" else "test": scored(matrix, part)}
+    found = diagnosed(healthy(), **known)
     assert (f"too-few-{part}-images" in found) == few
     assert ("healthy" in found) != few
     if images == 4:

@@ -28,7 +28,7 @@ def make_split(name: str, labels: list[int]) -> Split:
 
 
 def make_dataset(**changes: Any) -> Dataset:
-    parts = {
+    parts: dict[str, Any] = {
         "train": make_split("train", [0, 0, 1]),
         "val": make_split("val", [0, 1]),
         "test": make_split("test", [0, 1]),

@@ -123,12 +123,12 @@ def sweep(
 
 
 def _merge(warnings: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return each warning once with the networks that it is of; those that all networks have are of the images."""
+    """Return each warning once with the networks that it is of; those that several have, and all, are of the images."""
     of: dict[str, list[str]] = {}
     for name, texts in warnings.items():
         for text in texts:
             of.setdefault(text, []).append(name)
-    return [f"{some(names)}: {text}" if len(names) < len(warnings) else text for text, names in of.items()]
+    return [text if 1 < len(names) == len(warnings) else f"{some(names)}: {text}" for text, names in of.items()]
 
 
 def _drop_hopeless(
