@@ -15,16 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import DataError
-from edgecls.folders import PARTS, Groups, check_classes, check_root, find_parts, list_images, to_nfc
+from edgecls.folders import (
+    PARTS,
+    Groups,
+    Sample,
+    check_classes,
+    check_root,
+    find_parts,
+    list_doubts,
+    list_images,
+    list_labelled,
+    to_samples,
+)
 from edgecls.image import load_gray
+from edgecls.leftovers import LeftOut
+from edgecls.listing import some_lines
 from edgecls.mapped import cache_folder, chunks, forget_pages, new_array
+from edgecls.splitting import find_identical, split_groups
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
-_MOST_LISTED = 20
 # Images decoded between two returns of mapped memory.
 FORGET_EVERY = 500
-Sample = tuple[str, int]  # posix path relative to the root, index of the class
 _Bad = tuple[tuple[str, str], ...]  # path and fault
 
 
@@ -60,6 +72,10 @@ class Dataset:
         test: images kept for the end; None if the folder has `train` but no `test`.
         bad: path and reason of each image that was skipped.
         duplicates: groups of paths whose decoded images are identical and lie in more than one part.
+        contradictions: groups of paths whose decoded images are identical and have more than one label.
+        repeats: groups of paths whose decoded images are identical and lie in one class and part.
+        doubts: why the class folders may be none, a sentence each.
+        left_out: which files are not used, in a sentence; "" if all are.
     """
 
     root: Path
@@ -69,6 +85,10 @@ class Dataset:
     test: Split | None
     bad: tuple[tuple[str, str], ...]
     duplicates: tuple[tuple[str, ...], ...]
+    contradictions: tuple[tuple[str, ...], ...] = ()
+    repeats: tuple[tuple[str, ...], ...] = ()
+    doubts: tuple[str, ...] = ()
+    left_out: str = ""
 
 
 def load_dataset(
@@ -95,59 +115,50 @@ def load_dataset(
     Raises:
         DataError: the folder is not as described, a class has too few images, or images cannot be read.
     """
-    root = check_root(root)
-    folders = find_parts(root)
-    found = {part: list_images(root, folder) for part, folder in folders.items()}
+    root, left_out = check_root(root), LeftOut()
+    folders = find_parts(root, left_out)
+    found = {part: list_images(root, folder, left_out) for part, folder in folders.items()}
     classes = tuple(found["train"])
     check_classes(root, found)
     fractions = {} if "val" in found else {"val": val_fraction}
     if folders["train"] == root:
         fractions["test"] = test_fraction
-    _check_counts(found, 1 + len(fractions))
-    parts = {**found, **_split_groups(found["train"], fractions, seed)}
-    samples = {part: _to_samples(parts[part], classes) for part in PARTS if part in parts}
+    _check_counts(found["train"], 1 + len(fractions), left_out)
+    parts = {**found, **split_groups(found["train"], fractions, seed)}
+    samples = {part: to_samples(parts[part], classes) for part in PARTS if part in parts}
     splits, bad = _decode(root, samples, (image_size, image_size), progress)
     if bad and not skip_bad:
         raise unreadable(root, [fault for _, fault in bad], ", or skip them (--skip-bad)")
     _check_left(splits, classes, bad)
-    duplicates = _find_duplicates(splits)
-    return Dataset(root, classes, splits["train"], splits["val"], splits.get("test"), bad, duplicates)
+    return Dataset(
+        root,
+        classes,
+        splits["train"],
+        splits["val"],
+        splits.get("test"),
+        bad,
+        **find_identical(splits),
+        doubts=list_doubts(root, folders["train"], found["train"]),
+        left_out=str(left_out),
+    )
 
 
 def load_labelled(
-    root: Path, classes: Sequence[str], height: int, width: int, *, progress: ProgressCallback | None = None
+    root: Path,
+    classes: Sequence[str],
+    height: int,
+    width: int,
+    *,
+    left_out: LeftOut | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Split:
     """Return the images that `list_labelled` finds, in its order.
 
     Raises:
         DataError: as `list_labelled` raises it, or images cannot be read.
     """
-    samples = list_labelled(root, classes)
+    samples = list_labelled(root, classes, left_out)
     return _load_all(check_root(root), samples, (height, width), progress)
-
-
-def list_labelled(root: Path, classes: Sequence[str]) -> list[Sample]:
-    """Return the images of root/test if it is there, else of root/val, else of root, labelled by position in `classes`.
-
-    Folders are matched to `classes` by name, so the order of either does not matter.
-
-    Raises:
-        DataError: folders and classes differ, or a class has no image.
-    """
-    root = check_root(root)
-    names = [to_nfc(name) for name in classes]
-    # A class may really be called test.
-    folder = next((root / part for part in ("test", "val") if part not in names and (root / part).is_dir()), root)
-    groups = list_images(root, folder)
-    unknown = [name for name in groups if name not in names]
-    missing = [name for name in names if not groups.get(name)]
-    if unknown or missing:
-        raise DataError(
-            f"the class folders of {folder} are not the classes of the model: without images {missing}, unknown to "
-            f"the model {unknown}; the folders are {list(groups)}, the model's classes {names}: rename, add or remove "
-            "folders until the names are the same"
-        )
-    return _to_samples(groups, names)
 
 
 def load_paths(
@@ -172,7 +183,7 @@ def load_paths(
     if vanished:
         raise DataError(
             f"{len(vanished)} of {len(paths)} images of the run are no longer in {root}; put them back or train again:"
-            + _list_some(vanished)
+            + some_lines(vanished)
         )
     return _load_all(root, list(zip(paths, labels, strict=True)), (height, width), progress)
 
@@ -189,54 +200,25 @@ def _load_all(root: Path, samples: list[Sample], size: tuple[int, int], progress
     return splits["all"]
 
 
-def _check_counts(found: Mapping[str, Groups], least_train: int) -> None:
-    """Raise DataError for classes that cannot give one image to each part; what is not train takes none from it."""
-    few = []
-    for part, groups in found.items():
-        least = least_train if part == "train" else 1
-        few += [
-            f"class {name!r} has {len(paths)} images{'' if len(found) == 1 else f' in {part}'}, at least {least} needed"
-            for name, paths in groups.items()
-            if len(paths) < least
-        ]
+def _check_counts(train: Groups, least: int, left_out: LeftOut) -> None:
+    """Raise DataError for classes that cannot give one image to train and to each part that is taken from it."""
+    few = [
+        f"class {name!r} has {len(paths)} images, at least {least} needed"
+        for name, paths in train.items()
+        if len(paths) < least
+    ]
     if few:
-        raise DataError("too few images; add some or remove the class:" + _list_some(few))
+        raise DataError(f"too few images; add some or remove the class:{some_lines(few)}\n{left_out}".rstrip())
 
 
 def _check_left(splits: Mapping[str, Split], classes: Sequence[str], bad: _Bad) -> None:
-    empty = [
-        f"class {classes[label]!r} in {part}"
-        for part, split in splits.items()
-        for label in sorted(set(range(len(classes))) - set(split.labels.tolist()))
-    ]
+    """Raise DataError if there is a class without an image to learn from, or a part without any."""
+    missing = set(range(len(classes))) - set(splits["train"].labels.tolist())
+    empty = [f"class {classes[label]!r} in train" for label in sorted(missing)]
+    empty += [part for part, split in splits.items() if not len(split.labels)]
     if empty:
         skipped = f"{len(bad)} that cannot be read were skipped"
-        raise DataError(f"no image is left after {skipped}; repair or add some:" + _list_some(empty))
-
-
-def _split_groups(groups: Groups, fractions: Mapping[str, float], seed: int) -> dict[str, Groups]:
-    """Return train and the parts in `fractions`, each with at least one image of each class."""
-    parts: dict[str, Groups] = {part: {} for part in ("train", *fractions)}
-    for name, paths in groups.items():
-        order = sorted(paths, key=lambda path: (_split_key(seed, name, path), path))
-        part_of = dict.fromkeys(paths, "train")
-        for kept_back, (part, fraction) in zip(range(len(fractions), 0, -1), fractions.items(), strict=True):
-            count = max(1, min(round(len(paths) * fraction), len(order) - kept_back))
-            part_of.update(dict.fromkeys(order[:count], part))
-            # From the other end next, so that one image more moves at most one over each border with train.
-            order = order[count:][::-1]
-        for part, chosen in parts.items():
-            chosen[name] = [path for path in paths if part_of[path] == part]
-    return parts
-
-
-def _split_key(seed: int, name: str, path: str) -> bytes:
-    # "surrogatepass" because names that are not UTF-8 are told of later, together with every other unreadable file.
-    return hashlib.sha256(f"{seed}\0{name}\0{to_nfc(path)}".encode("utf-8", "surrogatepass")).digest()
-
-
-def _to_samples(groups: Groups, classes: Sequence[str]) -> list[Sample]:
-    return [(path, label) for label, name in enumerate(classes) for path in groups[name]]
+        raise DataError(f"no image is left after {skipped}; repair or add some:" + some_lines(empty))
 
 
 def _decode(
@@ -311,19 +293,4 @@ def _printable(path: str) -> str:
 def unreadable(root: Path, faults: Sequence[str], otherwise: str = "") -> DataError:
     """Return the error that tells what is wrong with images of a folder, and what to do but mend them."""
     remedy = f"repair or remove these files{otherwise}"
-    return DataError(f"{len(faults)} images in {root} cannot be read; {remedy}:" + _list_some(faults))
-
-
-def _list_some(lines: Sequence[str]) -> str:
-    more = len(lines) - _MOST_LISTED
-    return "".join(f"\n  {line}" for line in lines[:_MOST_LISTED]) + (f"\n  and {more} more" if more > 0 else "")
-
-
-def _find_duplicates(splits: Mapping[str, Split]) -> tuple[tuple[str, ...], ...]:
-    """Return the paths of identical images that lie in more than one part."""
-    places: dict[bytes, list[tuple[str, str]]] = {}
-    for part, split in splits.items():
-        for path, digest in zip(split.paths, split.digests, strict=True):
-            places.setdefault(digest, []).append((part, path))
-    groups = (group for group in places.values() if len({part for part, _ in group}) > 1)
-    return tuple(tuple(path for _, path in group) for group in groups)
+    return DataError(f"{len(faults)} images in {root} cannot be read; {remedy}:" + some_lines(faults))

@@ -1,7 +1,7 @@
 """How good an exported file is, read off its own scores. Needs numpy alone.
 
-A figure that is undefined is 0.0: the recall of a class without images, the precision of a class never predicted, the
-F1 of a class with neither.
+A class without images has no recall (None), and does not count in macro F1. The precision of a class that was never
+predicted is 0.0.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _CHUNK = 32
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """Figures of one class: recall and precision 0..1, support in images."""
+    """Figures of one class: recall (None without images) and precision 0..1, support in images."""
 
-    recall: float
+    recall: float | None
     precision: float
     support: int
 
@@ -43,7 +43,7 @@ class Evaluation:
     Attributes:
         images: how many there were.
         accuracy: share of images whose highest score is the true class, 0..1.
-        macro_f1: mean of the F1 of all classes of the model, each counting the same, 0..1.
+        macro_f1: mean of the F1 of all classes that have images, each counting the same, 0..1.
         per_class: label -> its figures.
         confusion: int64 (C, C), images by true class (rows) and predicted class (columns).
         ece: expected calibration error over 15 equal bins, 0..1.
@@ -55,6 +55,11 @@ class Evaluation:
     per_class: dict[str, ClassMetrics]
     confusion: NDArray[np.int64]
     ece: float
+
+    @property
+    def unjudged(self) -> list[str]:
+        """Return the classes of the model that have no image here."""
+        return [label for label, metrics in self.per_class.items() if not metrics.support]
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys that `evaluate --json` prints, all but `file`."""
@@ -137,9 +142,10 @@ def score(scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], c
     return Evaluation(
         images=len(scores),
         accuracy=float(hits.sum() / len(scores)),
-        macro_f1=float(f1.mean()),
+        macro_f1=float(f1[support > 0].mean()),
         per_class={
-            name: ClassMetrics(float(recall[i]), float(precision[i]), int(support[i])) for i, name in enumerate(classes)
+            name: ClassMetrics(float(recall[i]) if support[i] else None, float(precision[i]), int(support[i]))
+            for i, name in enumerate(classes)
         },
         confusion=confusion,
         ece=_calibration_error(scores.max(axis=1), predicted == labels),

@@ -1,6 +1,6 @@
 """Documents of others, JSON or TOML, held against type hints: a wrong file is told here, and not by a traceback later.
 
-Imports the standard library only.
+Imports `listing` only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
+
+from edgecls.listing import short, some
 
 Record = TypeVar("Record")
 SHOWN_CHARACTERS = 80
@@ -96,10 +98,10 @@ def _check_keys(value: Mapping[str, Any], hint: Any, where: str) -> None:
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         }
     if missing := required - set(value):
-        raise ValueError(f"{where} lacks {', '.join(sorted(missing))}")
+        raise ValueError(f"{where} lacks {some(sorted(missing))}")
     # A TypedDict says what is read of a document, a dataclass all that may be in it.
     if dataclasses.is_dataclass(hint) and (unknown := set(value) - set(hints)):
-        raise ValueError(f"{where} has unknown values: {', '.join(map(repr, sorted(map(str, unknown))))}")
+        raise ValueError(f"{where} has unknown values: {some(short(repr(name)) for name in sorted(map(str, unknown)))}")
     for name in hints.keys() & set(value):
         check(value[name], hints[name], f"{where}.{name}")
 

@@ -101,6 +101,21 @@ def test_evaluate_json_is_one_document_with_the_designs_keys(int8: Path, tiny_da
     check_stages(done.stderr, ("read images", "score images"))
 
 
+def test_evaluate_says_which_class_it_cannot_judge(int8: Path, pictures: list[Path], tmp_path: Path) -> None:
+    for name, picture in zip(CLASSES[:2], pictures, strict=False):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        (tmp_path / "test" / name / "1.png").write_bytes(picture.read_bytes())
+    (tmp_path / "test" / CLASSES[0] / "Thumbs.db").touch()
+    done = run("evaluate", int8, tmp_path, "--json")
+    assert done.exit_code == 0
+    assert f"has no image of {CLASSES[2]}, so nothing is said of that" in done.stderr
+    assert "Left out 1 file: 1 Thumbs.db (thumbnails of Windows)." in done.stderr
+    result = json.loads(done.stdout)
+    assert result["per_class"][CLASSES[2]]["recall"] is None and result["per_class"][CLASSES[0]]["recall"] is not None
+    row = next(line for line in run("evaluate", int8, tmp_path).stdout.splitlines() if line.startswith(CLASSES[2]))
+    assert row.split()[1] == "-"
+
+
 def test_evaluate_shows_a_line_for_each_class(int8: Path, tiny_data: Path) -> None:
     done = run("evaluate", int8, tiny_data)
     assert done.exit_code == 0

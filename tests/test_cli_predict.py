@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from conftest import CLASSES
+from PIL import Image
 from test_cli import run
 
 from edgecls.cli import main
@@ -33,8 +34,36 @@ def test_folders_patterns_and_files_in_the_order_given(int8: Path, pictures: lis
     folder = pictures[0].parent
     (folder / "notes.txt").write_text("no image")
     done = run("predict", int8, pictures[2], folder, folder / "*a*k.png")
-    assert (done.exit_code, done.stderr) == (0, "")
+    told = "Left out 1 file: 1 *.txt (notes, tables, labels and settings).\n"
+    assert (done.exit_code, done.stderr) == (0, told)
     assert labels_of(done.stdout) == ["striped", *CLASSES, "dark"]
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_the_images_of_a_folder_are_those_that_train_takes(
+    int8: Path, pictures: list[Path], tmp_path: Path, bulk: bool
+) -> None:
+    folder = tmp_path / "inbox"
+    (folder / "@eaDir/0.png").mkdir(parents=True)
+    (folder / "@eaDir/0.png/SYNOPHOTO_THUMB_M.png").write_bytes(pictures[0].read_bytes())
+    (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for number, picture in enumerate(pictures):
+        (elsewhere / f"{number}.png").write_bytes(picture.read_bytes())
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "no suffix").write_bytes(pictures[0].read_bytes())
+    with Image.open(pictures[0]) as image:
+        image.convert("RGB").save(folder / "a.jfif", "JPEG")
+    # The report of what is left out comes once, whatever the way.
+    done = run("predict", int8, folder, *(("--out", tmp_path / "out") if bulk else ()))
+    assert done.exit_code == 0
+    assert done.stderr == (
+        "Left out 2 files: 1 in @eaDir (thumbnails and attributes of a Synology NAS), "
+        "1 .heic (not an image that can be read).\n"
+    )
+    images = 2 + len(pictures)
+    assert done.stdout.startswith(f"{images} images;") if bulk else len(done.stdout.splitlines()) == images
 
 
 def test_nothing_found_is_a_bad_image(int8: Path, pictures: list[Path], tmp_path: Path) -> None:
@@ -184,9 +213,12 @@ def test_watching_answers_as_images_come_and_ends_with_ctrl_c(watching: Any, pic
     assert process.stdout.readline().startswith(f"{inbox / 'half.png'}: dark")
     (inbox / "b.png").write_bytes(pictures[2].read_bytes())
     assert process.stdout.readline().startswith(f"{inbox / 'b.png'}: striped")
+    (inbox / "c.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    assert process.stderr.readline() == "Left out: .heic (not an image that can be read).\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(WAIT_S) == 1
-    assert process.stderr.read() == "Error: 1 of 4 images could not be read\n"
+    told = "Left out 1 file: 1 .heic (not an image that can be read).\n"
+    assert process.stderr.read() == told + "Error: 1 of 4 images could not be read\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

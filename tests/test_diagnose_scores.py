@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from fit_records import CONFIG, diagnosed, healthy, scored
 
 from edgecls.config import TrainConfig
+from edgecls.training.diagnose import diagnose
 from edgecls.training.diagnose_scores import find_suspects
 from edgecls.training.finding import Scored
 
@@ -73,3 +75,38 @@ def test_imbalance_matters_where_the_small_class_pays() -> None:
     assert "--balance" not in diagnosed(healthy(), balanced, train_labels=labels, val=pays)["imbalance"].remedy
     fine = scored(np.diag([100, 100, 100, 15]))
     assert "imbalance" not in diagnosed(healthy(), train_labels=labels, val=fine)
+
+
+@pytest.mark.parametrize(
+    ("correct", "images", "few"), [(4, 4, True), (9, 10, True), (30, 40, False), (190, 200, False)]
+)
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_few_held_out_images_prove_nothing(correct: int, images: int, few: bool, part: str) -> None:
+    matrix = np.diag([correct, 0, 0, 0])
+    matrix[0, 1] = images - correct
+    known: dict[str, Any] = {"val" if part == "validation" else "test": scored(matrix, part)}
+    found = diagnosed(healthy(), **known)
+    assert (f"too-few-{part}-images" in found) == few
+    assert ("healthy" in found) != few
+    if images == 4:
+        # Wilson's interval of 4 in 4.
+        assert (
+            "4 of 4" in found[f"too-few-{part}-images"].text and "51% and 100%" in found[f"too-few-{part}-images"].text
+        )
+
+
+@pytest.mark.parametrize(("correct", "told"), [(0, True), (10, True), (85, False), (100, False)])
+def test_test_images_that_contradict_the_validation_images(correct: int, told: bool) -> None:
+    test = np.diag([correct, 0, 0, 0])
+    test[0, 1] = 100 - correct
+    found = diagnosed(healthy(), val=scored(np.diag([24, 1, 0, 0])), test=scored(test, "test"))
+    assert ("test-below-validation" in found) == told and ("healthy" in found) != told
+    if told:
+        assert f"{correct} of 100 test images" in found["test-below-validation"].text
+
+
+def test_lists_of_classes_are_capped() -> None:
+    classes = [f"class {index}" for index in range(800)]
+    few = diagnose(healthy(), CONFIG, classes, train_labels=np.arange(800))
+    (text,) = (finding.text for finding in few if finding.name == "too-few-images")
+    assert len(text) < 200 and "and 795 more" in text

@@ -26,9 +26,10 @@ def test_hand_computed_figures() -> None:
     per_class = result.to_json()["per_class"]
     assert per_class["a"] == {"recall": 0.5, "precision": 1.0, "support": 2}
     assert per_class["b"] == {"recall": 1.0, "precision": pytest.approx(2 / 3), "support": 2}
-    assert per_class["c"] == {"recall": 0.0, "precision": 0.0, "support": 0}
-    # F1: a = 2/3, b = 4/5, c = 0.
-    assert result.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 3)
+    assert per_class["c"] == {"recall": None, "precision": 0.0, "support": 0}
+    assert result.unjudged == ["c"]
+    # F1: a = 2/3, b = 4/5; c has no image to be judged by.
+    assert result.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 2)
     # Every confidence in a bin of its own: gaps 0.1, 0.7, 0.2, 0.0.
     assert result.ece == pytest.approx(1.0 / 4)
 
@@ -62,8 +63,9 @@ def test_figures_agree_with_each_other(drawn: tuple[np.ndarray, np.ndarray, tupl
     assert result.confusion.sum() == result.images == len(labels)
     assert result.confusion.sum(axis=1).tolist() == np.bincount(labels, minlength=len(classes)).tolist()
     assert result.accuracy == pytest.approx((scores.argmax(axis=1) == labels).mean())
-    recalled = sum(m.recall * m.support for m in result.per_class.values()) / len(labels)
+    recalled = sum((m.recall or 0) * m.support for m in result.per_class.values()) / len(labels)
     assert recalled == pytest.approx(result.accuracy)
+    assert all((m.recall is None) == (m.support == 0) for m in result.per_class.values())
     assert 0 <= result.ece <= 1 and 0 <= result.macro_f1 <= 1
 
 

@@ -11,7 +11,8 @@ import pytest
 import edgecls
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split
-from edgecls.training.outcome import make_record, metrics, warnings
+from edgecls.training.diagnose import HEALTHY, add_findings, diagnose
+from edgecls.training.outcome import find_contradictions, make_record, metrics, warnings
 from edgecls.training.phases import PhaseResult, Training
 from edgecls.training.run_folder import images_sha256
 from edgecls.training.weights import Weights
@@ -27,7 +28,11 @@ def make_split(name: str, labels: list[int]) -> Split:
 
 
 def make_dataset(**changes: Any) -> Dataset:
-    parts = {"train": make_split("train", [0, 0, 1]), "val": make_split("val", [0, 1]), "test": make_split("test", [1])}
+    parts: dict[str, Any] = {
+        "train": make_split("train", [0, 0, 1]),
+        "val": make_split("val", [0, 1]),
+        "test": make_split("test", [0, 1]),
+    }
     return dataclasses.replace(Dataset(Path("/data"), CLASSES, **parts, bad=(), duplicates=()), **changes)
 
 
@@ -47,7 +52,7 @@ def scores(*answers: int) -> np.ndarray:
 
 
 def test_the_test_images_have_the_last_word() -> None:
-    found = metrics({"val": scores(0, 0), "test": scores(1)}, make_dataset())
+    found = metrics({"val": scores(0, 0), "test": scores(0, 1)}, make_dataset())
     assert (found["val_accuracy"], found["test_accuracy"]) == (0.5, 1.0)
     assert found["per_class"]["Mutter ä"]["recall"] == 1.0 and set(found["per_class"]) == set(CLASSES)
 
@@ -64,6 +69,7 @@ def test_without_test_images_it_is_the_validation_images() -> None:
 
 def test_the_record_says_what_the_run_was_made_of() -> None:
     dataset = make_dataset(bad=(("train/x.png", "is not a PNG"),), duplicates=(("train/a.png", "test/b.png"),))
+    dataset = dataclasses.replace(dataset, contradictions=(("a/1.png", "b/1.png"),), left_out="Left out 1 file: 1 x.")
     record = make_record(CONFIG, Weights("imagenet", None, "ab12", "keras"), dataset, Path("/data"))
     assert record["config"] == dataclasses.asdict(CONFIG) and record["arch"] == "mobilenet_v2"
     assert record["classes"] == list(CLASSES) and record["data"] == "/data" and record["format_version"] == 1
@@ -72,11 +78,12 @@ def test_the_record_says_what_the_run_was_made_of() -> None:
         "bolt": ["train/bolt/0.png", "train/bolt/1.png"],
         "Mutter ä": ["train/Mutter ä/2.png"],
     }
-    assert record["split"]["test"] == {"bolt": [], "Mutter ä": ["test/Mutter ä/0.png"]}
-    assert record["held_out"] == {"split": "test", "sha256": images_sha256(make_split("test", [1]).images)}
+    assert record["split"]["test"] == {"bolt": ["test/bolt/0.png"], "Mutter ä": ["test/Mutter ä/1.png"]}
+    assert record["held_out"] == {"split": "test", "sha256": images_sha256(make_split("test", [0, 1]).images)}
     assert record["train_sha256"] == images_sha256(dataset.train.images) != record["held_out"]["sha256"]
     assert record["skipped"] == [{"path": "train/x.png", "reason": "is not a PNG"}]
     assert record["duplicates"] == [["train/a.png", "test/b.png"]]
+    assert record["contradictions"] == [["a/1.png", "b/1.png"]] and record["left_out"] == "Left out 1 file: 1 x."
     assert record["versions"]["edgecls"] == edgecls.__version__ and {"keras", "numpy"} <= set(record["versions"])
     assert json.loads(json.dumps(record))["classes"] == list(CLASSES)
 
@@ -112,7 +119,37 @@ def test_skipped_and_doubled_images_are_told_of() -> None:
     (skipped,) = warn(bad=(("a", "b"), ("c", "d")))
     assert skipped == "2 unreadable files were skipped; run.json lists them"
     (doubled,) = warn(duplicates=(("train/a.png", "test/b.png"),))
-    assert "1 images stand in more than one split (train/a.png = test/b.png)" in doubled
+    assert doubled == (
+        "2 images (1 different) with the same pixels are in more than one split, so accuracy is overstated: "
+        "train/a.png = test/b.png. Keep each in one split; run.json lists all"
+    )
+    (repeated,) = warn(repeats=(tuple(f"{number}.png" for number in range(800)),))
+    assert repeated == (
+        "800 images (1 different) repeat another image of their class: 0.png = 1.png and 798 more. Keep one of each"
+    )
+
+
+def test_contradictory_labels_are_a_finding() -> None:
+    assert find_contradictions(make_dataset()) == ()
+    groups = tuple((f"a/{number}.png", f"b/{number}.png", f"b/{number}x.png", "b/y.png") for number in range(9))
+    (finding,) = find_contradictions(make_dataset(contradictions=groups))
+    assert (finding.name, finding.severity) == ("contradictory-labels", "warning")
+    assert finding.text.startswith(
+        "36 images (9 different) with the same pixels have different labels: a/0.png = b/0.png"
+    )
+    assert finding.text.endswith("and 6 more.") and len(finding.text) < 250
+    others = diagnose([], CONFIG, CLASSES)
+    assert add_findings((HEALTHY, *others), (finding,)) == (finding,)
+    assert add_findings((HEALTHY, *others), ()) == (HEALTHY,)
+
+
+def test_what_cannot_be_judged_or_is_doubtful_is_told_of() -> None:
+    told = warn(val=make_split("val", [0]), test=make_split("test", [1, 1]), doubts=("These may be no classes",))
+    assert told == (
+        "These may be no classes",
+        "val has no image of Mutter ä, so its accuracy says nothing of that; add some",
+        "test has no image of bolt, so its accuracy says nothing of that; add some",
+    )
 
 
 def test_phases_that_were_undone_are_told_of() -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from edgecls.benchmark.plan import MAX_IMAGES, Configuration, Settings, list_images, plan
 from edgecls.errors import ConfigError, DataError, ModelFileError
+from edgecls.leftovers import LeftOut
 
 
 @pytest.fixture
@@ -85,9 +86,13 @@ def test_images_of_a_folder(tmp_path: Path) -> None:
     for number in range(3):
         Image.new("L", (4, 4)).save(tmp_path / f"{number}.png")
     (tmp_path / "notes.txt").write_text("no image")
-    assert [path.name for path in list_images(tmp_path)] == ["0.png", "1.png", "2.png"]
+    Image.new("L", (4, 4)).save(tmp_path / "3", "PNG")
+    assert [path.name for path in list_images(tmp_path)] == ["0.png", "1.png", "2.png", "3"]
     for number in range(3 * MAX_IMAGES):
         (tmp_path / f"{number:04}.jpg").touch()
-    many = list_images(tmp_path)
+    left_out = LeftOut()
+    (tmp_path / "none.png").symlink_to("nowhere")
+    many = list_images(tmp_path, left_out)
+    assert str(left_out).startswith("Left out 2 files: 1 *.txt (") and "1 that are no regular files" in str(left_out)
     assert MAX_IMAGES / 2 < len(many) <= MAX_IMAGES
     assert many[-1].name > "0700.jpg"

@@ -142,8 +142,8 @@ def test_names_that_look_like_formulas_or_lack_letters_do_no_harm(tmp_path: Path
 
 
 def test_a_class_without_images_has_no_recall(tmp_path: Path) -> None:
-    scores = make_scores(2)
-    result = score(scores, np.zeros(len(scores), np.int64), ["a", "b"])
+    scores = make_scores(3)
+    result = score(scores, np.zeros(len(scores), np.int64), ["a", "b", "c"])
     draw_recall(result, tmp_path / "recall.png")
     assert share_of(pixels(tmp_path / "recall.png"), "#9dbfe3") > 0.01
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from edgecls.errors import DataError
+from edgecls.leftovers import LeftOut
 from edgecls.runtime.sources import find_images, watch_folder
 
 
@@ -35,7 +37,13 @@ def test_a_folder_stands_for_the_images_in_and_below_it(photos: Path) -> None:
     ("pattern", "expected"),
     [
         ("*.png", ["b.png", "x[1].png"]),
-        ("?.*", ["a.JPG", "b.png", "e.gif"]),
+        # The rule for folders, unless the pattern names the suffix.
+        ("?.*", ["a.JPG", "b.png"]),
+        ("*.gif", ["e.gif"]),
+        ("**/*.txt", ["notes.txt"]),
+        ("*", ["a.JPG", "b.png", "deep/c.tiff", "x[1].png"]),
+        ("**", ["a.JPG", "b.png", "x[1].png", "deep/c.tiff"]),
+        ("**/deep", ["deep/c.tiff"]),
         ("**/c*", ["deep/c.tiff"]),
         ("de*", ["deep/c.tiff"]),
         # A file of this very name comes first.
@@ -50,6 +58,51 @@ def test_patterns_and_files(pattern: str, expected: list[str], photos: Path, mon
     assert names(find_images(photos / pattern), photos) == expected
     monkeypatch.chdir(photos)
     assert [path.as_posix() for path in find_images(Path(pattern))] == expected
+
+
+def test_files_are_images_by_suffix_or_by_their_first_bytes(tmp_path: Path) -> None:
+    for name, kind in (("1", "PNG"), ("2.0001", "JPEG"), ("3.dat", "BMP"), ("4.jfif", "JPEG"), ("5.x", "GIF")):
+        Image.new("L", (4, 4)).save(tmp_path / name, kind)
+    (tmp_path / "6").write_bytes(b"BM and P1 are no images")
+    left_out = LeftOut()
+    assert names(find_images(tmp_path, left_out), tmp_path) == ["1", "2.0001", "3.dat", "4.jfif"]
+    assert "1 .x (not an image that can be read)" in str(left_out) and "Left out 2 files" in str(left_out)
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "**", "**/*.png"])
+def test_links_are_followed_and_circles_end(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "real/deep").mkdir(parents=True)
+    (tmp_path / "real/deep/1.png").touch()
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a").symlink_to(tmp_path / "real")
+    for number in range(3):
+        (tmp_path / f"real/up{number}").symlink_to(root)
+        (tmp_path / f"real/deep/self{number}").symlink_to(tmp_path / "real/deep")
+    assert names(find_images(root / pattern), root) == ["a/deep/1.png"]
+
+
+def test_the_current_folder_is_walked(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    assert [str(path) for path in find_images(Path())] == ["a.JPG", "b.png", "x[1].png", "deep/c.tiff"]
+
+
+def test_a_pipe_among_images_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "pipe.png")
+    left_out = LeftOut()
+    # Reading it tells that it is no file.
+    assert names(find_images(tmp_path, left_out), tmp_path) == ["pipe.png"]
+    assert "1 without a suffix" in str(left_out)
+
+
+def test_what_systems_leave_is_counted(photos: Path) -> None:
+    (photos / "@eaDir/b.png").mkdir(parents=True)
+    (photos / "@eaDir/b.png/SYNOPHOTO_THUMB_M.png").touch()
+    (photos / "Thumbs.db").touch()
+    left_out = LeftOut()
+    assert names(find_images(photos, left_out), photos) == ["a.JPG", "b.png", "x[1].png", "deep/c.tiff"]
+    assert str(left_out).startswith("Left out 6 files: 2 hidden files, 1 in @eaDir (")
 
 
 def test_an_empty_folder_and_an_impossible_path_are_passed_on(tmp_path: Path) -> None:
@@ -84,12 +137,14 @@ class StopWatching(Exception):
     pass
 
 
-def watch(folder: Path, monkeypatch: pytest.MonkeyPatch, *changes: object) -> list[str]:
+def watch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *changes: object, left_out: LeftOut | None = None
+) -> list[str]:
     """Names of what a watch yields while the folder changes."""
     monkeypatch.setattr(time, "sleep", Clock(*changes).sleep)
     seen: list[str] = []
     with pytest.raises(StopWatching):
-        for path in watch_folder(folder):
+        for path in watch_folder(folder, left_out=left_out):
             seen.append(path.name)
     return seen
 
@@ -132,6 +187,24 @@ def test_what_is_no_image_or_empty_or_was_there_does_not_come(photos: Path, monk
         (photos / "folder.png").mkdir()
 
     assert watch(photos, monkeypatch, fill, "rest", "rest") == []
+
+
+def test_a_watch_sees_the_images_that_a_folder_has(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill() -> None:
+        for name, kind in (("1", "PNG"), ("2.jfif", "JPEG"), ("3.x", "GIF")):
+            Image.new("L", (4, 4)).save(photos / name, kind)
+        (photos / "4.txt").write_text("x")
+        (photos / "5.png").symlink_to("nowhere")
+        (photos / "6.png").symlink_to("6.png")
+        os.mkfifo(photos / "7.png")
+        os.mkfifo(photos / "8")
+
+    told: list[str] = []
+    left_out = LeftOut(told.append)
+    found = watch(photos, monkeypatch, fill, "rest", "rest", left_out=left_out)
+    assert found == ["1", "2.jfif", "5.png", "6.png", "7.png"]
+    assert [text.split()[2] for text in told] == [".x", "*.txt", "without"]
+    assert str(left_out).startswith("Left out 3 files")
 
 
 def test_several_come_in_the_order_of_their_names(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import fsspec
 import pytest
 
 from edgecls.bulk import storage
-from edgecls.bulk.storage import is_url, list_files, open_text, read_file
+from edgecls.bulk.storage import is_url, list_files, open_stream, read_file
 from edgecls.errors import ConfigError, DataError, MissingDependency, StorageError
+from edgecls.leftovers import LeftOut
 
 ODD = "50% Mutter ä #1?.png"
 
@@ -29,19 +30,33 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_what_is_listed_can_be_read(root: str) -> None:
-    urls = list(list_files(root, lambda name: name.endswith(".png")))
+    left_out = LeftOut()
+    urls = list(list_files(root, left_out))
+    assert str(left_out).startswith("Left out 3 files: 2 hidden files, 1 *.txt")
     assert [read_file(url).decode() for url in urls] == [ODD, "b.png", "sub/c.png"]
     assert all(url.startswith(f"{root}/") and "?" not in url and "#" not in url for url in urls)
-    assert open_text(f"{root}/words.txt").read() == "words.txt"
+    assert open_stream(f"{root}/words.txt").read() == b"words.txt"
+
+
+def test_files_are_images_by_their_first_bytes_too(root: str) -> None:
+    filesystem, path = storage.open_url(root)
+    for name, data in (("x", b"\x89PNG\r\n\x1a\n"), ("y", b"GIF89a"), ("@eaDir/b.png", b"1"), ("t.parquet", b"1")):
+        filesystem.create_dir(f"{path}/{name}".rpartition("/")[0])
+        with filesystem.open_output_stream(f"{path}/{name}") as file:
+            file.write(data)
+    left_out = LeftOut()
+    assert [url.rpartition("/")[2] for url in list_files(root, left_out)][1:] == ["b.png", "x", "c.png"]
+    assert "1 in @eaDir (" in str(left_out) and "1 without a suffix (" in str(left_out)
+    assert [url.rpartition("/")[2] for url in list_files(root, LeftOut(), lambda name: name == "y")] == ["y"]
 
 
 def test_what_is_not_there_is_a_bad_image(root: str) -> None:
-    assert list(list_files(f"{root}/none", bool)) == [f"{root}/none"]
+    assert list(list_files(f"{root}/none", LeftOut())) == [f"{root}/none"]
     for url in (f"{root}/none", f"{root}/none/a.png", root):
         with pytest.raises(DataError, match="cannot open image .*: no such file; check the URL"):
             read_file(url)
     with pytest.raises(DataError, match=r"cannot open .*none.txt"):
-        open_text(f"{root}/none.txt")
+        open_stream(f"{root}/none.txt")
 
 
 def test_a_huge_file_is_not_read(root: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,9 @@ def test_what_training_warns_of_is_told_once(tiny_data: Path, tmp_path: Path) ->
     (network,) = list_candidates(Space(archs=("mlp",), image_sizes=(32,)), BASE)
     found = sweep(data, tmp_path / "out", [network], Request(25, PI, max_drop=1))
     (warning,) = found.warnings
-    assert warning.startswith("mlp-32: 1 images stand in more than one split") and warning in notes(found)
+    assert warning.startswith(
+        "mlp-32: 7 images (1 different) with the same pixels are in more than one split"
+    ) and warning in notes(found)
     assert sweep(data, tmp_path / "out", [network], Request(25, PI, max_drop=1)).warnings == ()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgecls.container import detect_kind
 from edgecls.errors import ConfigError, DataError
+from edgecls.leftovers import LeftOut
 from edgecls.runtime.engines import ALIASES, ENGINES, choose_engine
 from edgecls.runtime.sources import find_images
 from edgecls.spec import read_bytes
@@ -105,13 +106,22 @@ def plan(
     return tuple(found)
 
 
-def list_images(folder: Path) -> tuple[Path, ...]:
+def list_images(folder: Path, left_out: LeftOut | None = None) -> tuple[Path, ...]:
     """Return images of a folder and those below it, at most `MAX_IMAGES`, evenly spread over all.
+
+    Args:
+        folder: or a file, or a pattern.
+        left_out: counts the files that are no images.
 
     Raises:
         DataError: there is none.
     """
-    paths = [path for path in find_images(folder) if path.is_file()]
+    left_out, paths = left_out or LeftOut(), []
+    for path in find_images(folder, left_out):
+        if path.is_file():
+            paths.append(path)
+        elif path != folder:
+            left_out.add("that are no regular files, or links to nothing")
     if not paths:
         raise DataError(f"no image in {folder}; pass a folder that holds some")
     step = max(1, -(-len(paths) // MAX_IMAGES))

@@ -11,15 +11,21 @@ from numpy.typing import NDArray
 
 from edgecls.bulk.model import Model, open_model
 from edgecls.bulk.shards import Shard, cut_names
-from edgecls.data import decode_row, list_labelled, unreadable
+from edgecls.data import decode_row, unreadable
 from edgecls.evaluate import Evaluation, score
-from edgecls.folders import check_root
+from edgecls.folders import check_root, list_labelled
+from edgecls.leftovers import LeftOut
 from edgecls.pool import Pool
 from edgecls.spec import split_file
 
 
 def evaluate_all(
-    model: Model, data: Path, pool: Pool, progress: Callable[[int, int], object] = lambda done, total: None
+    model: Model,
+    data: Path,
+    pool: Pool,
+    *,
+    left_out: LeftOut | None = None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Evaluation:
     """Return the figures of a file on the class folders in `data`, its test/ if it has one.
 
@@ -27,13 +33,14 @@ def evaluate_all(
         model: of `model.pack_model`.
         data: folder, under the same path for every worker.
         pool: that scores.
+        left_out: counts the files that are not scored.
         progress: called with (images done, images in all) now and then.
 
     Raises:
         DataError: folders and classes differ, or images cannot be read. EdgeclsError: as the pool raises it.
     """
     root, classes = check_root(data), split_file(model.data)[1].labels
-    samples = list_labelled(root, classes)
+    samples = list_labelled(root, classes, left_out)
     shards = cut_names(path for path, _ in samples)
     scores, faults, done = [], [], 0
     # In order, as sums of floats depend on it.

@@ -20,6 +20,8 @@ from edgecls.bulk.shards import SHARD_IMAGES, Shard, cut
 from edgecls.changes import tell_changes
 from edgecls.errors import ConfigError, DataError
 from edgecls.files import locked, read_json, remove_leftovers, write_atomically
+from edgecls.leftovers import LeftOut
+from edgecls.listing import some
 from edgecls.pool import Here, Pool
 from edgecls.runtime.classifier import to_entry
 
@@ -63,6 +65,7 @@ def predict_all(
     pool: Pool | None = None,
     *,
     shard_images: int = SHARD_IMAGES,
+    left_out: LeftOut | None = None,
     progress: Callable[[Done], object] = lambda done: None,
     report: Callable[[str], object] = lambda text: None,
 ) -> Done:
@@ -74,6 +77,7 @@ def predict_all(
         out: folder; new, or of the same call before.
         pool: that predicts; None is this process.
         shard_images: images a file.
+        left_out: counts the files of folders that are no images.
         progress: told after each shard.
         report: told of each file that is not what an earlier call wrote.
 
@@ -94,9 +98,10 @@ def predict_all(
     try:
         with locked(out, wait=False):
             earlier = _Earlier(out, _begin(out, settings), report)
-            parts, done = _fill(model, cut(sources, shard_images), out, pool or Here(), progress, earlier)
+            shards = cut(sources, shard_images, left_out)
+            parts, done = _fill(model, shards, out, pool or Here(), progress, earlier)
             if not parts:
-                raise DataError(f"there is no image in {', '.join(sources)}; pass files, folders, lists or tables")
+                raise DataError(f"there is no image in {some(sources)}; pass files, folders, lists or tables")
             _finish(out, settings, parts)
     except BlockingIOError as error:
         raise ConfigError(f"another process writes {out}; wait for it, or give another folder") from error

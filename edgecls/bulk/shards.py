@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecls.bulk import storage, tables
+from edgecls.bulk.lists import read_list
 from edgecls.bulk.tables import Table
 from edgecls.errors import DataError
 from edgecls.image import Source
-from edgecls.runtime.sources import find_images, is_image
+from edgecls.leftovers import LeftOut
+from edgecls.runtime.sources import find_images
 
 # A few seconds of work: little to repeat, and a hundred thousand files for a hundred million images.
 SHARD_IMAGES = 1000
@@ -45,19 +47,20 @@ class Shard:
         return f"shard {self.number} ({self.names[0]} to {self.names[-1]})"
 
 
-def cut(sources: Iterable[str], images: int = SHARD_IMAGES) -> Iterator[Shard]:
+def cut(sources: Iterable[str], images: int = SHARD_IMAGES, left_out: LeftOut | None = None) -> Iterator[Shard]:
     """Yield the images that the sources stand for, `images` at a time.
 
     Args:
         sources: files, folders, patterns and URLs of either; lists, one path or URL a line, that end in .txt; tables
             that end in .parquet, or folders of them that do.
         images: of a shard. The last one, and the last of each table, may have fewer.
+        left_out: counts the files of folders that are no images.
 
     Raises:
         DataError: a folder, list or table cannot be read. StorageError: a storage does not answer.
         MissingDependency: a URL or table needs pyarrow.
     """
-    for number, (names, table, start) in enumerate(_cut_all(sources, images)):
+    for number, (names, table, start) in enumerate(_cut_all(sources, images, left_out or LeftOut())):
         yield Shard(number, names, table, start)
 
 
@@ -71,10 +74,12 @@ def cut_names(names: Iterable[str], images: int = SHARD_IMAGES) -> Iterator[Shar
         yield Shard(number, chosen)
 
 
-def _cut_all(sources: Iterable[str], images: int) -> Iterator[tuple[tuple[str, ...], Table | None, int]]:
+def _cut_all(
+    sources: Iterable[str], images: int, left_out: LeftOut
+) -> Iterator[tuple[tuple[str, ...], Table | None, int]]:
     """Yield names, table and first row of each shard: one of a table reads that table alone."""
     names: list[str] = []
-    for item in _find(sources):
+    for item in _find(sources, left_out):
         if isinstance(item, str):
             names.append(item)
         if names and (len(names) == images or not isinstance(item, str)):
@@ -109,14 +114,14 @@ def open_images(shard: Shard, folder: Path) -> Iterator[tuple[str, Source | None
             yield image
 
 
-def _find(sources: Iterable[str]) -> Iterator[str | Table]:
+def _find(sources: Iterable[str], left_out: LeftOut) -> Iterator[str | Table]:
     for source in sources:
         if storage.is_url(source):
-            wanted = _is_table if _is_table(source) else is_image
-            for url in storage.list_files(source, wanted):
+            wanted = _is_table if _is_table(source) else None
+            for url in storage.list_files(source, left_out, wanted):
                 yield from _open(url)
         else:
-            for path in find_images(Path(source)):
+            for path in find_images(Path(source), left_out):
                 yield from _open(str(path))
 
 
@@ -132,7 +137,7 @@ def _has_suffix(name: str, suffix: str) -> bool:
 def _open(name: str) -> Iterator[str | Table]:
     """Yield what a file holds if it is a list or a table, else its name."""
     if _has_suffix(name, LIST_SUFFIX):
-        yield from _read_list(name)
+        yield from read_list(name)
     elif not _is_table(name):
         yield name
     elif not storage.is_url(name) and Path(name).is_dir():
@@ -147,17 +152,3 @@ def _open(name: str) -> Iterator[str | Table]:
             if not cell:
                 raise DataError(f"row {row} of {name} names no image; fill or remove it")
             yield str(cell)
-
-
-def _read_list(name: str) -> Iterator[str]:
-    try:
-        # As file names come from the system: bytes that are no UTF-8 are kept.
-        errors = "surrogateescape"
-        with (
-            storage.open_text(name)
-            if storage.is_url(name)
-            else Path(name).open(encoding="utf-8", errors=errors) as file
-        ):
-            yield from (line.strip("\r\n") for line in file if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the list {name}: {error}") from error

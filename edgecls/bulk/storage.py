@@ -13,11 +13,13 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote, unquote
 
 from edgecls.errors import ConfigError, DataError, MissingDependency, StorageError
 from edgecls.image import MAX_FILE_BYTES
+from edgecls.leftovers import HIDDEN, LeftOut, leftover_folder
+from edgecls.walk import HEAD_BYTES, is_image, keep_files
 
 # Clients of a storage; each keeps its connections open.
 _MOST_FOLDERS = 64
@@ -58,23 +60,28 @@ def read_file(url: str) -> bytes:
             return bytes(file.read(MAX_FILE_BYTES))
 
 
-def open_text(url: str) -> IO[str]:
-    """Return the file that a URL names, to be read line by line as UTF-8; raise as `read_file` does."""
+def open_stream(url: str) -> io.BufferedReader:
+    """Return the file that a URL names, to be read from its beginning; raise as `read_file` does."""
     try:
         with _storage_named(url):
             filesystem, path = open_url(url)
-            return io.TextIOWrapper(filesystem.open_input_stream(path), encoding="utf-8")
+            return io.BufferedReader(filesystem.open_input_stream(path))
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise DataError(f"cannot open {url}: no such file; check the URL") from error
         raise
 
 
-def list_files(url: str, wanted: Callable[[str], bool]) -> Iterator[str]:
-    """Yield the URLs of the files in and below a folder whose name is wanted, sorted in each; of a file, itself.
+def list_files(url: str, left_out: LeftOut, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
+    """Yield the URLs of the images in and below a folder, sorted in each; of a file, itself.
 
-    Folders come after the files beside them, hidden ones not at all. One folder at a time is held in memory. A URL that
-    stands for nothing is yielded itself, so that reading it says so.
+    Folders come after the files beside them. One folder at a time is held in memory. A URL that stands for nothing is
+    yielded itself, so that reading it says so.
+
+    Args:
+        url: of a folder or file.
+        left_out: counts the files that are no images, and those of folders that systems leave behind.
+        wanted: whether a file of a name is to be yielded; None takes images, by the rule of `walk`.
 
     Raises:
         StorageError: the storage does not answer, or not to us. ConfigError: a URL of an unknown kind.
@@ -86,21 +93,46 @@ def list_files(url: str, wanted: Callable[[str], bool]) -> Iterator[str]:
         yield url
         return
     base, mark, query = url.partition("?")
-    found = (file for file in _walk(filesystem, path.rstrip("/")) if wanted(file.rpartition("/")[2]))
+    found = (file for file in _walk(filesystem, path.rstrip("/"), left_out) if keep_files([_leaf(file)], left_out))
+    if wanted is None:
+        found = (file for file in found if _is_image(filesystem, file, left_out))
+    else:
+        found = (file for file in found if wanted(_leaf(file)))
     urls = (base.rstrip("/") + quote(file[len(path.rstrip("/")) :]) + mark + query for file in found)
     yield next(urls, url)
     yield from urls
 
 
-def _walk(filesystem: Any, folder: str) -> Iterator[str]:
+def _is_image(filesystem: Any, file: str, left_out: LeftOut) -> bool:
+    def head() -> bytes:
+        with _storage_named(file), filesystem.open_input_stream(file) as stream:
+            return bytes(stream.read(HEAD_BYTES))
+
+    found = is_image(_leaf(file), head)
+    if not found:
+        left_out.add_unknown(_leaf(file))
+    return found
+
+
+def _leaf(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _walk(filesystem: Any, folder: str, left_out: LeftOut) -> Iterator[str]:
     fs = import_arrow("fs")
     with _storage_named(folder):
         entries = filesystem.get_file_info(fs.FileSelector(folder, recursive=False))
-    entries = sorted((each for each in entries if not each.base_name.startswith(".")), key=lambda each: each.base_name)
+    entries = sorted(entries, key=lambda each: each.base_name)
     yield from (each.path for each in entries if each.type == fs.FileType.File)
     for each in entries:
         if each.type == fs.FileType.Directory:
-            yield from _walk(filesystem, each.path.rstrip("/"))
+            inner = each.path.rstrip("/")
+            if kind := leftover_folder(_leaf(inner)):
+                left_out.add(
+                    kind if kind == HIDDEN else f"in {kind}", sum(1 for _ in _walk(filesystem, inner, LeftOut()))
+                )
+            else:
+                yield from _walk(filesystem, inner, left_out)
 
 
 @contextlib.contextmanager

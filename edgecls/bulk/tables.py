@@ -11,6 +11,7 @@ from typing import Any
 
 from edgecls.bulk.storage import import_arrow, is_url, open_url
 from edgecls.errors import DataError
+from edgecls.listing import some
 
 SUFFIX = ".parquet"
 # The first of these columns that is there holds the images: encoded, or in the field "bytes" of a struct, as data sets
@@ -58,7 +59,7 @@ def describe_table(name: str) -> Table:
                     return Table(name, file.metadata.num_rows, column, what == "names")
         raise DataError(
             f"{name} has no column of images: one named {', '.join(COLUMNS)}, of encoded images (binary, or a struct "
-            f"with the field bytes) or of paths (text), is needed; its columns are {list(fields)}"
+            f"with the field bytes) or of paths (text), is needed; its columns are {some(fields)}"
         )
 
 

@@ -12,7 +12,7 @@ import click
 from edgecls.benchmark.plan import SCOPES, Settings
 from edgecls.cli import benchmark_kinds, benchmark_there
 from edgecls.cli.host import host_options
-from edgecls.cli.terminal import PATH, STDOUT, print_json, warn
+from edgecls.cli.terminal import PATH, STDOUT, counting_left_out, print_json, warn
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def _measure(files: tuple[Path, ...], options: dict[str, Any]) -> Record:
     from edgecls.cli.live import LiveProgress
 
     settings = Settings(scope=options["scope"], seconds=options["seconds"], fps=options["fps"])
-    images = list_images(options["images"]) if options["images"] else ()
+    with counting_left_out() as left_out:
+        images = list_images(options["images"], left_out) if options["images"] else ()
     configurations = plan(files, options["engines"], options["threads"], options["device"], images)
     with LiveProgress() as progress:
         return run_benchmark(configurations, settings, progress=progress)

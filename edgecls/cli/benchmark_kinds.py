@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from edgecls.cli import benchmark_there
-from edgecls.cli.terminal import STDOUT, print_json
+from edgecls.cli.terminal import STDOUT, counting_left_out, print_json
 
 if TYPE_CHECKING:
     from edgecls.remote import Board
@@ -60,10 +60,12 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
 
     if options["images"] is None:
         raise click.UsageError("--mlperf needs real images: --images DIR")
+    with counting_left_out() as left_out:
+        paths = list_images(options["images"], left_out)
     results = []
     for file in files:
         spec = read_spec(file)
-        images = np.stack([load_gray(path, spec.height, spec.width) for path in list_images(options["images"])])
+        images = np.stack([load_gray(path, spec.height, spec.width) for path in paths])
         found = run_loadgen(
             file, images, options["mlperf"], _only(options["engines"]), _only(options["threads"]), options["seconds"]
         )

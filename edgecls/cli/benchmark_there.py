@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.host import pack_file, parse_answer, run_on_board
-from edgecls.cli.terminal import STDOUT, print_json
+from edgecls.cli.terminal import STDOUT, counting_left_out, print_json
 
 if TYPE_CHECKING:
     from edgecls.benchmark.record import Record
@@ -77,8 +77,9 @@ def _pack(files: Sequence[Path], options: dict[str, Any], more: list[str]) -> tu
         arguments.append(f"--fps={options['fps']}")
     if options["images"] is not None:
         folder = luggage.add_folder(str(options["images"]))
-        for image in list_images(options["images"]):
-            luggage.add(image, str(image), image.suffix, folder)
+        with counting_left_out() as left_out:
+            for image in list_images(options["images"], left_out):
+                luggage.add(image, str(image), image.suffix or ".png", folder)
         arguments.append(f"--images={folder}")
     return luggage, arguments
 

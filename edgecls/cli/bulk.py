@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.bulk.shards import SHARD_IMAGES
-from edgecls.cli.terminal import PATH, warn
+from edgecls.cli.terminal import PATH, counting_left_out, warn
 
 if TYPE_CHECKING:
     from edgecls.bulk.predict import Done
@@ -92,7 +92,7 @@ def predict_into(bulk: Bulk, file: Path, images: tuple[Path | str, ...], setting
     from edgecls.spec import read_bytes
 
     data = read_bytes(file)
-    with pool_at(bulk.address, settings["threads"]) as pool:
+    with pool_at(bulk.address, settings["threads"]) as pool, counting_left_out() as left_out:
         model = pack_model(data, pool, **settings)
         done = predict_all(
             model,
@@ -100,6 +100,7 @@ def predict_into(bulk: Bulk, file: Path, images: tuple[Path | str, ...], setting
             bulk.out,
             pool,
             shard_images=bulk.shard_images,
+            left_out=left_out,
             progress=_Teller(),
             report=warn,
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgecls.cli.bulk import pool_at, ray_option
-from edgecls.cli.terminal import PATH, ProgressBars, print_json, untrusted_option
+from edgecls.cli.terminal import PATH, ProgressBars, counting_left_out, print_json, untrusted_option, warn
+from edgecls.listing import some
 
 if TYPE_CHECKING:
     from edgecls.evaluate import Evaluation
@@ -31,6 +33,11 @@ def evaluate(file: Path, data: Path, as_json: bool, untrusted: bool, ray: str | 
       edgecls evaluate run/export/model-int8.tflite photos --ray local
     """
     result = _evaluate_here(file, data, untrusted) if ray is None else _evaluate_there(file, data, untrusted, ray)
+    if result.unjudged:
+        warn(
+            f"{data} has no image of {some(result.unjudged)}, so nothing is said of that; macro F1 is the mean of the "
+            "other classes"
+        )
     if as_json:
         print_json({"file": str(file)} | result.to_json())
     else:
@@ -44,8 +51,9 @@ def _evaluate_here(file: Path, data: Path, untrusted: bool) -> Evaluation:
 
     classifier = load(file, untrusted=untrusted)
     spec = classifier.spec
-    with ProgressBars() as bars:
-        split = load_labelled(data, spec.labels, spec.height, spec.width, progress=lambda *n: bars("read images", *n))
+    with counting_left_out() as left_out, ProgressBars() as bars:
+        tell = functools.partial(bars, "read images")
+        split = load_labelled(data, spec.labels, spec.height, spec.width, left_out=left_out, progress=tell)
         return score_file(classifier, split.images, split.labels, progress=lambda *n: bars("score images", *n))
 
 
@@ -55,9 +63,10 @@ def _evaluate_there(file: Path, data: Path, untrusted: bool, address: str) -> Ev
     from edgecls.spec import read_bytes
 
     contents = read_bytes(file)
-    with pool_at(address) as pool, ProgressBars() as bars:
+    with pool_at(address) as pool, counting_left_out() as left_out, ProgressBars() as bars:
         model = pack_model(contents, pool, untrusted=untrusted)
-        return evaluate_all(model, data, pool, progress=lambda *n: bars("score images", *n))
+        tell = functools.partial(bars, "score images")
+        return evaluate_all(model, data, pool, left_out=left_out, progress=tell)
 
 
 def _print_evaluation(result: Evaluation) -> None:
@@ -66,4 +75,5 @@ def _print_evaluation(result: Evaluation) -> None:
     )
     click.echo(f"{'class':24} {'recall':>8} {'precision':>10} {'images':>7}")
     for label, metrics in result.per_class.items():
-        click.echo(f"{label:24} {metrics.recall:8.4f} {metrics.precision:10.4f} {metrics.support:7}")
+        recall = "-" if metrics.recall is None else f"{metrics.recall:.4f}"
+        click.echo(f"{label:24} {recall:>8} {metrics.precision:10.4f} {metrics.support:7}")

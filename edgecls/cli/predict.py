@@ -14,10 +14,11 @@ import click
 
 from edgecls.cli.bulk import Bulk, PathOrUrl, bulk_options, predict_into
 from edgecls.cli.host import host_options, pack_file, parse_answer, run_on_board
-from edgecls.cli.terminal import PATH, print_json, untrusted_option
+from edgecls.cli.terminal import PATH, counting_left_out, print_json, untrusted_option
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
+    from edgecls.leftovers import LeftOut
     from edgecls.remote import Board
 
 STDIN = Path("-")
@@ -93,19 +94,19 @@ def _check_paths(images: tuple[Path | str, ...]) -> tuple[Path, ...]:
     return tuple(image for image in images if isinstance(image, Path))
 
 
-def _sources(images: tuple[Path, ...], watch: Path | None) -> Iterator[Path | bytes]:
+def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut) -> Iterator[Path | bytes]:
     """Return an iterator over the images; those that appear in the watched folder from now on come last."""
     from edgecls.runtime.sources import find_images, watch_folder
 
     # Begun before the first image is read, so that none falls between.
-    appearing: Iterator[Path] = watch_folder(watch) if watch else iter(())
+    appearing: Iterator[Path] = watch_folder(watch, left_out=left_out) if watch else iter(())
 
     def read() -> Iterator[Path | bytes]:
         for path in images:
             if path == STDIN:
                 yield sys.stdin.buffer.read()
             else:
-                yield from find_images(path)
+                yield from find_images(path, left_out)
         yield from appearing
 
     return read()
@@ -131,8 +132,8 @@ def _predict_here(
     with load(file, **settings) as classifier:
         labels = classifier.spec.labels
         output.begin(labels)
-        with _until_stopped(watch):
-            for source, prediction in classifier.predict_iter(_sources(images, watch)):
+        with counting_left_out(at_once=watch is not None) as left_out, _until_stopped(watch):
+            for source, prediction in classifier.predict_iter(_sources(images, watch, left_out)):
                 done += 1
                 if isinstance(prediction, DataError):
                     failed += 1
@@ -156,16 +157,17 @@ def _predict_there(
     ]
     arguments += [f"--{name}" for name, value in settings.items() if value is True]
     done = failed = 0
-    for source in _sources(images, None):
-        done += 1
-        try:
-            _check_open(source)
-        except DataError as error:
-            failed += 1
-            _tell(error)
-        else:
-            # Images are told by their content; the suffix only lets a folder's be found.
-            luggage.add(source, _shown(source), ".png", folder)
+    with counting_left_out() as left_out:
+        for source in _sources(images, None, left_out):
+            done += 1
+            try:
+                _check_open(source)
+            except DataError as error:
+                failed += 1
+                _tell(error)
+            else:
+                # Images are told by their content; the suffix only lets a folder's be found.
+                luggage.add(source, _shown(source), ".png", folder)
     if failed == done:
         _check_failed(failed, done)
 

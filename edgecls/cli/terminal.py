@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import click
 from edgecls.errors import MissingDependency
 
 if TYPE_CHECKING:
+    from edgecls.leftovers import LeftOut
     from edgecls.training.finding import Finding
 
 
@@ -70,6 +72,25 @@ def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def warn(text: str) -> None:
     """Print a warning to stderr, in yellow on a terminal."""
     click.secho(f"Warning: {text}", fg="yellow", err=True)
+
+
+@contextlib.contextmanager
+def counting_left_out(*, at_once: bool = False) -> Iterator[LeftOut]:
+    """Return what counts the files that a command leaves out; they are told on stderr at its end, however it ends.
+
+    With `at_once` the first file of each kind is also told when it is left out.
+    """
+    from edgecls.leftovers import LeftOut
+
+    def tell(text: str) -> None:
+        if text:
+            click.echo(shown(text), err=True)
+
+    left_out = LeftOut(tell) if at_once else LeftOut()
+    try:
+        yield left_out
+    finally:
+        tell(str(left_out))
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

@@ -16,9 +16,10 @@ import click
 
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.live import LiveProgress
-from edgecls.cli.terminal import PATH, load_tensorflow, print_findings, warn
+from edgecls.cli.terminal import PATH, load_tensorflow, print_findings, shown, warn
 from edgecls.config import ARCHS, FLIPS, HEADS, SCHEDULES, WEIGHT_SOURCES, AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError
+from edgecls.listing import some
 from edgecls.pool import work_in
 from edgecls.presets import PRESETS, resolve
 from edgecls.training.cluster import VARIABLE, Cluster, read_cluster
@@ -97,6 +98,7 @@ AUGMENTATION: dict[str, tuple[Any, str]] = {
     "contrast": (float, "Largest change of contrast, as a fraction; 0 is off."),
 }
 SETTINGS = {**NETWORK, **LEARNING, **REGULARISATION, **AUGMENTATION}
+SHOWN_CLASSES = 20
 
 
 def _setting_options(command: Command) -> Command:
@@ -158,6 +160,8 @@ def train(data: Path, out: Path, preview: bool, preset: str | None, ray: str | N
     if preview:
         click.echo(picture)
         return
+    if left_out := result.record.get("left_out"):
+        click.echo(shown(left_out), err=True)
     for warning in result.warnings:
         warn(warning)
     _print_run(result.record, out)
@@ -191,7 +195,7 @@ def _say_how_to_resume(out: Path) -> Iterator[None]:
 
 def _print_run(record: dict[str, Any], out: Path) -> None:
     metrics, source = record["metrics"], record["weights"]["source"]
-    click.echo(f"classes     {', '.join(record['classes'])}")
+    click.echo(f"classes     {some(record['classes'], SHOWN_CLASSES)}")
     click.echo(f"weights     {source}" + (f" (sha256 {record['weights']['sha256'][:12]})" if source != "none" else ""))
     for phase in record.get("phases", []):
         click.echo(

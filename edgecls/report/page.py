@@ -16,6 +16,7 @@ from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.evaluate import Evaluation, wilson_interval
 from edgecls.export.export_folder import read_entries
 from edgecls.files import write_atomically
+from edgecls.listing import some
 from edgecls.report import pictures
 from edgecls.report.plots import DPI
 from edgecls.report.settings import describe_changes, read_config, train_command
@@ -71,9 +72,10 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         "phases": record.get("phases", []),
         "pairs": _find_confused(held_out.evaluation),
         "classes": [
-            (label, metrics, _interval(metrics.recall, metrics.support))
+            (label, metrics, _interval(metrics.recall or 0.0, metrics.support))
             for label, metrics in held_out.evaluation.per_class.items()
         ],
+        "unjudged": some(held_out.evaluation.unjudged),
         "wrong": held_out.evaluation.images - int(held_out.evaluation.confusion.trace()),
         "mistakes": len(pictures.find_mistakes(held_out)),
         "exports": [
@@ -106,7 +108,11 @@ def _summarize(record: dict[str, Any]) -> list[tuple[str, str]]:
         "Network": f"{config.get('arch', 'mobilenet_v2')}, {config['image_size']} x {config['image_size']} pixels",
         "Weights": weights["source"] + (f" (sha256 {weights['sha256'][:12]})" if weights["sha256"] else ""),
         "Time": f"{record['seconds']:,.0f} s" if "seconds" in record else "",
+        "Left out": record.get("left_out", ""),
         "Skipped": _count(record.get("skipped"), "unreadable files; run.json lists them"),
+        "Contradictory labels": _count(
+            record.get("contradictions"), "images that have the same pixels under different labels; run.json lists them"
+        ),
         "Duplicates": _count(
             record.get("duplicates"),
             "images that stand in more than one part, so that scores on them are too good; run.json lists them",

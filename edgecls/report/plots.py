@@ -196,13 +196,13 @@ def draw_recall(evaluation: Evaluation, path: Path) -> None:
         MissingDependency: Matplotlib is not installed.
     """
     classes = zip(short_names(list(evaluation.per_class)), evaluation.per_class.values(), strict=True)
-    found = sorted(classes, key=lambda item: (item[1].support == 0, item[1].recall))
+    found = sorted(classes, key=lambda item: (item[1].recall is None, item[1].recall or 0))
     with _new_figure(path, WIDTH - 1.6, 0.9 + 0.27 * len(found)) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         for row, (_, metrics) in enumerate(found):
-            text = f"{metrics.recall:.1%} of {metrics.support}" if metrics.support else "no image"
+            text = "no image" if metrics.recall is None else f"{metrics.recall:.1%} of {metrics.support}"
             axes.annotate(text, (1.015, row), xycoords=("axes fraction", "data"), va="center", fontsize=10)
-            if metrics.support:
+            if metrics.recall is not None:
                 low, high = wilson_interval(round(metrics.recall * metrics.support), metrics.support)
                 axes.barh(row, metrics.recall, height=0.62, color="#9dbfe3")
                 axes.plot([low, high], [row, row], color=VAL, linewidth=2, marker="|", markersize=7)

@@ -10,6 +10,8 @@ from pathlib import Path
 from edgecls.errors import ConfigError, DataError, WeightsError
 from edgecls.estimate.operators import count_network
 from edgecls.folders import check_root, find_parts, list_images
+from edgecls.leftovers import LeftOut
+from edgecls.listing import some
 from edgecls.progress import Progress, silent
 from edgecls.sweep import halving
 from edgecls.sweep.frontier import Point, Step, find_frontier, find_steps, recommend
@@ -97,8 +99,8 @@ def sweep(
         DataError: the images cannot be used. WeightsError: no network's weights can be had.
         MissingDependency: a large grid needs Optuna.
     """
-    root = check_root(data)
-    classes = len(list_images(root, find_parts(root)["train"]))
+    root, left_out = check_root(data), LeftOut()
+    classes = len(list_images(root, find_parts(root, left_out)["train"], left_out))
     place = find_place(request.profile, request.host)
     latencies = {each.name: estimate_latency(each.config, classes, place) for each in candidates}
     work = Trials(data, out, place, request, classes, progress)
@@ -110,7 +112,7 @@ def sweep(
     work.run_all(ordered)
     # A cluster's workers end in any order.
     scored = {each.name: work.scored[each.name] for each in ordered if each.name in work.scored}
-    warnings = [f"{name}: {warning}" for name in scored for warning in work.warnings[name]]
+    warnings = [*filter(None, [str(left_out)]), *_merge({name: work.warnings[name] for name in scored})]
     _check_same_images(scored)
     if place.is_timed:
         there = [name for name, found in scored.items() if found.comparison is not None]
@@ -118,6 +120,15 @@ def sweep(
         latencies |= dict(zip(there, measure_latencies(files, benchmark, progress), strict=True))
     rows = [Row(each, latencies[each.name], scored.get(each.name), _reason(each, work)) for each in candidates]
     return replace(conclude(data, request, place, rows), warnings=tuple(warnings))
+
+
+def _merge(warnings: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return each warning once with the networks that it is of; those that several have, and all, are of the images."""
+    of: dict[str, list[str]] = {}
+    for name, texts in warnings.items():
+        for text in texts:
+            of.setdefault(text, []).append(name)
+    return [text if 1 < len(names) == len(warnings) else f"{some(names)}: {text}" for text, names in of.items()]
 
 
 def _drop_hopeless(

@@ -16,7 +16,7 @@ from edgecls.config import TrainConfig
 from edgecls.errors import DataError
 from edgecls.training.diagnose_curves import Guess, generalisation_findings, progress_findings, rate_findings
 from edgecls.training.diagnose_layers import layer_findings
-from edgecls.training.diagnose_scores import score_findings
+from edgecls.training.diagnose_scores import held_out_findings, score_findings
 from edgecls.training.finding import SEVERITIES, Finding, Scored
 from edgecls.training.history import Divergence, EpochRecord
 
@@ -52,6 +52,7 @@ def diagnose(
     divergence: Divergence | None = None,
     train: Scored | None = None,
     val: Scored | None = None,
+    test: Scored | None = None,
     train_labels: NDArray[np.integer[Any]] | None = None,
 ) -> tuple[Finding, ...]:
     """Return what is wrong with a run, the worst first; "healthy" heads the notes if nothing is wrong.
@@ -63,12 +64,13 @@ def diagnose(
         divergence: what was not finite, if anything.
         train: the kept network's scores on the training images, without dropout and augmentation.
         val: its scores on the validation images.
+        test: its scores on the test images.
         train_labels: classes of the training images, int (N,), 0..C-1, for a run that did not score them.
 
     Raises:
         DataError: the scores do not fit the classes.
     """
-    for scored in (train, val):
+    for scored in (train, val, test):
         if scored is not None and scored.scores.shape[-1] != len(classes):
             raise DataError(f"scores must have {len(classes)} columns, one a class; received {scored.scores.shape}")
     labels = train.labels if train is not None else np.array([], int) if train_labels is None else train_labels
@@ -83,7 +85,14 @@ def diagnose(
         found += progress_findings(pace, config, guess, train)
         found += generalisation_findings(phases[-1], config, guess, train, val)
     found += score_findings(config, classes, train, val, labels)
+    found += held_out_findings(val, test)
     return _tell(found, judged=bool(history))
+
+
+def add_findings(found: Sequence[Finding], others: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return findings with those of the images themselves among them, the worst first."""
+    kept = [finding for finding in found if not others or finding is not HEALTHY]
+    return tuple(sorted([*others, *kept], key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def _tell(found: Sequence[Finding], *, judged: bool) -> tuple[Finding, ...]:

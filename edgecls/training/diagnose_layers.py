@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
+from edgecls.listing import some
 from edgecls.training.finding import Finding, bounded
 from edgecls.training.history import Divergence, EpochRecord
 
@@ -170,7 +171,7 @@ def _dead_relus(records: Sequence[EpochRecord], config: TrainConfig) -> Iterator
     dead = _dead_layers(records)
     if dead:
         worst = max(dead.values())
-        listed = ", ".join(f"{name} ({share:.0%})" for name, share in dead.items())
+        listed = some(f"{name} ({share:.0%})" for name, share in dead.items())
         yield Finding(
             "dead-relus",
             "error" if worst >= ALL_DEAD_SHARE else "warning",

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
+from edgecls.evaluate import wilson_interval
+from edgecls.listing import some
 from edgecls.training.finding import Finding, Scored, likely_range
 
 # A suspect's other class scores at least this, and at least what that class's own images score on average (the
@@ -30,6 +32,8 @@ CONFUSED_SHARE = 0.1
 FEW_FROZEN, FEW_TRAINED = 20, 100
 # Largest class against smallest.
 IMBALANCE = 4.0
+# Of an accuracy: if the 95 % interval is wider, a good network cannot be told from a poor one.
+WIDEST_INTERVAL = 0.3
 # Names in one sentence.
 _LISTED = 5
 
@@ -117,18 +121,48 @@ def _wrong_labels(train: Scored, val: Scored | None, classes: Sequence[str]) -> 
         held = find_suspects(val, classes)
         text += f" and {len(held)} of {len(val.labels)} validation images"
         suspects = (*suspects, *held)
-    shown = ", ".join(
-        f"{suspect.path or f'{suspect.part} image {suspect.index}'} is called {suspect.given} but looks like "
-        f"{suspect.predicted} ({suspect.score:.0%})"
-        for suspect in suspects[:_LISTED]
+    shown = some(
+        (
+            f"{suspect.path or f'{suspect.part} image {suspect.index}'} is called {suspect.given} but looks like "
+            f"{suspect.predicted} ({suspect.score:.0%})"
+            for suspect in suspects
+        ),
+        _LISTED,
     )
     yield Finding(
         "wrong-labels",
         "warning" if share >= WRONG_SHARE else "note",
-        f"{text} contradict their labels although the network is sure of them: {shown}"
-        f"{', ...' if len(suspects) > _LISTED else ''}.",
+        f"{text} contradict their labels although the network is sure of them: {shown}.",
         "Look at them: move wrongly labelled images into the right class folder, and train again.",
     )
+
+
+def held_out_findings(val: Scored | None, test: Scored | None) -> Iterator[Finding]:
+    """Yield that there are too few held-out images to prove anything, or that the test images contradict the others."""
+    ranges = {}
+    for scored in (val, test):
+        if scored is None or not len(scored.labels):
+            continue
+        hits, images = int((scored.predicted == scored.labels).sum()), len(scored.labels)
+        low, high = wilson_interval(hits, images)
+        text = f"{hits} of {images} {scored.part} images are correct"
+        ranges[scored.part] = (low, high, f"{text} (95 % interval {low:.0%} to {high:.0%})")
+        if high - low > WIDEST_INTERVAL:
+            yield Finding(
+                f"too-few-{scored.part}-images",
+                "warning",
+                f"So few {scored.part} images prove nothing: {text}, so the accuracy is somewhere between {low:.0%} "
+                f"and {high:.0%} (95 % interval).",
+                f"Add {scored.part} images: with 100 of them the interval is at most 20 points wide.",
+            )
+    if len(ranges) == 2 and ranges["test"][1] < ranges["validation"][0]:
+        yield Finding(
+            "test-below-validation",
+            "warning",
+            f"The test images contradict the validation images: {ranges['test'][2]}, but {ranges['validation'][2]}.",
+            "Believe the test images. Make sure that the images of all splits show the same things, and that their "
+            "labels are correct.",
+        )
 
 
 def _confused(val: Scored, classes: Sequence[str]) -> Iterator[Finding]:
@@ -168,7 +202,7 @@ def _few_images(counts: NDArray[np.int64], config: TrainConfig, classes: Sequenc
         yield Finding(
             "too-few-images",
             "note",
-            f"Classes with fewer than {enough} training images: {', '.join(few)}.",
+            f"Classes with fewer than {enough} training images: {some(few)}.",
             "Take more pictures of them"
             + ("" if config.arch == "mobilenet_v2" else "; --arch mobilenet_v2 needs fewer")
             + ("." if config.augment else "; --augment."),
@@ -189,7 +223,7 @@ def _imbalance(
         and likely_range(int(hits[index]), int(support[index]))[1] < val.accuracy
     ]
     if small:
-        told = ", ".join(
+        told = some(
             f"{classes[index]} ({counts[index]} training images, {hits[index]} of {support[index]} recognised)"
             for index in small
         )

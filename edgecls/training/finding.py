@@ -44,7 +44,7 @@ class Scored:
     """The images of one part of the data, and what the trained network says of them.
 
     Attributes:
-        part: "training" or "validation".
+        part: "training", "validation" or "test".
         scores: float (N, C), 0..1; or (looks, N, C) with the images themselves first and views of them after.
         labels: given classes, int (N,), 0..C-1.
         paths: of the N images; may be left out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split
 from edgecls.evaluate import score
+from edgecls.listing import some
 from edgecls.training import run_folder
+from edgecls.training.finding import Finding
 from edgecls.training.phases import Training
 from edgecls.training.weights import Weights
 from edgecls.versions import tool_versions
@@ -51,6 +54,8 @@ def make_record(config: TrainConfig, weights: Weights | None, dataset: Dataset, 
         "train_sha256": run_folder.images_sha256(dataset.train.images),
         "skipped": [{"path": path, "reason": reason} for path, reason in dataset.bad],
         "duplicates": [list(group) for group in dataset.duplicates],
+        "contradictions": [list(group) for group in dataset.contradictions],
+        "left_out": dataset.left_out,
         "versions": tool_versions("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "openvino"),
     }
 
@@ -69,12 +74,7 @@ def warnings(
         found.append("the frozen backbone is random (--weights none): expect poor accuracy")
     if dataset.bad:
         found.append(f"{len(dataset.bad)} unreadable files were skipped; run.json lists them")
-    if dataset.duplicates:
-        example = " = ".join(dataset.duplicates[0])
-        found.append(
-            f"{len(dataset.duplicates)} images stand in more than one split ({example}); "
-            "scores on them are too good: run.json lists all"
-        )
+    found += [*dataset.doubts, *_identical(dataset), *_unjudged(dataset)]
     # Views are tried in every run; what was asked for and came to nothing is worth a word.
     asked = [phase for phase in training.phases if phase.name != "views"]
     found += [f"phase {phase.name}: {phase.reason}" for phase in asked if not phase.kept]
@@ -84,3 +84,44 @@ def warnings(
             "longer; use a smaller --image-size"
         )
     return tuple(found)
+
+
+def find_contradictions(dataset: Dataset) -> tuple[Finding, ...]:
+    """Return that images with the same pixels have different labels, if some have."""
+    if not (groups := dataset.contradictions):
+        return ()
+    return (
+        Finding(
+            "contradictory-labels",
+            "warning",
+            f"{_count(groups)} with the same pixels have different labels: {_examples(groups)}.",
+            'Decide which label is correct and remove the other copies; "contradictions" in run.json lists all.',
+        ),
+    )
+
+
+def _identical(dataset: Dataset) -> Iterator[str]:
+    """Yield where images with the same pixels lie twice."""
+    if groups := dataset.duplicates:
+        yield (
+            f"{_count(groups)} with the same pixels are in more than one split, so accuracy is overstated: "
+            f"{_examples(groups)}. Keep each in one split; run.json lists all"
+        )
+    if groups := dataset.repeats:
+        yield f"{_count(groups)} repeat another image of their class: {_examples(groups)}. Keep one of each"
+
+
+def _count(groups: Sequence[Sequence[str]]) -> str:
+    return f"{sum(map(len, groups)):,} images ({len(groups):,} different)"
+
+
+def _examples(groups: Sequence[Sequence[str]]) -> str:
+    return some((some(group, 2, " = ") for group in groups), 3, "; ")
+
+
+def _unjudged(dataset: Dataset) -> Iterator[str]:
+    """Yield which classes have no image among those that judge the network."""
+    for part, split in (("val", dataset.val), ("test", dataset.test)):
+        if split is not None and len(missing := set(range(len(dataset.classes))) - set(split.labels.tolist())):
+            names = some(dataset.classes[index] for index in sorted(missing))
+            yield f"{part} has no image of {names}, so its accuracy says nothing of that; add some"

@@ -62,6 +62,9 @@ class RunRecord(_Required, total=False):
     seconds: float
     skipped: list[Any]
     duplicates: list[Any]
+    contradictions: list[Any]
+    left_out: str
+    warnings: list[str]
     versions: dict[str, str]
     files: dict[str, str]
 

@@ -23,13 +23,13 @@ from edgecls.progress import Progress, silent
 from edgecls.report.pictures import draw_final, draw_preview, picture_path
 from edgecls.training import run_folder
 from edgecls.training.cluster import Cluster
-from edgecls.training.diagnose import diagnose
+from edgecls.training.diagnose import add_findings, diagnose
 from edgecls.training.features import View, feature_folder, prune, view_key
 from edgecls.training.finding import Finding, Scored
 from edgecls.training.forward import fastest_forward, run_all
 from edgecls.training.live import Watcher
 from edgecls.training.model import build_model
-from edgecls.training.outcome import make_record, metrics, warnings
+from edgecls.training.outcome import find_contradictions, make_record, metrics, warnings
 from edgecls.training.phases import Setting, Training, run_phases
 from edgecls.training.weights import Weights, find_weights
 from edgecls.training.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
@@ -120,10 +120,11 @@ def train(  # noqa: PLR0913
         record = make_record(config, weights, dataset, data) | {"workers": workers.count}
         findings = _finish(folder, model, training, dataset, config, record, progress)
         record["seconds"] = round(time.monotonic() - started, 1)
+        record["warnings"] = list(warnings(dataset, weights, training, config, record["seconds"]))
         record = run_folder.write_record(folder, record)
         draw_final(folder)
     prune(feature_folder())
-    return TrainResult(record, findings, warnings(dataset, weights, training, config, record["seconds"]))
+    return TrainResult(record, findings, tuple(record["warnings"]))
 
 
 def assist(
@@ -239,9 +240,11 @@ def _finish(
     kept = {phase.name for phase in training.phases if phase.kept}
     last = training.divergence.phase if training.divergence else None
     history = [epoch for epoch in training.history if epoch.phase in kept or epoch.phase == last]
-    train = None
+    train = test = None
     if training.train_scores is not None:
         train = Scored("training", training.train_scores, dataset.train.labels, dataset.train.paths)
+    if dataset.test is not None:
+        test = Scored("test", scores["test"], dataset.test.labels, dataset.test.paths)
     findings = diagnose(
         history,
         config,
@@ -250,7 +253,9 @@ def _finish(
         train=train,
         train_labels=dataset.train.labels,
         val=Scored("validation", scores["val"], dataset.val.labels, dataset.val.paths),
+        test=test,
     )
+    findings = add_findings(findings, find_contradictions(dataset))
     record["phases"] = [dataclasses.asdict(phase) for phase in training.phases]
     record["diagnosis"] = [dataclasses.asdict(finding) for finding in findings]
     model.save(folder / run_folder.MODEL_FILE)

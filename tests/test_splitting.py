@@ -8,7 +8,7 @@ import unicodedata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecls.data import _split_groups as split_groups
+from edgecls.splitting import split_groups
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
 groups = st.dictionaries(names, st.lists(names, min_size=3, max_size=20, unique=True), min_size=1, max_size=3)
