@@ -1,0 +1,1 @@
+"""Image files: what Pillow reads wrongly, or not at all, and what deep gray values mean."""
