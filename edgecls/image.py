@@ -27,9 +27,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 from edgecls.errors import ConfigError, DataError
 from edgecls.images import bmp, png, tiff
 from edgecls.images.color import DEEP_MODES, gray_8bit
-from edgecls.images.depth import LEAST_BITS, MOST_BITS, Scale, check_color, gray_deep
+from edgecls.images.depth import Scale, check_color, gray_deep
 from edgecls.images.faults import DECODE_ERRORS, decode_errors_named
-from edgecls.limits import MAX_IMAGE_SIZE
+from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
 
@@ -191,7 +191,7 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, 
     _check_frames(image, name, least is None)
     with decode_errors_named(name):
         # Before EXIF is asked for, as that loads a PNG file to its end.
-        deep = image.mode in DEEP_MODES or ";16" in str(getattr(image, "tile", ())[:1])
+        deep = _is_deep(image)
         stated = _stated_bits(image) if deep else None
         factor = png.key_factor(image, name) if isinstance(image, PngImageFile) else 1
         if isinstance(image, BmpImageFile):
@@ -218,17 +218,32 @@ def _check_frames(image: Image.Image, name: str, is_callers: bool) -> None:
         # The further frames of an MPO are previews and depth maps, not an animation.
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
     if animated:
-        remedy = "pass one frame as a Pillow image: image.copy()" if is_callers else "save one of them as a PNG file"
+        remedy = (
+            "pass one frame as a Pillow image: image.copy()"
+            if is_callers
+            else "save the one that is meant as a file of its own"
+        )
         raise DataError(f"image {name} has more than one frame; {remedy}")
 
 
 def _orientation(image: Image.Image) -> int:
     """Return the turn that EXIF asks for; an EXIF block that cannot be read asks for none."""
+    if isinstance(image, PngImageFile):
+        image.load()  # getexif would, and the errors of pixels are not those of EXIF
     try:
         turn: int = image.getexif().get(ExifTags.Base.Orientation, 1)
     except DECODE_ERRORS:
         return 1
     return turn
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Return whether the file has 16 bits or floats, of which Pillow may keep 8."""
+    if image.mode in DEEP_MODES:
+        return True
+    # As Pillow calls the samples: "RGB;16B"; of PPM ("RGB", 65535).
+    arguments = str(image.tile[:1]) if isinstance(image, (PngImageFile, TiffImageFile, PpmImageFile)) else ""
+    return ";16" in arguments or "65535" in arguments
 
 
 def _stated_bits(image: Image.Image) -> int | None:
@@ -238,8 +253,8 @@ def _stated_bits(image: Image.Image) -> int | None:
     if isinstance(image, PngImageFile):
         return png.stated_bits(image)
     # Pillow has scaled what a PGM's maxval below 65535 stands for.
-    scaled = isinstance(image, PpmImageFile) and image.tile and image.tile[0][0] in ("ppm", "ppm_plain")
-    return 16 if scaled and image.tile[0][3][-1] != 65535 else None
+    tile: Any = image.tile[0] if isinstance(image, PpmImageFile) and image.tile else ("",)
+    return 16 if tile[0] in ("ppm", "ppm_plain") and tile[3][-1] != 65535 else None
 
 
 def _resize(gray: Image.Image, picture: tuple[float, float], wanted: tuple[int, int]) -> Image.Image:

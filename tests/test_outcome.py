@@ -27,7 +27,11 @@ def make_split(name: str, labels: list[int]) -> Split:
 
 
 def make_dataset(**changes: Any) -> Dataset:
-    parts = {"train": make_split("train", [0, 0, 1]), "val": make_split("val", [0, 1]), "test": make_split("test", [1])}
+    parts: dict[str, Any] = {
+        "train": make_split("train", [0, 0, 1]),
+        "val": make_split("val", [0, 1]),
+        "test": make_split("test", [1]),
+    }
     return dataclasses.replace(Dataset(Path("/data"), CLASSES, **parts, bad=(), duplicates=()), **changes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ def _evaluate_here(file: Path, data: Path, untrusted: bool) -> Evaluation:
     classifier = load(file, untrusted=untrusted)
     spec = classifier.spec
     with ProgressBars() as bars:
-        split = load_labelled(data, spec.labels, spec.height, spec.width, progress=lambda *n: bars("read images", *n))
+        read = functools.partial(bars, "read images")
+        split = load_labelled(data, spec.labels, spec.height, spec.width, bits=spec.bits, progress=read)
         return score_file(classifier, split.images, split.labels, progress=lambda *n: bars("score images", *n))
 
 

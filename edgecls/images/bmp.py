@@ -8,7 +8,7 @@ from edgecls.errors import DataError
 
 
 def check_palette(image: BmpImageFile, name: str) -> None:
-    """Raise DataError for a picture that is not loaded and whose palette of grays Pillow leaves out at a wrong depth."""
+    """Raise DataError for a picture, not yet loaded, whose palette of grays Pillow leaves out at a wrong depth."""
     if image.mode not in ("1", "L") or not image.fp or not image.tile:
         return
     position = image.fp.tell()

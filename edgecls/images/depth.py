@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecls.errors import DataError
+from edgecls.limits import MOST_BITS
 
-LEAST_BITS, MOST_BITS = 8, 16
 # A picture whose values end between 1 and this is neither 0..1 nor, unless it is black, 0..255.
 LEAST_BYTE_RANGE = 16
 # What cameras that write 16 bits have.
@@ -75,7 +75,7 @@ def check_color(image: Image.Image, name: str, stated: int | None, bits: int | N
         DataError: fewer than 16 bits are used, so that the upper 8 show next to nothing.
     """
     colors = [band for band in image.getbands() if band != "A"]
-    largest = max(image.getchannel(band).getextrema()[1] for band in colors)
+    largest = max(int(np.asarray(image.getchannel(band)).max()) for band in colors)
     used = stated or bits or 16
     if used < 16 and (not stated or largest <= (2**used - 1) >> 8):
         raise DataError(
@@ -127,7 +127,7 @@ def _gray_float(values: NDArray[np.float32], name: str) -> tuple[Image.Image, Sc
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 255 and not 1 < high < LEAST_BYTE_RANGE):  # NaN fails too
         raise DataError(
-            f"image {name} of floats has values from {low} to {high}; expected 0 to 1, or 0 to 255 and some above "
+            f"image {name} of floats has values from {low:.6g} to {high:.6g}; expected 0 to 1, or 0 to 255 and some above "
             f"{LEAST_BYTE_RANGE}: rescale it"
         )
     white = 1 if high <= 1 else 255

@@ -73,7 +73,7 @@ def open_page(file: IO[bytes], name: str) -> TiffImageFile:
     if len(full) > 1 or (not full and len(pages) > 1) or _is_stack(pages[0]):
         raise DataError(
             f"image {name} has more than one frame; save the one that is meant as a file of its own: "
-            f"magick '{name}[0]' page.png"
+            "magick 'IN[0]' OUT.png"
         )
     chosen = full[0] if full else 0
     page = pages[chosen]
@@ -104,10 +104,11 @@ def prepare(image: TiffImageFile, name: str) -> None:
     form = check_form(image.tag_v2, name)
     _silence_libtiff()
     if image.tile and image.tile[0][0] == "libtiff":
-        codec, box, offset, (raw, *rest) = image.tile[0]
+        tile: Any = image.tile[0]
+        raw, *rest = tile[3]
         # A tuple with names, but not in every Pillow.
-        make = getattr(type(image.tile[0]), "_make", tuple)
-        image.tile = [make((codec, box, offset, (_NATIVE.get(raw, raw), *rest)))]
+        make: Any = getattr(type(tile), "_make", tuple)
+        image.tile = [make((*tile[:3], (_NATIVE.get(raw, raw), *rest)))]
     if form.color == PALETTE and image.tile and max(entries := image.tag_v2.get(COLOR_MAP, (0,))) < 256:
         # Of 8 bits where the specification has 16, as old programs wrote them: Pillow makes them black.
         image.palette = ImagePalette.raw("RGB;L", bytes(entries))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split
 from edgecls.evaluate import score
+from edgecls.images.depth import advise
 from edgecls.training import run_folder
 from edgecls.training.phases import Training
 from edgecls.training.weights import Weights
@@ -69,6 +70,7 @@ def warnings(
         found.append("the frozen backbone is random (--weights none): expect poor accuracy")
     if dataset.bad:
         found.append(f"{len(dataset.bad)} unreadable files were skipped; run.json lists them")
+    found += advise(dataset.scales, "--bits")
     if dataset.duplicates:
         example = " = ".join(dataset.duplicates[0])
         found.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import imagecodecs
@@ -106,7 +107,8 @@ def gray_packed(random: Random) -> Case:
     # Of compressed data, the order would be that of its own bits.
     compression, photometric = 1 if fill == 2 else choose(random, 1, 8, 5), choose(random, 0, 1)
     step = int(random.integers(1, height + 1))
-    encode = {1: bytes, 8: zlib.compress, 5: imagecodecs.lzw_encode}[compression]
+    encoders: dict[int, Callable[[bytes], bytes]] = {1: bytes, 8: zlib.compress, 5: imagecodecs.lzw_encode}
+    encode = encoders[compression]
     strips = [bytes(encode(rows[top : top + step].tobytes())) for top in range(0, height, step)]
     tags = {256: width, 257: height, 258: bits, 259: compression, 262: photometric, 266: fill, 277: 1, 278: step}
     gray = samples / (2**bits - 1) * 255
@@ -255,5 +257,14 @@ def pages(random: Random) -> Case:
     return Case(f"TIFF pages {kinds}", file.getvalue(), gray)
 
 
-TIFF = (gray_integers, gray_integers, gray_stated, gray_signed, gray_floats, gray_floats, colors, colors)
+TIFF: tuple[Callable[[Random], Case], ...] = (
+    gray_integers,
+    gray_integers,
+    gray_stated,
+    gray_signed,
+    gray_floats,
+    gray_floats,
+    colors,
+    colors,
+)
 TIFF += (gray_packed, gray_packed, faxes, gray_alpha, palettes, jpegs, pages)
