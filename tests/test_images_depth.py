@@ -20,7 +20,7 @@ RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 
 
 def gray_of(source: Any, like: NDArray[Any], bits: int | None = None) -> NDArray[np.uint8]:
-    return load_gray(source, *like.shape[:2], bits)[:, :, 0]
+    return load_gray(source, like.shape[0], like.shape[1], bits)[:, :, 0]
 
 
 # Floats

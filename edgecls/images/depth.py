@@ -127,8 +127,8 @@ def _gray_float(values: NDArray[np.float32], name: str) -> tuple[Image.Image, Sc
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 255 and not 1 < high < LEAST_BYTE_RANGE):  # NaN fails too
         raise DataError(
-            f"image {name} of floats has values from {low:.6g} to {high:.6g}; expected 0 to 1, or 0 to 255 and some above "
-            f"{LEAST_BYTE_RANGE}: rescale it"
+            f"image {name} of floats has values from {low:.6g} to {high:.6g}; expected 0 to 1, or 0 to 255 and some "
+            f"above {LEAST_BYTE_RANGE}: rescale it"
         )
     white = 1 if high <= 1 else 255
     gray = np.rint(values * np.float32(255 / white)).astype(np.uint8)
