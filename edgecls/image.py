@@ -241,9 +241,12 @@ def _is_deep(image: Image.Image) -> bool:
     """Return whether the file has 16 bits or floats, of which Pillow may keep 8."""
     if image.mode in DEEP_MODES:
         return True
-    # As Pillow calls the samples: "RGB;16B"; of PPM ("RGB", 65535).
-    arguments = str(image.tile[:1]) if isinstance(image, (PngImageFile, TiffImageFile, PpmImageFile)) else ""
-    return ";16" in arguments or "65535" in arguments
+    if not isinstance(image, (PngImageFile, TiffImageFile, PpmImageFile)) or not image.tile:
+        return False
+    arguments: Any = image.tile[0][3]
+    if isinstance(image, PpmImageFile):
+        return isinstance(arguments, tuple) and arguments[-1] == 65535
+    return ";16" in (arguments if isinstance(arguments, str) else arguments[0])
 
 
 def _stated_bits(image: Image.Image) -> int | None:

@@ -183,6 +183,25 @@ def test_big_endian_bigtiff_is_named() -> None:
     np.testing.assert_array_equal(gray_of(write(GRAY, bigtiff=True, byteorder="<")), GRAY)
 
 
+@pytest.mark.parametrize("tag", [34665, 34853, 330, 34675, 700, 33723, 34377, 282, 296])
+@pytest.mark.parametrize("value", [0, 1, 7, 99_999, 2**32 - 1])
+def test_metadata_that_cannot_be_read_costs_no_pixel(tag: int, value: int) -> None:
+    """EXIF, GPS, further pages, color profile, XMP, IPTC, Photoshop's and resolutions."""
+    assert load_gray(tiff({tag: value}, bytes(range(8))), 1, 8).ravel().tolist() == list(range(8))
+
+
+def test_tags_that_are_cut_off_are_an_error_and_not_left_out() -> None:
+    """Without the last tag, SampleFormat, signed samples would pass for unsigned ones."""
+    whole = tiff({339: 2}, b"")
+    file = bytes(8) + whole[8:]
+    moved = b"II*\0" + (16).to_bytes(4, "little") + bytes(range(8)) + file[8:-4]
+    moved = moved.replace((8 + 2 + 12 * 9 + 4).to_bytes(4, "little"), (8).to_bytes(4, "little"))
+    with pytest.raises(DataError, match="1 signed sample"):
+        load_gray(moved, 1, 8)
+    with pytest.raises(DataError, match="its list of 9 tags is cut off"):
+        load_gray(moved[:-12], 1, 8)
+
+
 # Depth
 
 

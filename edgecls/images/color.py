@@ -30,7 +30,7 @@ def gray_8bit(image: Image.Image, name: str, key_factor: int) -> Image.Image:
     with decode_errors_named(name):  # a damaged PNG can lack its palette or name a transparent color that is none
         if key_factor > 1 and "transparency" in image.info:
             image = image.copy()
-            image.info["transparency"] *= key_factor
+            image.info["transparency"] = min(image.info["transparency"] * key_factor, 255)
         transparent = _is_transparent(image) and not (isinstance(image, BmpImageFile) and has_no_alpha(image))
         if transparent and image.mode not in ("LA", "RGBA"):
             image = image.convert("RGBA")

@@ -7,6 +7,7 @@ Pillow's pixels are believed: a form that Pillow reads wrongly is corrected or r
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,6 +93,8 @@ def open_page(file: IO[bytes], name: str) -> TiffImageFile:
         if str(error) not in ("unknown pixel mode", "unknown data organization"):
             raise
         _refuse(form, name)
+    if not isinstance(image.info.get("xmp", b""), bytes):
+        del image.info["xmp"]  # Pillow looks for a turn in it, and would fail
     return image
 
 
@@ -163,7 +166,7 @@ def stated_bits(image: TiffImageFile) -> int | None:
         return 12
     # Some writers put the largest value of this very picture there: only that of a whole depth says how deep it is.
     top = most[0] if isinstance(most, tuple) and most else most
-    return next((depth for depth in range(8, 16) if bits == (16,) and top == 2**depth - 1), None)
+    return next((depth for depth in range(8, 16) if set(bits) == {16} and top == 2**depth - 1), None)
 
 
 def _list_pages(file: IO[bytes], name: str) -> list[ImageFileDirectory_v2]:
@@ -179,6 +182,7 @@ def _list_pages(file: IO[bytes], name: str) -> list[ImageFileDirectory_v2]:
         if len(pages) == MOST_PAGES:
             raise DataError(f"image {name} has more than {MOST_PAGES} frames; save the one that is meant as a file")
         page = ImageFileDirectory_v2(header)
+        _check_whole(file, offset, page)
         file.seek(offset)
         page.load(file)
         pages.append(page)
@@ -186,6 +190,16 @@ def _list_pages(file: IO[bytes], name: str) -> list[ImageFileDirectory_v2]:
     if not pages:
         raise DataError(f"image {name} is a TIFF file without a picture; replace or remove it")
     return pages
+
+
+def _check_whole(file: IO[bytes], offset: int, page: ImageFileDirectory_v2) -> None:
+    """Raise SyntaxError for tags that are cut off: Pillow goes on without those that are missing."""
+    big = page._bigtiff
+    file.seek(offset)
+    count = int.from_bytes(file.read(8 if big else 2), "little" if page.prefix == b"II" else "big")
+    end = file.tell() + count * (20 if big else 12)
+    if not count or end > file.seek(0, 2):
+        raise SyntaxError(f"its list of {count} tags is cut off")
 
 
 def _subfile_type(page: Mapping[int, Any]) -> int:
@@ -222,8 +236,9 @@ def _silence_libtiff() -> None:
     Where the library is not found, its lines still come.
     """
     maps = Path("/proc/self/maps")
-    found = re.search(r"/\S*/libtiff[^/\s]*\.so[^/\s]*", maps.read_text(errors="replace")) if maps.exists() else None
-    if found:
+    text = maps.read_text(errors="replace") if os.access(maps, os.R_OK) else ""
+    found = re.search(r"/\S*/libtiff[^/\s]*\.so[^/\s]*", text)
+    if found and Path(found[0]).is_file():
         # Not at the top, as most programs read no TIFF file.
         import ctypes
 

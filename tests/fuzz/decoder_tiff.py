@@ -98,7 +98,7 @@ def gray_integers(random: Random) -> Case:
 
 def gray_packed(random: Random) -> Case:
     """Return gray whose samples do not fill bytes, in strips, bits from the left or from the right of each byte."""
-    bits, order, fill = choose(random, 1, 2, 4, 10, 12, 14), choose(random, "<", ">"), choose(random, 1, 1, 2)
+    bits, order, fill = choose(random, 1, 2, 4, 8, 10, 12, 14), choose(random, "<", ">"), choose(random, 1, 1, 2)
     samples = np.rint(picture(random, *size(random)) * (2**bits - 1)).astype("u2")
     height, width = samples.shape
     rows = np.packbits((samples[..., None] >> np.arange(bits)[::-1] & 1).astype("u1").reshape(height, -1), axis=1)
