@@ -40,7 +40,7 @@ def without_metadata(file: IO[bytes]) -> IO[bytes] | None:
 def key_factor(image: PngImageFile, name: str) -> int:
     """Return what the transparent gray of a picture that is not loaded must be multiplied with.
 
-    Pillow scales gray of 2 and 4 bits to 8 and forgets the color that is transparent; old releases do so with 1 bit too.
+    Pillow scales gray of 2 and 4 bits to 8 and forgets the transparent color; old releases do so with 1 bit too.
 
     Raises:
         DataError: the transparent color has 16 bits a channel, of which Pillow keeps 8.
