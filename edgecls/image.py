@@ -27,7 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from edgecls.errors import ConfigError, DataError
 from edgecls.images import bmp, png, tiff
 from edgecls.images.color import DEEP_MODES, gray_8bit
-from edgecls.images.depth import Scale, check_color, gray_deep
+from edgecls.images.depth import Scale, check_color, gray_deep, is_deep, stated_bits
 from edgecls.images.faults import DECODE_ERRORS, decode_errors_named
 from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
 
@@ -191,8 +191,8 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, 
     _check_frames(image, name, least is None)
     with decode_errors_named(name):
         # Before EXIF is asked for, as that loads a PNG file to its end.
-        deep = _is_deep(image)
-        stated = _stated_bits(image) if deep else None
+        deep = is_deep(image)
+        stated = stated_bits(image) if deep else None
         factor = png.key_factor(image, name) if isinstance(image, PngImageFile) else 1
         if isinstance(image, BmpImageFile):
             bmp.check_palette(image, name)
@@ -235,29 +235,6 @@ def _orientation(image: Image.Image) -> int:
     except DECODE_ERRORS:
         return 1
     return turn
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Return whether the file has 16 bits or floats, of which Pillow may keep 8."""
-    if image.mode in DEEP_MODES:
-        return True
-    if not isinstance(image, (PngImageFile, TiffImageFile, PpmImageFile)) or not image.tile:
-        return False
-    arguments: Any = image.tile[0][3]
-    if isinstance(image, PpmImageFile):
-        return isinstance(arguments, tuple) and arguments[-1] == 65535
-    return ";16" in (arguments if isinstance(arguments, str) else arguments[0])
-
-
-def _stated_bits(image: Image.Image) -> int | None:
-    """Return how many of 16 bits the file says are used, or None if it does not."""
-    if isinstance(image, TiffImageFile):
-        return tiff.stated_bits(image)
-    if isinstance(image, PngImageFile):
-        return png.stated_bits(image)
-    # Pillow has scaled what a PGM's maxval below 65535 stands for.
-    tile: Any = image.tile[0] if isinstance(image, PpmImageFile) and image.tile else ("",)
-    return 16 if tile[0] in ("ppm", "ppm_plain") and tile[3][-1] != 65535 else None
 
 
 def _resize(gray: Image.Image, picture: tuple[float, float], wanted: tuple[int, int]) -> Image.Image:

@@ -7,13 +7,18 @@ pictures of one camera must be scaled alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from edgecls.errors import DataError
+from edgecls.images import png, tiff
+from edgecls.images.color import DEEP_MODES
 from edgecls.limits import MOST_BITS
 
 # A picture whose values end between 1 and this is neither 0..1 nor, unless it is black, 0..255.
@@ -34,6 +39,29 @@ class Scale(NamedTuple):
     white: int
     largest: float
     stated: bool
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether the file has 16 bits or floats, of which Pillow may keep 8."""
+    if image.mode in DEEP_MODES:
+        return True
+    if not isinstance(image, (PngImageFile, TiffImageFile, PpmImageFile)) or not image.tile:
+        return False
+    arguments: Any = image.tile[0][3]
+    if isinstance(image, PpmImageFile):
+        return isinstance(arguments, tuple) and arguments[-1] == 65535
+    return ";16" in (arguments if isinstance(arguments, str) else arguments[0])
+
+
+def stated_bits(image: Image.Image) -> int | None:
+    """Return how many of 16 bits the file says are used, or None if it does not."""
+    if isinstance(image, TiffImageFile):
+        return tiff.stated_bits(image)
+    if isinstance(image, PngImageFile):
+        return png.stated_bits(image)
+    # Pillow has scaled what a PGM's maxval below 65535 stands for.
+    tile: Any = image.tile[0] if isinstance(image, PpmImageFile) and image.tile else ("",)
+    return 16 if tile[0] in ("ppm", "ppm_plain") and tile[3][-1] != 65535 else None
 
 
 def gray_deep(image: Image.Image, name: str, stated: int | None, bits: int | None) -> tuple[Image.Image, Scale]:
