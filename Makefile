@@ -4,7 +4,8 @@ RELEASE := .venv-release/bin
 LOCK := $(RELEASE)/uv pip compile pyproject.toml --quiet --extra train --extra openvino --group dev --universal \
 	--python-version 3.10 --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: setup demo test test-slow test-install test-faults fuzz fuzz-jpeg soak pi-check pi-check-short bench bench-tables lint format
+.PHONY: setup demo test test-slow test-install test-faults fuzz fuzz-jpeg fuzz-decode soak pi-check pi-check-short bench bench-tables
+.PHONY: lint format
 .PHONY: clean packages packages-short lock lock-check audit licences image
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
@@ -36,6 +37,9 @@ fuzz: setup  ## 20,000 cases of hostile input and more, a few minutes; fails if 
 
 fuzz-jpeg: setup  ## how much damage to JPEG files is refused, a table; fails if an undamaged file is; DATA=images
 	$(BIN)/python benchmarks/jpeg_damage.py $(DATA)
+
+fuzz-decode: setup  ## 6,000 generated image files of every form: read rightly or refused, never different in silence
+	PYTHONPATH=tests:tests/fuzz $(BIN)/python tests/fuzz/decoder_fuzz.py 6000
 
 soak: setup  ## FILE=model IMAGES=folder: an hour of predict_iter and of a threaded service; memory and files must not grow
 	$(BIN)/python benchmarks/soak.py $(FILE) $(IMAGES)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgecls.errors import ConfigError
-from edgecls.limits import MAX_IMAGE_SIZE, PRECISIONS
+from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS
 
 WEIGHT_SOURCES = ("auto", "imagenet", "imagenet-torch", "none")
 ARCHS = ("mobilenet_v2", "cnn", "mlp")
@@ -75,6 +75,7 @@ class TrainConfig:
         preset: name in `presets.PRESETS` that the run began from, or "".
         arch: one of `ARCHS`.
         image_size: side of the square network input in pixels.
+        bits: how many of 16 bits are used in images that do not say it themselves, or None for all.
         alpha: width multiplier of MobileNetV2.
         head: of mobilenet_v2: "gap" (global average pooling) or "flatten" (Flatten + Dense 32, as in the lecture).
         gray_to_rgb: "copy" (the backbone sees at step 0 what it was trained on) or "random" (as in the lecture).
@@ -114,6 +115,7 @@ class TrainConfig:
     preset: str = ""
     arch: str = "mobilenet_v2"
     image_size: int = 224
+    bits: int | None = None
     alpha: float = 1.0
     head: str = "gap"
     gray_to_rgb: str = "copy"
@@ -168,6 +170,7 @@ class TrainConfig:
     def _check_network(self) -> None:
         _check(self.arch in ARCHS, "arch", self.arch, f"one of {', '.join(ARCHS)}")
         _check(0.1 <= self.alpha <= 2, "alpha", self.alpha, "0.1 to 2.0")
+        _check(self.bits is None or LEAST_BITS <= self.bits <= MOST_BITS, "bits", self.bits, "8 to 16")
         _check(self.head in HEADS, "head", self.head, f"one of {', '.join(HEADS)}")
         _check(self.gray_to_rgb in ("copy", "random"), "gray_to_rgb", self.gray_to_rgb, "copy or random")
         _check(1 <= self.kernel <= 7, "kernel", self.kernel, "1 to 7")

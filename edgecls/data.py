@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from edgecls.folders import (
     to_samples,
 )
 from edgecls.image import load_gray
+from edgecls.images.depth import Scale
 from edgecls.leftovers import LeftOut
 from edgecls.listing import some_lines
 from edgecls.mapped import cache_folder, chunks, forget_pages, new_array
@@ -37,6 +38,7 @@ ProgressCallback = Callable[[int, int], None]  # done, total
 
 # Images decoded between two returns of mapped memory.
 FORGET_EVERY = 500
+_Read = Callable[[str, NDArray[np.uint8]], str]  # of decode_row
 _Bad = tuple[tuple[str, str], ...]  # path and fault
 
 
@@ -76,6 +78,7 @@ class Dataset:
         repeats: groups of paths whose decoded images are identical and lie in one class and part.
         doubts: why the class folders may be none, a sentence each.
         left_out: which files are not used, in a sentence; "" if all are.
+        scales: how each image of more than 8 bits was scaled, in any order.
     """
 
     root: Path
@@ -89,6 +92,7 @@ class Dataset:
     repeats: tuple[tuple[str, ...], ...] = ()
     doubts: tuple[str, ...] = ()
     left_out: str = ""
+    scales: tuple[Scale, ...] = ()
 
 
 def load_dataset(
@@ -99,6 +103,7 @@ def load_dataset(
     test_fraction: float,
     seed: int,
     skip_bad: bool = False,
+    bits: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Dataset:
     """Return the images of a folder, split by (seed, class, path) alone where the folder is not split already.
@@ -110,6 +115,7 @@ def load_dataset(
         test_fraction: share taken for the test if the folder is flat.
         seed: another one gives another split.
         skip_bad: leave out images that cannot be read instead of failing.
+        bits: of `image.load_gray`.
         progress: called with (done, total) after each image.
 
     Raises:
@@ -126,7 +132,9 @@ def load_dataset(
     _check_counts(found["train"], 1 + len(fractions), left_out)
     parts = {**found, **split_groups(found["train"], fractions, seed)}
     samples = {part: to_samples(parts[part], classes) for part in PARTS if part in parts}
-    splits, bad = _decode(root, samples, (image_size, image_size), progress)
+    scales: list[Scale] = []
+    read = functools.partial(decode_row, root, bits=bits, scales=scales)
+    splits, bad = _decode(read, samples, (image_size, image_size), progress)
     if bad and not skip_bad:
         raise unreadable(root, [fault for _, fault in bad], ", or skip them (--skip-bad)")
     _check_left(splits, classes, bad)
@@ -140,6 +148,7 @@ def load_dataset(
         **find_identical(splits),
         doubts=list_doubts(root, folders["train"], found["train"]),
         left_out=str(left_out),
+        scales=tuple(scales),
     )
 
 
@@ -149,16 +158,17 @@ def load_labelled(
     height: int,
     width: int,
     *,
+    bits: int | None = None,
     left_out: LeftOut | None = None,
     progress: ProgressCallback | None = None,
 ) -> Split:
-    """Return the images that `list_labelled` finds, in its order.
+    """Return the images that `list_labelled` finds, in its order; `bits` is that of `image.load_gray`.
 
     Raises:
         DataError: as `list_labelled` raises it, or images cannot be read.
     """
     samples = list_labelled(root, classes, left_out)
-    return _load_all(check_root(root), samples, (height, width), progress)
+    return _load_all(check_root(root), samples, (height, width), bits, progress)
 
 
 def load_paths(
@@ -168,9 +178,10 @@ def load_paths(
     height: int,
     width: int,
     *,
+    bits: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Split:
-    """Return exactly these images, as a run stored them, in this order.
+    """Return exactly these images, as a run stored them, in this order; `bits` is that of `image.load_gray`.
 
     Raises:
         DataError: images have vanished or cannot be read, or `paths` and `labels` differ in length.
@@ -185,7 +196,7 @@ def load_paths(
             f"{len(vanished)} of {len(paths)} images of the run are no longer in {root}; put them back or train again:"
             + some_lines(vanished)
         )
-    return _load_all(root, list(zip(paths, labels, strict=True)), (height, width), progress)
+    return _load_all(root, list(zip(paths, labels, strict=True)), (height, width), bits, progress)
 
 
 def sha256_of_each(images: NDArray[np.uint8]) -> list[bytes]:
@@ -193,8 +204,10 @@ def sha256_of_each(images: NDArray[np.uint8]) -> list[bytes]:
     return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for chunk in chunks(images) for image in chunk]
 
 
-def _load_all(root: Path, samples: list[Sample], size: tuple[int, int], progress: ProgressCallback | None) -> Split:
-    splits, bad = _decode(root, {"all": samples}, size, progress)
+def _load_all(
+    root: Path, samples: list[Sample], size: tuple[int, int], bits: int | None, progress: ProgressCallback | None
+) -> Split:
+    splits, bad = _decode(functools.partial(decode_row, root, bits=bits), {"all": samples}, size, progress)
     if bad:
         raise unreadable(root, [fault for _, fault in bad])
     return splits["all"]
@@ -222,13 +235,13 @@ def _check_left(splits: Mapping[str, Split], classes: Sequence[str], bad: _Bad) 
 
 
 def _decode(
-    root: Path, samples: Mapping[str, list[Sample]], size: tuple[int, int], progress: ProgressCallback | None
+    read: _Read, samples: Mapping[str, list[Sample]], size: tuple[int, int], progress: ProgressCallback | None
 ) -> tuple[dict[str, Split], _Bad]:
     """Return the readable images of each part, and path and fault of the others."""
     arrays = {part: _allocate(len(chosen), size) for part, chosen in samples.items()}
     rows = [row for array in arrays.values() for row in array]
     paths = [path for chosen in samples.values() for path, _ in chosen]
-    faults = iter(_decode_rows(root, paths, rows, progress))
+    faults = iter(_decode_rows(read, paths, rows, progress))
     splits: dict[str, Split] = {}
     bad: list[tuple[str, str]] = []
     for part, chosen in samples.items():
@@ -260,13 +273,13 @@ def _allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _decode_rows(
-    root: Path, paths: list[str], rows: list[NDArray[np.uint8]], progress: ProgressCallback | None
+    read: _Read, paths: list[str], rows: list[NDArray[np.uint8]], progress: ProgressCallback | None
 ) -> list[str]:
     """Return what is wrong with each file, or ""."""
     results: list[str] = []
     # Threads, as Pillow lets others run while it decodes. Leaving the loop early, as Ctrl-C does, cancels the rest.
     with ThreadPoolExecutor() as pool:
-        for result in pool.map(decode_row, repeat(root), paths, rows):
+        for result in pool.map(read, paths, rows):
             results.append(result)
             if len(results) % FORGET_EVERY == 0:
                 forget_pages(rows[len(results) - 1])
@@ -275,12 +288,14 @@ def _decode_rows(
     return results
 
 
-def decode_row(root: Path, path: str, row: NDArray[np.uint8]) -> str:
+def decode_row(
+    root: Path, path: str, row: NDArray[np.uint8], bits: int | None = None, scales: list[Scale] | None = None
+) -> str:
     """Write the pixels of an image into `row`, uint8 (H, W, 1), and return "", or return what is wrong with it."""
     if _printable(path) != path:
         return f"the name of {_printable(path)} is not UTF-8; rename it"
     try:
-        row[...] = load_gray(root / path, row.shape[0], row.shape[1])
+        row[...] = load_gray(root / path, row.shape[0], row.shape[1], bits, scales)
     except DataError as error:
         return str(error)
     return ""

@@ -67,8 +67,8 @@ def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
 
 def _draw_sheet(file: Path, images: Path, sheet: Path) -> None:
     classifier = load(file)
-    labels = classifier.spec.labels
-    split = load_labelled(images, labels, classifier.spec.height, classifier.spec.width)
+    spec, labels = classifier.spec, classifier.spec.labels
+    split = load_labelled(images, labels, spec.height, spec.width, bits=spec.bits)
     chosen = np.concatenate([np.flatnonzero(split.labels == label)[:SHOWN_PER_CLASS] for label in range(len(labels))])
     predictions = classifier.predict_batch(split.images[chosen])
     picture = contact_sheet(

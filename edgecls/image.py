@@ -3,21 +3,7 @@
 Steps, in this order: decode (of a JPEG only the luma, at 1/2, 1/4 or 1/8 by its DCT), gray with 8 bits (transparent
 parts become black), shrink by whole factors, resize, turn upright by EXIF. Neither the DCT nor the whole factors go
 below `SPARE` times the wanted size. Scaling to floats is not done here: it lives in the exported graph. May be called
-    # Of most JPEG files the luma alone is decoded, a row at a time.
-    lean = isinstance(image, JpegImageFile) and image.mode != "CMYK" and "progressive" not in image.info
-    with _ROOM.hold(image.width * image.height // (4 if lean else 1)):
-        with _decode_errors_named(name):
-            # Pillow itself turns a TIFF while it loads, and decodes a PNG to look for EXIF after its pixels.
-            orientation = 1 if isinstance(image, TiffImageFile) else image.getexif().get(ExifTags.Base.Orientation, 1)
-            drafted = None
-            if least and isinstance(image, JpegImageFile):
-                if image.mode != "CMYK":
-                    drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
-                _check_size(image.size, name)  # of what is decoded: its DCT makes a large picture small
-                image = jpeg.load(image, name)
-            else:
-                image.load()
-        gray = _gray_deep(image, name) if image.mode in _DEEP_MODES else _gray_8bit(image, name)
+from many threads at once. Imports numpy, Pillow, `images`, `limits` and `errors` only, as the board does.
 """
 
 from __future__ import annotations
@@ -25,10 +11,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias
 
@@ -42,13 +24,16 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from edgecls.decode_memory import Room, map_rows
+from edgecls.decode_memory import Room
 from edgecls.errors import ConfigError, DataError
-from edgecls.images import jpeg
+from edgecls.images import bmp, jpeg, png, tiff
+from edgecls.images.color import DEEP_MODES, gray_8bit
+from edgecls.images.depth import Scale, check_color, gray_deep, is_deep, stated_bits
+from edgecls.images.faults import DECODE_ERRORS, decode_errors_named
 from edgecls.images.png_checksums import check_png
-from edgecls.limits import MAX_IMAGE_SIZE
+from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
 
-Source: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
 
 # Written into every exported file: whoever feeds the model without this module has to do the same.
 RESAMPLE = "spare2-bilinear"
@@ -73,78 +58,90 @@ _DECODERS: tuple[tuple[tuple[bytes, ...], type[ImageFile.ImageFile]], ...] = (
     ((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), PpmImageFile),
 )
 _SIDEWAYS = (5, 6, 7, 8)
-_LUMA_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 _T = Image.Transpose
 _UPRIGHT = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE}
 _UPRIGHT |= {6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90}
-# What Pillow's decoders let out on damaged files, found by flipping bytes: they parse in Python and do not wrap what
-# the parsing raises. MemoryError and OverflowError (an ArithmeticError) come from absurd sizes in headers, Attribute-
-# and AssertionError from parts that are missing. Warning, because a program that turns warnings into errors gets
-# Pillow's remarks on damaged metadata as exceptions.
-_DECODE_ERRORS: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError)
-_DECODE_ERRORS += (ArithmeticError, AssertionError, AttributeError, MemoryError, struct.error, zlib.error)
-_DECODE_ERRORS += (Image.DecompressionBombError, Warning)
 
 
 class _Decoded(NamedTuple):
     gray: Image.Image  # mode L, not yet turned
     size: tuple[float, float]  # of the picture in it: a DCT at 1/8 makes 136 rows of 1081, which are 135.125
     orientation: int  # as EXIF says it
+    scale: Scale | None  # of a picture of more than 8 bits
 
 
-def load_gray(source: Source, height: int, width: int) -> NDArray[np.uint8]:
+def load_gray(
+    source: Source, height: int, width: int, bits: int | None = None, scales: list[Scale] | None = None
+) -> NDArray[np.uint8]:
     """Return the picture as uint8 (H, W, 1), 0..255, C-contiguous and writeable.
 
     Pictures of the wanted size are not resampled. A Pillow image or an array is taken as decoded: a JPEG file that was
     decoded elsewhere differs by a few gray values from the same file read here. A picture with a transparent part is
-    composed on black. Deep gray maps its full range to 0..255 whatever the picture holds: 16 bits and mode I as
-    0..65535, mode F as 0..255.
+    composed on black. Deep gray maps a whole range to 0..255 whatever the picture holds: 16 bits and mode I the bits
+    that the file says are used (PNG's sBIT, TIFF's MaxSampleValue or 12 bits a sample, PGM's maxval), else `bits`, else
+    0..65535; floats within 0..1 that range, other floats 0..255.
 
     Args:
         source: path or bytes of a PNG, JPEG, BMP, TIFF, PPM/PGM or WebP file with one frame; a Pillow image; or an
-            array, uint8 (H, W), (H, W, 1) or RGB (H, W, 3), or uint16 (H, W).
+            array, uint8 (H, W), (H, W, 1) or RGB (H, W, 3), or uint16 (H, W) or (H, W, 1).
         height: rows of the result.
         width: columns of the result.
+        bits: how many of 16 bits are used in pictures that do not say it themselves, 8 to 16; None is 16.
+        scales: gets how a picture of more than 8 bits was scaled.
 
     Raises:
         DataError: the source cannot be read, is damaged, too big, animated, or of a kind not listed.
-        ConfigError: height or width is out of range.
+        ConfigError: height, width or bits is out of range.
     """
     if not (1 <= height <= MAX_IMAGE_SIZE and 1 <= width <= MAX_IMAGE_SIZE):
         raise ConfigError(f"height and width must be 1 to {MAX_IMAGE_SIZE}; received {height} x {width}")
-    decoded = _decode(source, (SPARE * width, SPARE * height))
+    if bits is not None and not LEAST_BITS <= bits <= MOST_BITS:
+        raise ConfigError(f"bits must be {LEAST_BITS} to {MOST_BITS}; received {bits}")
+    decoded = _decode(source, (SPARE * width, SPARE * height), bits)
+    if scales is not None and decoded.scale:
+        scales.append(decoded.scale)
     size = (height, width) if decoded.orientation in _SIDEWAYS else (width, height)
     turned = _turn(_resize(decoded.gray, decoded.size, size), decoded.orientation)
     return np.array(turned, dtype=np.uint8)[:, :, np.newaxis]
 
 
-def decode_gray(source: Source) -> Image.Image:
+def decode_gray(source: Source, bits: int | None = None) -> Image.Image:
     """Return the picture in its own size, upright, as a Pillow image of mode L.
 
     Raises:
         DataError: as `load_gray` raises it.
     """
-    decoded = _decode(source, (MAX_SIDE, MAX_SIDE))
+    decoded = _decode(source, (MAX_SIDE, MAX_SIDE), bits)
     return _turn(decoded.gray, decoded.orientation)
 
 
-def _decode(source: Source, least: tuple[int, int]) -> _Decoded:
+def _decode(source: Source, least: tuple[int, int], bits: int | None) -> _Decoded:
     """Return the picture, of a JPEG file at the smallest scale that is not below `least`, (width, height) upright."""
     if isinstance(source, np.ndarray):
-        return _decode_image(_wrap_array(source), "<array>", None)
+        return _decode_image(_wrap_array(source), "<array>", None, bits)
     if isinstance(source, Image.Image):
-        return _decode_image(source, "<image>", None)
-    if isinstance(source, bytes):
+        return _decode_image(source, "<image>", None, bits)
+    if isinstance(source, (bytes, bytearray, memoryview)):
         with io.BytesIO(source) as file:
-            return _decode_image(_open_image(file, "<bytes>"), "<bytes>", least)
+            return _decode_file(file, "<bytes>", least, bits)
     if not isinstance(source, (str, os.PathLike)):
         raise DataError(
             f"cannot read an image from {type(source).__name__}; pass a path, bytes, a Pillow image or a numpy array"
         )
     name = str(source)
     with _open_file(Path(source), name) as file:
-        return _decode_image(_open_image(file, name), name, least)
+        return _decode_file(file, name, least, bits)
+
+
+def _decode_file(file: IO[bytes], name: str, least: tuple[int, int], bits: int | None) -> _Decoded:
+    try:
+        return _decode_image(_open_image(file, name), name, least, bits)
+    except DataError:
+        # Only then, so that sound files are read once.
+        bare = png.without_metadata(file)
+        if bare is None:
+            raise
+    return _decode_image(_open_image(bare, name), name, least, bits)
 
 
 def _open_file(path: Path, name: str) -> IO[bytes]:
@@ -177,8 +174,8 @@ def _open_image(file: IO[bytes], name: str) -> ImageFile.ImageFile:
     if decoder is PngImageFile:
         check_png(file, name)
         file.seek(0)
-    with _decode_errors_named(name):
-        return decoder(file)
+    with decode_errors_named(name):
+        return tiff.open_page(file, name) if decoder is TiffImageFile else decoder(file)
 
 
 def _choose_decoder(prefix: bytes, name: str) -> type[ImageFile.ImageFile]:
@@ -192,45 +189,69 @@ def _choose_decoder(prefix: bytes, name: str) -> type[ImageFile.ImageFile]:
     raise DataError(f"{name} is not a {_ACCEPTED} image (it starts with {prefix!r}); convert or remove it")
 
 
-@contextmanager
-def _decode_errors_named(name: str) -> Iterator[None]:
-    """Turn what Pillow raises on a damaged file into a DataError that names the file."""
-    try:
-        yield
-    except DataError:
-        raise
-    except _DECODE_ERRORS as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise DataError(f"cannot decode image {name} ({cause}); replace or remove it") from error
-
-
-def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None) -> _Decoded:
+def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, bits: int | None) -> _Decoded:
     """Return the picture in mode L; `least` is None if it is the caller's, whose scale is not ours to change."""
     if not least or not isinstance(image, JpegImageFile):
         _check_size(image.size, name)
     if isinstance(image, TiffImageFile):
         _check_tiff(image, name)
-    with _decode_errors_named(name):
-        # The further frames of an MPO are previews and depth maps, not an animation.
-        animated = image.format != "MPO" and getattr(image, "is_animated", False)
-    if animated:
-        raise DataError(f"image {name} has more than one frame; pass one frame as a Pillow image: image.copy()")
+    _check_frames(image, name, least is None)
     # Of most JPEG files the luma alone is decoded, a row at a time.
     lean = isinstance(image, JpegImageFile) and image.mode != "CMYK" and "progressive" not in image.info
     with _ROOM.hold(image.width * image.height // (4 if lean else 1)):
-        with _decode_errors_named(name):
-            # Pillow itself turns a TIFF while it loads, and decodes a PNG to look for EXIF after its pixels.
-            orientation = 1 if isinstance(image, TiffImageFile) else image.getexif().get(ExifTags.Base.Orientation, 1)
-            drafted = None
-            if least and isinstance(image, JpegImageFile):
-                if image.mode != "CMYK":
-                    drafted = image.draft("L", least[::-1] if orientation in _SIDEWAYS else least)
-                _check_size(image.size, name)  # of what is decoded: its DCT makes a large picture small
-                image = jpeg.load(image, name)
-            else:
-                image.load()
-        gray = _gray_deep(image, name) if image.mode in _DEEP_MODES else _gray_8bit(image, name)
-    return _Decoded(gray, drafted[1][2:] if drafted else gray.size, orientation)
+        with decode_errors_named(name):
+            # Before EXIF is asked for, as that loads a PNG file to its end.
+            deep = is_deep(image)
+            stated = stated_bits(image) if deep else None
+            factor = png.key_factor(image, name) if isinstance(image, PngImageFile) else 1
+            if isinstance(image, BmpImageFile):
+                bmp.check_palette(image, name)
+            # Pillow itself turns a TIFF while it loads.
+            orientation = 1 if isinstance(image, TiffImageFile) else _orientation(image)
+            image, drafted = _load(image, name, least[::-1] if least and orientation in _SIDEWAYS else least)
+        if image.mode in DEEP_MODES:
+            gray, scale = gray_deep(image, name, stated, bits)
+        else:
+            gray, scale = gray_8bit(image, name, factor), check_color(image, name, stated, bits) if deep else None
+    return _Decoded(gray, drafted or gray.size, orientation, scale)
+
+
+def _load(
+    image: Image.Image, name: str, least: tuple[int, int] | None
+) -> tuple[Image.Image, tuple[float, float] | None]:
+    """Return the picture with its pixels and, of a JPEG file decoded in small, the size of the picture in it."""
+    if not least or not isinstance(image, JpegImageFile):
+        image.load()
+        return image, None
+    drafted = image.draft("L", least) if image.mode != "CMYK" else None
+    _check_size(image.size, name)  # of what is decoded: its DCT makes a large picture small
+    return jpeg.load(image, name), drafted[1][2:] if drafted else None
+
+
+def _check_frames(image: Image.Image, name: str, is_callers: bool) -> None:
+    if isinstance(image, TiffImageFile) and not is_callers:
+        return  # tiff.open_page has found the one
+    with decode_errors_named(name):
+        # The further frames of an MPO are previews and depth maps, not an animation.
+        animated = image.format != "MPO" and getattr(image, "is_animated", False)
+    if animated:
+        remedy = (
+            "pass one frame as a Pillow image: image.copy()"
+            if is_callers
+            else "save the one that is meant as a file of its own"
+        )
+        raise DataError(f"image {name} has more than one frame; {remedy}")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the turn that EXIF asks for; an EXIF block that cannot be read asks for none."""
+    if isinstance(image, PngImageFile):
+        image.load()  # getexif would, and the errors of pixels are not those of EXIF
+    try:
+        turn: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except DECODE_ERRORS:
+        return 1
+    return turn
 
 
 def _resize(gray: Image.Image, picture: tuple[float, float], wanted: tuple[int, int]) -> Image.Image:
@@ -261,71 +282,23 @@ def _check_size(size: tuple[int, int], name: str) -> None:
 
 
 def _check_tiff(image: TiffImageFile, name: str) -> None:
-    """Raise DataError for what Pillow decodes at any cost (huge tiles) or without a word wrongly (deep gray)."""
+    """Raise DataError for what Pillow decodes at any cost (huge tiles) or wrongly without an error."""
     tags = image.tag_v2
-    with _decode_errors_named(name):  # a tag's value is parsed when it is asked for
+    with decode_errors_named(name):  # a tag's value is parsed when it is asked for
+        tiff.prepare(image, name)
         tile = (tags.get(ExifTags.Base.TileWidth, 1), tags.get(ExifTags.Base.TileLength, 1))
-        bits = tags.get(ExifTags.Base.BitsPerSample)
-        white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
     if not all(isinstance(side, int) for side in tile):
         raise DataError(f"image {name} has a damaged TIFF tile size {tile!r}; replace or remove it")
     _check_size(tile, f"{name} (TIFF tile)")
-    if image.mode in _DEEP_MODES and (bits == (12,) or white_is_zero):
-        raise DataError(
-            f"image {name} is a TIFF with {bits} bits a sample{', white is zero' if white_is_zero else ''}, which "
-            "Pillow does not scale; save it with 8 or 16 bits where black is zero"
-        )
-
-
-def _gray_8bit(image: Image.Image, name: str) -> Image.Image:
-    if image.mode not in _LUMA_MODES:
-        accepted = ", ".join(_LUMA_MODES + _DEEP_MODES)
-        raise DataError(f"image {name} has mode {image.mode!r}; accepted are {accepted}: convert it to one of them")
-    with _decode_errors_named(name):  # a damaged PNG can lack its palette or name a transparent colour that is none
-        transparent = _is_transparent(image)
-        if transparent and image.mode not in ("LA", "RGBA"):
-            image = image.convert("RGBA")
-        gray = image if image.mode == "L" else image.convert("L")
-    if not transparent:
-        return gray
-    on_black = Image.new("L", image.size)
-    on_black.paste(gray, mask=image.getchannel("A"))
-    return on_black
-
-
-def _is_transparent(image: Image.Image) -> bool:
-    # Debian 12's Pillow 9.4, which 32-bit Raspberry Pis have, knows no Image.has_transparency_data.
-    palette = image.palette.mode if image.mode == "P" and image.palette else ""
-    return image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info or palette.endswith("A")
-
-
-def _gray_deep(image: Image.Image, name: str) -> Image.Image:
-    """Return modes I;16, I and F in mode L by a range that the mode sets and not the picture.
-
-    Pillow's convert("L") would clip 16 bits at 255. Mode I counts as 16 bits because Pillow reads 16-bit PNG and PGM
-    into it.
-    """
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
-    top = 255 if image.mode == "F" else 65535
-    if not (low >= 0 and high <= top):  # NaN fails too
-        raise DataError(
-            f"image {name} of mode {image.mode} has values from {low} to {high}; expected 0 to {top}: rescale it"
-        )
-    if image.mode == "F":
-        return Image.fromarray(map_rows(np.rint, values))
-    # 65535 / 255 = 257; as 257 is odd, adding 128 rounds every value to the nearest and there are no ties.
-    gray = map_rows(lambda part: (part.astype(np.uint32) + 128) // 257, values)
-    gray[values == image.info.get("transparency", -1)] = 0  # a PNG's transparent gray becomes black
-    return Image.fromarray(gray)
 
 
 def _wrap_array(array: NDArray[Any]) -> Image.Image:
-    gray_or_rgb = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))
+    one_channel = array.ndim == 2 or array.shape[2:] == (1,)
+    gray_or_rgb = one_channel or array.shape[2:] == (3,)
     uint16 = array.dtype.kind == "u" and array.dtype.itemsize == 2  # either byte order
-    if array.size == 0 or not (array.dtype == np.uint8 and gray_or_rgb or uint16 and array.ndim == 2):
+    if array.size == 0 or not (array.dtype == np.uint8 and gray_or_rgb or uint16 and one_channel):
         raise DataError(
             f"cannot use <array> {array.dtype} {array.shape}; accepted are uint8 (H, W), (H, W, 1) or RGB (H, W, 3), "
-            "and uint16 (H, W), none of them empty"
+            "and uint16 (H, W) or (H, W, 1), none of them empty"
         )
-    return Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)
+    return Image.fromarray(array[:, :, 0] if array.ndim == 3 and one_channel else array)

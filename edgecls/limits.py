@@ -2,3 +2,5 @@
 
 MAX_IMAGE_SIZE = 1024
 PRECISIONS = ("fp32", "fp16", "int8")
+# Of 16-bit images: how many may be used.
+LEAST_BITS, MOST_BITS = 8, 16

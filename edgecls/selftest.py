@@ -51,23 +51,24 @@ class SelfTest:
     difference: float
 
 
-def make_golden(paths: Iterable[Path], height: int, width: int) -> tuple[dict[str, Any], ...]:
+def make_golden(paths: Iterable[Path], height: int, width: int, bits: int | None = None) -> tuple[dict[str, Any], ...]:
     """Return golden samples without scores, as many of `paths` as fit into a file.
 
     Args:
         paths: image files that `image.load_gray` reads.
         height: of the network's input in pixels.
         width: of the network's input in pixels.
+        bits: of `image.load_gray`.
     """
     samples: list[dict[str, Any]] = []
     room = MAX_GOLDEN_CHARACTERS
     for path in paths:
-        content = _small_copy(path, height, width)
+        content = _small_copy(path, height, width, bits)
         sample = {
             "name": path.name,
             "file": base64.b85encode(content).decode(),
-            "gray_sha256": _gray_sha256(content),
-            "pixels": base64.b85encode(_to_png(load_gray(content, height, width))).decode(),
+            "gray_sha256": _gray_sha256(content, bits),
+            "pixels": base64.b85encode(_to_png(load_gray(content, height, width, bits))).decode(),
         }
         room -= len(sample["file"]) + len(sample["pixels"])
         if samples and room < 0:
@@ -95,14 +96,14 @@ def run_selftest(classifier: Classifier) -> SelfTest:
     for sample in spec.golden:
         try:
             content, expected = base64.b85decode(sample["file"]), _pixels(sample)
-            decoded_same = _gray_sha256(content) == sample["gray_sha256"]
+            decoded_same = _gray_sha256(content, spec.bits) == sample["gray_sha256"]
             scores = np.array(sample["scores"], np.float32)
             name = str(sample["name"])
             if expected.shape != (spec.height, spec.width, 1) or scores.shape != (len(spec.labels),):
                 raise ValueError(f"pixels {expected.shape} and scores {scores.shape} do not fit the network")
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise ModelFileError(f"a golden sample is damaged ({error!r}); export the file again") from error
-        pixels = load_gray(content, spec.height, spec.width)
+        pixels = load_gray(content, spec.height, spec.width, spec.bits)
         off = int(np.abs(pixels.astype(int) - expected).max())
         if not decoded_same or off:
             return SelfTest(len(spec.golden), "resize" if decoded_same else "decode", name, off)
@@ -118,7 +119,7 @@ def _scores(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.flo
     return scores
 
 
-def _small_copy(path: Path, height: int, width: int) -> bytes:
+def _small_copy(path: Path, height: int, width: int, bits: int | None) -> bytes:
     content = path.read_bytes()
     # EXIF may tell where a photograph was taken, which is nobody's business on a board.
     private = b"Exif\0" in content
@@ -126,14 +127,14 @@ def _small_copy(path: Path, height: int, width: int) -> bytes:
         return content
     # Half as large again as the input: it still has to be decoded and resized like any photograph.
     larger = [min(side * 3 // 2, MAX_IMAGE_SIZE) for side in (height, width)]
-    copy = Image.fromarray(load_gray(content, *larger)[:, :, 0])
+    copy = Image.fromarray(load_gray(content, larger[0], larger[1], bits)[:, :, 0])
     buffer = io.BytesIO()
     copy.save(buffer, "JPEG", quality=75)
     return buffer.getvalue() if private else min(content, buffer.getvalue(), key=len)
 
 
-def _gray_sha256(content: bytes) -> str:
-    gray = decode_gray(content)
+def _gray_sha256(content: bytes, bits: int | None) -> str:
+    gray = decode_gray(content, bits)
     return hashlib.sha256(f"{gray.size}".encode() + gray.tobytes()).hexdigest()
 
 

@@ -21,7 +21,7 @@ from edgecls import container
 from edgecls.container import AGAIN, JSON, LABELS, MAX_CONTRACT_BYTES, Kind, detect_kind
 from edgecls.errors import ModelFileError
 from edgecls.image import RESAMPLE
-from edgecls.limits import MAX_IMAGE_SIZE, PRECISIONS
+from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS
 
 FORMAT_VERSION = 1
 INPUT_DTYPES = ("uint8", "float32")
@@ -55,6 +55,7 @@ class ModelSpec:
     created: str  # ISO time
     target: str = ""  # of an int8 file: one of export.targets; "" if the file suits every machine
     threshold: float | None = None  # predictions of a lower score are rejected; None rejects none
+    bits: int | None = None  # how many of 16 bits are used in images that do not say it: see image.load_gray
     golden: tuple[dict[str, Any], ...] = ()  # real images and what they must give: see selftest.py
     graph_sha256: str = ""  # of the file's bytes without the contract; `attach_spec` sets it
 
@@ -205,6 +206,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("luma arch created", _is_line, "a line of text"),
     ("precision", lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     ("input_dtype", lambda v: v in INPUT_DTYPES, f"one of {', '.join(INPUT_DTYPES)}"),
+    ("bits", lambda v: v is None or _whole(LEAST_BITS, MOST_BITS)(v), f"{LEAST_BITS} to {MOST_BITS} or null"),
     ("input_scale", lambda v: isinstance(v, float) and 0 < v < math.inf, "a finite float above 0"),
     ("input_zero_point", _whole(-128, 255), "a whole number from -128 to 255"),
     ("weights metrics", lambda v: isinstance(v, dict), "an object"),

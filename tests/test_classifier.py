@@ -160,6 +160,21 @@ def test_threads(tiny_tflite: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyP
         assert load(path, threads=2).engine.threads == 2
 
 
+def test_bits_of_the_file_scale_every_16_bit_source(tmp_path: Path) -> None:
+    engine = FixedEngine([1, 0, 0])
+    frame = np.random.default_rng(0).integers(0, 4096, (20, 30), np.uint16)
+    path = tmp_path / "frame.png"
+    Image.fromarray(frame).save(path)
+    content = path.read_bytes()
+    for bits in (12, None):
+        classifier = Classifier(make_spec(bits=bits), engine)
+        expected = load_gray(frame, HEIGHT, WIDTH, bits)
+        assert (expected.max() > 99) == (bits == 12)
+        for source in (frame, frame[:, :, np.newaxis], path, content, bytearray(content), memoryview(content)):
+            classifier.predict(source)
+            np.testing.assert_array_equal(engine.seen.pop()[0], expected)
+
+
 def test_channels_need_an_order() -> None:
     engine = FixedEngine([1, 0, 0])
     classifier = Classifier(make_spec(), engine)

@@ -26,6 +26,7 @@ NAN, INF = float("nan"), float("inf")
 # Setting -> (values that must pass, values that must not, words of the error).
 TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
     "image_size": ([32, 1024], [31, 1025, 0, -1, NAN], "image size must be 32 to 1024"),
+    "bits": ([None, 8, 16], [0, 7, 17], "bits must be 8 to 16"),
     "arch": (list(ARCHS), ["", "resnet", "MLP"], "arch must be one of mobilenet_v2, cnn, mlp"),
     "alpha": ([0.1, 0.35, 2.0], [0.09, 2.01, 0, NAN, INF], "alpha must be 0.1 to 2.0"),
     "head": (list(HEADS), ["", "GAP", "mean"], "head must be one of gap, flatten"),

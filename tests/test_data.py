@@ -233,7 +233,7 @@ def test_progress_counts_every_image_in_the_calling_thread(tmp_path: Path) -> No
 def test_interrupt_does_not_wait_for_the_remaining_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
 
-    def count_and_load(path: Path, height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def count_and_load(path: Path, height: int, width: int, *_: object) -> np.ndarray[Any, np.dtype[np.uint8]]:
         decoded.append(path)
         threading.Event().wait(0.01)
         return np.zeros((height, width, 1), np.uint8)

@@ -11,6 +11,7 @@ import pytest
 import edgecls
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split
+from edgecls.images.depth import Scale
 from edgecls.training.diagnose import HEALTHY, add_findings, diagnose
 from edgecls.training.outcome import find_contradictions, make_record, metrics, warnings
 from edgecls.training.phases import PhaseResult, Training
@@ -102,6 +103,11 @@ def warn(config: TrainConfig = CONFIG, seconds: float = 1.0, **changes: Any) -> 
     weights = changes.pop("weights", Weights("imagenet", None, "ab12", "keras"))
     training = changes.pop("training", make_training())
     return warnings(make_dataset(**changes), weights, training, config, seconds)
+
+
+def test_16_bit_images_that_use_12_bits_name_the_option() -> None:
+    (text,) = warn(scales=(Scale(65535, 3000, False),))
+    assert "1 16-bit images is above 3000" in text and text.endswith("train again with --bits 12.")
 
 
 def test_a_run_without_faults_has_no_warnings() -> None:

@@ -30,6 +30,8 @@ def test_a_run_of_ours_is_accepted(record: dict[str, Any], tiny_run: Path) -> No
     [
         (("config", "image_size"), "96", "config.image_size must be a whole number; received '96'"),
         (("config", "image_size"), 10**9, "config.image_size must be 1 to"),
+        (("config", "bits"), 17, "config.bits must be 8 to 16 or null; received 17"),
+        (("config", "bits"), "12", "config.bits must be a whole number; received '12'"),
         (("classes",), ["only"], "two or more, all different"),
         (("classes",), ["a", "a"], "two or more, all different"),
         (("data",), "\0", "data must be the path of a folder"),

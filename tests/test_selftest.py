@@ -18,7 +18,15 @@ from edgecls.errors import ModelFileError
 from edgecls.image import load_gray
 from edgecls.limits import MAX_IMAGE_SIZE
 from edgecls.runtime.classifier import Classifier, load
-from edgecls.selftest import MAX_GOLDEN_CHARACTERS, MAX_IMAGE_BYTES, MAX_SAMPLES, TOLERANCES, make_golden, run_selftest
+from edgecls.selftest import (
+    MAX_GOLDEN_CHARACTERS,
+    MAX_IMAGE_BYTES,
+    MAX_SAMPLES,
+    TOLERANCES,
+    add_scores,
+    make_golden,
+    run_selftest,
+)
 from edgecls.spec import attach_spec, split_file
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
@@ -157,3 +165,12 @@ def test_where_a_photograph_was_taken_stays_out_of_the_file(tmp_path: Path) -> N
     assert b"taken at home" in (tmp_path / "a.jpg").read_bytes()
     (sample,) = make_golden([tmp_path / "a.jpg"], 32, 32)
     assert b"taken at home" not in base64.b85decode(sample["file"])
+
+
+def test_bits_of_the_file_hold_for_golden_samples_too(int8: Path, tmp_path: Path) -> None:
+    classifier, path = load(int8), tmp_path / "frame.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 4096, (24, 24), np.uint16)).save(path)
+    golden = add_scores(make_golden([path], SIZE, SIZE, 12), classifier)
+    spec = replace(classifier.spec, golden=golden, bits=12)
+    assert run_selftest(Classifier(spec, classifier.engine)).stage == ""
+    assert run_selftest(Classifier(replace(spec, bits=None), classifier.engine)).stage == "decode"

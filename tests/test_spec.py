@@ -260,6 +260,9 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("threshold", 1.5),
     ("threshold", 1),
     ("threshold", "0.5"),
+    ("bits", 7),
+    ("bits", 17),
+    ("bits", True),
 ]
 
 

@@ -97,17 +97,18 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
     """
     record = run_folder.read_whole_record(run)
     classes, size, part = record["classes"], record["config"]["image_size"], record["held_out"]["split"]
+    bits = record["config"].get("bits")
     paths, labels = flatten_split(record["split"][part], classes)
 
     def tell(done: int, total: int) -> None:
         progress("read images", done, total)
 
     if all((data / path).is_file() for path in paths):
-        split = load_paths(data, paths, labels, size, size, progress=tell)
+        split = load_paths(data, paths, labels, size, size, bits=bits, progress=tell)
         if run_folder.images_sha256(split.images) == record["held_out"]["sha256"]:
             scores = run_folder.read_held_out_scores(run, len(paths), len(classes))
             return Images(split, f"the run's {len(paths)} held-out images ({part})", scores)
-    split = load_labelled(data, classes, size, size, progress=tell)
+    split = load_labelled(data, classes, size, size, bits=bits, progress=tell)
     learned = set(flatten_split(record["split"]["train"], classes)[0]) & set(split.paths)
     note = f"the run has learned from {len(learned)} of these images: accuracies are too good" if learned else ""
     return Images(split, f"{len(split.paths)} images of {data}", None, note)

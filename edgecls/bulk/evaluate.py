@@ -61,7 +61,7 @@ def score_shard(model: Model, shard: Shard) -> tuple[NDArray[np.float32], list[s
     image = np.zeros((1, spec.height, spec.width, 1), np.uint8)
     scores, faults = [np.zeros((0, len(spec.labels)), np.float32)], []
     for name in shard.names:
-        if fault := decode_row(model.folder, name, image[0]):
+        if fault := decode_row(model.folder, name, image[0], spec.bits):
             faults.append(fault)
         else:
             scores.append(classifier.scores(image))

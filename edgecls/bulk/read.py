@@ -43,7 +43,7 @@ def decode_shard(
                 raise DataError(f"{name} is empty; fill or remove it")
             if isinstance(source, str):
                 source = storage.read_file(source)
-            return load_gray(source, spec.height, spec.width)
+            return load_gray(source, spec.height, spec.width, spec.bits)
         except DataError as error:
             return error
 

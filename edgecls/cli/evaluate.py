@@ -53,7 +53,8 @@ def _evaluate_here(file: Path, data: Path, untrusted: bool) -> Evaluation:
     spec = classifier.spec
     with counting_left_out() as left_out, ProgressBars() as bars:
         tell = functools.partial(bars, "read images")
-        split = load_labelled(data, spec.labels, spec.height, spec.width, left_out=left_out, progress=tell)
+        size = spec.height, spec.width
+        split = load_labelled(data, spec.labels, *size, bits=spec.bits, left_out=left_out, progress=tell)
         return score_file(classifier, split.images, split.labels, progress=lambda *n: bars("score images", *n))
 
 

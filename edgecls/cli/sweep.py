@@ -63,6 +63,7 @@ def _shown(values: tuple[Any, ...]) -> str:
 @click.option("--arch", "archs", type=Several(click.Choice(ARCHS), "a,a"), help=f"Networks.{_shown(Space.archs)}")
 @click.option("--head", "heads", type=Several(click.Choice(HEADS), "h,h"), help=f"Heads.{_shown(Space.heads)}")
 @click.option("--unfreeze", type=Several(int, "n,n"), help=f"Last blocks that learn.{_shown(Space.unfreeze)}")
+@click.option("--bits", type=int, help=SETTINGS["bits"][1])
 @click.option("--weights", default=TrainConfig.weights, show_default=True, help=SETTINGS["weights"][1])
 @click.option("--epochs", type=int, default=TrainConfig.epochs, show_default=True, help="At most.")
 @click.option("--augment/--no-augment", default=True, show_default=True, help="Also train on changed images.")

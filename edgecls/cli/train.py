@@ -58,6 +58,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
 NETWORK: dict[str, tuple[Any, str]] = {
     "arch": (click.Choice(ARCHS), "Network."),
     "image_size": (int, "Side in pixels."),
+    "bits": (int, "Bits used in 16-bit images that do not say it, 8 to 16.  [default: 16]"),
     "alpha": (float, "Width of MobileNetV2."),
     "head": (click.Choice(HEADS), "What follows MobileNetV2."),
     "weights": (str, f"{', '.join(WEIGHT_SOURCES)} or a file."),

@@ -127,9 +127,9 @@ def export_run(
         progress=functools.partial(progress, "read held-out images"),
     )
     scores = run_folder.read_held_out_scores(run, len(samples.held_out.labels), len(record["classes"]))
-    size = record["config"]["image_size"]
+    size, bits = record["config"]["image_size"], record["config"].get("bits")
     paths = samples.calibration.paths if config.golden else ()
-    golden = make_golden([samples.root / path for path in paths], size, size)
+    golden = make_golden([samples.root / path for path in paths], size, size, bits)
     job = _Job(run_folder.load_model(run), samples, scores, golden, run, record, config, target)
     folder = out or run / "export"
     files = []
@@ -221,6 +221,7 @@ def _spec(job: _Job, precision: str) -> ModelSpec:
         labels=tuple(job.record["classes"]),
         height=size,
         width=size,
+        bits=job.record["config"].get("bits"),
         resample=RESAMPLE,
         luma=LUMA,
         precision=precision,

@@ -57,12 +57,13 @@ def load_samples(
     root = data or Path(record["data"])
     if not root.is_dir():
         raise DataError(f"the run's images are not at {root} any more; give their folder with --data")
-    size = record["config"]["image_size"]
+    size, bits = record["config"]["image_size"], record["config"].get("bits")
     paths, labels = flatten_split(record["split"]["train"], record["classes"])
     chosen = choose_stratified(labels, count, seed)
-    calibration = load_paths(root, [paths[i] for i in chosen], [labels[i] for i in chosen], size, size)
+    calibration = load_paths(root, [paths[i] for i in chosen], [labels[i] for i in chosen], size, size, bits=bits)
     name = record["held_out"]["split"]
-    held_out = load_paths(root, *flatten_split(record["split"][name], record["classes"]), size, size, progress=progress)
+    scored = flatten_split(record["split"][name], record["classes"])
+    held_out = load_paths(root, *scored, size, size, bits=bits, progress=progress)
     if run_folder.images_sha256(held_out.images) != record["held_out"]["sha256"]:
         raise DataError(f"the {name} images in {root} changed since the run was trained; restore them or train again")
     return ExportSamples(root, calibration, held_out, name)

@@ -1,1 +1,1 @@
-"""Decoding of image files, one module for each format that needs more than Pillow gives."""
+"""Image files: what Pillow reads wrongly, or not at all, and what deep gray values mean."""

@@ -102,9 +102,10 @@ def find_mistakes(held_out: HeldOut) -> NDArray[np.int64]:
 
 
 def _draw_mistakes(run: Path, record: dict[str, Any], held_out: HeldOut, chosen: NDArray[np.int64]) -> None:
-    size, classes = record["config"]["image_size"], record["classes"]
+    size, bits, classes = record["config"]["image_size"], record["config"].get("bits"), record["classes"]
     labels = held_out.labels[chosen].tolist()
-    split = load_paths(Path(record["data"]), [held_out.paths[index] for index in chosen], labels, size, size)
+    paths = [held_out.paths[index] for index in chosen]
+    split = load_paths(Path(record["data"]), paths, labels, size, size, bits=bits)
     scores = held_out.scores[chosen]
     sheet = contact_sheet(
         split.images,

@@ -55,8 +55,9 @@ class Classifier:
     """An exported file, ready to classify. Threads may share it; `with` closes it.
 
     Images may be paths, encoded bytes, Pillow images or arrays: uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or
-    uint16 (H, W). Arrays of 3 or 4 channels need `channel_order`, as nobody can see it in an array: "bgr" for OpenCV's
-    frames and picamera2's RGB888 and XRGB8888, "rgb" for picamera2's BGR888 and XBGR8888. A fourth channel is padding.
+    uint16 (H, W) or (H, W, 1), of which `spec.bits` are used. Arrays of 3 or 4 channels need `channel_order`, as nobody
+    can see it in an array: "bgr" for OpenCV's frames and picamera2's RGB888 and XRGB8888, "rgb" for picamera2's BGR888
+    and XBGR8888. A fourth channel is padding.
 
     Attributes:
         spec: the file's contract.
@@ -247,7 +248,7 @@ def _model_input(source: Source, spec: ModelSpec, channel_order: ChannelOrder | 
             return np.ascontiguousarray(source).reshape(shape)
         if source.ndim == 3 and source.shape[2] in (3, 4):
             source = _to_rgb(source, channel_order)
-    return load_gray(source, spec.height, spec.width).reshape(shape)
+    return load_gray(source, spec.height, spec.width, spec.bits).reshape(shape)
 
 
 def _to_rgb(frame: NDArray[np.uint8], channel_order: str | None) -> NDArray[np.uint8]:

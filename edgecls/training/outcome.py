@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgecls.config import TrainConfig
 from edgecls.data import Dataset, Split
 from edgecls.evaluate import score
+from edgecls.images.depth import advise
 from edgecls.listing import some
 from edgecls.training import run_folder
 from edgecls.training.finding import Finding
@@ -74,6 +75,7 @@ def warnings(
         found.append("the frozen backbone is random (--weights none): expect poor accuracy")
     if dataset.bad:
         found.append(f"{len(dataset.bad)} unreadable files were skipped; run.json lists them")
+    found += advise(dataset.scales, "--bits")
     found += [*dataset.doubts, *_identical(dataset), *_unjudged(dataset)]
     # Views are tried in every run; what was asked for and came to nothing is worth a word.
     asked = [phase for phase in training.phases if phase.name != "views"]

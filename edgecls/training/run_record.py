@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any, Literal, TypedDict
 
-from edgecls.limits import MAX_IMAGE_SIZE
+from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
 from edgecls.training.finding import Finding
 from edgecls.typed import check
 
 Paths = dict[str, list[str]]  # class -> posix paths relative to `data`
 
 
-class _Config(TypedDict):
+class _Size(TypedDict):
     image_size: int
+
+
+class _Config(_Size, total=False):
+    bits: int | None
 
 
 class _Weights(TypedDict):
@@ -75,8 +79,7 @@ def check_record(record: dict[str, Any]) -> None:
     classes, split = record["classes"], record["split"]
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"classes must be two or more, all different; received {classes!r:.80}")
-    if not 1 <= (size := record["config"]["image_size"]) <= MAX_IMAGE_SIZE:
-        raise ValueError(f"config.image_size must be 1 to {MAX_IMAGE_SIZE}; received {size}")
+    _check_config(record["config"])
     if "\0" in record["data"]:
         raise ValueError("data must be the path of a folder")
     for part in ("train", record["held_out"]["split"]):
@@ -85,6 +88,13 @@ def check_record(record: dict[str, Any]) -> None:
     for by_class in split.values():
         for paths in by_class.values():
             _check_paths(paths)
+
+
+def _check_config(config: _Config) -> None:
+    if not 1 <= (size := config["image_size"]) <= MAX_IMAGE_SIZE:
+        raise ValueError(f"config.image_size must be 1 to {MAX_IMAGE_SIZE}; received {size}")
+    if (bits := config.get("bits")) is not None and not LEAST_BITS <= bits <= MOST_BITS:
+        raise ValueError(f"config.bits must be {LEAST_BITS} to {MOST_BITS} or null; received {bits}")
 
 
 def _check_paths(paths: list[str]) -> None:

@@ -161,6 +161,7 @@ def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -
         test_fraction=config.test_fraction,
         seed=config.seed,
         skip_bad=skip_bad,
+        bits=config.bits,
         progress=functools.partial(progress, "read images"),
     )
 

@@ -1,0 +1,173 @@
+"""Gray of more than 8 bits and of floats: which value is white.
+
+The file says it, or the caller (`bits`), or the kind of number does. The picture's own brightest value never does: two
+pictures of one camera must be scaled alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from edgecls.decode_memory import map_rows
+from edgecls.errors import DataError
+from edgecls.images import png, tiff
+from edgecls.images.color import DEEP_MODES
+from edgecls.limits import MOST_BITS
+
+# A picture whose values end between 1 and this is neither 0..1 nor, unless it is black, 0..255.
+LEAST_BYTE_RANGE = 16
+# What cameras that write 16 bits have.
+_CAMERA_BITS = (8, 10, 12, 14)
+
+
+class Scale(NamedTuple):
+    """How the values of one deep picture were understood.
+
+    Attributes:
+        white: the value that became 255.
+        largest: the largest value in the picture.
+        stated: whether the file or the caller said which value is white.
+    """
+
+    white: int
+    largest: float
+    stated: bool
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether the file has 16 bits or floats, of which Pillow may keep 8."""
+    if image.mode in DEEP_MODES:
+        return True
+    if not isinstance(image, (PngImageFile, TiffImageFile, PpmImageFile)) or not image.tile:
+        return False
+    arguments: Any = image.tile[0][3]
+    if isinstance(image, PpmImageFile):
+        return isinstance(arguments, tuple) and arguments[-1] == 65535
+    return ";16" in (arguments if isinstance(arguments, str) else arguments[0])
+
+
+def stated_bits(image: Image.Image) -> int | None:
+    """Return how many of 16 bits the file says are used, or None if it does not."""
+    if isinstance(image, TiffImageFile):
+        return tiff.stated_bits(image)
+    if isinstance(image, PngImageFile):
+        return png.stated_bits(image)
+    # Pillow has scaled what a PGM's maxval below 65535 stands for.
+    tile: Any = image.tile[0] if isinstance(image, PpmImageFile) and image.tile else ("",)
+    return 16 if tile[0] in ("ppm", "ppm_plain") and tile[3][-1] != 65535 else None
+
+
+def gray_deep(image: Image.Image, name: str, stated: int | None, bits: int | None) -> tuple[Image.Image, Scale]:
+    """Return a picture of mode I;16, I or F in mode L, and how it was scaled.
+
+    Args:
+        image: Pillow reads 16-bit PNG and PGM as mode I, so that counts as 16 bits.
+        name: for errors.
+        stated: how many bits the file says are used.
+        bits: how many are used where the file does not say it; None is all 16.
+
+    Raises:
+        DataError: values are outside the range, or the range is not clear.
+    """
+    values = np.asarray(image)
+    if image.mode == "F":
+        return _gray_float(values, name)
+    depth = stated or bits or 16
+    white = 2**depth - 1
+    low, high = int(values.min()), int(values.max())
+    # The specification of PNG has the bits that are used stand on the left of the 16; cameras' programs put them right.
+    if stated and image.format == "PNG" and (high > white or _is_left_aligned(values, stated)):
+        white = 65535
+    if low < 0 or high > white:
+        remedy = "rescale it" if depth == 16 else "give the right number of bits, or rescale it"
+        raise DataError(
+            f"image {name} of mode {image.mode} has values from {low} to {high}; expected 0 to {white}: {remedy}"
+        )
+    # Half of white is added so that every value is rounded to the nearest; white is odd, so that there are no ties.
+    gray = map_rows(lambda part: (part.astype(np.uint32) * 255 + white // 2) // white, values)
+    gray[values == image.info.get("transparency", -1)] = 0  # a PNG's transparent gray becomes black
+    return Image.fromarray(gray), Scale(white, high, bool(stated or bits))
+
+
+def check_color(image: Image.Image, name: str, stated: int | None, bits: int | None) -> Scale:
+    """Return how a loaded color picture of 16 bits was scaled, of which Pillow reads the upper 8.
+
+    Raises:
+        DataError: fewer than 16 bits are used, so that the upper 8 show next to nothing.
+    """
+    colors = [band for band in image.getbands() if band != "A"]
+    largest = max(int(np.asarray(image.getchannel(band)).max()) for band in colors)
+    used = stated or bits or 16
+    if used < 16 and (not stated or largest <= (2**used - 1) >> 8):
+        raise DataError(
+            f"image {name} is a 16-bit picture of mode {image.mode}, which is read with 65535 as white; with "
+            f"{used} bits used it would be dark: save it as 16-bit gray, or as 8 bits"
+        )
+    return Scale(65535, largest << 8 | 255, bool(stated))
+
+
+def advise(scales: Iterable[Scale], option: str) -> tuple[str, ...]:
+    """Return what is odd about the deep pictures of a folder, and the remedy.
+
+    Args:
+        scales: one for each deep picture.
+        option: that sets the number of bits.
+    """
+    found = [scale for scale in scales if scale.largest > 0]
+    return tuple(text for text in (_few_bits(found, option), _two_ranges(found)) if text)
+
+
+def _few_bits(scales: Sequence[Scale], option: str) -> str:
+    deep = [scale.largest for scale in scales if scale.white == 65535 and not scale.stated]
+    used = next((bits for bits in _CAMERA_BITS if deep and max(deep) < 2**bits), None)
+    if used is None:
+        return ""
+    return (
+        f"No value of the {len(deep)} 16-bit images is above {int(max(deep))}, so they were read as nearly black. If "
+        f"the camera has {used} bits, train again with {option} {used}."
+    )
+
+
+def _two_ranges(scales: Sequence[Scale]) -> str:
+    unit, byte = (sum(scale.white == white and not scale.stated for scale in scales) for white in (1, 255))
+    if not unit or not byte:
+        return ""
+    return (
+        f"{unit} float images lie within 0 to 1 and were read with 1 as white, {byte} go up to 255 and were read with "
+        "255 as white. If all have one range, rescale them to 8 bits."
+    )
+
+
+def _gray_float(values: NDArray[np.float32], name: str) -> tuple[Image.Image, Scale]:
+    """Return floats within 0..1 with 1 as white, others within 0..255 with 255 as white.
+
+    A picture of 0..255 with nothing above 1 is black to the eye, and has no 8-bit detail to lose; read with 1 as white
+    it is noise, which `advise` names. Between 1 and `LEAST_BYTE_RANGE` it may be one of 0..1 that a filter took beyond
+    its range, which must not become black: that is refused.
+    """
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 255 and not 1 < high < LEAST_BYTE_RANGE):  # NaN fails too
+        raise DataError(
+            f"image {name} of floats has values from {low:.6g} to {high:.6g}; expected 0 to 1, or 0 to 255 and some "
+            f"above {LEAST_BYTE_RANGE}: rescale it"
+        )
+    white = 1 if high <= 1 else 255
+    gray = map_rows(lambda part: np.rint(part * np.float32(255 / white)), values)
+    return Image.fromarray(gray), Scale(white, float(high), False)
+
+
+def _is_left_aligned(values: NDArray[np.generic], bits: int) -> bool:
+    """Return whether values that all fit into `bits` are those of a dark picture whose bits stand on the left.
+
+    There the bits on the right are zero or repeat the upper ones, which of a dark picture are zero, rounding apart.
+    """
+    step = 2 ** (MOST_BITS - bits)
+    return not np.any(values % step >= min(2, step - 1))
