@@ -1,4 +1,4 @@
-"""Where the images lie: parts, class folders and files of a dataset, by name alone. Imports `errors` only.
+"""Where the images lie: parts, class folders and files of a dataset, by name alone. Imports no image library.
 
 A folder of class folders is "flat"; one with a `train` folder that holds folders is "pre-split". Nothing that looks
 like data is left out without a word: what would not be used is an error.
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgecls.errors import DataError
+from edgecls.path_kinds import describe
 
 Groups = dict[str, list[str]]  # class -> posix paths relative to the dataset's root
 
@@ -33,7 +34,7 @@ def check_root(root: Path) -> Path:
         DataError: there is no such folder.
     """
     if not root.is_dir():
-        cause = "it is a file" if root.exists() else "there is no such folder"
+        cause = f"it is {describe(root) or 'a file'}" if root.exists() else "there is no such folder"
         raise DataError(f"cannot read images from {root}: {cause}; pass a folder of class folders")
     return root.resolve()
 

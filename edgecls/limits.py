@@ -1,4 +1,5 @@
 """Bounds that training and the board share. Imports nothing: predicting must start fast."""
 
 MAX_IMAGE_SIZE = 1024
+MAX_THREADS = 1024
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edgecls.errors import ModelFileError
 from edgecls.files import read_json, write_atomically
 from edgecls.mapped import chunks
+from edgecls.path_kinds import explain_run
 from edgecls.training.checkpoint import DAMAGES
 from edgecls.training.history import EpochRecord
 from edgecls.training.keras_file import check_keras_file
@@ -58,7 +59,8 @@ def read_record(run: Path) -> dict[str, Any]:
     """
     path = run / RECORD_FILE
     if not path.is_file():
-        raise ModelFileError(f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'")
+        missing = f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'"
+        raise ModelFileError(explain_run(run) or missing)
     try:
         record = read_json(path)
     except (OSError, ValueError) as error:
