@@ -12,8 +12,9 @@ import click
 from edgecls.benchmark.plan import SCOPES, Settings
 from edgecls.cli import benchmark_kinds, benchmark_there
 from edgecls.cli.host import host_options
-from edgecls.cli.output import echo, safe
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, STDOUT, print_json, warn
+from edgecls.names import safe
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:

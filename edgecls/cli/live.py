@@ -10,7 +10,8 @@ import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from edgecls.cli.output import echo, safe
+from edgecls.cli.output import echo
+from edgecls.names import safe
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

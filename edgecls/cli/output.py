@@ -1,6 +1,6 @@
 """The one way to stdout and stderr: safe on a terminal, the true text in a file or a pipe, never a traceback.
 
-Imports the standard library and click.
+Imports `names`, click and the standard library.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import errno
 import io
 import os
 import sys
-import unicodedata
 from typing import Any
 
 import click
+
+from edgecls.names import safe
 
 ENCODING_ERRORS = "edgecls"
 _LINE_BREAKS = {ord("\n"): r"\n", ord("\r"): r"\r"}
@@ -50,15 +51,6 @@ def discard_unwritten() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def safe(text: str) -> str:
-    """Return text for a terminal: characters that it would obey instead of show, line breaks aside, are escaped."""
-    return "".join(char if char == "\n" or _is_shown(char) else ascii(char)[1:-1] for char in text)
-
-
-def _is_shown(char: str) -> bool:
-    return char.isprintable() or unicodedata.category(char) == "Zs"
 
 
 def one_line(text: str) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.output import echo, safe
+from edgecls.cli.output import echo
 from edgecls.errors import MissingDependency
+from edgecls.names import safe
 
 if TYPE_CHECKING:
     from edgecls.training.finding import Finding

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ModelFileError
-from edgecls.files import read_json, write_atomically
+from edgecls.files import read_json, write_atomically, write_json
 from edgecls.mapped import chunks
 from edgecls.path_kinds import explain_run
 from edgecls.training.checkpoint import DAMAGES
@@ -47,8 +47,7 @@ HISTORY_COLUMNS = (
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write run.json into `folder`."""
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    (folder / RECORD_FILE).write_text(text, encoding="utf-8")
+    write_json(folder / RECORD_FILE, record)
 
 
 def read_record(run: Path) -> dict[str, Any]:
