@@ -120,7 +120,7 @@ class Group(click.Group):
         try:
             return self._invoke(ctx)
         except click.ClickException as error:
-            error.message = for_stream(error.message, err=True)
+            error.message = for_stream(error.message, err=True)  # type: ignore[misc]  # Click's own, written once
             raise
 
     def _invoke(self, ctx: click.Context) -> Any:

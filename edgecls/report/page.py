@@ -48,7 +48,10 @@ def write_report(run: Path) -> Path:
     environment = jinja2.Environment(
         # What a macro returns is a subclass of str, and done.
         finalize=lambda value: safe(value) if type(value) is str else value,
-        **{"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True},
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     template = environment.from_string(resources.files("edgecls.report").joinpath(TEMPLATE).read_text("utf-8"))
     page = template.render(_describe(run, record), missing=missing)

@@ -58,8 +58,8 @@ def read_record(run: Path) -> dict[str, Any]:
     """
     path = run / RECORD_FILE
     if not path.is_file():
-        missing = f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'"
-        raise ModelFileError(explain_run(run) or missing)
+        otherwise = f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'"
+        raise ModelFileError(explain_run(run) or otherwise)
     try:
         record = read_json(path)
     except (OSError, ValueError) as error:
