@@ -53,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_tflite: Path) -> Path:
         shutil.copytree(images / name, folder / "data" / label)
     (folder / "odd").mkdir()
     for raw in NAMES:
-        shutil.copy(images / "dark" / "03.png", os.fsencode(folder / "odd") + b"/" + raw)
+        shutil.copy(os.fsencode(images / "dark" / "03.png"), os.fsencode(folder / "odd") + b"/" + raw)
     return folder
 
 
