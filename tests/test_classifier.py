@@ -173,7 +173,7 @@ def test_one_image_in_place_of_several_is_told(tiny_onnx: Path) -> None:
             with pytest.raises(DataError, match="list or another iterable"):
                 classifier.predict_batch(one)  # type: ignore[arg-type]
             with pytest.raises(DataError, match="list or another iterable"):
-                list(classifier.predict_iter(one))  # type: ignore[arg-type, type-var]
+                list(classifier.predict_iter(one))  # type: ignore[arg-type]
 
 
 def test_threads(tiny_tflite: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
