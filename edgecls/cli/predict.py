@@ -53,6 +53,9 @@ def predict(
 
     Goes on past an unreadable image, and then exits with 1. A rejected image has no label.
 
+    A terminal shows control characters in names as escapes; files and pipes get the true names. Only text lines have a
+    line break in a name as \\n, so that one line is one image; use --format csv or jsonl to read names back.
+
     With --out, for millions of images: IMAGES may also be lists (.txt, one path or URL a line), tables of images
     (.parquet) and URLs (s3://bucket/folder). DIR gets a file of JSON lines for each --shard-images of them, each whole
     or not there, and a manifest.json. After an interruption the same command goes on. With --ray the workers need
