@@ -95,7 +95,8 @@ def write_sealed(path: Path, document: dict[str, Any]) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Replace the file `path` by one with this JSON document, in UTF-8."""
-    write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"))
+    # A byte of a file name that is no text becomes \udc80 to \udcff, which is the escape that JSON has for it.
+    write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def remove_leftovers(folder: Path) -> None:

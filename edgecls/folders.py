@@ -13,6 +13,7 @@ from pathlib import Path
 from edgecls.errors import DataError
 from edgecls.leftovers import LeftOut
 from edgecls.listing import some
+from edgecls.path_kinds import describe
 from edgecls.split_names import are_portions, class_in_names, find_splits, read_role
 from edgecls.walk import is_image, keep_files, read_head, walk, walk_images
 
@@ -36,7 +37,7 @@ def check_root(root: Path) -> Path:
         DataError: there is no such folder.
     """
     if not root.is_dir():
-        cause = "it is a file" if root.exists() else "there is no such folder"
+        cause = f"it is {describe(root) or 'a file'}" if root.exists() else "there is no such folder"
         raise DataError(f"cannot read images from {root}: {cause}; pass a folder of class folders")
     return root.resolve()
 

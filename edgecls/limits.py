@@ -1,6 +1,7 @@
 """Bounds that training and the board share. Imports nothing: predicting must start fast."""
 
 MAX_IMAGE_SIZE = 1024
+MAX_THREADS = 1024
 PRECISIONS = ("fp32", "fp16", "int8")
 # Of 16-bit images: how many may be used.
 LEAST_BITS, MOST_BITS = 8, 16

@@ -6,6 +6,7 @@ that a process that reads 60,000 images holds no more memory than one that reads
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
@@ -22,10 +23,34 @@ CHUNK_BYTES = 32 * 2**20
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be computed again: $XDG_CACHE_HOME/edgecls, by default ~/.cache/edgecls."""
+    """Return the folder for what can be computed again: $XDG_CACHE_HOME/edgecls, by default ~/.cache/edgecls.
+
+    Without a home that can be written, as in a container, it is a folder of this user alone in $TMPDIR.
+
+    Raises:
+        OSError: no temporary folder can be used.
+    """
     # The specification (XDG Base Directory 0.8) has an empty or a relative value ignored.
     root = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (root if root.is_absolute() else Path.home() / ".cache") / "edgecls"
+    if root.is_absolute():
+        return root / "edgecls"
+    # Path.home raises where neither $HOME nor a user's entry is; this leaves the "~".
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111
+    folder = home / ".cache" / "edgecls"
+    nearest = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
+    writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+    return folder if home.is_absolute() and writable else _temporary_folder()
+
+
+def _temporary_folder() -> Path:
+    # Windows has no such numbers, and a temporary folder for each user.
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir(), f"edgecls-{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # Others may make this name first, and then could change what is computed.
+    if folder.is_symlink() or folder.stat().st_uid != user:
+        raise PermissionError(errno.EPERM, "it belongs to another user; set XDG_CACHE_HOME to a folder", str(folder))
+    return folder
 
 
 def new_array(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:

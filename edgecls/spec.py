@@ -24,6 +24,7 @@ from edgecls.image import RESAMPLE
 from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS
 
 FORMAT_VERSION = 1
+EXPORTED = "pass a file that 'edgecls export' wrote"
 INPUT_DTYPES = ("uint8", "float32")
 # Ours has 4. Functions that copy the contract call themselves for each level.
 MAX_DEPTH = 20
@@ -107,15 +108,29 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises:
         ModelFileError: not a readable file, or larger than any model can be.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ModelFileError(f"a model file's path must be a str or a Path; received {path!r}; {EXPORTED}")
     try:
         # A pipe or a device has no size that could be checked before reading.
         if not Path(path).is_file():
-            raise ModelFileError(f"no such model file: {os.fspath(path)!r}; pass a file that 'edgecls export' wrote")
+            raise ModelFileError(_explain(path) or f"no such model file: {os.fspath(path)!r}; {EXPORTED}")
         if (size := Path(path).stat().st_size) > MAX_FILE_BYTES:
             raise ModelFileError(f"{path} has {size} bytes; no model has more than {MAX_FILE_BYTES}")
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
+        try:
+            detect_kind(data)
+        except ModelFileError as error:
+            raise ModelFileError(_explain(path) or f"{path} is {error}") from error
+        return data
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error}; check its permissions") from error
+
+
+def _explain(path: str | os.PathLike[str]) -> str:
+    # Not at the top, because a board that predicts has no need of it.
+    from edgecls.path_kinds import explain_model
+
+    return explain_model(Path(path)) if Path(path).exists() else ""
 
 
 def split_file(data: bytes) -> tuple[bytes, ModelSpec]:

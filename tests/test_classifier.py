@@ -149,8 +149,31 @@ def test_wrong_settings(tiny_tflite: Path, tiny_onnx: Path) -> None:
         with pytest.raises(ConfigError):
             load(tiny_onnx, **wrong)
     for threads in (0, -1):
-        with pytest.raises(ConfigError, match=f"at least 1; received {threads}"):
+        with pytest.raises(ConfigError, match=f"threads must be a whole number from 1 to 1024; received {threads}"):
             load(tiny_tflite, threads=threads)
+
+
+@pytest.mark.parametrize("wrong", [1.5, True, "2", -1, 2**40, [1]])
+def test_threads_and_thresholds_of_wrong_types_are_told(wrong: Any, tiny_onnx: Path) -> None:
+    with pytest.raises(ConfigError, match="threads must be a whole number"):
+        load(tiny_onnx, threads=wrong)
+    if wrong != 1.5:
+        with pytest.raises(ConfigError, match="threshold must be a number"):
+            load(tiny_onnx, threshold=wrong)
+
+
+def test_one_image_in_place_of_several_is_told(tiny_onnx: Path) -> None:
+    image = np.zeros((HEIGHT, WIDTH, 1), np.uint8)
+    with load(tiny_onnx) as classifier:
+        assert classifier.scores([image]).shape == (1, len(LABELS))
+        for wrong in (None, [image, image[1:]], "abc"):
+            with pytest.raises(DataError, match="images must"):
+                classifier.scores(wrong)  # type: ignore[arg-type]
+        for one in ("abc", b"abc", Path("x"), image, image[:, :, 0], None, 5):
+            with pytest.raises(DataError, match="list or another iterable"):
+                classifier.predict_batch(one)  # type: ignore[arg-type]
+            with pytest.raises(DataError, match="list or another iterable"):
+                list(classifier.predict_iter(one))  # type: ignore[arg-type]
 
 
 def test_threads(tiny_tflite: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,9 +100,9 @@ def test_wrong_usage_exits_with_2(arguments: list[str], message: str) -> None:
     ("arguments", "message"),
     [
         (["predict", "{gone}", "{image}"], "no such model file"),
-        (["predict", "{image}", "{image}"], "neither a TFLite nor an ONNX file"),
+        (["predict", "{image}", "{image}"], "is a PNG image. Pass a file that"),
         (["predict", "{bare}", "{image}"], "no edgecls contract"),
-        (["predict", "{folder}", "{image}"], "no such model file"),
+        (["predict", "{folder}", "{image}"], "is a folder. Pass a file that"),
         (["info", "{bare}"], "no edgecls contract"),
         (["info", "{gone}"], "no such model file"),
         (["evaluate", "{bare}", "{folder}"], "no edgecls contract"),
@@ -111,7 +111,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], message: str) -> None:
         (["export", "{gone}"], "is not a run folder"),
         (["export", "{folder}", "--int8"], "is not a run folder"),
         (["train", "{gone}", "--out", "{folder}/run", "--weights", "none"], "there is no such folder"),
-        (["train", "{image}", "--out", "{folder}/run", "--weights", "none"], "it is a file"),
+        (["train", "{image}", "--out", "{folder}/run", "--weights", "none"], "it is a PNG image"),
     ],
 )
 def test_what_is_missing_or_not_ours_exits_with_1(

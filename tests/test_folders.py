@@ -253,7 +253,7 @@ def test_folder_that_may_not_be_listed_is_refused(tmp_path: Path, monkeypatch: p
 def test_root_must_be_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone: there is no such folder; pass"):
         check_root(tmp_path / "gone")
-    with pytest.raises(DataError, match="file: it is a file; pass"):
+    with pytest.raises(DataError, match="file: it is an empty file; pass"):
         check_root(touch(tmp_path, "file") / "file")
 
 

@@ -81,7 +81,7 @@ def test_damage_of_what_pixels_need_is_still_refused(kind: bytes) -> None:
     palette.putpalette([10, 20, 30, 255, 0, 0, 0, 255, 0, 0, 0, 255])
     data = bytearray(insert(encode(palette, "PNG", transparency=1), chunk(b"tEXt", b"a\0b", damage=1)))
     data[data.index(kind) + 4] ^= 1
-    with pytest.raises(DataError, match="cannot decode image"):
+    with pytest.raises(DataError, match="cannot decode image|is damaged: the checksum of its"):
         load_gray(bytes(data), 4, 4)
 
 

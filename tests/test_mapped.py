@@ -5,6 +5,7 @@ import gc
 import os
 import resource
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -37,12 +38,36 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("value", [None, "", "relative/path"])
-def test_what_is_no_absolute_path_is_ignored(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
-    monkeypatch.setenv("HOME", "/home/someone")
+def test_what_is_no_absolute_path_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str | None
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     if value is not None:
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-    assert cache_folder() == Path("/home/someone/.cache/edgecls")
+    assert cache_folder() == tmp_path / ".cache" / "edgecls"
+
+
+@pytest.mark.parametrize("home", [None, "/dev/null"])
+def test_without_a_home_the_cache_is_a_folder_of_this_user_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str | None
+) -> None:
+    def no_user(_: int) -> NoReturn:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", no_user)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    if home:
+        monkeypatch.setenv("HOME", home)
+    folder = cache_folder()
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    assert cache_folder() == folder
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(PermissionError, match="belongs to another user; set XDG_CACHE_HOME"):
+        cache_folder()
 
 
 # Arrays

@@ -296,9 +296,12 @@ def test_a_file_without_contract_names_the_command(kind: Any) -> None:
 
 def test_unreadable_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "none", tmp_path, tmp_path / "pipe", "nul\0l"):
-        with pytest.raises(ModelFileError, match="no such model file"):
+    for path, why in ((tmp_path / "none", "no such"), (tmp_path, "is a folder"), (tmp_path / "pipe", "not a regular")):
+        with pytest.raises(ModelFileError, match=why):
             read_bytes(path)
+    for wrong in ("nul\0l", None, 3, b"bytes"):
+        with pytest.raises(ModelFileError, match="no such model file|must be a str or a Path"):
+            read_bytes(wrong)  # type: ignore[arg-type]
     path = tmp_path / "big"
     path.write_bytes(bytes(11))
     monkeypatch.setattr(spec_module, "MAX_FILE_BYTES", 10)

@@ -99,7 +99,7 @@ def test_rich_shows_the_same() -> None:
 
     stream = StringIO()
     record = make_record(SLOW, FAST, ratios=[RATIO])
-    Console(file=stream, width=250).print(rich_table(record, 250))
+    Console(file=stream, width=250).print(rich_table(record, 250, str))
     for row in rows(record):
         assert all(cell in stream.getvalue() for cell in row)
 
@@ -115,7 +115,7 @@ def test_rich_keeps_what_matters_on_one_line_in_a_narrow_terminal(width: int, pa
     results = (replace(SLOW, **camera), replace(FAST, **camera), ill)
     record = make_record(*results, ratios=ratios, settings={"fps": camera.get("fps")})
     stream = StringIO()
-    Console(file=stream, width=width).print(rich_table(record, width))
+    Console(file=stream, width=width).print(rich_table(record, width, str))
     lines = stream.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert "No room for " in stream.getvalue()

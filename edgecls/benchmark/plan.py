@@ -10,13 +10,13 @@ from pathlib import Path
 from edgecls.container import detect_kind
 from edgecls.errors import ConfigError, DataError
 from edgecls.leftovers import LeftOut
+from edgecls.limits import MAX_THREADS
 from edgecls.runtime.engines import ALIASES, ENGINES, choose_engine
 from edgecls.runtime.sources import find_images
 from edgecls.spec import read_bytes
 
 SCOPES = ("invoke", "end-to-end", "load")
 MAX_SECONDS = 3600.0
-MAX_THREADS = 1024
 MAX_FPS = 1000.0
 # End to end, more would only make the disk's cache matter.
 MAX_IMAGES = 256

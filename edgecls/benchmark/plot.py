@@ -13,6 +13,7 @@ from edgecls.benchmark.record import Record
 from edgecls.benchmark.table import caption
 from edgecls.errors import MissingDependency
 from edgecls.files import write_rendered
+from edgecls.names import safe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def draw_benchmark(record: Record, path: Path) -> None:
         _draw_distribution(axes[0], record)
         if scored:
             _draw_accuracy(axes[1], record)
-        figure.supxlabel(_wrapped(caption(record)), fontsize=8, color="#555555")
+        figure.supxlabel(_wrapped(safe(caption(record))), fontsize=8, color="#555555")
         write_rendered(path, functools.partial(figure.savefig, format="png"))
 
 
@@ -52,7 +53,8 @@ def _draw_distribution(axes: Axes, record: Record) -> None:
         times = np.sort(result.samples_ms)
         share = np.arange(1, len(times) + 1) / len(times)
         style = "-" if result.valid else ":"
-        label = f"{result.name}{'' if result.valid else ' (not valid)'}"
+        # Matplotlib leaves labels that begin with "_" out of a legend.
+        label = f" {safe(result.name)}{'' if result.valid else ' (not valid)'}"
         axes.plot(times, share * 100, color=f"C{place}", linestyle=style, label=label)
     last = max(np.percentile(result.samples_ms, SHOWN_PERCENT) for result in record.results)
     axes.set(xlim=(0, last * 1.1), ylim=(0, 101), xlabel="ms", ylabel="calls that took at most as long, %")

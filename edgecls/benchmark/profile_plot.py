@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgecls.benchmark.profile import OperatorTime, Profile, profile_caption
 from edgecls.errors import MissingDependency
 from edgecls.files import write_rendered
+from edgecls.names import safe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def draw_profile(profile: Profile, path: Path) -> None:
         upper, lower = figure.subfigures(2, 1, False, height_ratios=(FLAME_HEIGHT, lower_height))[:, 0]
         _draw_flame(upper.subplots(), profile, colors)
         _draw_slowest(lower.subplots(), profile.operators, bars, colors)
-        figure.supxlabel(_wrapped(profile_caption(profile)), fontsize=8, color="#555555")
+        figure.supxlabel(_wrapped(safe(profile_caption(profile))), fontsize=8, color="#555555")
         write_rendered(path, functools.partial(figure.savefig, format="png"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -69,8 +69,8 @@ def markdown_table(record: Record) -> str:
     return "\n\n".join(filter(None, (table, caption(record), notes)))
 
 
-def rich_table(record: Record, width: int) -> Table:
-    """Return the table for Rich, which must be installed, for a terminal of this width.
+def rich_table(record: Record, width: int, show: Callable[[str], str]) -> Table:
+    """Return the table for Rich, which must be installed, for a terminal of this width; `show` makes cells fit for it.
 
     One that is too narrow for all columns gets those that matter, in short: `warning_lines` has the reasons, Markdown
     and JSON all figures. Figures never take two lines.
@@ -82,12 +82,12 @@ def rich_table(record: Record, width: int) -> Table:
     names = [name.replace("\n", " ") for name in shown]
     left_out = [name for name in columns if name not in names]
     note = f"No room for {', '.join(left_out)}: see --markdown." if left_out else ""
-    table = Table(caption="\n".join(filter(None, (note, caption(record)))), caption_justify="left")
+    table = Table(caption=show("\n".join(filter(None, (note, caption(record))))), caption_justify="left")
     for place, name in enumerate(shown):
         justify: Literal["left", "right"] = "left" if place < TEXT_COLUMNS else "right"
         table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "file")
     for cells, result in zip(zip(*shown.values(), strict=True), record.results, strict=True):
-        table.add_row(*cells, style=None if result.valid else "yellow")
+        table.add_row(*map(show, cells), style=None if result.valid else "yellow")
     return table
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -17,6 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from edgecls import __version__
+from edgecls.cli.output import discard_unwritten, echo, for_stream, prepare_streams
 from edgecls.errors import ConfigError, EdgeclsError
 
 # What `edgecls --help` lists: command -> the module of `edgecls.cli` that holds it, and what it is for. The module is
@@ -47,19 +50,6 @@ SECTIONS = {
     },
 }
 COMMANDS = {name: module for section in SECTIONS.values() for name, (module, _) in section.items()}
-# Faults of the user's machine or of a path, not of our code: they deserve a sentence, not a traceback.
-MACHINE_FAULTS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-)
 
 
 class Terminated(KeyboardInterrupt):
@@ -113,22 +103,59 @@ class Group(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name, text) for name, (_, text) in section.items()])
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command, whatever the standard streams are."""
+        prepare_streams()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            # Click itself could not write: the help, or a message.
+            echo(f"Error: {_machine_fault(error)}", err=True)
+            sys.exit(1)
+        finally:
+            discard_unwritten()
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Return what the command returns; our errors become Click's."""
+        """Return what the command returns; our errors and the machine's become Click's."""
+        try:
+            return self._invoke(ctx)
+        except click.ClickException as error:
+            error.message = for_stream(error.message, err=True)  # type: ignore[misc]  # Click's own, written once
+            raise
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             with sigterm_as_ctrl_c():
                 return super().invoke(ctx)
         except Terminated:
-            click.echo("Terminated!", err=True)
+            echo("Terminated!", err=True)
             raise click.exceptions.Exit(128 + signal.SIGTERM) from None
         except ConfigError as error:
             raise click.UsageError(str(error)) from error
         except EdgeclsError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            if error.errno in MACHINE_FAULTS:
-                raise click.ClickException(f"{error.strerror}: {error.filename or 'while writing'}") from error
-            raise
+            # Of the user's machine or of a path, not of our code: a sentence, not a traceback. Click knows EPIPE.
+            if error.errno in (None, errno.EPIPE):
+                raise
+            raise click.ClickException(_machine_fault(error)) from error
+        except MemoryError as error:
+            raise click.ClickException("there is not enough memory; close other programs") from error
+
+
+def _machine_fault(error: OSError) -> str:
+    if error.errno == errno.ENOENT and error.filename is None and not _has_current_folder():
+        return "the current folder does not exist any more; go to another one with cd"
+    remedy = "; allow more with: ulimit -n 1024" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+    return f"{error.strerror}: {error.filename or 'while reading or writing'}{remedy}"
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _closest(name: str) -> str:
@@ -137,7 +164,10 @@ def _closest(name: str) -> str:
     return next(iter(difflib.get_close_matches(name, COMMANDS, n=1)), "")
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# With "color" Click leaves alone what looks like an escape sequence in a name.
+@click.group(
+    cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "color": True}
+)
 @click.version_option(__version__, prog_name="edgecls")
 def main() -> None:
     """Train a grayscale image classifier, export it to small int8 files, run them anywhere.

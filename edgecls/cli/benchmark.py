@@ -12,7 +12,9 @@ import click
 from edgecls.benchmark.plan import SCOPES, Settings
 from edgecls.cli import benchmark_kinds, benchmark_there
 from edgecls.cli.host import host_options
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, STDOUT, counting_left_out, print_json, warn
+from edgecls.names import safe
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
@@ -107,16 +109,16 @@ def _print_table(record: Record, markdown: bool) -> None:
     from edgecls.benchmark import table
 
     if markdown:
-        click.echo(table.markdown_table(record))
+        echo(table.markdown_table(record))
     elif sys.stdout.isatty() and find_spec("rich") is not None:
         from rich.console import Console
 
-        console = Console()
-        console.print(table.rich_table(record, console.width))
+        console = Console(markup=False, emoji=False)
+        console.print(table.rich_table(record, console.width, safe))
         for line in table.warning_lines(record):
-            click.echo(line)
+            echo(line)
     else:
-        click.echo(table.text_table(record))
+        echo(table.text_table(record))
 
 
 def _warn(record: Record) -> None:
@@ -131,7 +133,7 @@ def _compare(old: Record, new: Record, force: bool, to_stderr: bool) -> None:
     from edgecls.benchmark.table import comparison_table
 
     comparisons = compare_records(old, new, force=force)
-    click.echo(comparison_table(comparisons), err=to_stderr)
+    echo(comparison_table(comparisons), err=to_stderr)
     if missing := unpaired(old, new):
         warn(f"not in the old file: {'; '.join(missing)}")
     slower = [each.name for each in comparisons if each.verdict == "slower"]

@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from edgecls.cli import benchmark_there
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import STDOUT, counting_left_out, print_json
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def profile(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | 
         return
     if json_path is not None:
         write_json(json_path, dataclasses.asdict(found))
-    click.echo(profile_table(found, SHOWN_OPERATORS))
+    echo(profile_table(found, SHOWN_OPERATORS))
 
 
 def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | None) -> None:
@@ -77,11 +78,11 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
     if json_path is not None:
         write_json(json_path, results)
     for result in results:
-        click.echo(f"{result['file']} in {result['engine']} {result['engine_version']}, {result['threads']} threads")
+        echo(f"{result['file']} in {result['engine']} {result['engine_version']}, {result['threads']} threads")
         for whose in ("loadgen", "ours"):
             figures = result[whose]
             shown = [f"{name} {figures[name]:.3f}" for name in ("p50_ms", "p90_ms", "p99_ms") if figures[name]]
-            click.echo(f"  {whose:8} {'  '.join(shown)}  {figures['per_second']:.1f} a second")
+            echo(f"  {whose:8} {'  '.join(shown)}  {figures['per_second']:.1f} a second")
 
 
 def _only(values: tuple[Any, ...]) -> Any:

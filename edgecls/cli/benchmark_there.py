@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.host import pack_file, parse_answer, run_on_board
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import STDOUT, counting_left_out, print_json
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ def show_other(
     kind = ["--profile"] if options["profile"] else [f"--mlperf={options['mlperf']}"]
     if json_path is None:
         luggage, arguments = _pack(files, options, kind)
-        _finish(
-            run_on_board(board, arguments, luggage, lambda line: click.echo(luggage.restore(line)), **_needs(options))
-        )
+        _finish(run_on_board(board, arguments, luggage, lambda line: echo(luggage.restore(line)), **_needs(options)))
         return
     document = _run(files, options, board, [*kind, "--json=-"])
     if json_path == STDOUT:

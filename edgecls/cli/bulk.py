@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.bulk.shards import SHARD_IMAGES
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, counting_left_out, warn
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def predict_into(bulk: Bulk, file: Path, images: tuple[Path | str, ...], setting
         )
     kept = f", {done.kept:,} of them before" if done.kept else ""
     retried = f", {done.retried:,} that had failed tried again" if done.retried else ""
-    click.echo(f"{done.images:,} images{kept}{retried}; {bulk.out / MANIFEST_FILE} lists the files")
+    echo(f"{done.images:,} images{kept}{retried}; {bulk.out / MANIFEST_FILE} lists the files")
     if done.failed:
         raise click.ClickException(
             f"{done.failed:,} of {done.images:,} images could not be read; they have an error, and the same command "
@@ -125,4 +126,4 @@ class _Teller:
         if now - self._told >= TELL_EVERY_S:
             self._told = now
             rate = (done.images - done.kept) / (now - self._began)
-            click.echo(f"{done.images:,} images, {rate:.0f} a second, {done.failed:,} unusable", err=True)
+            echo(f"{done.images:,} images, {rate:.0f} a second, {done.failed:,} unusable", err=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edgecls.benchmark.plan import Settings
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, load_tensorflow, print_json, warn
 from edgecls.config import ExportConfig
 
@@ -61,10 +62,10 @@ def choose(
     if as_json:
         print_json(choice.to_json())
     else:
-        click.echo(text_report(choice))
+        echo(text_report(choice))
     for warning in choice.warnings:
         warn(warning)
     if choice.winner is None:
         raise click.ClickException("nothing may be shipped; --max-drop sets the limit, the reasons stand above")
     if not as_json:
-        click.echo(f"To deploy: {out}   try it: python {out / 'predict.py'} IMAGE")
+        echo(f"To deploy: {out}   try it: python {out / 'predict.py'} IMAGE")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgecls.cli.export import check_gate, print_export
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
 
 
@@ -27,6 +28,6 @@ def demo(out: Path) -> None:
     for warning in result.warnings:
         warn(warning)
     print_export(result.export)
-    click.echo(f"pictures: {result.sheet}")
+    echo(f"pictures: {result.sheet}")
     check_gate(result.export)
-    click.echo(f"Next: edgecls predict {result.file} IMAGE")
+    echo(f"Next: edgecls predict {result.file} IMAGE")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, print_json
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def devices(name: str | None, as_json: bool) -> None:
     else:
         for profile in profiles:
             best = profile.recommended
-            click.echo(f"{profile.name:26} {best.precision:5} .{best.format:7} {best.threads} threads  {profile.title}")
+            echo(f"{profile.name:26} {best.precision:5} .{best.format:7} {best.threads} threads  {profile.title}")
 
 
 def print_profile(profile: Profile) -> None:
@@ -54,18 +55,18 @@ def print_profile(profile: Profile) -> None:
         "export": f"edgecls export RUN --int8 --device {profile.name}   (made for {profile.export_target})",
     }
     for label, text in rows.items():
-        click.echo(f"{label:12} {text}")
+        echo(f"{label:12} {text}")
     for system in profile.systems:
-        click.echo(f"{'system':12} {system.title}: Python {system.python}; {_installs(profile, system)}")
+        echo(f"{'system':12} {system.title}: Python {system.python}; {_installs(profile, system)}")
     for note in profile.notes:
-        click.echo(f"{'note':12} {note}")
-    click.echo("\nPublished latencies, batch 1, measured by others (ms):")
+        echo(f"{'note':12} {note}")
+    echo("\nPublished latencies, batch 1, measured by others (ms):")
     for row in profile.latencies:
-        click.echo(f"  {row.ms:8} {row.precision}, threads: {row.threads}, {row.runtime}, {row.model}")
-        click.echo(f"{'':11}{row.source}")
-    click.echo("\nSources of the other figures:")
+        echo(f"  {row.ms:8} {row.precision}, threads: {row.threads}, {row.runtime}, {row.model}")
+        echo(f"{'':11}{row.source}")
+    echo("\nSources of the other figures:")
     for source in (*hardware.sources, *best.sources, *(system.source for system in profile.systems)):
-        click.echo(f"  {source}")
+        echo(f"  {source}")
 
 
 def _installs(profile: Profile, system: Any) -> str:
@@ -131,22 +132,22 @@ def _print_check(file: Path, profile: Profile, findings: tuple[Finding, ...], co
     _print_findings(findings)
     if compiled:
         report = compiled["report"]
-        click.echo(f"{'compiler':18} {report['on_tpu']} operations on the Edge TPU, {report['on_cpu']} on the CPU")
+        echo(f"{'compiler':18} {report['on_tpu']} operations on the Edge TPU, {report['on_cpu']} on the CPU")
         for layer in compiled["cpu_layers"]:
-            click.echo(f"{'on the CPU':18} {layer}")
+            echo(f"{'on the CPU':18} {layer}")
     if is_yes(findings):
-        click.secho(f"yes: {file.name} runs on {profile.title}", fg="green")
+        echo(f"yes: {file.name} runs on {profile.title}", fg="green")
         if profile.accelerator == "edgetpu" and not compiled and not file.stem.endswith("_edgetpu"):
             found = coral.find_compiler()
             command = f"edgecls check {file} --device {profile.name} --compile" if found else coral.advice(file)
-            click.echo(f"compile it first: {command}")
+            echo(f"compile it first: {command}")
 
 
 def _print_findings(findings: tuple[Finding, ...]) -> None:
     """Print one line a finding: its level, its rule, its reason."""
     for finding in findings:
-        level = click.style(f"{finding.level:4}", fg=COLORS[finding.level])
-        click.echo(f"{level} {finding.rule:14} {finding.text}")
+        echo(f"{finding.level:4}", nl=False, fg=COLORS[finding.level])
+        echo(f" {finding.rule:14} {finding.text}")
 
 
 def _failed_rules(findings: tuple[Finding, ...]) -> str:
@@ -175,12 +176,12 @@ def doctor(as_json: bool) -> None:
         document = {"machine": asdict(machine), "device": profile.name if profile else None}
         print_json(document | {"works": is_yes(findings), "findings": [asdict(finding) for finding in findings]})
     else:
-        click.echo(f"{machine.board or machine.cpu or 'unknown processor'}, {machine.arch}, {' '.join(machine.isa)}")
-        click.echo(f"{machine.cpus} CPUs, {machine.memory_mb} MB, Python {machine.python}, C library {machine.glibc}")
+        echo(f"{machine.board or machine.cpu or 'unknown processor'}, {machine.arch}, {' '.join(machine.isa)}")
+        echo(f"{machine.cpus} CPUs, {machine.memory_mb} MB, Python {machine.python}, C library {machine.glibc}")
         _print_findings(findings)
         if profile:
             best = profile.recommended
             threads = min(best.threads, machine.cpus)
-            click.echo(f"This is a {profile.name}: use {best.precision} .{best.format} files, --threads {threads}.")
+            echo(f"This is a {profile.name}: use {best.precision} .{best.format} files, --threads {threads}.")
     if not is_yes(findings):
         raise click.ClickException(f"not everything works on this machine: {_failed_rules(findings)}")

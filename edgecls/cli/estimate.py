@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, print_json
 from edgecls.config import ARCHS, HEADS, TrainConfig
 from edgecls.errors import ConfigError
@@ -148,14 +149,14 @@ def _print_one(network: Network, found: Estimate) -> None:
         f"{GROUNDS[validation.grounds]}",
     }
     for label, text in rows.items():
-        click.echo(f"{label:11} {text}")
+        echo(f"{label:11} {text}")
     for note in found.notes:
-        click.echo(f"{'note':11} {note}")
-    click.echo("\nIt leans most on these published latencies:")
+        echo(f"{'note':11} {note}")
+    echo("\nIt leans most on these published latencies:")
     for row in found.leans_on:
         cores = f"{row.cores} core{'s' if row.cores > 1 else ''}"
         setting = f"{row.precision}, {cores}, {row.runtime or row.engine}, {row.processor}, {row.model}"
-        click.echo(f"  {row.ms:8} ms {setting}\n{'':14}{row.source}")
+        echo(f"  {row.ms:8} ms {setting}\n{'':14}{row.source}")
 
 
 def _ms(found: Estimate) -> str:
@@ -171,12 +172,12 @@ def _digits(ms: float) -> str:
 
 
 def _print_all(network: Network, found: dict[str, Estimate], refused: dict[str, str]) -> None:
-    click.echo(f"{network.name}: {network.multiply_adds / 1e6:.1f} M multiply-adds")
-    click.echo(f"{'device':26} {'p50 ms':>8} {'80 % interval':>17}  {'left-out error':>14}  setting")
+    echo(f"{network.name}: {network.multiply_adds / 1e6:.1f} M multiply-adds")
+    echo(f"{'device':26} {'p50 ms':>8} {'80 % interval':>17}  {'left-out error':>14}  setting")
     for device, row in sorted(found.items(), key=lambda item: item[1].p50_ms):
         interval = f"{_digits(row.low_ms)} to {_digits(row.high_ms)}"
         setting = f"{row.precision}, {row.engine}, threads: {row.threads}"
         error = f"{row.validation.median_error:.0%}"
-        click.echo(f"{device:26} {_digits(row.p50_ms):>8} {interval:>17}  {error:>14}  {setting}")
+        echo(f"{device:26} {_digits(row.p50_ms):>8} {interval:>17}  {error:>14}  {setting}")
     for device, why in refused.items():
-        click.echo(f"{device:26} {'-':>8} {why}")
+        echo(f"{device:26} {'-':>8} {why}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecls.cli.bulk import pool_at, ray_option
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, ProgressBars, counting_left_out, print_json, untrusted_option, warn
 from edgecls.listing import some
 
@@ -71,10 +72,10 @@ def _evaluate_there(file: Path, data: Path, untrusted: bool, address: str) -> Ev
 
 
 def _print_evaluation(result: Evaluation) -> None:
-    click.echo(
+    echo(
         f"images {result.images}  accuracy {result.accuracy:.4f}  macro F1 {result.macro_f1:.4f}  ECE {result.ece:.4f}"
     )
-    click.echo(f"{'class':24} {'recall':>8} {'precision':>10} {'images':>7}")
+    echo(f"{'class':24} {'recall':>8} {'precision':>10} {'images':>7}")
     for label, metrics in result.per_class.items():
         recall = "-" if metrics.recall is None else f"{metrics.recall:.4f}"
-        click.echo(f"{label:24} {recall:>8} {metrics.precision:10.4f} {metrics.support:7}")
+        echo(f"{label:24} {recall:>8} {metrics.precision:10.4f} {metrics.support:7}")

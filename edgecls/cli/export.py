@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
 from edgecls.config import FORMATS, ExportConfig
 from edgecls.devices import device_names, export_target, load_profile
@@ -71,15 +72,13 @@ def export(run: Path, formats: tuple[Any, ...], out: Path | None, data: Path | N
         result = export_run(run, config, out=out, data=data, progress=bars)
     print_export(result)
     if target.edge_tpu:
-        click.echo(
-            "scored on this machine's CPU, not on an Edge TPU. Next: edgecls check FILE --device coral-usb --compile"
-        )
+        echo("scored on this machine's CPU, not on an Edge TPU. Next: edgecls check FILE --device coral-usb --compile")
     if board:
         check_board(result, board)
     check_gate(result)
     if result.files and not target.edge_tpu:
         file = result.folder / result.files[0].path
-        click.echo(f"Next: edgecls predict {file} IMAGE      or which file is fastest: edgecls choose {run} DATA")
+        echo(f"Next: edgecls predict {file} IMAGE      or which file is fastest: edgecls choose {run} DATA")
 
 
 def check_board(result: ExportResult, board: str) -> None:
@@ -95,7 +94,7 @@ def check_board(result: ExportResult, board: str) -> None:
             refused.append(f"{file.path} does not run on {board}:{reasons}")
     if refused:
         raise click.ClickException("\n".join(refused))
-    click.echo(f"{board} runs what passed; how to install it there: edgecls check FILE --device {board}")
+    echo(f"{board} runs what passed; how to install it there: edgecls check FILE --device {board}")
 
 
 def print_export(result: ExportResult) -> None:
@@ -104,19 +103,19 @@ def print_export(result: ExportResult) -> None:
 
     for note in result.notes:
         warn(note)
-    click.echo(f"{'file':30} {'bytes':>10} {'accuracy':>9} {'drop':>8} {'agreement':>10}")
-    click.echo(f"{'(Keras, float)':30} {'':>10} {result.float_accuracy:9.4f}")
+    echo(f"{'file':30} {'bytes':>10} {'accuracy':>9} {'drop':>8} {'agreement':>10}")
+    echo(f"{'(Keras, float)':30} {'':>10} {result.float_accuracy:9.4f}")
     for file in result.files:
         measured = file.comparison
         figures = f"{file.bytes:10,} {measured.accuracy:9.4f} {measured.drop:+8.4f} {measured.agreement:10.4f}"
-        click.secho(f"{file.path:30} {figures}  {measured.verdict}", fg=None if file.passed else "red")
-    click.echo(f"{result.images} held-out images; files in {result.folder}")
+        echo(f"{file.path:30} {figures}  {measured.verdict}", fg=None if file.passed else "red")
+    echo(f"{result.images} held-out images; files in {result.folder}")
     for file in result.files:
         if file.flips:
-            click.echo(f"images that changed their label in {file.path}: {result.folder / file.flips}")
+            echo(f"images that changed their label in {file.path}: {result.folder / file.flips}")
         if file.worst_layer:
             table = result.folder / layers_name(file.precision, file.format)
-            click.echo(f"layer that loses most of the signal in {file.path}: {file.worst_layer} (all: {table})")
+            echo(f"layer that loses most of the signal in {file.path}: {file.worst_layer} (all: {table})")
 
 
 def check_gate(result: ExportResult) -> None:

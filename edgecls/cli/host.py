@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls import __version__
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import warn
 from edgecls.errors import RemoteError
 
@@ -91,7 +92,7 @@ def run_on_board(
         return install_line(needed, device, machine=facts["machine"], python=tuple(facts["python"][:2]))
 
     def tell(line: str) -> None:
-        click.echo(luggage.restore(line), err=True)
+        echo(luggage.restore(line), err=True)
 
     with connect(board, install, tell) as connection:
         there = connection.facts["edgecls"]
@@ -104,7 +105,7 @@ def run_on_board(
         status = connection.finish()
     missing = re.search(r"; (pip (?:un)?install .*)", connection.last_words)
     if status and missing:
-        click.echo(install_text(board.host, board.quoted_python, missing[1], connection.facts["pip"]), err=True)
+        echo(install_text(board.host, board.quoted_python, missing[1], connection.facts["pip"]), err=True)
     return status
 
 

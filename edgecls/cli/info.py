@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from edgecls.cli.terminal import PATH, print_json, shown
+from edgecls.cli.output import echo, one_line
+from edgecls.cli.terminal import PATH, print_json
 
 
 @click.command()
@@ -28,7 +29,7 @@ def info(file: Path, as_json: bool) -> None:
         print_json({"file": str(file), "bytes": file.stat().st_size} | spec)
         return
     spec["labels"] = ", ".join(spec["labels"])
-    spec["golden"] = ", ".join(shown(str(sample.get("name"))) for sample in spec["golden"]) or None
+    spec["golden"] = ", ".join(one_line(str(sample.get("name"))) for sample in spec["golden"]) or None
     for name, value in ({"file": file, "bytes": f"{file.stat().st_size:,}"} | spec).items():
         text = json.dumps(value) if isinstance(value, dict) else value
-        click.echo(f"{name:20} {text}")
+        echo(f"{name:20} {text}")

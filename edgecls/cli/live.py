@@ -10,7 +10,8 @@ import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-import click
+from edgecls.cli.output import echo
+from edgecls.names import safe
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -46,23 +47,23 @@ class LiveProgress:
             self._stage, self._note = stage, ""
             self._began = self._told = time.monotonic()
             if self._bars is not None:
-                self._bars.add_task(stage, total=total, note="")
+                self._bars.add_task(safe(stage), total=total, note="")
         self._done, self._total, self._note = done, total, note or self._note
         if self._bars is not None:
-            self._bars.update(self._bars.task_ids[0], completed=done, total=total, note=self._note)
+            self._bars.update(self._bars.task_ids[0], completed=done, total=total, note=safe(self._note))
         elif time.monotonic() - self._told >= SECONDS_A_LINE:
             self._told = time.monotonic()
-            click.echo(self._line(), err=True)
+            echo(self._line(), err=True)
 
     def _finish(self) -> None:
         """Turn the stage under way, if there is one, into a line that stays."""
         if not self._stage:
             return
         if self._bars is None:
-            click.echo(self._line(), err=True)
+            echo(self._line(), err=True)
         else:
             self._bars.remove_task(self._bars.task_ids[0])
-            self._bars.console.print(self._line(), markup=False, highlight=False, soft_wrap=True)
+            self._bars.console.print(safe(self._line()), markup=False, highlight=False, soft_wrap=True)
         self._stage = ""
 
     def _line(self) -> str:

@@ -14,6 +14,7 @@ import click
 
 from edgecls.cli.bulk import Bulk, PathOrUrl, bulk_options, predict_into
 from edgecls.cli.host import host_options, pack_file, parse_answer, run_on_board
+from edgecls.cli.output import echo, one_line
 from edgecls.cli.terminal import PATH, counting_left_out, print_json, untrusted_option
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
@@ -52,6 +53,9 @@ def predict(
     """Classify IMAGES with an exported FILE: files, folders, quoted patterns, or - for one image on stdin.
 
     Goes on past an unreadable image, and then exits with 1. A rejected image has no label.
+
+    A terminal shows control characters in names as escapes; files and pipes get the true names. Only text lines have a
+    line break in a name as \\n, so that one line is one image; use --format csv or jsonl to read names back.
 
     With --out, for millions of images: IMAGES may also be lists (.txt, one path or URL a line), tables of images
     (.parquet) and URLs (s3://bucket/folder). DIR gets a file of JSON lines for each --shard-images of them, each whole
@@ -104,12 +108,26 @@ def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut) ->
     def read() -> Iterator[Path | bytes]:
         for path in images:
             if path == STDIN:
-                yield sys.stdin.buffer.read()
+                yield _read_stdin()
             else:
                 yield from find_images(path, left_out)
         yield from appearing
 
     return read()
+
+
+def _read_stdin() -> bytes:
+    """Return an image's bytes, and no more of an endless stream than shows that it is too large."""
+    from edgecls.errors import DataError
+    from edgecls.image import MAX_FILE_BYTES
+
+    try:
+        data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"cannot read an image from stdin: {error.strerror}; pipe one into it") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"stdin has more than {MAX_FILE_BYTES} bytes, which no image may have; make it smaller")
+    return data
 
 
 @contextlib.contextmanager
@@ -200,7 +218,7 @@ def _check_failed(failed: int, done: int) -> None:
 
 
 def _tell(error: Exception) -> None:
-    click.secho(f"Error: {error}", fg="red", err=True)
+    echo(one_line(f"Error: {error}"), fg="red", err=True)
 
 
 def _shown(source: Path | bytes) -> str:
@@ -227,12 +245,12 @@ class _Output:
             self._entries.append(entry)
         elif self._form == "jsonl":
             # ASCII alone, as in `print_json`.
-            click.echo(json.dumps(entry))
+            echo(json.dumps(entry))
         elif self._form == "csv":
             scores = [f"{value:.6f}" for value in (entry["score"], *entry["scores"].values())]
-            _write_csv(click.format_filename(entry["image"]), entry["label"] or "", entry["index"], *scores)
+            _write_csv(entry["image"], entry["label"] or "", entry["index"], *scores)
         else:
-            click.echo(_text(entry, self._top_k))
+            echo(_text(entry, self._top_k))
 
     def end(self) -> None:
         """Write what stands below, if there was a beginning."""
@@ -246,7 +264,7 @@ def _text(entry: dict[str, Any], top_k: int) -> str:
         enumerate(entry["scores"].items()), key=lambda each: (-each[1][1], each[0] != entry["index"], each[0])
     )
     ranked = ", ".join(f"{label} {score:.4f}" for _, (label, score) in best[:top_k])
-    return f"{click.format_filename(entry['image'])}: {ranked}{' (rejected)' if entry['label'] is None else ''}"
+    return f"{one_line(entry['image'])}: {ranked}{' (rejected)' if entry['label'] is None else ''}"
 
 
 def _write_csv(*values: object) -> None:
@@ -254,5 +272,7 @@ def _write_csv(*values: object) -> None:
     import io
 
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(values)
-    click.echo(line.getvalue())
+    # As RFC 4180 quotes, line breaks in names too; records end as lines do on every other stdout.
+    csv.writer(line, lineterminator="\r\n").writerow(values)
+    record = line.getvalue().removesuffix("\r\n")
+    echo(one_line(record) if sys.stdout.isatty() else record)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH
 
 
@@ -24,6 +25,6 @@ def report(run: Path, show: bool) -> None:
     from edgecls.report.page import write_report
 
     page = write_report(run)
-    click.echo(page)
+    echo(page)
     if show:
         click.launch(str(page))

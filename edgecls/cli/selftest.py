@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecls.cli.host import host_options
-from edgecls.cli.terminal import PATH, shown, untrusted_option
+from edgecls.cli.output import echo, one_line
+from edgecls.cli.terminal import PATH, untrusted_option
 from edgecls.runtime.engines import DEVICES
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def selftest(file: Path, device: str, board: Board | None, untrusted: bool) -> N
     if result.stage:
         unit = "of a score" if result.stage == "engine" else "gray values"
         raise click.ClickException(
-            f"{result.stage} differs on {shown(result.sample)} by up to {result.difference:.4g} {unit} ({engine}); "
+            f"{result.stage} differs on {one_line(result.sample)} by up to {result.difference:.4g} {unit} ({engine}); "
             "this machine does not give the answers the file was tested with"
         )
-    click.echo(f"ok: decode, resize and {engine} agree on {result.samples} golden images")
+    echo(f"ok: decode, resize and {engine} agree on {result.samples} golden images")
 
 
 def _selftest_there(file: Path, device: str, board: Board, untrusted: bool) -> None:
@@ -55,4 +56,4 @@ def _selftest_there(file: Path, device: str, board: Board, untrusted: bool) -> N
 
     luggage = Luggage()
     arguments = ["selftest", pack_file(luggage, file), "--device", device, *(["--untrusted"] if untrusted else [])]
-    raise click.exceptions.Exit(run_on_board(board, arguments, luggage, lambda line: click.echo(luggage.restore(line))))
+    raise click.exceptions.Exit(run_on_board(board, arguments, luggage, lambda line: echo(luggage.restore(line))))

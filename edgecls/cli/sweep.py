@@ -12,6 +12,7 @@ import click
 from edgecls.cli import sweep_there
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.host import host_options
+from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, load_tensorflow, print_json, warn
 from edgecls.cli.train import SETTINGS, Duration
 from edgecls.config import ARCHS, HEADS, AugmentConfig, ExportConfig, TrainConfig
@@ -121,7 +122,7 @@ def sweep(
         with pool_at(ray, len(allowed_cpus())) as pool, work_in(pool), LiveProgress() as progress:
             found = search(data, out, candidates, asked, progress, benchmark)
     except KeyboardInterrupt:
-        click.echo("\nNothing is lost. The same command goes on.", err=True)
+        echo("\nNothing is lost. The same command goes on.", err=True)
         raise
     document = to_json(found)
     write_json(out / REPORT_FILE, document)
@@ -129,8 +130,8 @@ def sweep(
     if as_json:
         print_json(document)
     else:
-        click.echo(text_report(found))
-        click.echo(f"picture: {out / PICTURE_FILE}   all figures: {out / REPORT_FILE}")
+        echo(text_report(found))
+        echo(f"picture: {out / PICTURE_FILE}   all figures: {out / REPORT_FILE}")
     for note in notes(found):
         warn(note)
     if found.recommended is None:

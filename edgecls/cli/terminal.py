@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.output import echo
 from edgecls.errors import MissingDependency
+from edgecls.names import safe
 
 if TYPE_CHECKING:
     from edgecls.leftovers import LeftOut
@@ -32,9 +34,13 @@ class ProgressBars:
         if stage != self._stage:
             self.close()
             self._stage, self._done = stage, 0
-            self._bar = click.progressbar(length=total, label=f"{stage:32}", file=sys.stderr)
+            if not sys.stderr.isatty():
+                echo(stage, err=True)
+                return
+            self._bar = click.progressbar(length=total, label=f"{safe(stage):32}", file=sys.stderr)
             self._bar.__enter__()
-        self._bar.update(done - self._done)
+        if self._bar is not None:
+            self._bar.update(done - self._done)
         self._done = done
 
     def close(self) -> None:
@@ -57,11 +63,6 @@ STDOUT = Path("-")
 """What `--json` takes for stdout."""
 
 
-def shown(text: str) -> str:
-    """Return text that came with a file, its control characters escaped: a terminal would obey them."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
 def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command with `--untrusted`."""
     return click.option(
@@ -71,7 +72,7 @@ def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def warn(text: str) -> None:
     """Print a warning to stderr, in yellow on a terminal."""
-    click.secho(f"Warning: {text}", fg="yellow", err=True)
+    echo(f"Warning: {text}", fg="yellow", err=True)
 
 
 @contextlib.contextmanager
@@ -84,7 +85,7 @@ def counting_left_out(*, at_once: bool = False) -> Iterator[LeftOut]:
 
     def tell(text: str) -> None:
         if text:
-            click.echo(shown(text), err=True)
+            echo(text, err=True)
 
     left_out = LeftOut(tell) if at_once else LeftOut()
     try:
@@ -97,14 +98,14 @@ def print_findings(findings: Sequence[Finding]) -> None:
     """Print a diagnosis, the worst first, coloured by its weight on a terminal."""
     colors = {"error": "red", "warning": "yellow", "note": None}
     for finding in findings:
-        click.secho(f"\n{finding.severity}: {finding.name}", fg=colors[finding.severity], bold=True)
-        click.echo(f"  {finding.text}\n  {finding.remedy}")
+        echo(f"\n{finding.severity}: {finding.name}", fg=colors[finding.severity], bold=True)
+        echo(f"  {finding.text}\n  {finding.remedy}")
 
 
 def print_json(value: object) -> None:
     """Print one JSON document to stdout."""
     # ASCII alone, because a file name may hold bytes that no encoding of stdout takes.
-    click.echo(json.dumps(value, indent=1))
+    echo(json.dumps(value, indent=1))
 
 
 def load_tensorflow(*, begin: bool = True) -> None:
@@ -114,8 +115,13 @@ def load_tensorflow(*, begin: bool = True) -> None:
 
     if find_spec("tensorflow") is None:
         raise MissingDependency("this command needs TensorFlow: pip install 'edgecls[train]'")
+    from edgecls.mapped import cache_folder
     from edgecls.quiet import quietly
 
+    # Without a home that can be written Keras would write into /tmp/.keras or ./~, and Matplotlib complains.
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111
+        for variable, name in (("KERAS_HOME", "keras"), ("MPLCONFIGDIR", "matplotlib")):
+            os.environ.setdefault(variable, str(cache_folder() / name))
     with quietly("import of TensorFlow"):
         import tensorflow as tf
 

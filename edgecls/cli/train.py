@@ -16,7 +16,8 @@ import click
 
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.live import LiveProgress
-from edgecls.cli.terminal import PATH, load_tensorflow, print_findings, shown, warn
+from edgecls.cli.output import echo
+from edgecls.cli.terminal import PATH, load_tensorflow, print_findings, warn
 from edgecls.config import ARCHS, FLIPS, HEADS, SCHEDULES, WEIGHT_SOURCES, AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.listing import some
@@ -159,15 +160,15 @@ def train(data: Path, out: Path, preview: bool, preset: str | None, ray: str | N
         else:
             result = training.train(data, out, config, cluster=cluster, progress=progress, **options)
     if preview:
-        click.echo(picture)
+        echo(picture)
         return
     if left_out := result.record.get("left_out"):
-        click.echo(shown(left_out), err=True)
+        echo(left_out, err=True)
     for warning in result.warnings:
         warn(warning)
     _print_run(result.record, out)
     print_findings(result.findings)
-    click.echo(f"Next: edgecls export {out} --int8      or look at it: edgecls report {out}")
+    echo(f"Next: edgecls export {out} --int8      or look at it: edgecls report {out}")
 
 
 def _assist(data: Path, config: TrainConfig, cluster: Cluster, skip_bad: bool) -> None:
@@ -175,7 +176,7 @@ def _assist(data: Path, config: TrainConfig, cluster: Cluster, skip_bad: bool) -
 
     with LiveProgress() as progress:
         training.assist(data, config, cluster, skip_bad=skip_bad, progress=progress)
-    click.echo(f"{cluster.name(cluster.index)} has done its part; {cluster.name(0)} keeps the run")
+    echo(f"{cluster.name(cluster.index)} has done its part; {cluster.name(0)} keeps the run")
 
 
 @contextlib.contextmanager
@@ -190,21 +191,21 @@ def _say_how_to_resume(out: Path) -> Iterator[None]:
     except BaseException:
         if has_checkpoint(work_folder(out)):
             arguments = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--overwrite")]
-            click.echo(f"\nNothing is lost. Go on with: {shlex.join(['edgecls', *arguments, '--resume'])}", err=True)
+            echo(f"\nNothing is lost. Go on with: {shlex.join(['edgecls', *arguments, '--resume'])}", err=True)
         raise
 
 
 def _print_run(record: dict[str, Any], out: Path) -> None:
     metrics, source = record["metrics"], record["weights"]["source"]
-    click.echo(f"classes     {some(record['classes'], SHOWN_CLASSES)}")
-    click.echo(f"weights     {source}" + (f" (sha256 {record['weights']['sha256'][:12]})" if source != "none" else ""))
+    echo(f"classes     {some(record['classes'], SHOWN_CLASSES)}")
+    echo(f"weights     {source}" + (f" (sha256 {record['weights']['sha256'][:12]})" if source != "none" else ""))
     for phase in record.get("phases", []):
-        click.echo(
+        echo(
             f"phase       {phase['name']}: validation {phase['val_accuracy_before']:.4f} -> "
             f"{phase['val_accuracy_after']:.4f}, {phase['epochs']} epochs, {phase['seconds']:.0f} s ({phase['reason']})"
         )
-    click.echo(f"validation  {metrics['val_accuracy']:.4f} accuracy")
+    echo(f"validation  {metrics['val_accuracy']:.4f} accuracy")
     if metrics["test_accuracy"] is not None:
-        click.echo(f"test        {metrics['test_accuracy']:.4f} accuracy")
-    click.echo(f"macro F1    {metrics['macro_f1']:.4f}")
-    click.echo(f"time        {record['seconds']:.0f} s")
+        echo(f"test        {metrics['test_accuracy']:.4f} accuracy")
+    echo(f"macro F1    {metrics['macro_f1']:.4f}")
+    echo(f"time        {record['seconds']:.0f} s")

@@ -17,6 +17,7 @@ from edgecls.evaluate import Evaluation, wilson_interval
 from edgecls.export.export_folder import read_entries
 from edgecls.files import write_atomically
 from edgecls.listing import some
+from edgecls.names import safe
 from edgecls.report import pictures
 from edgecls.report.plots import DPI
 from edgecls.report.settings import describe_changes, read_config, train_command
@@ -47,12 +48,16 @@ def write_report(run: Path) -> Path:
     record = read_whole_record(run)
     missing = pictures.draw_final(run)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        # What a macro returns is a subclass of str, and done.
+        finalize=lambda value: safe(value) if type(value) is str else value,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     template = environment.from_string(resources.files("edgecls.report").joinpath(TEMPLATE).read_text("utf-8"))
     page = template.render(_describe(run, record), missing=missing)
-    # A file name that is not UTF-8 must not cost the page.
-    write_atomically(run / PAGE_FILE, page.encode("utf-8", "replace"))
+    write_atomically(run / PAGE_FILE, page.encode())
     return run / PAGE_FILE
 
 

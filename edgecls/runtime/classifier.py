@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgecls.container import detect_kind
 from edgecls.errors import ConfigError, DataError, ModelFileError
 from edgecls.image import Source, load_gray
+from edgecls.limits import MAX_THREADS
 from edgecls.runtime.engines import Engine as Engine
 from edgecls.runtime.engines import choose_engine, open_engine
 from edgecls.runtime.threads import default_threads
@@ -66,8 +67,8 @@ class Classifier:
     """
 
     def __init__(self, spec: ModelSpec, engine: Engine, threshold: float | None = None) -> None:
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ConfigError(f"threshold must be 0 to 1; received {threshold}")
+        if threshold is not None and not (_is_a(threshold, (int, float, np.number)) and 0 <= threshold <= 1):
+            raise ConfigError(f"threshold must be a number from 0 to 1; received {threshold!r}")
         self.spec = spec
         self.threshold = spec.threshold if threshold is None else threshold
         self.engine: Engine = engine
@@ -86,7 +87,7 @@ class Classifier:
         self, sources: Iterable[Source], *, channel_order: ChannelOrder | None = None
     ) -> list[Prediction]:
         """Return one prediction a source, in their order; raise as `predict` does."""
-        return [self.predict(source, channel_order=channel_order) for source in sources]
+        return [self.predict(source, channel_order=channel_order) for source in _several(sources)]
 
     def predict_iter(
         self,
@@ -120,17 +121,21 @@ class Classifier:
             except DataError as error:
                 return error
 
-        workers = _at_least_1("workers", workers)
-        for source, image in map_ahead(read, sources, workers):
+        workers = _count("workers", workers)
+        for source, image in map_ahead(read, _several(sources), workers):
             yield source, image if isinstance(image, DataError) else self._classify(image)
 
-    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the scores, float32 (N, C), of ready images, uint8 (N, H, W, 1), 0..255.
+    def scores(self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return the scores, float32 (N, C), of ready images, uint8 (N, H, W, 1), 0..255, as one array or a list.
 
         Raises:
             DataError: another shape or dtype.
         """
         expected = (self.spec.height, self.spec.width, 1)
+        try:
+            images = np.asarray(images)
+        except ValueError as error:
+            raise DataError(f"images must all be uint8 {expected}; {error}; resize them") from error
         if images.dtype != np.uint8 or images.shape[1:] != expected:
             received = f"{images.dtype} {images.shape}"
             raise DataError(
@@ -143,6 +148,8 @@ class Classifier:
 
     def warmup(self, runs: int = WARMUP_RUNS) -> None:
         """Run the network on a black image, so that the first real one takes no longer than the others."""
+        if not _is_a(runs, (int, np.integer)):
+            raise ConfigError(f"runs must be a whole number; received {runs!r}")
         black = np.zeros((1, self.spec.height, self.spec.width, 1), np.uint8)
         for _ in range(runs):
             self.engine.run(black)
@@ -222,7 +229,7 @@ def load_bytes(
     untrusted: bool = False,
 ) -> Classifier:
     """Return the classifier of an exported file's bytes; arguments and errors are those of `load`."""
-    threads = _at_least_1("threads", threads)
+    threads = _count("threads", threads)
     name = choose_engine(detect_kind(data), engine, device)
     graph, spec = split_file(data)
     if untrusted:
@@ -233,10 +240,28 @@ def load_bytes(
     return Classifier(spec, open_engine(name, graph, spec, threads, device), threshold)
 
 
-def _at_least_1(name: str, value: int | None) -> int:
-    if value is not None and value < 1:
-        raise ConfigError(f"{name} must be at least 1; received {value}")
-    return value or default_threads()
+def _count(name: str, value: int | None) -> int:
+    if value is None:
+        return default_threads()
+    if not (_is_a(value, (int, np.integer)) and 1 <= value <= MAX_THREADS):
+        raise ConfigError(f"{name} must be a whole number from 1 to {MAX_THREADS}; received {value!r}")
+    return int(value)
+
+
+def _is_a(value: object, kinds: tuple[type, ...]) -> bool:
+    # True is an int to Python.
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _several(sources: Iterable[AnySource]) -> Iterable[AnySource]:
+    """Return sources; raise DataError of a single one, whose letters or rows would be taken for images."""
+    rows = isinstance(sources, np.ndarray) and (
+        sources.ndim < 3 or (sources.ndim == 3 and sources.shape[2] in (1, 3, 4))
+    )
+    if rows or isinstance(sources, (str, bytes, bytearray, memoryview)) or not isinstance(sources, Iterable):
+        received = f"an array {sources.shape}" if isinstance(sources, np.ndarray) else type(sources).__name__
+        raise DataError(f"images must be a list or another iterable of images; received {received}; pass [image]")
+    return sources
 
 
 def _model_input(source: Source, spec: ModelSpec, channel_order: ChannelOrder | None) -> NDArray[np.uint8]:

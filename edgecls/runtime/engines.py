@@ -80,6 +80,8 @@ def choose_engine(kind: Kind, engine: str | None = None, device: str = "cpu") ->
     """
     if device not in DEVICES:
         raise ConfigError(f"device {device!r} is not known; these are: {', '.join(DEVICES)}")
+    if engine is not None and not isinstance(engine, str):
+        raise ConfigError(f"engine must be a name; received {engine!r}; these are: {', '.join(ENGINES)}")
     of_kind = {name: entry for name, entry in ENGINES.items() if kind in entry.kinds}
     able = [name for name, entry in of_kind.items() if device in entry.devices]
     name = ALIASES.get(engine, engine) if engine else None

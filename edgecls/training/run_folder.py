@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edgecls.errors import ModelFileError
 from edgecls.files import file_sha256, json_sha256, read_json, read_sealed, write_atomically, write_sealed
 from edgecls.mapped import chunks
+from edgecls.path_kinds import explain_run
 from edgecls.training.checkpoint import DAMAGES
 from edgecls.training.history import EpochRecord
 from edgecls.training.keras_file import check_keras_file
@@ -67,7 +68,8 @@ def read_record(run: Path) -> dict[str, Any]:
     """
     path = run / RECORD_FILE
     if not path.is_file():
-        raise ModelFileError(f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'")
+        otherwise = f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'"
+        raise ModelFileError(explain_run(run) or otherwise)
     try:
         record = read_sealed(path)
     except (OSError, ValueError) as error:

@@ -118,9 +118,11 @@ def _keras_file_name(image_size: int, alpha: float) -> str:
 
 
 def _keras_cache(image_size: int, alpha: float) -> Weights | None:
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    path = home / "models" / _keras_file_name(image_size, alpha)
-    return Weights("imagenet", path, file_sha256(path), "keras") if path.is_file() else None
+    for home in (os.environ.get("KERAS_HOME", ""), "~/.keras"):
+        path = Path(os.path.expanduser(home), "models", _keras_file_name(image_size, alpha))  # noqa: PTH111
+        if home and path.is_file():
+            return Weights("imagenet", path, file_sha256(path), "keras")
+    return None
 
 
 def _keras_download(image_size: int, alpha: float) -> Weights:
