@@ -209,10 +209,12 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, 
             # Pillow itself turns a TIFF while it loads.
             orientation = 1 if isinstance(image, TiffImageFile) else _orientation(image)
             image, drafted = _load(image, name, least[::-1] if least and orientation in _SIDEWAYS else least)
+        scale: Scale | None
         if image.mode in DEEP_MODES:
             gray, scale = gray_deep(image, name, stated, bits)
         else:
-            gray, scale = gray_8bit(image, name, factor), check_color(image, name, stated, bits) if deep else None
+            scale = check_color(image, name, stated, bits) if deep else None
+            gray = gray_8bit(image, name, factor)
     return _Decoded(gray, drafted or gray.size, orientation, scale)
 
 

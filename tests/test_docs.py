@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import os
 import re
 import shlex
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecls.cli import COMMANDS, MACHINE_FAULTS, main
+from edgecls.cli import COMMANDS, main
 from edgecls.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
@@ -92,7 +93,7 @@ def said_by_the_code() -> Iterator[str]:
                 yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield re.sub(r"{\w+}", "…", node.value)
-    yield from map(os.strerror, MACHINE_FAULTS)
+    yield from map(os.strerror, errno.errorcode)
 
 
 def test_every_message_in_troubleshooting_is_one_that_the_code_says() -> None:

@@ -62,12 +62,14 @@ class OrtEngine:
         values = image.reshape(self._shape).astype(self._dtype, copy=False)
         try:
             if self._graph is not None:
-                return self._graph.run(values)[0]
-            scores: NDArray[np.float32] = self._session.run(self._outputs, {self._input: values})[0][0]
+                rows = self._graph.run(values)
+            else:
+                rows = self._session.run(self._outputs, {self._input: values})[0]
         except self._errors as error:
             raise ModelFileError(
                 f"onnxruntime {self.version} cannot run the graph: {one_line(error)}; re-export"
             ) from error
+        scores: NDArray[np.float32] = rows[0]
         return scores
 
 
