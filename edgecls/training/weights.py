@@ -10,6 +10,8 @@ import hashlib
 import importlib.metadata
 import os
 import sys
+import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,9 +202,16 @@ def load_into(backbone: keras.Model, weights: Weights) -> None:
         if weights.layout == "torch":
             backbone.set_weights(_torch_arrays(weights.path))
         else:
-            backbone.load_weights(str(weights.path))
-    except (ValueError, OSError, KeyError, IndexError) as error:
-        raise WeightsError(f"{weights.path} does not fit this MobileNetV2 (check --alpha): {error}") from error
+            # Keras warns of every layer that does not fit, and then raises.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                backbone.load_weights(str(weights.path))
+    except (ValueError, OSError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"{weights.path} does not fit this MobileNetV2 (check --alpha): {reason} Give a file of the backbone alone, "
+            "as keras.applications.MobileNetV2(include_top=False) saves it"
+        ) from error
 
 
 def _torch_arrays(path: Path) -> list[np.ndarray[Any, Any]]:
