@@ -36,6 +36,7 @@ CONNECT_S = 10
 # Of a cluster that this process starts, read by Ray when it is imported. The first makes it take 127.0.0.1 for this
 # machine's address, whatever the system; then no port is open to others. Ray knows the second from 2.52 on.
 CLOSED = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+JOIN_REMEDY = "start one (ray start --head); if it asks for a token, set RAY_AUTH_MODE=token"
 
 
 @dataclass(frozen=True)
@@ -148,11 +149,10 @@ def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
         with _own_signals():
             try:
                 ray.init(**where, log_to_driver=False, logging_level="ERROR")
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
-                raise ClusterError(
-                    f"no Ray cluster at {address!r}: {error}; start one (ray start --head); if it asks for a token, "
-                    "set RAY_AUTH_MODE=token"
-                ) from error
+            except Exception as error:  # Ray raises even Exception itself: of a machine too busy to start it in time
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                remedy = "try again when this machine is less busy, or go without Ray" if local else JOIN_REMEDY
+                raise ClusterError(f"no Ray cluster at {address!r}: {reason}; {remedy}") from error
         try:
             _check_threads(threads)
             yield RayPool(threads)
@@ -190,11 +190,14 @@ def _watched() -> Iterator[None]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as watcher:
+        before = os.environ.pop(ray_watch.MARK, None)
         os.environ[ray_watch.MARK] = mark
         try:
             yield
         finally:
             del os.environ[ray_watch.MARK]
+            if before is not None:
+                os.environ[ray_watch.MARK] = before
             watcher.communicate(b"shut down")
 
 

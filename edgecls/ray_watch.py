@@ -2,13 +2,14 @@
 
 Ray ends them itself where it can; after a SIGKILL of the starter some of them would stay. All of them inherit the
 environment variable `MARK`, which names the starter. Linux only: on other systems Ray has a process of its own for
-this. As a script it takes a mark and waits for the end of its stdin; it must be started without the mark.
+this. As a script it takes a mark and waits for the end of its starter; it must be started without the mark.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import time
@@ -17,18 +18,18 @@ from pathlib import Path
 MARK = "EDGECLS_RAY_STARTER"
 PROC = Path("/proc")
 # A process that the starter forked just before it was killed gets the mark only when it has begun its program.
-QUIET_S, GIVE_UP_S = 2.0, 30.0
+QUIET_S, GIVE_UP_S, POLL_S = 2.0, 60.0, 0.5
 
 
 def make_mark(pid: int, proc: Path = PROC) -> str:
-    """Return the mark of a starter: its PID and when it began, as PIDs are used again. OSError: it is gone."""
-    # The name in parentheses may hold blanks; the start is field 22, the first after the name is field 3.
-    return f"{pid}:{(proc / str(pid) / 'stat').read_text(errors='replace').rpartition(') ')[2].split()[19]}"
+    """Return a new mark of a starter: its PID, when it began, as PIDs are used again, and now. OSError: it is gone."""
+    return f"{pid}:{_stat(pid, proc)[19]}:{time.monotonic_ns()}"
 
 
 def find_marked(proc: Path = PROC) -> dict[int, str]:
     """Return PID -> mark of all processes that have one and may be looked at."""
-    found, key = {}, f"{MARK}=".encode()
+    found: dict[int, str] = {}
+    key = f"{MARK}=".encode()
     for folder in proc.glob("[0-9]*"):
         # It may be another user's, or end meanwhile.
         with contextlib.suppress(OSError):
@@ -57,13 +58,29 @@ def end(mark: str, quiet_s: float) -> None:
         time.sleep(0.05)
 
 
+def _stat(pid: int, proc: Path) -> list[str]:
+    # From field 3, the state, on: the name before it is in parentheses and may hold blanks.
+    return (proc / str(pid) / "stat").read_text(errors="replace").rpartition(") ")[2].split()
+
+
 def _is_running(mark: str, proc: Path) -> bool:
     try:
-        return make_mark(int(mark.partition(":")[0]), proc) == mark
+        pid, began, _ = mark.split(":")
+        fields = _stat(int(pid), proc)
     except (OSError, ValueError):
         return False
+    # A zombie is gone, only nobody has asked for its exit status yet.
+    return fields[0] not in "ZX" and fields[19] == began
+
+
+def wait_for_end(mark: str) -> bool:
+    """Return True if the starter said on stdin that it shut Ray down, False if it is gone without a word."""
+    while _is_running(mark, PROC):
+        # Its end alone closes stdin, unless a process that it had just forked holds the other end, too.
+        if select.select([sys.stdin], [], [], POLL_S)[0]:
+            return bool(sys.stdin.buffer.read(1))
+    return False
 
 
 if __name__ == "__main__":
-    # A word before the end of stdin: Ray was shut down, and what was to be forked is.
-    end(sys.argv[1], 0 if sys.stdin.buffer.read() else QUIET_S)
+    end(sys.argv[1], 0 if wait_for_end(sys.argv[1]) else QUIET_S)

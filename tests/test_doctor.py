@@ -190,7 +190,7 @@ def test_this_machine_can_be_read() -> None:
 
 
 def test_ray_processes_whose_starter_is_gone_are_named_with_the_remedy(record: Path) -> None:
-    write(record, "proc/77/environ", f"HOME=/\0{MARK}=12:3400\0")
+    write(record, "proc/77/environ", f"HOME=/\0{MARK}=12:3400:5\0")
     (finding,) = found("ray", pi(record))
     assert finding.level == "note" and finding.text.endswith("End them: kill -9 77")
     write(record, "proc/12/stat", "12 (a name) S " + " ".join(map(str, range(4, 22))) + " 3400 23")

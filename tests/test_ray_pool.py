@@ -150,6 +150,17 @@ def test_a_local_cluster_takes_no_job_without_its_token(ray_pool_2: RayPool) -> 
     assert "ClusterError: no Ray cluster at" in done.stderr and "if it asks for a token" in done.stderr
 
 
+def test_ray_that_does_not_start_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nAnd more")  # as Ray does
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    reason = r"no Ray cluster at 'local': The current node timed out during startup\.; try again when .* without Ray$"
+    with pytest.raises(ClusterError, match=reason), connect("local"):
+        pass
+
+
 def test_ray_that_was_imported_open_starts_no_cluster() -> None:
     code = "import ray; from edgecls.ray_pool import connect; connect('local').__enter__()"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

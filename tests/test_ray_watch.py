@@ -16,9 +16,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 # What Ray does: a process in a session of its own, with the starter's environment.
 SLEEP = 'subprocess.Popen(["sleep", "60"], start_new_session=True)'
 STARTER = f"""
-import subprocess, time
+import os, subprocess, time
 from edgecls.ray_pool import _watched
 with _watched():
+    # It holds the watcher's stdin open, as a process does that was forked and has not begun its program.
+    if os.fork() == 0:
+        time.sleep(15)
+        os._exit(0)
     print({SLEEP}.pid, flush=True)
     time.sleep(60)
 """
@@ -58,8 +62,8 @@ def test_a_process_whose_starter_is_gone_is_left(sleeping: subprocess.Popen[byte
 
 
 def test_a_pid_that_is_used_again_is_another_process() -> None:
-    mine = ray_watch.make_mark(os.getpid())
-    for mark, is_left in ((mine, False), (f"{mine}0", True)):
+    pid, began, now = ray_watch.make_mark(os.getpid()).split(":")
+    for mark, is_left in ((f"{pid}:{began}:{now}", False), (f"{pid}:{began}0:{now}", True)):
         with subprocess.Popen(["sleep", "60"], env={ray_watch.MARK: mark}) as process:
             assert (process.pid in ray_watch.find_left()) is is_left
             process.kill()
@@ -71,11 +75,12 @@ def test_others_are_left_alone(sleeping: subprocess.Popen[bytes]) -> None:
 
 
 def test_what_was_started_ends_with_the_block() -> None:
+    before = os.environ.get(ray_watch.MARK)
     with pytest.raises(KeyboardInterrupt), _watched():
         process = subprocess.Popen(["sleep", "60"], start_new_session=True)
         raise KeyboardInterrupt
     assert process.wait(5) == -signal.SIGKILL
-    assert ray_watch.MARK not in os.environ
+    assert os.environ.get(ray_watch.MARK) == before
 
 
 def test_what_was_started_ends_after_a_kill_of_the_starter() -> None:

@@ -207,10 +207,10 @@ def load_into(backbone: keras.Model, weights: Weights) -> None:
                 warnings.simplefilter("ignore")
                 backbone.load_weights(str(weights.path))
     except (ValueError, OSError, KeyError, IndexError, zipfile.BadZipFile) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" Example error")[0]
         raise WeightsError(
-            f"{weights.path} does not fit this MobileNetV2 (check --alpha): {reason} Give a file of the backbone alone, "
-            "as keras.applications.MobileNetV2(include_top=False) saves it"
+            f"{weights.path} does not fit this MobileNetV2 (check --alpha): {reason} Give a file of the backbone "
+            "alone, as keras.applications.MobileNetV2(include_top=False) saves it"
         ) from error
 
 
