@@ -61,16 +61,19 @@ def make_steps(run: Path, data: Path, name: str, photos: Path | None, large: Pat
         "" if find_spec("mlperf_loadgen") else "mlcommons-loadgen is not installed: pip install 'edgecls[mlperf]'"
     )
     no_photos = "" if photos else "needs natural photographs: PHOTOS=folder, or --photos"
+    no_data = "needs images of your own: DATA=folder, or --data" if name == "demo" else ""
     no_large = "" if large else "needs tens of thousands of images: LARGE=folder, or --large"
     return [
         Step("loop_cost", 0.5),
         Step("predict_overhead", 1, (tflite, onnx)),
         Step("cold_start", 1, (tflite, onnx, list_images(data)[0])),
         Step("throughput", 1, (run, data)),
+        Step("readme_output", 1),
         Step("decode", 1, (tflite, photos), no_photos),
         Step("engines", 2, (run,)),
         Step("choose_vs_exhaustive", 5, (run, data, "--name", name)),
         Step("sizes", 3),
+        Step("readme_output", 3, (data, "--name", name), no_data),
         Step("graph_forms", 6, (run, "--name", name)),
         Step("gpu", 5, (run,)),
         Step("false_alarms", 6, (onnx,)),

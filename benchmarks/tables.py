@@ -4,8 +4,8 @@
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, alone in their lines. Its figures are those of
 results/NAME.json, laid out by `table` of the script whose name NAME begins with: `versus-stock-magnetic-tile` is of
-versus_stock.py. Below stands what they depend on, and what the JSON does not tell. `--check` writes nothing and fails
-if a document says something else than the results.
+versus_stock.py. A script may have `text`, which returns Markdown, instead. Below stands what they depend on, and what
+the JSON does not tell. `--check` writes nothing and fails if a document says something else than the results.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def render(name: str, results: Path) -> str:
     if not path.is_file():
         return f"Not measured yet: `python benchmarks/{script}.py` writes `results/{path.name}`."
     record = json.loads(path.read_text(encoding="utf-8"))
-    lines = importlib.import_module(script).table(record)
+    module = importlib.import_module(script)
+    if hasattr(module, "text"):
+        return f"{module.text(record)}\n\n{caption(record, script)}"
+    lines = module.table(record)
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{caption(record, script)}"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgecls.check.finding import Finding
 from edgecls.devices import EXTRAS, GPU_PACKAGE, Profile, System, find_wheel, install_line, load_profiles, version
+from edgecls.ray_watch import find_left
 from edgecls.runtime.install import this_machine
 from edgecls.versions import tool_versions
 
@@ -48,6 +49,7 @@ class Machine:
         coral: True if a Coral USB Accelerator is plugged in.
         libedgetpu: where the library is; "" if it is not installed.
         nvidia: True if NVIDIA's kernel driver runs.
+        ray_left: PIDs of Ray processes that an edgecls started which is gone.
     """
 
     arch: str
@@ -64,6 +66,7 @@ class Machine:
     coral: bool
     libedgetpu: str
     nvidia: bool
+    ray_left: tuple[int, ...] = ()
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
@@ -87,6 +90,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
         coral=any(usb in CORAL_USB for usb in _usb_ids(root)),
         libedgetpu=_find_libedgetpu(root),
         nvidia=(root / "proc/driver/nvidia/version").exists(),
+        ray_left=tuple(find_left(root / "proc")),
     )
 
 
@@ -107,7 +111,8 @@ def find_profile(machine: Machine) -> Profile | None:
 
 def diagnose(machine: Machine) -> tuple[Finding, ...]:
     """Return what works on a machine, what does not, and what to install."""
-    return (*_check_engines(machine), *_check_numpy(machine), *_check_system(machine), *_check_accelerators(machine))
+    checks = (_check_engines, _check_numpy, _check_system, _check_accelerators, _check_processes)
+    return tuple(finding for check in checks for finding in check(machine))
 
 
 def _is_board_32bit(profile: Profile, machine: Machine) -> bool:
@@ -176,6 +181,14 @@ def _check_accelerators(machine: Machine) -> list[Finding]:
         line = install_line(wheel, system) if wheel else "NVIDIA's Jetson Zoo has builds for JetPack"
         findings.append(Finding("gpu", "note", f"an NVIDIA driver runs, but {GPU_PACKAGE} is not installed; {line}"))
     return findings
+
+
+def _check_processes(machine: Machine) -> list[Finding]:
+    if not machine.ray_left:
+        return []
+    pids = " ".join(map(str, machine.ray_left))
+    text = f"{len(machine.ray_left)} processes of Ray are left of an edgecls that is gone. End them: kill -9 {pids}"
+    return [Finding("ray", "note", text)]
 
 
 def _system(machine: Machine) -> System:

@@ -40,7 +40,9 @@ def quietly(step: str) -> Iterator[None]:
             raise MissingDependency(f"{step} failed: {error}; pip install 'edgecls[train]'") from error
         # Converters raise whatever they like; every failure becomes one error that keeps its cause.
         except Exception as error:
+            # stderr, too: when it is no terminal, Python keeps a line that is not ended.
             sys.stdout.flush()
+            sys.stderr.flush()
             log.seek(0)
             tail = log.read().decode(errors="replace")[-TAIL_CHARACTERS:].strip()
             raise ExportError(f"{step} failed: {error}\n{tail}".rstrip()) from error

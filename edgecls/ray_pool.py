@@ -11,14 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from edgecls import ray_watch
 from edgecls.benchmark.machine import allowed_cpus
 from edgecls.errors import ClusterError, ConfigError, EdgeclsError, MissingDependency
 from edgecls.pool import Job, Result, Shared
@@ -29,6 +33,10 @@ RETRIES = 3
 # Jobs handed out for each that runs: the next is there when a worker is free, and no more wait in memory.
 JOBS_A_WORKER = 2
 CONNECT_S = 10
+# Of a cluster that this process starts, read by Ray when it is imported. The first makes it take 127.0.0.1 for this
+# machine's address, whatever the system; then no port is open to others. Ray knows the second from 2.52 on.
+CLOSED = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+JOIN_REMEDY = "start one (ray start --head); if it asks for a token, set RAY_AUTH_MODE=token"
 
 
 @dataclass(frozen=True)
@@ -121,33 +129,76 @@ def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
     """
     if find_spec("ray") is None:
         raise MissingDependency("a cluster needs Ray: pip install 'edgecls[ray]'")
-    # Before Ray is imported, which reads some of them then. It would send figures of its use home, and warn of GPUs.
+    local = re.fullmatch(rf"{LOCAL}(?::([1-9]\d*))?", address)
+    # Before Ray is imported, which reads them then. It would send figures of its use home, and warn of GPUs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if local:
+        keep_to_this_machine()
     import ray
 
     if ray.is_initialized():
         raise ClusterError("this process is connected to a Ray cluster already; leave it first: ray.shutdown()")
-    local = re.fullmatch(rf"{LOCAL}(?::([1-9]\d*))?", address)
     where: dict[str, Any] = {"address": address}
     if local:
         where = {"address": LOCAL, "num_cpus": threads * int(local[1] or len(allowed_cpus()) // threads or 1)}
         where["include_dashboard"] = False
     else:
         _check_answers(address)
-    with _own_signals():
+    with _watched() if local else contextlib.nullcontext():
+        with _own_signals():
+            try:
+                ray.init(**where, log_to_driver=False, logging_level="ERROR")
+            except Exception as error:  # Ray raises even Exception itself: of a machine too busy to start it in time
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                remedy = "try again when this machine is less busy, or go without Ray" if local else JOIN_REMEDY
+                raise ClusterError(f"no Ray cluster at {address!r}: {reason}; {remedy}") from error
         try:
-            ray.init(**where, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise ClusterError(
-                f"no Ray cluster at {address!r}: {error}; start one (ray start --head); if it asks for a token, set "
-                "RAY_AUTH_MODE=token"
-            ) from error
-    try:
-        _check_threads(threads)
-        yield RayPool(threads)
-    finally:
-        ray.shutdown()
+            _check_threads(threads)
+            yield RayPool(threads)
+        finally:
+            ray.shutdown()
+
+
+def keep_to_this_machine() -> None:
+    """Let clusters that this process starts listen on the loopback address alone, and take no job without a token.
+
+    Raises:
+        ClusterError: Ray is imported already, and has read other settings.
+    """
+    if "ray" not in sys.modules:
+        # The token dies with the cluster; Ray's own would be written into the home folder.
+        os.environ.update(CLOSED, RAY_AUTH_TOKEN=secrets.token_hex(32))
+    elif any(os.environ.get(name) != value for name, value in CLOSED.items()):
+        raise ClusterError(
+            "Ray was imported before edgecls could keep a local cluster to this machine; connect before you import it"
+        )
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[None]:
+    """End what is started inside with the block, or when this process is gone, however it ends."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    mark = ray_watch.make_mark(os.getpid())
+    # A session of its own: what ends this process may go to all of its process group.
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", ray_watch.__file__, mark],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as watcher:
+        before = os.environ.pop(ray_watch.MARK, None)
+        os.environ[ray_watch.MARK] = mark
+        try:
+            yield
+        finally:
+            del os.environ[ray_watch.MARK]
+            if before is not None:
+                os.environ[ray_watch.MARK] = before
+            watcher.communicate(b"shut down")
 
 
 def _check_answers(address: str) -> None:

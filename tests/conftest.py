@@ -41,6 +41,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "edgecls"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_ray() -> None:
+    """Ray reads it when it is imported, which a test may do before one that starts a cluster."""
+    from edgecls.ray_pool import keep_to_this_machine
+
+    keep_to_this_machine()
+
+
 def make_spec(**changes: Any) -> ModelSpec:
     values: dict[str, Any] = {
         "labels": LABELS,

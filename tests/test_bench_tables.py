@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import readme_output
 import tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +85,23 @@ def test_what_is_not_recorded_is_said_and_not_invented(key: str, said: str) -> N
 
 def test_results_that_are_not_there_are_not_invented(tmp_path: Path) -> None:
     assert tables.render("sizes", tmp_path).startswith("Not measured yet: `python benchmarks/sizes.py`")
+
+
+def test_what_commands_printed_is_shown_as_it_is(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("crack", "fine"):
+        (data / "test" / name).mkdir(parents=True)
+        for number in range(3):
+            (data / "test" / name / f"{number}.png").touch()
+    commands = (readme_output.Shown("ls photos/test/{first}/*", 2), readme_output.Shown("echo a; echo b", prompt=False))
+    record = RECORD | {"commands": readme_output.record(commands, data)}
+    (tmp_path / "readme-output-x.json").write_text(json.dumps(record), encoding="utf-8")
+    shown, _, below = tables.render("readme-output-x", tmp_path).rpartition("\n\n")
+    listed = "photos/test/crack/0.png\nphotos/test/crack/1.png\n..."
+    assert shown == f"```\n$ ls photos/test/crack/*\n{listed}\n\na\nb\n```"
+    assert below == tables.caption(RECORD, "readme_output")
+    with pytest.raises(SystemExit, match="false ended with 1"):
+        readme_output.record((readme_output.Shown("false"),), None)
 
 
 def test_a_table_belongs_to_the_script_with_the_longest_name() -> None:

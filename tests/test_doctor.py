@@ -11,6 +11,7 @@ import pytest
 from edgecls import doctor
 from edgecls.check.finding import Finding
 from edgecls.doctor import Machine, diagnose, find_profile, read_machine
+from edgecls.ray_watch import MARK
 
 PI4 = """processor\t: 0
 BogoMIPS\t: 108.00
@@ -186,3 +187,11 @@ def test_this_machine_can_be_read() -> None:
     assert machine.cpus >= 1
     assert machine.packages["numpy"]
     assert diagnose(machine)
+
+
+def test_ray_processes_whose_starter_is_gone_are_named_with_the_remedy(record: Path) -> None:
+    write(record, "proc/77/environ", f"HOME=/\0{MARK}=12:3400:5\0")
+    (finding,) = found("ray", pi(record))
+    assert finding.level == "note" and finding.text.endswith("End them: kill -9 77")
+    write(record, "proc/12/stat", "12 (a name) S " + " ".join(map(str, range(4, 22))) + " 3400 23")
+    assert not found("ray", pi(record))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 from pool_jobs import always_die, die_once, divide, refuse, square, where
 
-from edgecls import ray_pool
+from edgecls import ray_pool, ray_watch
 from edgecls.errors import ClusterError, ConfigError, DataError, MissingDependency
 from edgecls.ray_pool import JOBS_A_WORKER, RayPool, connect
 
@@ -112,6 +113,59 @@ def test_an_address_where_nobody_listens_is_told_at_once(scheme: str, monkeypatc
         with connect(f"{scheme}127.0.0.1:{port}"):
             pass
     assert time.monotonic() - began < ray_pool.CONNECT_S
+
+
+def listening() -> dict[str, str]:
+    """Return socket inode -> address, in hex, of every TCP port that is listened on here."""
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table]
+    return {row[9]: row[1].partition(":")[0] for row in rows if row[3] == "0A"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_local_cluster_listens_on_this_machine_alone(ray_pool_2: RayPool) -> None:
+    listened = listening()
+    found = []
+    for pid in ray_watch.find_marked():
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(listened.get(str(link.readlink()).removeprefix("socket:[").removesuffix("]"), ""))
+    # 127.0.0.1, as such and as IPv6 writes it.
+    assert set(filter(None, found)) == {"0100007F", "0000000000000000FFFF00000100007F"}
+
+
+def test_a_local_cluster_takes_no_job_without_its_token(ray_pool_2: RayPool) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_OUTSIDE, address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parent,
+        env=os.environ | {"RAY_AUTH_TOKEN": "0" * 64},
+    )
+    assert done.returncode == 1 and not done.stdout
+    assert "ClusterError: no Ray cluster at" in done.stderr and "if it asks for a token" in done.stderr
+
+
+def test_ray_that_does_not_start_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nAnd more")  # as Ray does
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    reason = r"no Ray cluster at 'local': The current node timed out during startup\.; try again when .* without Ray$"
+    with pytest.raises(ClusterError, match=reason), connect("local"):
+        pass
+
+
+def test_ray_that_was_imported_open_starts_no_cluster() -> None:
+    code = "import ray; from edgecls.ray_pool import connect; connect('local').__enter__()"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    assert "ClusterError: Ray was imported before" in done.stderr
 
 
 FROM_OUTSIDE = """

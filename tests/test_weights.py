@@ -232,8 +232,11 @@ def test_a_torch_file_computes_what_pytorch_does(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-5 * np.abs(x).max())
 
 
-def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_refused_in_a_line(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     small_network(width=5).save_weights(tmp_path / "wide.weights.h5")
+    keras.Sequential([keras.Input((8, 8, 3)), small_network()]).save(tmp_path / "classifier.keras")
+    (tmp_path / "cut.keras").write_bytes((tmp_path / "classifier.keras").read_bytes()[:-99])
+    recwarn.clear()
     (tmp_path / "damaged.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99))
     (tmp_path / "notes.txt").write_text("no weights")
     lone = {"1.running_var": np.ones(4, np.float32)}
@@ -242,8 +245,12 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "few.pt").write_bytes(state_dict_file({"a": np.ones((4, 3, 3, 2), np.float32)}))
     (tmp_path / "mixed.pt").write_bytes(state_dict_file({**mixed, **lone}))
     for path in tmp_path.iterdir():
-        with pytest.raises(WeightsError, match=rf"{path.name} is damaged or does not fit .*\(check --alpha, or"):
+        with pytest.raises(
+            WeightsError, match=rf"{path.name} is damaged or does not fit .*\(check --alpha, or delete .*: ."
+        ) as caught:
             load_into(small_network(), find_weights(str(path), 96, 1.0))
+        assert "\n" not in str(caught.value)
+    assert not recwarn.list
 
 
 def test_a_damaged_torch_file_is_refused(tmp_path: Path) -> None:

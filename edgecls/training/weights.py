@@ -9,6 +9,7 @@ import contextlib
 import importlib.metadata
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from edgecls.config import KERAS_ALPHAS, WEIGHT_SOURCES
 from edgecls.errors import ConfigError, WeightsError
 from edgecls.files import file_sha256
+from edgecls.training.checkpoint import DAMAGES
 from edgecls.training.torch_file import read_torch_tensors
 
 if TYPE_CHECKING:
@@ -194,11 +196,16 @@ def load_into(backbone: keras.Model, weights: Weights) -> None:
         if weights.layout == "torch":
             backbone.set_weights(_torch_arrays(weights.path))
         else:
-            backbone.load_weights(str(weights.path))
-    except (ValueError, OSError, KeyError, IndexError, RuntimeError, EOFError, TypeError, AttributeError) as error:
+            # Keras warns of every layer that does not fit, and then raises.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                backbone.load_weights(str(weights.path))
+    except DAMAGES as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" Example error")[0]
         raise WeightsError(
             f"{weights.path} is damaged or does not fit this MobileNetV2 (check --alpha, or delete the file to have it "
-            f"downloaded again): {error}"
+            f"downloaded again): {reason} Give a file of the backbone alone, as "
+            "keras.applications.MobileNetV2(include_top=False) saves it"
         ) from error
 
 
