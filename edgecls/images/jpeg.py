@@ -101,7 +101,7 @@ def load(image: JpegImageFile, name: str) -> Image.Image:
         has_end = scan.parts[-1].marker == EOI
     if not has_end and len(final) < 64 * len(image.layer):
         raise _damaged(name, "it ends before its last scan")
-    decoder.take(_END)
+    decoder.take(data[decoder.position :] + _END)
     if not decoder.finished:
         raise _damaged(name, "it holds no whole picture")
     return decoder.picture
@@ -124,9 +124,8 @@ def _check_scan(decoder: _Decoder, scan: Scan, name: str) -> None:
     for number, part in enumerate(scan.parts[: wanted - 1]):
         if part.marker != RESTARTS[number % 8]:
             raise _damaged(name, f"restart marker {number + 1} of {wanted - 1} is not at byte {part.marker_at}")
-    if scan.kind not in HUFFMAN:  # arithmetic codes cannot be decoded in steps
-        decoder.take(decoder.data + _END)
-        return
+    if scan.kind not in HUFFMAN:
+        return  # arithmetic codes cannot be decoded in steps
     for number, part in enumerate(scan.parts[:wanted], start=1):
         if number == wanted or part.end - part.begin >= _WORTH_A_CHECK:
             _check_part(decoder, part, name)

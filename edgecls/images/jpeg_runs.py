@@ -10,12 +10,13 @@ from itertools import islice
 
 import numpy as np
 
-from edgecls.images.jpeg_scans import HUFFMAN, Scan
+from edgecls.images.jpeg_scans import HUFFMAN, PROGRESSIVE, Scan
 
 # Data of photographs and of noise holds 10 at most.
 _SHORTEST = 72
 # In a scan that refines, equal blocks make zeros too. Encoders write 125 bytes of them at most before another code.
-_SHORTEST_REFINING = 256
+# Arithmetic codes of equal blocks take hardly a byte for hundreds of them.
+_SHORTEST_OTHER = 256
 _STEP = 32
 # Equal blocks of more bits repeat no byte, unless by a chance of 1 in 256 for each further byte.
 _BITS = 16
@@ -42,9 +43,11 @@ def _measure_run(data: bytes, at: int, begin: int, end: int) -> tuple[int, int]:
 
 
 def _is_explained(byte: int, length: int, scan: Scan) -> bool:
-    if byte == 0xFF or scan.kind not in HUFFMAN:
+    if byte == 0xFF:
         return False
-    if scan.refines and (byte or not scan.band.start or length < _SHORTEST_REFINING):
+    if scan.kind not in HUFFMAN:  # arithmetic codes of a texture repeat other bytes, and zeros in progressive files
+        return byte != 0 or length < _SHORTEST_OTHER or scan.kind in PROGRESSIVE
+    if scan.refines and (byte or not scan.band.start or length < _SHORTEST_OTHER):
         return True  # one bit of each coefficient, which repeats where blocks are alike
     codes = _read_codes(scan.tables)
     bits = f"{byte:08b}"
