@@ -54,6 +54,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # The record
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text(), max_size=4))
 def test_a_record_comes_back(tmp_path_factory: pytest.TempPathFactory, more: dict[str, Any]) -> None:
     folder = tmp_path_factory.mktemp("record")
