@@ -86,7 +86,7 @@ def test_only_what_was_written_here_is_replaced(choice: Choice, tmp_path: Path) 
         check_out(out)
 
 
-@pytest.mark.parametrize("content", ["{}", "no JSON", '{"deploy": 3}', '{"deploy": {"a": 1}}', "[]"])
+@pytest.mark.parametrize("content", ["{}", "no JSON", "[" * 100_000, '{"deploy": 3}', '{"deploy": {"a": 1}}', "[]"])
 def test_a_record_that_is_not_ours_protects_the_folder(content: str, tmp_path: Path) -> None:
     out = tmp_path / "deploy"
     out.mkdir()
