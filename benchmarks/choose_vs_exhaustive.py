@@ -18,12 +18,12 @@ from typing import Any
 
 from record import Watch, write_record
 
-from edgecls.benchmark.candidates import Candidate
-from edgecls.benchmark.choice import Choice, text_report
-from edgecls.benchmark.choose import choose_run
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.session import run_benchmark
-from edgecls.cli.live import LiveProgress
+from edgecls.choose.candidates import Candidate
+from edgecls.choose.choice import Choice, text_report
+from edgecls.choose.choose import choose_run
+from edgecls.cli.progress import LiveProgress
 
 MOST_SHARE = 0.05
 

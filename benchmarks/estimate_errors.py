@@ -9,10 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgecls.estimate import validate
+import estimate_validation
+from estimate_validation import HEADLINE, Held, fit_spreads
+
+from edgecls.estimate import grounds as estimate_grounds
 from edgecls.estimate.figures import digest, left_out, load_figures
-from edgecls.estimate.model import fit_spreads
-from edgecls.estimate.validate import GROUNDS, HEADLINE, Held
+from edgecls.estimate.grounds import GROUNDS
 from edgecls.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
@@ -25,9 +27,9 @@ def summarize(rows: list[Held]) -> dict[str, Any]:
     return {
         "figures": len(rows),
         "boards": len({row.figure.processor for row in rows}),
-        "median_error": round(validate.median_error(rows), 3),
-        "coverage": round(validate.coverage(rows), 3),
-        "quantile": round(validate.quantile([row.score for row in rows]), 3),
+        "median_error": round(estimate_validation.median_error(rows), 3),
+        "coverage": round(estimate_validation.coverage(rows), 3),
+        "quantile": round(estimate_validation.quantile([row.score for row in rows]), 3),
     }
 
 
@@ -43,24 +45,24 @@ def headline(rows: list[Held]) -> dict[str, Any]:
     """Return the errors over the published figures of MobileNetV2, and of each board."""
     rows = [row for row in rows if row.arch == HEADLINE]
     boards = {
-        board: {"figures": len(found), "median_error": round(validate.median_error(found), 3)}
+        board: {"figures": len(found), "median_error": round(estimate_validation.median_error(found), 3)}
         for board in sorted({row.figure.processor for row in rows})
         if (found := [row for row in rows if row.figure.processor == board])
     }
-    return {"figures": len(rows), "median_error": round(validate.median_error(rows), 3), "boards": boards}
+    return {"figures": len(rows), "median_error": round(estimate_validation.median_error(rows), 3), "boards": boards}
 
 
 def main() -> None:
     """Write both files and print the table."""
     figures = load_figures()
     spreads = {group: round(spread, 4) for group, spread in fit_spreads(figures).items()}
-    held = validate.validate(figures)
-    tables = {grounds: summarize(validate.targets(held[grounds], grounds)) for grounds in GROUNDS}
+    held = estimate_validation.validate(figures)
+    tables = {grounds: summarize(estimate_validation.targets(held[grounds], grounds)) for grounds in GROUNDS}
     record = {
         "schema": 1,
         "figures": len(figures),
         "left_out": [{"board": board, "ms": row.ms, "why": row.left_out} for board, row in left_out()],
-        "nominal_coverage": validate.COVERAGE,
+        "nominal_coverage": estimate_grounds.COVERAGE,
         "grounds": tables,
         "mobilenet_v2": {name: headline(rows) for name, rows in held.items()},
         "predictions": {name: [to_json(row) for row in rows] for name, rows in held.items()},
@@ -68,7 +70,7 @@ def main() -> None:
     # One line a value would make thousands of lines.
     write_atomically(RESULTS, (json.dumps(record) + "\n").encode())
     lines = [
-        "# Written by benchmarks/estimate_errors.py; see edgecls/estimate/validate.py.",
+        "# Written by benchmarks/estimate_errors.py; see benchmarks/estimate_validation.py.",
         f'figures_sha256 = "{digest(figures)}"',
     ]
     for title, values in [("spreads", spreads), *((f"grounds.{name}", row) for name, row in tables.items())]:

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import numpy as np
+from estimate_validation import quantile
 from record import Watch, write_record
 
 from edgecls.config import TrainConfig
@@ -20,11 +21,10 @@ from edgecls.estimate.estimate import published_fit
 from edgecls.estimate.figures import load_figures, load_processor
 from edgecls.estimate.model import Run, fit_runs, run_of
 from edgecls.estimate.operators import count_network
-from edgecls.estimate.validate import quantile
 from edgecls.export import tflite
 from edgecls.export.fuse import fuse
-from edgecls.training.model import build_model
-from edgecls.training.weights import Weights
+from edgecls.networks.model import build_model
+from edgecls.networks.weights import Weights
 
 CONFIGS = tuple(
     TrainConfig(image_size=size, alpha=alpha)

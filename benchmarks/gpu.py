@@ -30,9 +30,9 @@ from record import RESULTS, Watch, write_record
 
 from edgecls.benchmark.measure import time_interleaved, warm_up
 from edgecls.export.export_folder import find_file
+from edgecls.model_file.metadata import read_bytes, split_file
 from edgecls.runtime.cuda_graph import CudaGraph
 from edgecls.runtime.ort import PROVIDERS
-from edgecls.spec import read_bytes, split_file
 
 DEVICES = ("cuda", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -22,11 +22,11 @@ from versus_stock import RUNNERS, engines_of, time_all
 from edgecls.benchmark.measure import compare_times
 from edgecls.config import ExportConfig
 from edgecls.export import onnx, tflite
+from edgecls.export.calibration import load_samples
 from edgecls.export.fuse import fuse
-from edgecls.export.quantize import prepare
-from edgecls.export.samples import load_samples
-from edgecls.export.varied import vary
-from edgecls.training import run_folder
+from edgecls.export.quantization.bias_correction import prepare
+from edgecls.export.quantization.perturb import vary
+from edgecls.training.run import run_folder
 
 if TYPE_CHECKING:
     import keras

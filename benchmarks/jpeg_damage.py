@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from edgecls.errors import DataError
-from edgecls.image import load_gray
+from edgecls.images.decode import load_gray
 
 ENCODINGS: dict[str, dict[str, Any]] = {
     "baseline": {},

@@ -21,8 +21,8 @@ from record import RESULTS, Watch, rows_verdict, session_rows, write_record
 from edgecls.benchmark.plan import Settings, plan
 from edgecls.benchmark.session import run_benchmark
 from edgecls.config import ExportConfig
-from edgecls.presets import PRESETS, resolve
-from edgecls.quiet import quietly
+from edgecls.networks.presets import PRESETS, resolve
+from edgecls.output_capture import quietly
 
 OWN = "edgecls"
 EPOCHS = 10

@@ -22,7 +22,7 @@ from record import Watch, write_record
 
 import edgecls
 from edgecls.benchmark.measure import compare_times, time_interleaved
-from edgecls.container import detect_kind
+from edgecls.model_file.container import detect_kind
 from edgecls.runtime.engines import ENGINES, is_installed
 
 MOST_SHARE, MOST_US = 0.02, 50.0

@@ -28,7 +28,7 @@ from edgecls.benchmark.measure import compare_times
 from edgecls.benchmark.plan import list_images
 from edgecls.bulk.model import pack_model
 from edgecls.bulk.predict import predict_all
-from edgecls.ray_pool import connect
+from edgecls.parallel.ray import connect
 
 SHARD_IMAGES = 100
 WARMUP_SHARDS = 4  # for each worker: which one takes a shard is not ours to say

@@ -22,15 +22,15 @@ from record import RESULTS, rows_verdict, session_rows, write_record
 
 from edgecls.benchmark.plan import Settings, plan
 from edgecls.benchmark.session import run_benchmark
+from edgecls.boards.targets import find_target
 from edgecls.config import TrainConfig
 from edgecls.export import onnx, tflite
 from edgecls.export.export_folder import model_name
 from edgecls.export.fuse import fuse
-from edgecls.export.targets import find_target
-from edgecls.image import LUMA, RESAMPLE
-from edgecls.quiet import quietly
+from edgecls.images.decode import LUMA, RESAMPLE
+from edgecls.model_file.metadata import ModelSpec, attach_spec
+from edgecls.output_capture import quietly
 from edgecls.runtime.engines import ENGINES, is_installed
-from edgecls.spec import ModelSpec, attach_spec
 
 CLASSES = 6
 # Ranges of activations need no more: nothing is scored.
@@ -39,8 +39,8 @@ CALIBRATION_IMAGES = 4
 
 def build_files(size: int, alpha: float, folder: Path) -> list[Path]:
     """Return the exported files of a network with random weights."""
-    from edgecls.training.model import build_mobilenet_v2
-    from edgecls.training.weights import find_weights
+    from edgecls.networks.model import build_mobilenet_v2
+    from edgecls.networks.weights import find_weights
 
     config = TrainConfig(image_size=size, alpha=alpha, weights="none")
     model = build_mobilenet_v2(config, CLASSES, find_weights("none", size, alpha))

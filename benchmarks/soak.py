@@ -29,7 +29,7 @@ from record import RESULTS, Watch, write_record
 
 import edgecls
 from edgecls.errors import DataError
-from edgecls.runtime.sources import find_images
+from edgecls.images.find import find_images
 
 LOOPS = ("iter", "service")
 DAMAGED = b"\x89PNG\r\n\x1a\n damaged"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.quiet import quietly
+from edgecls.output_capture import quietly
 
 OPSET = 17
 Images = NDArray[np.uint8]

@@ -24,9 +24,9 @@ import numpy as np
 from record import RESULTS, Watch, write_record
 
 from edgecls.config import TrainConfig
-from edgecls.data import Dataset, load_dataset
 from edgecls.evaluate import score
-from edgecls.quiet import quietly
+from edgecls.images.dataset import Dataset, load_dataset
+from edgecls.output_capture import quietly
 
 LECTURE_SIZE = 256
 EPOCHS = 10
@@ -38,7 +38,7 @@ def build_lecture(class_count: int) -> Any:
     import keras
     from keras import layers
 
-    from edgecls.training.weights import find_weights, load_into
+    from edgecls.networks.weights import find_weights, load_into
 
     backbone = keras.applications.MobileNetV2(
         input_shape=(LECTURE_SIZE, LECTURE_SIZE, 3), include_top=False, weights=None

@@ -25,10 +25,10 @@ from edgecls.benchmark.measure import compare_times, time_interleaved
 from edgecls.config import FORMATS, ExportConfig
 from edgecls.evaluate import score
 from edgecls.export.artifact import export_run
+from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.export_folder import find_file, model_name
-from edgecls.export.samples import ExportSamples, load_samples
-from edgecls.spec import read_bytes, split_file
-from edgecls.training import run_folder
+from edgecls.model_file.metadata import read_bytes, split_file
+from edgecls.training.run import run_folder
 
 RUNNERS = {"LiteRT": stock.litert_runner, "ONNX Runtime": stock.ort_runner, "OpenVINO": stock.openvino_runner}
 PRECISIONS = ("fp32", "int8")

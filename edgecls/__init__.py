@@ -5,7 +5,7 @@ Light names only: importing this package needs numpy and Pillow, and no interpre
 
 from edgecls.errors import EdgeclsError
 from edgecls.runtime.classifier import Classifier, Prediction, load
-from edgecls.telemetry import switch_off as _switch_telemetry_off
+from edgecls.runtime.telemetry import switch_off as _switch_telemetry_off
 
 __version__ = "0.1.0"
 

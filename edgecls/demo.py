@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecls.config import ExportConfig, TrainConfig
-from edgecls.data import load_labelled
 from edgecls.errors import DataError
+from edgecls.images.contact_sheet import contact_sheet
+from edgecls.images.dataset import load_labelled
 from edgecls.progress import Progress, silent
-from edgecls.report.contact_sheet import contact_sheet
 from edgecls.runtime.classifier import load
 
 if TYPE_CHECKING:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from board_sshd import BoardSshd, start_sshd
-from PIL import ExifTags, Image
+from PIL import Image
 from random_networks import calibrate, random_network, varied_images
+from tiny import CLASSES, HEIGHT, SIZE, WIDTH, Converted, build_network, draw, make_data, make_spec
 
 from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
-from edgecls.image import RESAMPLE
-from edgecls.spec import ModelSpec, attach_spec
+from edgecls.model_file.metadata import attach_spec
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
-    from edgecls.ray_pool import RayPool
+    from edgecls.parallel.ray import RayPool
 
 # A job in the background of a shell, as CI may be, ignores Ctrl-C, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-HEIGHT, WIDTH, LABELS = 12, 10, ("bolt", "nut", "Mutter ä")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,46 +40,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session", autouse=True)
 def own_ray() -> None:
     """Ray reads it when it is imported, which a test may do before one that starts a cluster."""
-    from edgecls.ray_pool import keep_to_this_machine
+    from edgecls.parallel.ray import keep_to_this_machine
 
     keep_to_this_machine()
-
-
-def make_spec(**changes: Any) -> ModelSpec:
-    values: dict[str, Any] = {
-        "labels": LABELS,
-        "height": HEIGHT,
-        "width": WIDTH,
-        "resample": RESAMPLE,
-        "luma": "itu-r-601",
-        "precision": "fp32",
-        "input_dtype": "uint8",
-        "input_scale": 1.0,
-        "input_zero_point": 0,
-        "arch": "tiny",
-        "weights": {"source": "none", "sha256": None},
-        "metrics": {"accuracy": 0.5, "images": 4},
-        "train_sha256": hashlib.sha256(b"train").hexdigest(),
-        "calibration_sha256": None,
-        "versions": {"edgecls": "0.1.0"},
-        "created": "2025-01-01T00:00:00+00:00",
-    }
-    return ModelSpec(**{**values, **changes})
-
-
-def _build_network(dtype: str) -> Any:
-    import keras
-
-    layers = keras.layers
-    # Named, because Keras numbers unnamed layers by what the process built before.
-    image = keras.Input((HEIGHT, WIDTH, 1), batch_size=1, dtype=dtype, name="image")
-    x = layers.Rescaling(1 / 127.5, -1, name="scale")(image)
-    x = layers.Conv2D(4, 3, activation="relu", name="conv")(x)
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    network = keras.Model(image, layers.Dense(len(LABELS), activation="softmax", name="scores")(x))
-    rng = np.random.default_rng(0)
-    network.set_weights([rng.normal(0, 1, w.shape).astype(np.float32) for w in network.get_weights()])
-    return network
 
 
 def _calibration() -> Iterator[list[np.ndarray]]:
@@ -97,7 +56,7 @@ def _calibration() -> Iterator[list[np.ndarray]]:
 def _convert_tflite(int8: bool) -> bytes:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(_build_network("float32" if int8 else "uint8"))
+    converter = tf.lite.TFLiteConverter.from_keras_model(build_network("float32" if int8 else "uint8"))
     if int8:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = _calibration
@@ -112,7 +71,7 @@ def _convert_onnx() -> bytes:
     import tf2onnx
 
     signature = [tf.TensorSpec((1, HEIGHT, WIDTH, 1), tf.uint8, name="image")]
-    model, _ = tf2onnx.convert.from_keras(_build_network("uint8"), signature, opset=17)
+    model, _ = tf2onnx.convert.from_keras(build_network("uint8"), signature, opset=17)
     return bytes(model.SerializeToString())
 
 
@@ -140,49 +99,6 @@ def tiny_tflite_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float ONNX, uint8 in; the same weights as the TFLite files."""
     return _write(tmp_path_factory.mktemp("tiny"), "tiny-fp32.onnx", attach_spec(_convert_onnx(), make_spec(), "onnx"))
-
-
-CLASSES = ("bright", "dark", "striped")
-SIZE = 32
-
-
-def draw(name: str, rng: np.random.Generator, shape: tuple[int, int] = (36, 40)) -> np.ndarray:
-    """A picture of one of three classes that any network tells apart: uint8 (36, 40)."""
-    picture = rng.integers(20, 24, shape)
-    if name == "bright":
-        picture += 190
-    if name == "striped":
-        picture[:, ::4] += 190
-    return picture.astype(np.uint8)
-
-
-def make_data(root: Path, count: int) -> Path:
-    """Class folders with `count` images each; the first three are of the kinds that pixel paths differ on."""
-    rng = np.random.default_rng(0)
-    for name in CLASSES:
-        folder = root / name
-        folder.mkdir(parents=True)
-        for i in range(3, count):
-            Image.fromarray(draw(name, rng)).save(folder / f"{i:02}.png")
-        color = np.stack([draw(name, rng, (61, 47)) for _ in range(3)], -1)
-        color[:9, :9] = (200, 30, 90)
-        Image.fromarray(color).save(folder / "00-odd-rgb.png")
-        deep = draw(name, rng, (45, 33)).astype(np.uint16) * 257 + rng.integers(0, 200, (45, 33)).astype(np.uint16)
-        Image.fromarray(deep).save(folder / "01-deep.png")
-        turned = Image.fromarray(color[:50])
-        exif = turned.getexif()
-        exif[ExifTags.Base.Orientation] = 6
-        turned.save(folder / "02-turned.jpg", exif=exif, quality=95)
-    return root
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A network and what the converters made of it; `graphs` holds "fp32.tflite", "int8.onnx" and so on."""
-
-    model: Any
-    pad_gray: int
-    graphs: dict[str, bytes]
 
 
 @pytest.fixture(scope="session")
@@ -254,8 +170,8 @@ def converted(request: pytest.FixtureRequest) -> Converted:
     """The tiny run's network, and a random one that pads and normalizes as PyTorch does."""
     from edgecls.export import onnx, tflite
     from edgecls.export.fuse import fuse
-    from edgecls.spec import split_file
-    from edgecls.training.run_folder import load_model
+    from edgecls.model_file.metadata import split_file
+    from edgecls.training.run.run_folder import load_model
 
     if request.param == "keras":
         model = load_model(request.getfixturevalue("tiny_run"))
@@ -302,11 +218,11 @@ def pictures(tmp_path: Path) -> list[Path]:
 @pytest.fixture(scope="session")
 def ray_pool_2() -> Iterator[RayPool]:
     """A real Ray cluster of this machine with two workers of one thread; starting it takes seconds."""
-    from edgecls.ray_pool import connect
+    from edgecls.parallel.ray import connect
 
     with pytest.MonkeyPatch.context() as patch:
         # Workers inherit it; what pytest adds to sys.path they do not know.
-        folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        folders = [str(Path(__file__).parent / "support"), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
         with connect("local:2") as pool:
             yield pool

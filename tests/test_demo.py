@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import CLASSES, make_data
 from PIL import Image
+from tiny import CLASSES, make_data
 
 from edgecls import cli, demo
 from edgecls.config import ExportConfig, TrainConfig
 from edgecls.export import onnx, tflite
-from edgecls.report.contact_sheet import CAPTION, CELL
-from edgecls.spec import split_file
+from edgecls.images.contact_sheet import CAPTION, CELL
+from edgecls.model_file.metadata import split_file
 
 
 @pytest.fixture

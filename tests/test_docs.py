@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from edgecls.cli import COMMANDS, main
-from edgecls.presets import PRESETS
+from edgecls.networks.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecls import mapped
 from edgecls.config import AugmentConfig
-from edgecls.training.examples import FeatureExamples, LiveExamples
-from edgecls.training.features import Features
+from edgecls.images import memmap
+from edgecls.training.features.cache import Features
+from edgecls.training.features.examples import FeatureExamples, LiveExamples
 
 COUNT = 1000
 LABELS = np.arange(COUNT) % 7
@@ -99,8 +99,8 @@ def test_without_augmentation_every_epoch_shows_the_images_themselves() -> None:
 
 
 def test_mapped_images_are_given_back_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapped, "MOST_BYTES_IN_MEMORY", 1)
-    images = mapped.new_array(IMAGES.shape, np.uint8)
+    monkeypatch.setattr(memmap, "MOST_BYTES_IN_MEMORY", 1)
+    images = memmap.new_array(IMAGES.shape, np.uint8)
     images[...] = IMAGES
     advised = []
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, draw
 from PIL import Image
+from tiny import CLASSES, draw
 
 pytestmark = pytest.mark.install
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from edgecls.container import detect_kind
 from edgecls.errors import ConfigError, DataError
-from edgecls.leftovers import LeftOut
+from edgecls.images.find import find_images
+from edgecls.images.leftovers import LeftOut
 from edgecls.limits import MAX_THREADS
+from edgecls.model_file.container import detect_kind
+from edgecls.model_file.metadata import read_bytes
 from edgecls.runtime.engines import ALIASES, ENGINES, choose_engine
-from edgecls.runtime.sources import find_images
-from edgecls.spec import read_bytes
 
 SCOPES = ("invoke", "end-to-end", "load")
 MAX_SECONDS = 3600.0

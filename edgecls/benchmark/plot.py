@@ -13,7 +13,7 @@ from edgecls.benchmark.record import Record
 from edgecls.benchmark.table import caption
 from edgecls.errors import MissingDependency
 from edgecls.files import write_rendered
-from edgecls.names import safe
+from edgecls.messages.names import safe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgecls.benchmark.measure import Ratio
 from edgecls.errors import EdgeclsError
 from edgecls.files import SHA256, json_sha256, read_sealed, write_atomically
-from edgecls.typed import check
+from edgecls.validation import check
 
 SCHEMA = 1
 MODEL_KEYS = ("format", "bytes", "sha256", "arch", "precision", "height", "width", "classes", "accuracy")

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls import __version__, errors
-from edgecls.benchmark.machine import State
+from edgecls.benchmark.machine_state import State
 from edgecls.benchmark.measure import compare_times, summarize
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.process import LOCAL, WorkerProcess
 from edgecls.benchmark.record import Record, Result
 from edgecls.benchmark.verdict import LEAST_SAMPLES, judge
-from edgecls.check.finding import is_yes, rules_against
+from edgecls.boards.finding import is_yes, rules_against
 from edgecls.progress import Progress, silent
 
 WARM_UP_S = 10.0

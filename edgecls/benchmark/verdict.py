@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecls.benchmark.machine import SINCE_BOOT, State, firmware_text
+from edgecls.benchmark.machine_state import SINCE_BOOT, State, firmware_text
 from edgecls.benchmark.record import Result
-from edgecls.check.finding import Finding, is_yes
+from edgecls.boards.finding import Finding, is_yes
 
 NEIGHBOUR = "noisy neighbour"
 # The 99th percentile of fewer is the maximum.

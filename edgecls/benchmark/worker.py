@@ -30,14 +30,15 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.benchmark import machine
+from edgecls.benchmark import machine_state
 from edgecls.benchmark.measure import TURN_DROPPED, pace, time_calls, warm_up
-from edgecls.container import detect_kind
+from edgecls.boards import machine
 from edgecls.errors import EdgeclsError
-from edgecls.image import load_gray
+from edgecls.images.decode import load_gray
+from edgecls.model_file.container import detect_kind
+from edgecls.model_file.metadata import ModelSpec, read_bytes
 from edgecls.runtime.classifier import Classifier, load
 from edgecls.runtime.threads import default_threads
-from edgecls.spec import ModelSpec, read_bytes
 
 # More would not fit small caches better or worse, and a board's memory must hold them.
 READY_IMAGES = 16
@@ -57,7 +58,7 @@ class Worker:
 
     def state(self) -> dict[str, Any]:
         """Return what this machine does now."""
-        return asdict(machine.read_state(ROOT))
+        return asdict(machine_state.read_state(ROOT))
 
     def open(
         self, file: str, engine: str | None, threads: int | None, device: str, scope: str, images: Sequence[str]
@@ -176,15 +177,15 @@ def _observed(cpus: list[int]) -> Iterator[dict[str, Any]]:
     observed: dict[str, Any] = {}
     gc.collect()
     gc.disable()
-    before, waited = machine.read_cpu_times(cpus, ROOT), _waited_s()
+    before, waited = machine_state.read_cpu_times(cpus, ROOT), _waited_s()
     own, wall = time.process_time(), time.perf_counter()
     try:
         yield observed
     finally:
         wall, own = time.perf_counter() - wall, time.process_time() - own
-        after = machine.read_cpu_times(cpus, ROOT)
+        after = machine_state.read_cpu_times(cpus, ROOT)
         gc.enable()
-    mhz = machine.read_mhz(cpus, ROOT)
+    mhz = machine_state.read_mhz(cpus, ROOT)
     observed |= {
         "wall_s": wall,
         "own_s": own,

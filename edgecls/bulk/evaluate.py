@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from edgecls.bulk.model import Model, open_model
 from edgecls.bulk.shards import Shard, cut_names
-from edgecls.data import decode_row, unreadable
 from edgecls.evaluate import Evaluation, score
-from edgecls.folders import check_root, list_labelled
-from edgecls.leftovers import LeftOut
-from edgecls.pool import Pool
-from edgecls.spec import split_file
+from edgecls.images.dataset import decode_row, unreadable
+from edgecls.images.folders import check_root, list_labelled
+from edgecls.images.leftovers import LeftOut
+from edgecls.model_file.metadata import split_file
+from edgecls.parallel.pool import Pool
 
 
 def evaluate_all(

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecls import __version__
-from edgecls.container import detect_kind
 from edgecls.errors import ConfigError
-from edgecls.pool import Pool
+from edgecls.model_file.container import detect_kind
+from edgecls.parallel.pool import Pool
 from edgecls.runtime.classifier import Classifier, load_bytes
 from edgecls.runtime.engines import choose_engine
 

@@ -16,14 +16,15 @@ from typing import Any
 
 from edgecls.bulk.model import Model, open_model
 from edgecls.bulk.read import decode_shard
-from edgecls.bulk.shards import SHARD_IMAGES, Shard, cut
-from edgecls.changes import tell_changes
+from edgecls.bulk.shards import Shard, cut
 from edgecls.errors import ConfigError, DataError
 from edgecls.files import locked, read_json, remove_leftovers, write_atomically
-from edgecls.leftovers import LeftOut
-from edgecls.listing import some
-from edgecls.pool import Here, Pool
+from edgecls.images.leftovers import LeftOut
+from edgecls.limits import SHARD_IMAGES
+from edgecls.messages.lists import some
+from edgecls.parallel.pool import Here, Pool
 from edgecls.runtime.classifier import to_entry
+from edgecls.validation import tell_changes
 
 MANIFEST_FILE, SHARD_PATTERN = "manifest.json", "shard-*.jsonl"
 # While the manifest lists no shards: a line "sha256  file" for each that is finished, as sha256sum writes it.

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from edgecls.bulk import storage
 from edgecls.bulk.shards import Shard, open_images
 from edgecls.errors import DataError
-from edgecls.image import Source, load_gray
+from edgecls.images.decode import Source, load_gray
+from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.read_ahead import map_ahead
 from edgecls.runtime.threads import default_threads
-from edgecls.spec import ModelSpec
 
 # A file of a bucket takes tens of milliseconds to come and hardly any of a CPU.
 URL_READERS = 16

@@ -15,12 +15,11 @@ from edgecls.bulk import storage, tables
 from edgecls.bulk.lists import read_list
 from edgecls.bulk.tables import Table
 from edgecls.errors import DataError
-from edgecls.image import Source
-from edgecls.leftovers import LeftOut
-from edgecls.runtime.sources import find_images
+from edgecls.images.decode import Source
+from edgecls.images.find import find_images
+from edgecls.images.leftovers import LeftOut
+from edgecls.limits import SHARD_IMAGES
 
-# A few seconds of work: little to repeat, and a hundred thousand files for a hundred million images.
-SHARD_IMAGES = 1000
 LIST_SUFFIX = ".txt"
 
 

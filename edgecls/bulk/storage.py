@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from edgecls.errors import ConfigError, DataError, MissingDependency, StorageError
-from edgecls.image import MAX_FILE_BYTES
-from edgecls.leftovers import HIDDEN, LeftOut, leftover_folder
-from edgecls.walk import HEAD_BYTES, is_image, keep_files
+from edgecls.images.decode import MAX_FILE_BYTES
+from edgecls.images.leftovers import HIDDEN, LeftOut, leftover_folder
+from edgecls.images.walk import HEAD_BYTES, is_image, keep_files
 
 # Clients of a storage; each keeps its connections open.
 _MOST_FOLDERS = 64

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgecls.bulk.storage import import_arrow, is_url, open_url
 from edgecls.errors import DataError
-from edgecls.listing import some
+from edgecls.messages.lists import some
 
 SUFFIX = ".parquet"
 # The first of these columns that is there holds the images: encoded, or in the field "bytes" of a struct, as data sets

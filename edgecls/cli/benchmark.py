@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.benchmark.plan import SCOPES, Settings
-from edgecls.cli import benchmark_kinds, benchmark_there
-from edgecls.cli.host import host_options
+from edgecls.cli import benchmark_kinds, remote
 from edgecls.cli.output import echo
+from edgecls.cli.remote import host_options
 from edgecls.cli.terminal import PATH, STDOUT, counting_left_out, print_json, warn
-from edgecls.names import safe
+from edgecls.messages.names import safe
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
     from edgecls.benchmark.record import Record
-    from edgecls.remote import Board
+    from edgecls.remote.host import Board
 
 
 def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ def benchmark(
         return benchmark_kinds.show(files, options, board, json_path, plot)
     # Read before the minutes that measuring takes, not after.
     old = read_record(options["compare"]) if options["compare"] else None
-    record = benchmark_there.measure(files, options, board) if board else _measure(files, options)
+    record = remote.measure(files, options, board) if board else _measure(files, options)
     if json_path is not None and json_path != STDOUT:
         write_record(record, json_path)
     if plot is not None:
@@ -95,7 +95,7 @@ def benchmark(
 def _measure(files: tuple[Path, ...], options: dict[str, Any]) -> Record:
     from edgecls.benchmark.plan import list_images, plan
     from edgecls.benchmark.session import run_benchmark
-    from edgecls.cli.live import LiveProgress
+    from edgecls.cli.progress import LiveProgress
 
     settings = Settings(scope=options["scope"], seconds=options["seconds"], fps=options["fps"])
     with counting_left_out() as left_out:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from edgecls.cli import benchmark_there
+from edgecls.cli import remote
 from edgecls.cli.output import echo
 from edgecls.cli.terminal import STDOUT, counting_left_out, print_json
 
 if TYPE_CHECKING:
-    from edgecls.remote import Board
+    from edgecls.remote.host import Board
 
 # Operators in the table; --json has them all.
 SHOWN_OPERATORS = 20
@@ -25,7 +25,7 @@ def show(
 ) -> None:
     """Print, and write on request, what `--profile` or `--mlperf` finds, here or on a board."""
     if board is not None:
-        benchmark_there.show_other(files, options, board, json_path, plot)
+        remote.show_other(files, options, board, json_path, plot)
     elif options["profile"]:
         profile(files, options, json_path, plot)
     else:
@@ -34,9 +34,9 @@ def show(
 
 def profile(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | None, plot: Path | None) -> None:
     """Print, and write on request, the time of each operator of one file."""
-    from edgecls.benchmark.profile import profile_file, profile_table
-    from edgecls.benchmark.profile_plot import draw_profile
     from edgecls.files import write_json
+    from edgecls.profiling.plot import draw_profile
+    from edgecls.profiling.profile import profile_file, profile_table
 
     if len(files) != 1:
         raise click.UsageError(f"--profile takes one file; received {len(files)}")
@@ -56,8 +56,8 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
     from edgecls.benchmark.loadgen import run_loadgen
     from edgecls.benchmark.plan import list_images
     from edgecls.files import write_json
-    from edgecls.image import load_gray
-    from edgecls.spec import read_spec
+    from edgecls.images.decode import load_gray
+    from edgecls.model_file.metadata import read_spec
 
     if options["images"] is None:
         raise click.UsageError("--mlperf needs real images: --images DIR")

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.bulk.shards import SHARD_IMAGES
 from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, counting_left_out, warn
+from edgecls.limits import SHARD_IMAGES
 
 if TYPE_CHECKING:
     from edgecls.bulk.predict import Done
-    from edgecls.pool import Pool
+    from edgecls.parallel.pool import Pool
 
 TELL_EVERY_S = 5
 
@@ -71,11 +71,11 @@ def pool_at(address: str | None, threads: int | None = None) -> Iterator[Pool]:
     """Return the pool that `--ray` names, or this process without it."""
     # Without the flag nothing imports Ray.
     if address is None:
-        from edgecls.pool import Here
+        from edgecls.parallel.pool import Here
 
         yield Here()
         return
-    from edgecls.ray_pool import connect
+    from edgecls.parallel.ray import connect
 
     # Ray tells of a dead worker on stdout, which is for the result.
     with contextlib.redirect_stdout(sys.stderr), connect(address, threads or 1) as pool:
@@ -90,7 +90,7 @@ def predict_into(bulk: Bulk, file: Path, images: tuple[Path | str, ...], setting
     """
     from edgecls.bulk.model import pack_model
     from edgecls.bulk.predict import MANIFEST_FILE, predict_all
-    from edgecls.spec import read_bytes
+    from edgecls.model_file.metadata import read_bytes
 
     data = read_bytes(file)
     with pool_at(bulk.address, settings["threads"]) as pool, counting_left_out() as left_out:

@@ -44,11 +44,11 @@ def choose(
       edgecls choose run photos
       edgecls choose run photos --device raspberry-pi-4b --max-drop 0.005
     """
-    from edgecls.benchmark.choice import text_report
-    from edgecls.benchmark.choose import choose_run, needs_export
-    from edgecls.benchmark.deploy import check_out, write_deploy
-    from edgecls.cli.live import LiveProgress
-    from edgecls.devices import load_profile
+    from edgecls.boards.profiles import load_profile
+    from edgecls.choose.choice import text_report
+    from edgecls.choose.choose import choose_run, needs_export
+    from edgecls.choose.deploy import check_out, write_deploy
+    from edgecls.cli.progress import LiveProgress
 
     profile = load_profile(device) if device else None
     out = out or run / "deploy"

@@ -12,8 +12,8 @@ from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, print_json
 
 if TYPE_CHECKING:
-    from edgecls.check.finding import Finding
-    from edgecls.devices import Profile
+    from edgecls.boards.finding import Finding
+    from edgecls.boards.profiles import Profile
 
 COLORS = {"ok": "green", "note": "yellow", "no": "red"}
 
@@ -29,7 +29,7 @@ def devices(name: str | None, as_json: bool) -> None:
       edgecls devices
       edgecls devices raspberry-pi-4b
     """
-    from edgecls.devices import load_profile, load_profiles
+    from edgecls.boards.profiles import load_profile, load_profiles
 
     profiles = (load_profile(name),) if name else load_profiles()
     if as_json:
@@ -70,7 +70,7 @@ def print_profile(profile: Profile) -> None:
 
 
 def _installs(profile: Profile, system: Any) -> str:
-    from edgecls.devices import EXTRAS, GPU_PACKAGE, find_wheel
+    from edgecls.boards.profiles import EXTRAS, GPU_PACKAGE, find_wheel
 
     wheels = [w for p in EXTRAS if (p != GPU_PACKAGE or profile.accelerator == "cuda") and (w := find_wheel(p, system))]
     return ", ".join(f"{wheel.package} {wheel.version}" for wheel in wheels) or "no engine on PyPI"
@@ -91,12 +91,12 @@ def check(file: Path, name: str, compiling: bool, as_json: bool) -> None:
       edgecls check run/export/model-int8.tflite --device raspberry-pi-4b
       edgecls check run/export/model-int8.tflite --device coral-usb --compile
     """
-    from edgecls.check.finding import is_yes
-    from edgecls.check.graph import check_runnable, read_graph
-    from edgecls.check.rules import check_graph, install_lines
-    from edgecls.container import detect_kind
-    from edgecls.devices import load_profile
-    from edgecls.spec import read_bytes, split_file
+    from edgecls.boards.compatibility import check_graph, install_lines
+    from edgecls.boards.finding import is_yes
+    from edgecls.boards.profiles import load_profile
+    from edgecls.model_file.container import detect_kind
+    from edgecls.model_file.metadata import read_bytes, split_file
+    from edgecls.model_file.read import check_runnable, read_graph
 
     profile = load_profile(name)
     compiled = _compile(file, profile) if compiling else None
@@ -117,17 +117,17 @@ def check(file: Path, name: str, compiling: bool, as_json: bool) -> None:
 
 
 def _compile(file: Path, profile: Profile) -> dict[str, Any]:
-    from edgecls import coral
+    from edgecls.boards import edgetpu_compiler
 
     if profile.accelerator != "edgetpu":
         raise click.UsageError(f"--compile is for Coral; {profile.name} has no Edge TPU")
-    done = coral.compile_file(file)
+    done = edgetpu_compiler.compile_file(file)
     return {"path": str(done.path), "cpu_layers": list(done.cpu_layers), "report": asdict(done.report)}
 
 
 def _print_check(file: Path, profile: Profile, findings: tuple[Finding, ...], compiled: dict[str, Any] | None) -> None:
-    from edgecls import coral
-    from edgecls.check.finding import is_yes
+    from edgecls.boards import edgetpu_compiler
+    from edgecls.boards.finding import is_yes
 
     _print_findings(findings)
     if compiled:
@@ -138,8 +138,10 @@ def _print_check(file: Path, profile: Profile, findings: tuple[Finding, ...], co
     if is_yes(findings):
         echo(f"yes: {file.name} runs on {profile.title}", fg="green")
         if profile.accelerator == "edgetpu" and not compiled and not file.stem.endswith("_edgetpu"):
-            found = coral.find_compiler()
-            command = f"edgecls check {file} --device {profile.name} --compile" if found else coral.advice(file)
+            found = edgetpu_compiler.find_compiler()
+            command = (
+                f"edgecls check {file} --device {profile.name} --compile" if found else edgetpu_compiler.advice(file)
+            )
             echo(f"compile it first: {command}")
 
 
@@ -151,7 +153,7 @@ def _print_findings(findings: tuple[Finding, ...]) -> None:
 
 
 def _failed_rules(findings: tuple[Finding, ...]) -> str:
-    from edgecls.check.finding import rules_against
+    from edgecls.boards.finding import rules_against
 
     return ", ".join(rules_against(findings))
 
@@ -167,8 +169,9 @@ def doctor(as_json: bool) -> None:
     Example:
       edgecls doctor
     """
-    from edgecls.check.finding import is_yes
-    from edgecls.doctor import diagnose, find_profile, read_machine
+    from edgecls.boards.doctor import diagnose, find_profile
+    from edgecls.boards.finding import is_yes
+    from edgecls.boards.machine import read_machine
 
     machine = read_machine()
     findings, profile = diagnose(machine), find_profile(machine)

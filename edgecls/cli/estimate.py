@@ -56,7 +56,7 @@ def estimate(file: Path | None, name: str | None, measured: Path | None, as_json
       edgecls estimate run/export/model-int8.tflite
       edgecls estimate model-int8.tflite --device raspberry-pi-4b --measured results.json
     """
-    from edgecls.devices import load_profile, load_profiles
+    from edgecls.boards.profiles import load_profile, load_profiles
     from edgecls.estimate.estimate import estimate as predict
     from edgecls.estimate.measured import read_measured
 
@@ -90,11 +90,11 @@ def estimate(file: Path | None, name: str | None, measured: Path | None, as_json
 
 def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[str, Any]]:
     """Return the network, and the precision and engine that a file asks for."""
-    from edgecls.container import detect_kind
     from edgecls.estimate.graph_operators import read_network
     from edgecls.estimate.operators import count_network
+    from edgecls.model_file.container import detect_kind
+    from edgecls.model_file.metadata import read_bytes
     from edgecls.runtime.engines import own_engine
-    from edgecls.spec import read_bytes
 
     if (file is None) == (options["arch"] is None):
         raise click.UsageError("give either FILE or --arch")
@@ -160,7 +160,7 @@ def _print_one(network: Network, found: Estimate) -> None:
 
 
 def _ms(found: Estimate) -> str:
-    from edgecls.estimate.validate import COVERAGE
+    from edgecls.estimate.grounds import COVERAGE
 
     low, middle, high = (_digits(value) for value in (found.low_ms, found.p50_ms, found.high_ms))
     return f"{middle} ms, {COVERAGE:.0%} interval {low} to {high} ms"

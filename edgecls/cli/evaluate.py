@@ -11,7 +11,7 @@ import click
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, ProgressBars, counting_left_out, print_json, untrusted_option, warn
-from edgecls.listing import some
+from edgecls.messages.lists import some
 
 if TYPE_CHECKING:
     from edgecls.evaluate import Evaluation
@@ -46,8 +46,8 @@ def evaluate(file: Path, data: Path, as_json: bool, untrusted: bool, ray: str | 
 
 
 def _evaluate_here(file: Path, data: Path, untrusted: bool) -> Evaluation:
-    from edgecls.data import load_labelled
     from edgecls.evaluate import evaluate as score_file
+    from edgecls.images.dataset import load_labelled
     from edgecls.runtime.classifier import load
 
     classifier = load(file, untrusted=untrusted)
@@ -62,7 +62,7 @@ def _evaluate_here(file: Path, data: Path, untrusted: bool) -> Evaluation:
 def _evaluate_there(file: Path, data: Path, untrusted: bool, address: str) -> Evaluation:
     from edgecls.bulk.evaluate import evaluate_all
     from edgecls.bulk.model import pack_model
-    from edgecls.spec import read_bytes
+    from edgecls.model_file.metadata import read_bytes
 
     contents = read_bytes(file)
     with pool_at(address) as pool, counting_left_out() as left_out, ProgressBars() as bars:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.boards.profiles import device_names, export_target, load_profile
+from edgecls.boards.targets import TARGETS, find_target
 from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
 from edgecls.config import FORMATS, ExportConfig
-from edgecls.devices import device_names, export_target, load_profile
-from edgecls.export.targets import TARGETS, find_target
 from edgecls.limits import PRECISIONS
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def export(run: Path, formats: tuple[Any, ...], out: Path | None, data: Path | N
 
 def check_board(result: ExportResult, board: str) -> None:
     """Raise Click's error, exit code 1, with the reason for every good file that the board cannot run."""
-    from edgecls.check.finding import is_yes
-    from edgecls.check.rules import check_file
+    from edgecls.boards.compatibility import check_file
+    from edgecls.boards.finding import is_yes
 
     profile, refused = load_profile(board), []
     for file in result.files:

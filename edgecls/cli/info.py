@@ -22,7 +22,7 @@ def info(file: Path, as_json: bool) -> None:
     Example:
       edgecls info run/export/model-int8.tflite
     """
-    from edgecls.spec import read_spec
+    from edgecls.model_file.metadata import read_spec
 
     spec = asdict(read_spec(file))
     if as_json:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from edgecls.names import safe
+from edgecls.messages.names import safe
 
 ENCODING_ERRORS = "edgecls"
 _LINE_BREAKS = {ord("\n"): r"\n", ord("\r"): r"\r"}

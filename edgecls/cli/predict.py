@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.bulk import Bulk, PathOrUrl, bulk_options, predict_into
-from edgecls.cli.host import host_options, pack_file, parse_answer, run_on_board
 from edgecls.cli.output import echo, one_line
+from edgecls.cli.remote import host_options, pack_file, parse_answer, run_on_board
 from edgecls.cli.terminal import PATH, counting_left_out, print_json, untrusted_option
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
-    from edgecls.leftovers import LeftOut
-    from edgecls.remote import Board
+    from edgecls.images.leftovers import LeftOut
+    from edgecls.remote.host import Board
 
 STDIN = Path("-")
 
@@ -100,7 +100,7 @@ def _check_paths(images: tuple[Path | str, ...]) -> tuple[Path, ...]:
 
 def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut) -> Iterator[Path | bytes]:
     """Return an iterator over the images; those that appear in the watched folder from now on come last."""
-    from edgecls.runtime.sources import find_images, watch_folder
+    from edgecls.images.find import find_images, watch_folder
 
     # Begun before the first image is read, so that none falls between.
     appearing: Iterator[Path] = watch_folder(watch, left_out=left_out) if watch else iter(())
@@ -119,7 +119,7 @@ def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut) ->
 def _read_stdin() -> bytes:
     """Return an image's bytes, and no more of an endless stream than shows that it is too large."""
     from edgecls.errors import DataError
-    from edgecls.image import MAX_FILE_BYTES
+    from edgecls.images.decode import MAX_FILE_BYTES
 
     try:
         data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
@@ -166,7 +166,7 @@ def _predict_there(
     file: Path, images: tuple[Path, ...], board: Board, output: _Output, settings: dict[str, Any]
 ) -> None:
     from edgecls.errors import DataError
-    from edgecls.remote_luggage import Luggage
+    from edgecls.remote.bundle import Luggage
 
     luggage = Luggage()
     arguments = ["predict", pack_file(luggage, file), folder := luggage.add_folder("the images"), "--format=jsonl"]
@@ -204,7 +204,7 @@ def _predict_there(
 
 def _check_open(source: Path | bytes) -> None:
     """Raise the DataError of a path that is no file to be copied."""
-    from edgecls.image import MAX_FILE_BYTES, load_gray
+    from edgecls.images.decode import MAX_FILE_BYTES, load_gray
 
     if isinstance(source, Path) and not (
         source.is_file() and os.access(source, os.R_OK) and source.stat().st_size <= MAX_FILE_BYTES

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecls.cli.host import host_options
 from edgecls.cli.output import echo, one_line
+from edgecls.cli.remote import host_options
 from edgecls.cli.terminal import PATH, untrusted_option
 from edgecls.runtime.engines import DEVICES
 
 if TYPE_CHECKING:
-    from edgecls.remote import Board
+    from edgecls.remote.host import Board
 
 
 @click.command()
@@ -33,8 +33,8 @@ def selftest(file: Path, device: str, board: Board | None, untrusted: bool) -> N
       edgecls selftest model-fp32.onnx --device cuda
       edgecls selftest model-int8.tflite --host pi@raspberrypi.local --python env/bin/python
     """
+    from edgecls.model_file.selftest import run_selftest
     from edgecls.runtime.classifier import load
-    from edgecls.selftest import run_selftest
 
     if board is not None:
         return _selftest_there(file, device, board, untrusted)
@@ -51,8 +51,8 @@ def selftest(file: Path, device: str, board: Board | None, untrusted: bool) -> N
 
 
 def _selftest_there(file: Path, device: str, board: Board, untrusted: bool) -> None:
-    from edgecls.cli.host import pack_file, run_on_board
-    from edgecls.remote_luggage import Luggage
+    from edgecls.cli.remote import pack_file, run_on_board
+    from edgecls.remote.bundle import Luggage
 
     luggage = Luggage()
     arguments = ["selftest", pack_file(luggage, file), "--device", device, *(["--untrusted"] if untrusted else [])]

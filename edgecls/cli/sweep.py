@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli import sweep_there
+from edgecls.cli import remote
 from edgecls.cli.bulk import pool_at, ray_option
-from edgecls.cli.host import host_options
 from edgecls.cli.output import echo
+from edgecls.cli.remote import host_options
 from edgecls.cli.terminal import PATH, load_tensorflow, print_json, warn
 from edgecls.cli.train import SETTINGS, Duration
 from edgecls.config import ARCHS, HEADS, AugmentConfig, ExportConfig, TrainConfig
-from edgecls.pool import work_in
+from edgecls.parallel.pool import work_in
 from edgecls.sweep.grid import IMAGE_SIZES, Space, list_candidates
 
 if TYPE_CHECKING:
-    from edgecls.remote import Board
+    from edgecls.remote.host import Board
 
 REPORT_FILE, PICTURE_FILE = "sweep.json", "frontier.png"
 
@@ -96,9 +96,9 @@ def sweep(
       edgecls sweep photos --budget 25ms --host pi@raspberrypi.local --python env/bin/python
       edgecls sweep photos --budget 3ms --ray local
     """
-    from edgecls.benchmark.machine import allowed_cpus
-    from edgecls.cli.live import LiveProgress
-    from edgecls.devices import load_profile
+    from edgecls.boards.machine import allowed_cpus
+    from edgecls.boards.profiles import load_profile
+    from edgecls.cli.progress import LiveProgress
     from edgecls.files import write_json
     from edgecls.sweep.latency import benchmark_here
     from edgecls.sweep.plot import draw_frontier
@@ -113,8 +113,8 @@ def sweep(
     candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)
     profile, host, benchmark = load_profile(device) if device else None, "", benchmark_here
     if board is not None:
-        profile, host = load_profile(sweep_there.find_device(board, device)), board.host
-        benchmark = functools.partial(sweep_there.benchmark, board)
+        profile, host = load_profile(remote.find_device(board, device)), board.host
+        benchmark = functools.partial(remote.benchmark, board)
     asked = Request(profile=profile, host=host, **request)
     load_tensorflow()
     try:

@@ -14,11 +14,11 @@ import click
 
 from edgecls.cli.output import echo
 from edgecls.errors import MissingDependency
-from edgecls.names import safe
+from edgecls.messages.names import safe
 
 if TYPE_CHECKING:
-    from edgecls.leftovers import LeftOut
-    from edgecls.training.finding import Finding
+    from edgecls.images.leftovers import LeftOut
+    from edgecls.training.diagnosis.finding import Finding
 
 
 class ProgressBars:
@@ -81,7 +81,7 @@ def counting_left_out(*, at_once: bool = False) -> Iterator[LeftOut]:
 
     With `at_once` the first file of each kind is also told when it is left out.
     """
-    from edgecls.leftovers import LeftOut
+    from edgecls.images.leftovers import LeftOut
 
     def tell(text: str) -> None:
         if text:
@@ -115,8 +115,8 @@ def load_tensorflow(*, begin: bool = True) -> None:
 
     if find_spec("tensorflow") is None:
         raise MissingDependency("this command needs TensorFlow: pip install 'edgecls[train]'")
-    from edgecls.mapped import cache_folder
-    from edgecls.quiet import quietly
+    from edgecls.images.memmap import cache_folder
+    from edgecls.output_capture import quietly
 
     # Without a home that can be written Keras would write into /tmp/.keras or ./~, and Matplotlib complains.
     if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111

@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 import click
 
 from edgecls.cli.bulk import pool_at, ray_option
-from edgecls.cli.live import LiveProgress
 from edgecls.cli.output import echo
+from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, load_tensorflow, print_findings, warn
 from edgecls.config import ARCHS, FLIPS, HEADS, SCHEDULES, WEIGHT_SOURCES, AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError
-from edgecls.listing import some
-from edgecls.pool import work_in
-from edgecls.presets import PRESETS, resolve
-from edgecls.training.cluster import VARIABLE, Cluster, read_cluster
+from edgecls.messages.lists import some
+from edgecls.networks.presets import PRESETS, resolve
+from edgecls.parallel.pool import work_in
+from edgecls.training.distributed.cluster import VARIABLE, Cluster, read_cluster
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -182,7 +182,7 @@ def _assist(data: Path, config: TrainConfig, cluster: Cluster, skip_bad: bool) -
 @contextlib.contextmanager
 def _say_how_to_resume(out: Path) -> Iterator[None]:
     """Whatever ends the run before its time: if something was learned, say how to go on with it."""
-    from edgecls.training.work_folder import has_checkpoint, work_folder
+    from edgecls.training.run.work_folder import has_checkpoint, work_folder
 
     try:
         yield

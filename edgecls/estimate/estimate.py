@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from edgecls.devices import Profile, read_table
+from edgecls.boards.profiles import Profile, read_table
 from edgecls.errors import ConfigError
 from edgecls.estimate.figures import Figure, Processor, load_figures, load_processor
+from edgecls.estimate.grounds import COVERAGE, TARGETS, Grounds, grounds_of
 from edgecls.estimate.model import Fit, Run, fit, fit_runs, run_of
 from edgecls.estimate.operators import Network
-from edgecls.estimate.validate import COVERAGE, TARGETS, Grounds, grounds_of
 from edgecls.runtime.engines import ALIASES
 
 # Our engine -> what published latencies call its kernels.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from edgecls.devices import Latency, load_profiles, read_table
+from edgecls.boards.profiles import Latency, load_profiles, read_table
 
 MachineKind = Literal["cpu", "edgetpu", "gpu"]
 

@@ -6,11 +6,12 @@ import math
 import os
 from pathlib import Path
 
-from edgecls.check.graph import Graph, Node, Tensor, read_graph
-from edgecls.container import detect_kind
 from edgecls.errors import ModelFileError
 from edgecls.estimate.operators import Network, Operator, convolution, dense, other
-from edgecls.spec import ModelSpec, read_bytes, split_file
+from edgecls.model_file.container import detect_kind
+from edgecls.model_file.graph import Graph, Node, Tensor
+from edgecls.model_file.metadata import ModelSpec, read_bytes, split_file
+from edgecls.model_file.read import read_graph
 
 # Height, width and channels of a feature map.
 _Size = tuple[int, int, int]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgecls.benchmark.record import Record, Result, read_record
-from edgecls.devices import Profile
+from edgecls.boards.profiles import Profile
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import KERNELS, Measured, make_run
 from edgecls.estimate.figures import load_processor

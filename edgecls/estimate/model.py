@@ -37,27 +37,8 @@ USUAL_GHZ = 1.5
 USUAL_SCALING = 0.6
 # Cores beyond these hardly help with a network of a few milliseconds.
 MAX_CORES = 8
-# Spread of an effect in units of the logarithm, before the fit. "free" is for what nothing is known of.
-START = {
-    "free": 1.0,
-    "family": 0.3,
-    "processor": 0.2,
-    "engine": 0.4,
-    "kernels": 0.2,
-    "pair": 0.2,
-    "threads": 0.15,
-    "share": 0.5,
-    "size": 0.1,
-    "network": 0.1,
-    "setting": 0.1,
-    # Two published reports of one engine on one board differ by up to 20 %. Larger than that, so that what was measured
-    # on a machine outweighs what is published of its kind.
-    "own": 0.3,
-    "noise": 0.08,
-}
 FIXED = ("free", "own")
 USUAL_NETWORK = "MobileNetV2 1.0, 224x224"
-LEAST, MOST = 0.05, 1.0
 
 
 @dataclass(frozen=True)
@@ -201,26 +182,9 @@ def fit(figures: Sequence[Figure], spreads: Mapping[str, float]) -> Fit:
 
 def fit_runs(runs: Sequence[Run], latencies_ms: Sequence[float], spreads: Mapping[str, float]) -> Fit:
     """Return the model fitted to the latencies of runs."""
-    design = _Design(runs, latencies_ms)
+    design = Design(runs, latencies_ms)
     scaled, factor, solved = design.solve(spreads)
     return Fit(design.columns, scaled, np.asarray(np.linalg.inv(factor), np.float64), solved, dict(spreads))
-
-
-def fit_spreads(figures: Sequence[Figure]) -> dict[str, float]:
-    """Return the spreads under which the figures are most likely, from `START` on."""
-    design = _Design([run_of(figure) for figure in figures], [figure.ms for figure in figures])
-    spreads, best = dict(START), design.likelihood(START)
-    for step in (2.0, 1.4, 1.4, 1.15, 1.15):
-        for group in START:
-            if group in FIXED:
-                continue
-            for factor in (step, 1 / step):
-                # Walk on as long as it helps. The bounds keep a group from vanishing, or from explaining everything.
-                while (tried := spreads | {group: min(max(spreads[group] * factor, LEAST), MOST)}) != spreads:
-                    if (found := design.likelihood(tried)) <= best + 1e-9:
-                        break
-                    spreads, best = tried, found
-    return spreads
 
 
 def _log_cores(run: Run) -> float:
@@ -238,7 +202,7 @@ def _usual_work(kind: MachineKind) -> float:
     return sum(_work(network, costs).values())
 
 
-class _Design:
+class Design:
     """The regression's matrix, to be solved for many spreads."""
 
     def __init__(self, runs: Sequence[Run], latencies_ms: Sequence[float]) -> None:
@@ -257,6 +221,7 @@ class _Design:
         self.unexplained = np.log(np.array(latencies_ms)) - np.array([nominal(run) for run in runs])
 
     def solve(self, spreads: Mapping[str, float]) -> tuple[Array, Array, Array]:
+        """Return the scaled matrix, the factor of its covariance, and what that solves to."""
         scaled = self.matrix * np.array([spreads[group] for group in self.groups])
         covariance = scaled @ scaled.T
         covariance[np.diag_indices_from(covariance)] += spreads["noise"] ** 2

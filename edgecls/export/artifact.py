@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.targets import Target, find_target
 from edgecls.config import ExportConfig
-from edgecls.container import Kind
 from edgecls.evaluate import score, score_images
 from edgecls.export import export_folder, onnx, tflite
-from edgecls.export.equalise import equalise
+from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.export_folder import ExportedFile
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.gate import compare
-from edgecls.export.layers import measure_layers, worst_layer
-from edgecls.export.prune import prune
-from edgecls.export.quantize import correct
-from edgecls.export.samples import ExportSamples, load_samples
-from edgecls.export.targets import Target, find_target
-from edgecls.image import LUMA, RESAMPLE
+from edgecls.export.quantization.bias_correction import correct
+from edgecls.export.quantization.equalize import equalize
+from edgecls.export.quantization.layer_error import measure_layers, worst_layer
+from edgecls.export.quantization.prune import prune
+from edgecls.images.contact_sheet import contact_sheet
+from edgecls.images.decode import LUMA, RESAMPLE
+from edgecls.model_file.container import Kind
+from edgecls.model_file.metadata import ModelSpec, attach_spec
+from edgecls.model_file.selftest import add_scores, make_golden
 from edgecls.progress import Progress, silent
-from edgecls.report.contact_sheet import contact_sheet
 from edgecls.runtime.classifier import load
 from edgecls.runtime.engines import own_engine
-from edgecls.selftest import add_scores, make_golden
-from edgecls.spec import ModelSpec, attach_spec
-from edgecls.training import run_folder
+from edgecls.training.run import run_folder
 from edgecls.versions import tool_versions
 
 if TYPE_CHECKING:
@@ -87,16 +87,16 @@ class _Job:
         return fuse(self.model)
 
     @functools.cached_property
-    def equalised(self) -> FusedModel:
+    def equalized(self) -> FusedModel:
         """The float network with the channels of int8 files, scaled as there."""
         images = self.samples.calibration.images
         fused = fuse(self.model, in_blocks=not self.target.edge_tpu)
-        return equalise(prune(fused, images, self.config.prune), images)
+        return equalize(prune(fused, images, self.config.prune), images)
 
     @functools.cached_property
     def prepared(self) -> FusedModel:
         """What int8 files are made of: prepared once for all that have 8-bit weights."""
-        return correct(self.equalised, self.samples.calibration.images)
+        return correct(self.equalized, self.samples.calibration.images)
 
 
 def export_run(
@@ -190,7 +190,7 @@ def _convert(job: _Job, precision: str, kind: Kind) -> bytes:
         return tflite.to_int8(job.prepared, calibration, target=job.target)
     prepared = job.prepared
     if job.target.weight_bits < 8:
-        prepared = correct(job.equalised, calibration, job.target.weight_steps)
+        prepared = correct(job.equalized, calibration, job.target.weight_steps)
     return onnx.to_int8(prepared, calibration, target=job.target)
 
 
@@ -208,7 +208,7 @@ def _draw_flips(job: _Job, scores: NDArray[np.float32], path: Path) -> str:
 
 def _write_layers(job: _Job, graph: bytes, path: Path) -> str:
     """Return the layer that loses most of the signal, after writing the table of all of them."""
-    rows = measure_layers(job.equalised, graph, job.samples.calibration.images[:LAYER_IMAGES])
+    rows = measure_layers(job.equalized, graph, job.samples.calibration.images[:LAYER_IMAGES])
     lines = [f"{row.layer},{row.snr_db:.1f},{row.lost_db:.1f}" for row in rows]
     path.write_text("\n".join(["layer,snr_db,lost_db", *lines]) + "\n", encoding="utf-8")
     return worst_layer(rows).layer
@@ -227,7 +227,7 @@ def _spec(job: _Job, precision: str) -> ModelSpec:
         precision=precision,
         input_dtype="uint8",
         input_scale=1.0,
-        input_zero_point=job.equalised.pad_gray if quantized else 0,
+        input_zero_point=job.equalized.pad_gray if quantized else 0,
         target=job.target.name if quantized else "",
         arch=job.record["arch"],
         weights=job.record["weights"],

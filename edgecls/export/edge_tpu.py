@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgecls.check.edgetpu import preflight
-from edgecls.check.finding import reasons_against
-from edgecls.check.graph import read_graph
+from edgecls.boards.edgetpu import preflight
+from edgecls.boards.finding import reasons_against
 from edgecls.errors import ExportError
 from edgecls.export.fuse import BLOCKS, STEM, FusedModel
-from edgecls.export.layer_walk import Weights, sources_of
+from edgecls.export.graph import Weights, sources_of
+from edgecls.model_file.read import read_graph
 
 if TYPE_CHECKING:
     import keras

@@ -16,7 +16,7 @@ from edgecls.errors import ConfigError, ModelFileError
 from edgecls.export.gate import Comparison
 from edgecls.files import file_sha256, locked, read_sealed, sync_files, write_sealed
 from edgecls.limits import PRECISIONS
-from edgecls.typed import check
+from edgecls.validation import check
 
 RECORD_FILE = "export.json"
 PARTIAL = ".partial-"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecls.export.layer_walk import Array, Weights
+from edgecls.export.graph import Array, Weights
 
 if TYPE_CHECKING:
     import keras

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.targets import ANY, Target
 from edgecls.errors import ExportError
+from edgecls.export.calibration import with_full_range
 from edgecls.export.fuse import BLOCKS, FusedModel
-from edgecls.export.targets import ANY, Target
-from edgecls.export.tflite import with_full_range
-from edgecls.quiet import quietly
+from edgecls.output_capture import quietly
 
 if TYPE_CHECKING:
     import keras

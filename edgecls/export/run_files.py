@@ -11,14 +11,14 @@ from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
+from edgecls.boards.targets import Target
 from edgecls.config import FORMATS, ExportConfig, Format
 from edgecls.errors import EdgeclsError
 from edgecls.export.export_folder import RECORD_FILE, model_name, read_entries
-from edgecls.export.targets import Target
 from edgecls.limits import PRECISIONS
+from edgecls.model_file.metadata import ModelSpec, read_spec
 from edgecls.progress import Progress, silent
-from edgecls.spec import ModelSpec, read_spec
-from edgecls.training import run_folder
+from edgecls.training.run import run_folder
 
 NO_TENSORFLOW = "it is not exported, and exporting needs TensorFlow: pip install 'edgecls[train]'"
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.check.tflite_graph import read_tflite
+from edgecls.boards.targets import ANY, Target
+from edgecls.export.calibration import with_full_range
 from edgecls.export.edge_tpu import check_mapping, for_edge_tpu
 from edgecls.export.fuse import FusedModel
-from edgecls.export.targets import ANY, Target
-from edgecls.quiet import quietly
+from edgecls.model_file.tflite import read_tflite
+from edgecls.output_capture import quietly
 
 if TYPE_CHECKING:
     import keras
@@ -120,13 +121,3 @@ def with_uint8_input(fused: FusedModel) -> keras.Model:
     image = keras.Input(fused.core.input.shape[1:], batch_size=1, dtype="uint8", name="image")
     centred = keras.ops.subtract(keras.ops.cast(image, "float32"), float(fused.pad_gray))
     return keras.Model(image, fused.core(centred))
-
-
-def with_full_range(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return `images` with one black and one white pixel in the first: the input's measured range is then 0..255.
-
-    Only so does the converter choose one step per gray value, which makes a raw pixel the quantized input.
-    """
-    images = images.copy()
-    images[0, 0, 0], images[0, 0, 1] = 0, 255
-    return images

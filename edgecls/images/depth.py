@@ -16,10 +16,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from edgecls.decode_memory import map_rows
 from edgecls.errors import DataError
 from edgecls.images import png, tiff
 from edgecls.images.color import DEEP_MODES
+from edgecls.images.decode_memory import map_rows
 from edgecls.limits import MOST_BITS
 
 # A picture whose values end between 1 and this is neither 0..1 nor, unless it is black, 0..255.

@@ -16,12 +16,12 @@ from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.evaluate import Evaluation, wilson_interval
 from edgecls.export.export_folder import read_entries
 from edgecls.files import write_atomically
-from edgecls.listing import some
-from edgecls.names import safe
+from edgecls.messages.lists import some
+from edgecls.messages.names import safe
 from edgecls.report import pictures
 from edgecls.report.plots import DPI
 from edgecls.report.settings import describe_changes, read_config, train_command
-from edgecls.training.run_folder import read_whole_record, run_id
+from edgecls.training.run.run_folder import read_whole_record, run_id
 
 PAGE_FILE = "report.html"
 TEMPLATE = "report.html.jinja"

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgecls.data import load_paths
 from edgecls.errors import DataError
 from edgecls.evaluate import Evaluation, score
 from edgecls.files import write_rendered
-from edgecls.report.contact_sheet import contact_sheet, preview_sheet
+from edgecls.images.contact_sheet import contact_sheet, preview_sheet
+from edgecls.images.dataset import load_paths
 from edgecls.report.plots import draw_confusion, draw_curves, draw_layers, draw_recall
-from edgecls.training import run_folder
+from edgecls.training.run import run_folder
 
 FOLDER = "plots"
 # In the order in which draw_final draws them; preview.png is drawn before training, from images that only it has.

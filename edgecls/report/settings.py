@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecls.config import AugmentConfig, TrainConfig
 from edgecls.errors import ModelFileError
-from edgecls.presets import PRESETS, UNCHANGED
+from edgecls.networks.presets import PRESETS, UNCHANGED
 
 
 def read_config(saved: dict[str, Any]) -> TrainConfig:

@@ -10,14 +10,14 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.container import detect_kind
 from edgecls.errors import ConfigError, DataError, ModelFileError
-from edgecls.image import Source, load_gray
+from edgecls.images.decode import Source, load_gray
 from edgecls.limits import MAX_THREADS
+from edgecls.model_file.container import detect_kind
+from edgecls.model_file.metadata import ModelSpec, read_bytes, split_file
 from edgecls.runtime.engines import Engine as Engine
 from edgecls.runtime.engines import choose_engine, open_engine
 from edgecls.runtime.threads import default_threads
-from edgecls.spec import ModelSpec, read_bytes, split_file
 
 ChannelOrder = Literal["rgb", "bgr"]
 # The first run packs weights and fills caches; on a GPU it takes a few until kernels are chosen.

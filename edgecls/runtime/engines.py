@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.check.graph import check_runnable
-from edgecls.container import Kind, detect_kind
 from edgecls.errors import ConfigError, ModelFileError
-from edgecls.spec import ModelSpec
+from edgecls.model_file.container import Kind, detect_kind
+from edgecls.model_file.metadata import ModelSpec
+from edgecls.model_file.read import check_runnable
 
 DEVICES = ("cpu", "cuda", "tensorrt", "edgetpu")
 ALIASES = {"ort": "onnxruntime"}

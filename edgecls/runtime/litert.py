@@ -18,10 +18,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.install import install_line
 from edgecls.errors import ConfigError, MissingDependency, ModelFileError
+from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.engines import ENGINES, Tensor, check_tensors, one_line
-from edgecls.runtime.install import install_line
-from edgecls.spec import ModelSpec
 
 EDGETPU_LIBRARY = "libedgetpu.so.1"
 # The one operator that edgetpu_compiler puts in the place of all that the Edge TPU runs.

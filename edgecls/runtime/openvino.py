@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.container import Kind, detect_kind
+from edgecls.boards.install import install_line
 from edgecls.errors import MissingDependency, ModelFileError
+from edgecls.model_file.container import Kind, detect_kind
+from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.engines import Tensor, check_tensors, one_line
-from edgecls.runtime.install import install_line
-from edgecls.spec import ModelSpec
 
 _SCORES: dict[Kind, tuple[str, ...]] = {"tflite": ("uint8", "int8", "float32"), "onnx": ("float32",)}
 _DTYPES = {"u8": "uint8", "i8": "int8", "f32": "float32"}

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.install import install_line
 from edgecls.errors import ConfigError, EdgeclsError, MissingDependency, ModelFileError
+from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.cuda_graph import OPTIONS as RECORDED
 from edgecls.runtime.cuda_graph import CudaGraph
 from edgecls.runtime.engines import Tensor, check_tensors, one_line
-from edgecls.runtime.install import install_line
-from edgecls.spec import ModelSpec
 
 # Device -> its provider, and those that take what it cannot run.
 PROVIDERS = {

@@ -17,8 +17,8 @@ import numpy as np
 
 from edgecls import errors
 from edgecls.errors import EdgeclsError, ModelFileError
+from edgecls.model_file.metadata import split_file
 from edgecls.runtime.engines import open_engine
-from edgecls.spec import split_file
 
 # TensorRT builds an engine in minutes; an interpreter on a CPU loads in a second.
 MOST_SECONDS = 300

@@ -10,16 +10,17 @@ from statistics import NormalDist
 
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.record import Record
-from edgecls.benchmark.rounds import MOST_TOGETHER
 from edgecls.benchmark.session import run_benchmark
+from edgecls.boards.doctor import find_profile
+from edgecls.boards.machine import read_machine
+from edgecls.boards.profiles import Profile
+from edgecls.boards.targets import Target, find_target
+from edgecls.choose.rounds import MOST_TOGETHER
 from edgecls.config import Format, TrainConfig
-from edgecls.devices import Profile
-from edgecls.doctor import find_profile, read_machine
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import Estimate, estimate
+from edgecls.estimate.grounds import COVERAGE
 from edgecls.estimate.operators import count_network
-from edgecls.estimate.validate import COVERAGE
-from edgecls.export.targets import Target, find_target
 from edgecls.progress import Progress, silent
 
 SECONDS = 1.0

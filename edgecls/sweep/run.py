@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecls.benchmark.candidates import load_images
-from edgecls.changes import tell_changes
-from edgecls.check.finding import reasons_against
-from edgecls.check.rules import check_file
+from edgecls.boards.compatibility import check_file
+from edgecls.boards.finding import reasons_against
+from edgecls.choose.candidates import load_images
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, DataError
 from edgecls.evaluate import score_images
@@ -25,9 +24,10 @@ from edgecls.export.run_files import RunFile, export_missing, find_files
 from edgecls.progress import Progress
 from edgecls.runtime.classifier import load
 from edgecls.sweep.latency import Place
-from edgecls.training import run_folder
+from edgecls.training.run import run_folder
+from edgecls.training.run.work_folder import work_folder
 from edgecls.training.train import TrainResult, train
-from edgecls.training.work_folder import work_folder
+from edgecls.validation import tell_changes
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from edgecls.errors import ConfigError, DataError, WeightsError
 from edgecls.estimate.operators import count_network
-from edgecls.folders import check_root, find_parts, list_images
-from edgecls.leftovers import LeftOut
-from edgecls.listing import some
+from edgecls.images.folders import check_root, find_parts, list_images
+from edgecls.images.leftovers import LeftOut
+from edgecls.messages.lists import some
+from edgecls.networks.weights import find_weights
 from edgecls.progress import Progress, silent
 from edgecls.sweep import halving
 from edgecls.sweep.frontier import Point, Step, find_frontier, find_steps, recommend
@@ -27,7 +28,6 @@ from edgecls.sweep.latency import (
 )
 from edgecls.sweep.run import Scored
 from edgecls.sweep.trials import Request, Trials
-from edgecls.training.weights import find_weights
 
 
 @dataclass(frozen=True)

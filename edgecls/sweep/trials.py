@@ -11,19 +11,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from edgecls.benchmark.machine import allowed_cpus
+from edgecls.boards.machine import allowed_cpus
+from edgecls.boards.profiles import Profile
 from edgecls.config import ExportConfig
-from edgecls.devices import Profile
 from edgecls.errors import ConfigError, ExportError, TrainingError, WeightsError
 from edgecls.estimate.operators import count_network
-from edgecls.pool import Here, current_pool
+from edgecls.parallel.pool import Here, current_pool
 from edgecls.progress import Progress, silent
 from edgecls.sweep import halving
 from edgecls.sweep.grid import Candidate
 from edgecls.sweep.latency import Place
 from edgecls.sweep.run import Scored, score_run, train_run
-from edgecls.training import run_folder
-from edgecls.training.threads import limit_tensorflow
+from edgecls.training.distributed.threads import limit_tensorflow
+from edgecls.training.run import run_folder
 
 SHORT_FOLDER = "short"
 

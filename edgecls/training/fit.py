@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.training.checkpoint import Checkpoint, Saved
+from edgecls.training.distributed.workers import ALONE, Workers
 from edgecls.training.history import Divergence, EpochRecord, LayerRecord
+from edgecls.training.recipe import Recipe
+from edgecls.training.run.checkpoint import Checkpoint, Saved
 from edgecls.training.step import Network
-from edgecls.training.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     import keras
@@ -46,29 +47,6 @@ class Examples(Protocol):
 
     def batch(self, epoch: int, chosen: NDArray[np.int64]) -> NDArray[Any]:
         """Return the network's inputs for the examples `chosen`, as epoch `epoch`, from 1, sees them; 0 validates."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one phase learns; see `TrainConfig` for the settings of the same names.
-
-    With `start_counts` the weights that the model comes with may turn out the best, as epoch 0.
-    """
-
-    phase: str
-    epochs: int
-    batch_size: int = 32
-    first_rate: float = 1e-3
-    schedule: str = "cosine"
-    warmup_epochs: int = 0
-    weight_decay: float = 0.0
-    l2: float = 0.0
-    label_smoothing: float = 0.0
-    clip_norm: float = 0.0
-    patience: int = 15
-    class_weights: tuple[float, ...] | None = None
-    seed: int = 0
-    start_counts: bool = True
 
 
 @dataclass(frozen=True)

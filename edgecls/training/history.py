@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from edgecls.typed import build
+from edgecls.validation import build
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
-from edgecls.data import Dataset, Split
 from edgecls.evaluate import score
+from edgecls.images.dataset import Dataset, Split
 from edgecls.images.depth import advise
-from edgecls.listing import some
-from edgecls.training import run_folder
-from edgecls.training.finding import Finding
+from edgecls.messages.lists import some
+from edgecls.networks.weights import Weights
+from edgecls.training.diagnosis.finding import Finding
 from edgecls.training.phases import Training
-from edgecls.training.weights import Weights
+from edgecls.training.run import run_folder
 from edgecls.versions import tool_versions
 
 

@@ -12,25 +12,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
-from edgecls.data import Dataset, Split
-from edgecls.progress import Progress, silent
-from edgecls.training.checkpoint import Checkpoint
-from edgecls.training.cut import block_before, learn_above, learn_gray_and_head, split_at
-from edgecls.training.examples import FeatureExamples, LiveExamples
-from edgecls.training.fit import Examples, FitResult, Recipe, fit
-from edgecls.training.frozen import Trunk, frozen_examples, view_count
+from edgecls.images.dataset import Split
+from edgecls.networks.model import FEATURES_LAYER
+from edgecls.networks.split_layer import block_before, learn_above, learn_gray_and_head, split_at
+from edgecls.training.context import Context
+from edgecls.training.features.examples import FeatureExamples, LiveExamples
+from edgecls.training.features.frozen import Trunk, frozen_examples, view_count
+from edgecls.training.fit import Examples, FitResult, fit
 from edgecls.training.history import Divergence, EpochRecord
-from edgecls.training.model import FEATURES_LAYER
-from edgecls.training.workers import ALONE, Workers
+from edgecls.training.recipe import Recipe
+from edgecls.training.run.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +42,6 @@ FINE_WARMUP_EPOCHS = 1
 SCORED_TOGETHER = 1024  # images
 # Of a recipe, those that are no settings of the same name.
 COMPUTED_FIELDS = ("phase", "epochs", "first_rate", "schedule", "warmup_epochs", "class_weights", "start_counts")
-OnEpoch = Callable[[list[EpochRecord]], None]
 
 
 @dataclass(frozen=True)
@@ -91,36 +88,7 @@ class Training:
     train_scores: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What every phase of a run works with.
-
-    Attributes:
-        model: learns in place.
-        dataset: to learn from and to validate on.
-        config: of the run.
-        work: folder of checkpoints; None saves none.
-        owner: what tells the run of these checkpoints from every other.
-        cache: folder of feature caches; None is the user's.
-        deadline: `time.monotonic()` at which to stop.
-        progress: told of each stage.
-        on_epoch: called after each epoch with the whole history.
-        workers: that learn together; `work` of the first is what counts.
-    """
-
-    model: keras.Model
-    dataset: Dataset
-    config: TrainConfig
-    work: Path | None = None
-    owner: str = ""
-    cache: Path | None = None
-    deadline: float | None = None
-    progress: Progress = silent
-    on_epoch: OnEpoch = lambda history: None
-    workers: Workers = ALONE
-
-
-def run_phases(setting: Setting) -> Training:
+def run_phases(setting: Context) -> Training:
     """Train `setting.model` in place, phase by phase, and return what came of it."""
     results: list[PhaseResult] = []
     history: list[EpochRecord] = []
@@ -151,7 +119,7 @@ def phase_names(config: TrainConfig) -> list[str]:
 
 
 def _run_phase(
-    name: str, setting: Setting, earlier: list[EpochRecord], trunks: dict[str, Trunk]
+    name: str, setting: Context, earlier: list[EpochRecord], trunks: dict[str, Trunk]
 ) -> tuple[PhaseResult, FitResult, NDArray[np.float32] | None]:
     """Return (what the phase came to, its epochs, scores of the training images if they cost little)."""
     began = time.monotonic()
@@ -221,7 +189,7 @@ def _prepare(name: str, model: keras.Model, config: TrainConfig) -> str | None:
     return None
 
 
-def _report(setting: Setting, earlier: list[EpochRecord], record: EpochRecord, so_far: FitResult) -> None:
+def _report(setting: Context, earlier: list[EpochRecord], record: EpochRecord, so_far: FitResult) -> None:
     config = setting.config
     total = config.epochs if record.phase in MAIN_PHASES else config.fine_epochs
     best = f"val {record.val_accuracy:.4f}, best {so_far.best_accuracy:.4f}"

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.training.distributed.shared_batch import SharedBatch
+from edgecls.training.distributed.workers import ALONE, Workers
 from edgecls.training.history import Divergence
-from edgecls.training.shared_batch import SharedBatch
-from edgecls.training.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     import keras
 
-    from edgecls.training.fit import Recipe
+    from edgecls.training.recipe import Recipe
 
 # Biases begin at zero: keeps their update ratio finite.
 SMALLEST_NORM = 1e-12

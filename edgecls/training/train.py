@@ -14,26 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls import __version__
-from edgecls.changes import tell_changes
 from edgecls.config import TrainConfig
-from edgecls.data import Dataset, Split, load_dataset
 from edgecls.errors import ConfigError, TrainingError
 from edgecls.files import read_json, write_atomically
+from edgecls.images.dataset import Dataset, Split, load_dataset
+from edgecls.networks.model import build_model
+from edgecls.networks.weights import Weights, find_weights
 from edgecls.progress import Progress, silent
 from edgecls.report.pictures import draw_final, draw_preview, picture_path
-from edgecls.training import run_folder
-from edgecls.training.cluster import Cluster
-from edgecls.training.diagnose import add_findings, diagnose
-from edgecls.training.features import View, feature_folder, prune, view_key
-from edgecls.training.finding import Finding, Scored
-from edgecls.training.forward import fastest_forward, run_all
-from edgecls.training.live import Watcher
-from edgecls.training.model import build_model
+from edgecls.training.context import Context
+from edgecls.training.diagnosis.diagnose import add_findings, diagnose
+from edgecls.training.diagnosis.finding import Finding, Scored
+from edgecls.training.distributed.cluster import Cluster
+from edgecls.training.distributed.workers import Workers, join
+from edgecls.training.features.cache import View, feature_folder, prune, view_key
+from edgecls.training.features.forward import fastest_forward, run_all
 from edgecls.training.outcome import find_contradictions, make_record, metrics, warnings
-from edgecls.training.phases import Setting, Training, run_phases
-from edgecls.training.weights import Weights, find_weights
-from edgecls.training.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
-from edgecls.training.workers import Workers, join
+from edgecls.training.phases import Training, run_phases
+from edgecls.training.run import run_folder
+from edgecls.training.run.watcher import Watcher
+from edgecls.training.run.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
+from edgecls.validation import tell_changes
 
 if TYPE_CHECKING:
     import keras
@@ -99,7 +100,7 @@ def train(  # noqa: PLR0913
         model = build_model(config, len(dataset.classes), weights)
         watcher = Watcher(work, tensorboard=tensorboard)
         training = run_phases(
-            Setting(
+            Context(
                 model,
                 dataset,
                 config,
@@ -140,7 +141,7 @@ def assist(
         weights, dataset, _ = _read(data, config, skip_bad, workers, progress)
         model = build_model(config, len(dataset.classes), weights)
         deadline = _deadline(started, config)
-        run_phases(Setting(model, dataset, config, deadline=deadline, progress=progress, workers=workers))
+        run_phases(Context(model, dataset, config, deadline=deadline, progress=progress, workers=workers))
     prune(feature_folder())
 
 

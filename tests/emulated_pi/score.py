@@ -17,7 +17,7 @@ import PIL
 from PIL import features
 
 import edgecls
-from edgecls.image import load_gray
+from edgecls.images.decode import load_gray
 
 
 def main() -> None:

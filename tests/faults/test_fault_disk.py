@@ -9,7 +9,7 @@ import pytest
 from places import BOUND_BY_MODES, TINY, check_exports, remount, run, small_disk
 from training_run import make_images
 
-from edgecls.training.run_folder import load_model, read_whole_record
+from edgecls.training.run.run_folder import load_model, read_whole_record
 
 pytestmark = pytest.mark.faults
 EXPORT = ("--format", "tflite", "--max-drop", "1")

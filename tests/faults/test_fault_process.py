@@ -20,9 +20,9 @@ from training_run import make_images
 
 from edgecls.config import TrainConfig
 from edgecls.files import locked
-from edgecls.training.run_folder import load_model, read_history, read_whole_record
+from edgecls.training.run.run_folder import load_model, read_history, read_whole_record
+from edgecls.training.run.work_folder import work_folder
 from edgecls.training.train import train
-from edgecls.training.work_folder import work_folder
 
 pytestmark = pytest.mark.faults
 EXPORT = ("--format", "tflite", "--format", "onnx", "--fp32", "--int8", "--max-drop", "1")

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing with atheris: bytes that reach new lines are changed further. For hours, not for CI.
 
-    PYTHONPATH=tests:tests/fuzz python tests/fuzz/coverage_guided.py image|model -max_total_time=600
+    PYTHONPATH=tests/support:tests/fuzz python tests/fuzz/coverage_guided.py image|model -max_total_time=600
 
 Needs `pip install atheris`; further options are libFuzzer's. An error that is not ours ends it and leaves crash-...
 """
@@ -15,11 +15,11 @@ from typing import Any
 
 atheris: Any = __import__("atheris")
 with atheris.instrument_imports(include=["edgecls", "PIL"]):
-    from edgecls.check.graph import read_graph
-    from edgecls.container import detect_kind
     from edgecls.errors import EdgeclsError
-    from edgecls.image import load_gray
-    from edgecls.spec import split_file
+    from edgecls.images.decode import load_gray
+    from edgecls.model_file.container import detect_kind
+    from edgecls.model_file.metadata import split_file
+    from edgecls.model_file.read import read_graph
 
 
 def read_image(data: bytes) -> None:
@@ -44,9 +44,9 @@ def seeds(target: str) -> list[bytes]:
         from image_files import SEEDS
 
         return list(SEEDS)
-    from conftest import make_spec
+    from tiny import make_spec
 
-    from edgecls.spec import attach_spec
+    from edgecls.model_file.metadata import attach_spec
 
     graphs = {"tflite": b"\x1c\0\0\0TFL3" + bytes(range(64)), "onnx": b"\x08\x08\x3a\x03\x12\x01g"}
     return [attach_spec(graph, make_spec(), kind) for kind, graph in graphs.items()]  # type: ignore[arg-type]

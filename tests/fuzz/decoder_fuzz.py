@@ -16,7 +16,7 @@ from decoder_files import OTHERS
 from decoder_tiff import TIFF, Case
 
 from edgecls.errors import DataError
-from edgecls.image import decode_gray
+from edgecls.images.decode import decode_gray
 
 MAKERS = (*TIFF, *OTHERS)
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import ODD_VALUES, damaged, odd_documents
 
-from edgecls import devices
+from edgecls.boards import profiles
 from edgecls.cli import main
 from edgecls.errors import ConfigError
 
@@ -25,19 +25,19 @@ NAMES = ("raspberry-pi-4b", "raspberry-pi-4b-32bit", "coral-usb")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    copy = Path(shutil.copytree(devices._folder(), tmp_path_factory.mktemp("boards") / "devices"))
+    copy = Path(shutil.copytree(profiles._folder(), tmp_path_factory.mktemp("boards") / "devices"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(devices, "FOLDERS", (copy,))
-        devices._read.cache_clear()
+        patch.setattr(profiles, "FOLDERS", (copy,))
+        profiles._read.cache_clear()
         yield copy
-    devices._read.cache_clear()
+    profiles._read.cache_clear()
 
 
 def show(name: str) -> None:
     """Load the profile, and print it as the command does."""
-    devices._read.cache_clear()
+    profiles._read.cache_clear()
     try:
-        devices.load_profile(name)
+        profiles.load_profile(name)
     except ConfigError as error:
         assert f"{name}.toml" in str(error)
     done = CliRunner().invoke(main, ["devices", name])
@@ -62,7 +62,7 @@ def test_changed_bytes(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_values(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = devices._read.__wrapped__
+    read = profiles._read.__wrapped__
     good = read(f"{name}.toml")
     values = st.sampled_from(["title", "../../etc/passwd", -1, 10**30, 1.5, True, [], {}, ["x"], "\x1b[2J", "nan"])
 
@@ -73,7 +73,7 @@ def test_odd_values(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) ->
         changed = {**good, tree[0]: tree[1]} if isinstance(tree, tuple) else tree
         reading = lambda asked: changed if asked == f"{name}.toml" else read(asked)  # noqa: E731
         reading.cache_clear = lambda: None  # type: ignore[attr-defined]
-        monkeypatch.setattr(devices, "_read", reading)
+        monkeypatch.setattr(profiles, "_read", reading)
         show(name)
 
     change()

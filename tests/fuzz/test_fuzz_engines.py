@@ -14,8 +14,8 @@ from hypothesis import given
 from mutations import IN_PLACE, damaged
 
 from edgecls.errors import ModelFileError
+from edgecls.model_file.metadata import attach_spec, split_file
 from edgecls.runtime.trial import try_in_child
-from edgecls.spec import attach_spec, split_file
 
 
 @pytest.mark.parametrize(

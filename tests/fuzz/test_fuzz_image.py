@@ -16,7 +16,7 @@ from mutations import damaged
 from PIL import Image
 
 from edgecls.errors import DataError
-from edgecls.image import decode_gray, load_gray
+from edgecls.images.decode import decode_gray, load_gray
 
 NOISE = np.random.default_rng(1).integers(0, 256, (70, 50, 3), np.uint8)
 MORE = tuple(

@@ -12,18 +12,19 @@ from typing import Any
 
 import pytest
 from cases import fuzz, ran
-from conftest import make_spec
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import Draw, damaged, odd_documents
+from tiny import make_spec
 
-from edgecls import container, spec
-from edgecls.check.graph import read_graph
-from edgecls.check.rules import check_graph
-from edgecls.devices import load_profile
+from edgecls.boards.compatibility import check_graph
+from edgecls.boards.profiles import load_profile
 from edgecls.errors import EdgeclsError, ModelFileError
-from edgecls.selftest import run_selftest
-from edgecls.spec import attach_spec, split_file
+from edgecls.model_file import container
+from edgecls.model_file import metadata as spec
+from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import read_graph
+from edgecls.model_file.selftest import run_selftest
 
 # ir_version = 8, graph = {name = "g"}.
 SMALLEST = {"tflite": b"\x1c\0\0\0TFL3" + bytes(range(64)), "onnx": b"\x08\x08\x3a\x03\x12\x01g"}

@@ -19,14 +19,14 @@ from report_run import make_run
 from edgecls.benchmark.compare import compare_records
 from edgecls.benchmark.record import read_record as read_benchmark
 from edgecls.errors import EdgeclsError, ModelFileError
+from edgecls.export.calibration import load_samples
 from edgecls.export.export_folder import read_entries
-from edgecls.export.samples import load_samples
 from edgecls.files import write_json
 from edgecls.report.page import write_report
 from edgecls.report.settings import read_config
-from edgecls.training.checkpoint import DAMAGES, Checkpoint
-from edgecls.training.keras_file import check_keras_file
-from edgecls.training.run_folder import load_model, read_held_out_scores, read_history, read_whole_record
+from edgecls.training.run.checkpoint import DAMAGES, Checkpoint
+from edgecls.training.run.keras_file import check_keras_file
+from edgecls.training.run.run_folder import load_model, read_held_out_scores, read_history, read_whole_record
 
 ENTRY = {
     "path": "model-int8.tflite",

@@ -1,0 +1,1 @@
+"""Boards and this machine: profiles, what fits them, what to install. Imports no interpreter."""

@@ -1,0 +1,118 @@
+"""Which board this machine is, what runs on it and what to install. Imports no engine."""
+
+from __future__ import annotations
+
+from edgecls.boards.finding import Finding
+from edgecls.boards.machine import Machine
+from edgecls.boards.profiles import (
+    EXTRAS,
+    GPU_PACKAGE,
+    Profile,
+    System,
+    find_wheel,
+    install_line,
+    load_profiles,
+    version,
+)
+
+
+def find_profile(machine: Machine) -> Profile | None:
+    """Return the board that a machine is, or None if it is none that has a profile."""
+    for profile in load_profiles():
+        fits = machine.arch in {system.machine for system in profile.systems}
+        if fits and profile.device_tree and machine.board.startswith(profile.device_tree):
+            return profile
+        if fits and _is_board_32bit(profile, machine):
+            return profile
+    if machine.arch != "x86_64":
+        return None
+    wanted = "desktop-nvidia" if machine.nvidia else "desktop-x86-vnni" if "vnni" in machine.isa else "desktop-x86"
+    found = [profile for profile in load_profiles() if profile.name == wanted]
+    return found[0] if "avx2" in machine.isa else None
+
+
+def diagnose(machine: Machine) -> tuple[Finding, ...]:
+    """Return what works on a machine, what does not, and what to install."""
+    checks = (_check_engines, _check_numpy, _check_system, _check_accelerators, _check_processes)
+    return tuple(finding for check in checks for finding in check(machine))
+
+
+def _is_board_32bit(profile: Profile, machine: Machine) -> bool:
+    # The 32-bit profile of a board has no tree of its own.
+    parent = profile.name.removesuffix("-32bit")
+    if parent == profile.name:
+        return False
+    return any(other.name == parent and machine.board.startswith(other.device_tree) for other in load_profiles())
+
+
+def _check_engines(machine: Machine) -> list[Finding]:
+    findings = []
+    for package, extra in EXTRAS.items():
+        if found := machine.packages.get(package):
+            findings.append(Finding("engine", "ok", f"{package} {found} is installed (edgecls[{extra}])"))
+    system = _system(machine)
+    offered = [w for package in EXTRAS if package != GPU_PACKAGE and (w := find_wheel(package, system))]
+    if not findings:
+        if not offered:
+            where = f"{machine.arch}, Python {machine.python}, C library {machine.glibc or 'unknown'}"
+            return [Finding("engine", "no", f"PyPI has no engine for {where}; use Python 3.11 or a 64-bit system")]
+        return [Finding("engine", "no", f"no engine is installed; {install_line(offered[0], system)}")]
+    if "tflite-runtime" in machine.packages and "ai-edge-litert" not in machine.packages:
+        if better := find_wheel("ai-edge-litert", system):
+            line = install_line(better, system)
+            findings.append(Finding("engine", "note", f"tflite-runtime does not use XNNPACK for int8; {line}"))
+    if {"onnxruntime", GPU_PACKAGE} <= machine.packages.keys():
+        text = f"onnxruntime and {GPU_PACKAGE} overwrite each other's files; pip uninstall both, install one"
+        findings.append(Finding("engine", "no", text))
+    return findings
+
+
+def _check_numpy(machine: Machine) -> list[Finding]:
+    numpy, runtime = machine.packages.get("numpy", ""), machine.packages.get("tflite-runtime")
+    if not runtime or version(numpy)[:1] < (2,):
+        return []
+    text = f"tflite-runtime {runtime} was built for NumPy 1, here is {numpy}; pip install 'numpy<2'"
+    if "ai-edge-litert" in machine.packages:
+        return [Finding("numpy", "note", f"{text}, or pip uninstall tflite-runtime: ai-edge-litert is used")]
+    return [Finding("numpy", "no", text)]
+
+
+def _check_system(machine: Machine) -> list[Finding]:
+    findings = []
+    if not machine.has_cpuinfo:
+        text = "/proc/cpuinfo cannot be read: LiteRT and ONNX Runtime crash without it; mount /proc"
+        findings.append(Finding("cpuinfo", "no", text))
+    if machine.arch != machine.kernel_arch:
+        text = f"a 32-bit Python on a 64-bit kernel ({machine.kernel_arch}): a 64-bit system has newer, faster engines"
+        findings.append(Finding("python", "note", text))
+    if machine.has_cpuinfo and not {"dotprod", "vnni"} & set(machine.isa):
+        text = "no int8 dot product: int8 gains come from LiteRT's XNNPACK, hardly from ONNX Runtime"
+        findings.append(Finding("int8", "note", text))
+    return findings
+
+
+def _check_accelerators(machine: Machine) -> list[Finding]:
+    findings = []
+    if machine.coral and not machine.libedgetpu:
+        text = "a Coral USB Accelerator is here, libedgetpu.so.1 is not; edgecls devices coral-usb says which one fits"
+        findings.append(Finding("edgetpu", "no", text))
+    elif machine.coral:
+        findings.append(Finding("edgetpu", "ok", f"Coral USB Accelerator and {machine.libedgetpu}"))
+    if machine.nvidia and GPU_PACKAGE not in machine.packages:
+        wheel, system = find_wheel(GPU_PACKAGE, _system(machine)), _system(machine)
+        line = install_line(wheel, system) if wheel else "NVIDIA's Jetson Zoo has builds for JetPack"
+        findings.append(Finding("gpu", "note", f"an NVIDIA driver runs, but {GPU_PACKAGE} is not installed; {line}"))
+    return findings
+
+
+def _check_processes(machine: Machine) -> list[Finding]:
+    if not machine.ray_left:
+        return []
+    pids = " ".join(map(str, machine.ray_left))
+    text = f"{len(machine.ray_left)} processes of Ray are left of an edgecls that is gone. End them: kill -9 {pids}"
+    return [Finding("ray", "note", text)]
+
+
+def _system(machine: Machine) -> System:
+    # An unknown C library (musl) takes none of the wheels, which are all for glibc.
+    return System("this machine", machine.arch, machine.python, machine.glibc or "0", source="this machine")

@@ -1,0 +1,255 @@
+"""Everything that could run a trained network here: each file in each engine, on each device, with each thread count.
+
+What cannot run, or may not be shipped, is a candidate too, with the reason. Imports no engine but to score files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.boards.compatibility import check_file
+from edgecls.boards.edgetpu_compiler import compiled_path, is_compiled_from
+from edgecls.boards.finding import reasons_against
+from edgecls.boards.install import install_line, packages_of
+from edgecls.boards.profiles import Profile, find_wheel
+from edgecls.errors import EdgeclsError, ModelFileError
+from edgecls.evaluate import score_images
+from edgecls.export.calibration import flatten_split
+from edgecls.export.gate import Comparison, compare
+from edgecls.export.run_files import RunFile
+from edgecls.images.dataset import Split, load_labelled, load_paths
+from edgecls.progress import Progress, silent
+from edgecls.runtime.classifier import load
+from edgecls.runtime.engines import ENGINES, is_installed
+from edgecls.runtime.threads import default_threads
+from edgecls.training.run import run_folder
+
+GPU_DEVICES = ("cuda", "tensorrt")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way to run the network.
+
+    Attributes:
+        file: path.
+        precision: one of `limits.PRECISIONS`.
+        engine: a name in `engines.ENGINES`.
+        device: a name in `engines.DEVICES`.
+        threads: of the interpreter; None if it could not be opened here, or has no place on the board.
+        comparison: the file in this engine against the float model; None if it was not scored.
+        rejected_because: why it may not be shipped; "" if it may.
+    """
+
+    file: Path
+    precision: str
+    engine: str
+    device: str
+    threads: int | None
+    comparison: Comparison | None
+    rejected_because: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return a few words that tell it from the others."""
+        where = "" if self.device == "cpu" else f" on {self.device}"
+        threads = "" if self.threads is None else f", threads: {self.threads}"
+        return f"{self.file.name} in {self.engine}{where}{threads}"
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """What files are scored on.
+
+    Attributes:
+        split: the images.
+        name: what they are, in words.
+        float_scores: of the Keras model, float32 (N, C), if the run has kept them; else None.
+        note: what one should know of them, or "".
+    """
+
+    split: Split
+    name: str
+    float_scores: NDArray[np.float32] | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A file in an engine on a device."""
+
+    file: RunFile
+    engine: str
+    device: str
+
+
+def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
+    """Return the run's held-out images if `data` holds them unchanged, else the images that `evaluate` would take.
+
+    Raises:
+        ModelFileError: `run` is no run. DataError: the class folders are not the run's, or images cannot be read.
+    """
+    record = run_folder.read_whole_record(run)
+    classes, size, part = record["classes"], record["config"]["image_size"], record["held_out"]["split"]
+    bits = record["config"].get("bits")
+    paths, labels = flatten_split(record["split"][part], classes)
+
+    def tell(done: int, total: int) -> None:
+        progress("read images", done, total)
+
+    if all((data / path).is_file() for path in paths):
+        split = load_paths(data, paths, labels, size, size, bits=bits, progress=tell)
+        if run_folder.images_sha256(split.images) == record["held_out"]["sha256"]:
+            scores = run_folder.read_held_out_scores(run, len(paths), len(classes))
+            return Images(split, f"the run's {len(paths)} held-out images ({part})", scores)
+    split = load_labelled(data, classes, size, size, bits=bits, progress=tell)
+    learned = set(flatten_split(record["split"]["train"], classes)[0]) & set(split.paths)
+    note = f"the run has learned from {len(learned)} of these images: accuracies are too good" if learned else ""
+    return Images(split, f"{len(split.paths)} images of {data}", None, note)
+
+
+def find_candidates(
+    files: Sequence[RunFile],
+    images: Images,
+    classes: Sequence[str],
+    max_drop: float,
+    *,
+    profile: Profile | None = None,
+    progress: Progress = silent,
+) -> tuple[Candidate, ...]:
+    """Return all candidates, each file scored once in each engine: the number of threads does not change scores.
+
+    Args:
+        files: of `export.run_files`.
+        images: to score them on.
+        classes: the labels.
+        max_drop: accuracy that a file may lose against the float model.
+        profile: the board that it is for; None is this machine.
+        progress: told now and then.
+
+    Raises:
+        ModelFileError: no float file could be scored, and the run has no scores for these images.
+    """
+    found: dict[_Way, NDArray[np.float32] | str] = {}
+    for way in _list_ways(files):
+        found[way] = _score(way, images, progress)
+    reference = images.float_scores if images.float_scores is not None else _find_reference(found)
+    there = dict.fromkeys(way.file.path for way in found if way.file.is_there)
+    refused = {path: _refuse(path, profile) for path in there}
+    candidates: list[Candidate] = []
+    for way, scores in found.items():
+        candidate = Candidate(way.file.path, way.file.precision, way.engine, way.device, None, None)
+        if isinstance(scores, str):
+            candidates.append(replace(candidate, rejected_because=scores))
+            continue
+        candidate = replace(candidate, comparison=compare(scores, reference, images.split.labels, classes, max_drop))
+        if reason := refused.get(way.file.path, "") or _misfit(way, profile):
+            candidates.append(replace(candidate, rejected_because=reason))
+            continue
+        candidates += _spread_threads(replace(candidate, rejected_because=_failure(way.file, candidate)), profile)
+    return tuple(candidates)
+
+
+def _list_ways(files: Sequence[RunFile]) -> Iterator[_Way]:
+    for file in files:
+        for engine, entry in ENGINES.items():
+            # Only int8 files are compiled for the Edge TPU.
+            devices = [name for name in entry.devices if name != "edgetpu" or file.precision == "int8"]
+            if file.format in entry.kinds:
+                yield from (
+                    _Way(_compiled(file) if device == "edgetpu" else file, engine, device) for device in devices
+                )
+
+
+def _compiled(file: RunFile) -> RunFile:
+    """Return what edgetpu_compiler made of a file, or the file itself: opening it says what to do."""
+    compiled = compiled_path(file.path)
+    if not compiled.is_file() or not file.is_there:
+        return file
+    try:
+        if not is_compiled_from(compiled, file.path):
+            advice = f"{compiled.name} was compiled from an earlier {file.path.name}; compile it again (edgecls check)"
+            return replace(file, path=compiled, is_there=False, problem=advice)
+    except ModelFileError as error:
+        return replace(file, path=compiled, is_there=False, problem=str(error))
+    return replace(file, path=compiled)
+
+
+def _score(way: _Way, images: Images, progress: Progress) -> NDArray[np.float32] | str:
+    """Return the scores, float32 (N, C), or why there are none."""
+    if not way.file.is_there:
+        return way.file.problem
+    if not is_installed(way.engine):
+        return f"{way.engine} is not installed; {install_line(way.engine, way.device)}"
+    where = "" if way.device == "cpu" else f" on {way.device}"
+    stage = f"score {way.file.path.name} in {way.engine}{where}"
+    try:
+        with load(way.file.path, engine=way.engine, device=way.device) as classifier:
+            return score_images(classifier, images.split.images, lambda done, total: progress(stage, done, total))
+    except EdgeclsError as error:
+        return str(error)
+
+
+def _find_reference(found: Mapping[_Way, NDArray[np.float32] | str]) -> NDArray[np.float32]:
+    for way, scores in found.items():
+        if way.file.precision == "fp32" and not isinstance(scores, str):
+            return scores
+    reasons = "; ".join(dict.fromkeys(scores for scores in found.values() if isinstance(scores, str)))
+    raise ModelFileError(f"no float file can be scored, so there is nothing to hold the others against: {reasons}")
+
+
+def _failure(file: RunFile, candidate: Candidate) -> str:
+    """Return why a file that runs is not good enough, or ""."""
+    comparison = candidate.comparison
+    return file.problem or ("" if comparison is None or comparison.passed else comparison.verdict)
+
+
+def _refuse(path: Path, profile: Profile | None) -> str:
+    """Return why a file does not run on a board, or ""."""
+    reasons = "" if profile is None else reasons_against(check_file(path, profile))
+    return f"does not run on {profile.name}: {reasons}" if profile and reasons else ""
+
+
+def _misfit(way: _Way, profile: Profile | None) -> str:
+    """Return why an engine cannot run on a board, or ""."""
+    if profile is None:
+        return ""
+    needed = "cuda" if way.device in GPU_DEVICES else way.device
+    if needed not in ("cpu", profile.accelerator):
+        return f"{profile.name} has no {needed} device"
+    packages = packages_of(way.engine, way.device)
+    wheels = (find_wheel(package, system) for package in packages for system in profile.systems)
+    return "" if any(wheels) else f"PyPI has no {way.engine} for {profile.name}"
+
+
+def _spread_threads(candidate: Candidate, profile: Profile | None) -> Iterator[Candidate]:
+    """Yield a candidate with every number of threads: up to the big cores of this machine, which does the timing."""
+    most = default_threads()
+    cores = profile.hardware.cores if profile is not None else 0
+    if cores:
+        most = min(most, cores)
+    # On an accelerator the CPU's threads have next to nothing to do.
+    counts = range(1, most + 1) if candidate.device == "cpu" else (most,)
+    for count in counts:
+        yield replace(candidate, threads=count)
+
+
+def to_json(candidate: Candidate) -> dict[str, Any]:
+    """Return what is known of a candidate before it is timed, for `choose --json`."""
+    comparison = candidate.comparison
+    return {
+        "file": str(candidate.file),
+        "precision": candidate.precision,
+        "engine": candidate.engine,
+        "device": candidate.device,
+        "threads": candidate.threads,
+        "accuracy": None if comparison is None else comparison.accuracy,
+        "drop": None if comparison is None else comparison.drop,
+        "agreement": None if comparison is None else comparison.agreement,
+    }

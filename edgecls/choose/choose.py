@@ -1,0 +1,93 @@
+"""The fastest way to run a trained network that keeps its accuracy: export what is missing, score, time, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgecls.benchmark.plan import Settings
+from edgecls.benchmark.process import LOCAL
+from edgecls.boards.doctor import find_profile
+from edgecls.boards.machine import read_machine
+from edgecls.boards.profiles import Profile
+from edgecls.boards.targets import Target, find_target
+from edgecls.choose.candidates import find_candidates, load_images
+from edgecls.choose.choice import Choice
+from edgecls.choose.int8_gain import explain_int8
+from edgecls.choose.rounds import time_candidates
+from edgecls.config import ExportConfig
+from edgecls.export.run_files import export_missing, find_files
+from edgecls.progress import Progress, silent
+from edgecls.training.run import run_folder
+
+
+def choose_run(
+    run: Path,
+    data: Path,
+    *,
+    profile: Profile | None = None,
+    max_drop: float = ExportConfig.max_drop,
+    seconds: float = Settings.seconds,
+    command: Sequence[str] = LOCAL,
+    progress: Progress = silent,
+) -> Choice:
+    """Return what was found for the run folder `run`; files that it lacks are exported.
+
+    Args:
+        run: the run folder.
+        data: images to score files on.
+        profile: the board that it is for; None is this machine.
+        max_drop: accuracy that a file may lose against the float model.
+        seconds: to time each of the nearest few, at least.
+        command: starts a worker that times, as in `session.run_benchmark`.
+        progress: told now and then.
+
+    Raises:
+        ConfigError: a setting is out of range.
+        ModelFileError: `run` is no run, or a file in it is damaged. DataError: images cannot be used.
+        BenchmarkError: a process that timed ended.
+    """
+    # Out of range is said before minutes pass.
+    Settings(seconds=seconds)
+    ExportConfig(max_drop=max_drop)
+    record, target = run_folder.read_whole_record(run), _target(profile)
+    images = load_images(run, data, progress)
+    files = find_files(run, target, max_drop)
+    if not all(file.is_there for file in files):
+        moved = None if Path(record["data"]).is_dir() else data
+        files = export_missing(run, files, target, max_drop, data=moved, progress=progress)
+    found = find_candidates(files, images, record["classes"], max_drop, profile=profile, progress=progress)
+    is_here = profile is None or _is_this_machine(profile)
+    advice = "" if profile is None or is_here else _advise(profile)
+    choice = Choice(run, images, max_drop, profile.name if profile else "", is_here, found, None, advice=advice)
+    if all(candidate.rejected_because for candidate in found):
+        return choice
+    timing = time_candidates(found, seconds, command=command, progress=progress)
+    return replace(choice, timing=timing, int8=explain_int8(timing, found))
+
+
+def needs_export(run: Path, profile: Profile | None, max_drop: float) -> bool:
+    """Return True if `choose_run` would export something first.
+
+    Raises:
+        ModelFileError: a file is damaged.
+    """
+    return not all(file.is_there for file in find_files(run, _target(profile), max_drop))
+
+
+def _target(profile: Profile | None) -> Target:
+    return find_target(profile.export_target if profile else None)
+
+
+def _is_this_machine(profile: Profile) -> bool:
+    here = find_profile(read_machine())
+    return here is not None and here.name == profile.name
+
+
+def _advise(profile: Profile) -> str:
+    best = profile.recommended
+    return (
+        f"Its profile recommends {best.precision} .{best.format} in {best.engine} with {best.threads} threads: "
+        f"{best.why}."
+    )

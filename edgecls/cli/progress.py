@@ -1,0 +1,98 @@
+"""Live progress of training on stderr: one bar with time left and the latest figures, a line for each finished stage.
+
+Where stderr is no terminal, or Rich is not installed, the lines alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from edgecls.cli.output import echo
+from edgecls.messages.names import safe
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+# Without a terminal a stage that lasts longer says how far it is this often.
+SECONDS_A_LINE = 15.0
+
+
+class LiveProgress:
+    """A `edgecls.progress.Progress` to be used in a `with` block."""
+
+    def __init__(self) -> None:
+        self._stage, self._note = "", ""
+        self._done = self._total = 0
+        self._began = self._told = 0.0
+        self._bars: RichProgress | None = None
+
+    def __enter__(self) -> LiveProgress:
+        if sys.stderr.isatty() and find_spec("rich") is not None:
+            self._bars = _new_bars()
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finish()
+        if self._bars is not None:
+            self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
+        """Show that `done` of `total` are done, and `note` until another one comes."""
+        if stage != self._stage or done < self._done:
+            self._finish()
+            self._stage, self._note = stage, ""
+            self._began = self._told = time.monotonic()
+            if self._bars is not None:
+                self._bars.add_task(safe(stage), total=total, note="")
+        self._done, self._total, self._note = done, total, note or self._note
+        if self._bars is not None:
+            self._bars.update(self._bars.task_ids[0], completed=done, total=total, note=safe(self._note))
+        elif time.monotonic() - self._told >= SECONDS_A_LINE:
+            self._told = time.monotonic()
+            echo(self._line(), err=True)
+
+    def _finish(self) -> None:
+        """Turn the stage under way, if there is one, into a line that stays."""
+        if not self._stage:
+            return
+        if self._bars is None:
+            echo(self._line(), err=True)
+        else:
+            self._bars.remove_task(self._bars.task_ids[0])
+            self._bars.console.print(safe(self._line()), markup=False, highlight=False, soft_wrap=True)
+        self._stage = ""
+
+    def _line(self) -> str:
+        seconds = time.monotonic() - self._began
+        note = f", {self._note}" if self._note else ""
+        return f"{self._stage}: {self._done:,}/{self._total:,} in {seconds:,.0f} s{note}"
+
+
+def _new_bars() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=Console(stderr=True),
+        # What stdout carries is the command's result.
+        redirect_stdout=False,
+        refresh_per_second=4,
+    )

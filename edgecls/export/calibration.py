@@ -1,0 +1,97 @@
+"""The images an export works with: some of the run's own training images to quantize on, its held-out ones to score.
+
+The two never overlap: what a file is scored on, it has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.errors import DataError
+from edgecls.images.dataset import ProgressCallback, Split, load_paths
+from edgecls.training.run import run_folder
+
+
+@dataclass(frozen=True, eq=False)
+class ExportSamples:
+    """Images of one export.
+
+    Attributes:
+        root: the folder that the images' paths are relative to.
+        calibration: training images, the same number of each class as far as they go.
+        held_out: the run's test images, or its validation images if it has no test.
+        held_out_name: "test" or "val".
+    """
+
+    root: Path
+    calibration: Split
+    held_out: Split
+    held_out_name: str
+
+
+def load_samples(
+    record: dict[str, Any],
+    *,
+    data: Path | None,
+    count: int,
+    seed: int,
+    progress: ProgressCallback | None = None,
+) -> ExportSamples:
+    """Return the images that the run `record` (run.json) was made of.
+
+    Args:
+        record: the content of run.json.
+        data: the folder of images, if it is no longer where the run found it.
+        count: calibration images to draw.
+        seed: of the draw.
+        progress: called with (images read, images in all).
+
+    Raises:
+        DataError: images vanished, or the held-out ones are not those that the run was scored on.
+    """
+    root = data or Path(record["data"])
+    if not root.is_dir():
+        raise DataError(f"the run's images are not at {root} any more; give their folder with --data")
+    size, bits = record["config"]["image_size"], record["config"].get("bits")
+    paths, labels = flatten_split(record["split"]["train"], record["classes"])
+    chosen = choose_stratified(labels, count, seed)
+    calibration = load_paths(root, [paths[i] for i in chosen], [labels[i] for i in chosen], size, size, bits=bits)
+    name = record["held_out"]["split"]
+    scored = flatten_split(record["split"][name], record["classes"])
+    held_out = load_paths(root, *scored, size, size, bits=bits, progress=progress)
+    if run_folder.images_sha256(held_out.images) != record["held_out"]["sha256"]:
+        raise DataError(f"the {name} images in {root} changed since the run was trained; restore them or train again")
+    return ExportSamples(root, calibration, held_out, name)
+
+
+def flatten_split(by_class: dict[str, list[str]], classes: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the paths of a part of run.json's split, and the index of the class of each."""
+    pairs = [(path, index) for index, name in enumerate(classes) for path in by_class[name]]
+    return [path for path, _ in pairs], [index for _, index in pairs]
+
+
+def choose_stratified(labels: Sequence[int], count: int, seed: int) -> list[int]:
+    """Return at most `count` positions in `labels`, classes taken in turn until they run out, drawn by `seed`."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    turn = np.zeros(len(labels), np.int64)
+    seen: dict[int, int] = {}
+    for position in order:
+        turn[position] = seen.get(labels[position], 0)
+        seen[labels[position]] = int(turn[position]) + 1
+    return [int(position) for position in order[np.argsort(turn[order], kind="stable")][:count]]
+
+
+def with_full_range(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return `images` with one black and one white pixel in the first: the input's measured range is then 0..255.
+
+    Only so does the converter choose one step per gray value, which makes a raw pixel the quantized input.
+    """
+    images = images.copy()
+    images[0, 0, 0], images[0, 0, 1] = 0, 255
+    return images

@@ -1,0 +1,108 @@
+"""Which layer of an int8 TFLite file loses the signal: each layer's output against the float network's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.export.fuse import FusedModel
+from edgecls.output_capture import quietly
+
+# About what 8 bits give a signal that fills their range; a layer is blamed for what it loses below that.
+BEST_DB = 40.0
+
+
+@dataclass(frozen=True)
+class LayerNoise:
+    """One layer's output in the int8 file against the float network's, over some images.
+
+    Attributes:
+        layer: name of the Keras layer.
+        snr_db: power of the float output over power of the error, in decibels; 20 dB is an error of a tenth.
+        lost_db: how much less that is than at the worst layer before it.
+    """
+
+    layer: str
+    snr_db: float
+    lost_db: float
+
+
+def measure_layers(fused: FusedModel, graph: bytes, images: NDArray[np.uint8]) -> list[LayerNoise]:
+    """Return the signal-to-noise ratio of every layer that the file still has, in the order they run.
+
+    Args:
+        fused: the float network.
+        graph: the int8 TFLite file of it.
+        images: uint8 (N, S, S, 1), 0..255; a dozen tells enough.
+    """
+    signal: dict[str, float] = {}
+    error: dict[str, float] = {}
+    for floats, integers in zip(_float_outputs(fused, images), _file_outputs(graph, images), strict=True):
+        for layer, value in integers.items():
+            if layer in floats and floats[layer].shape == value.shape:
+                signal[layer] = signal.get(layer, 0) + float(np.square(floats[layer], dtype=np.float64).sum())
+                error[layer] = error.get(layer, 0) + float(np.square(floats[layer] - value, dtype=np.float64).sum())
+    rows = []
+    before = BEST_DB
+    for layer in error:
+        snr = float(10 * np.log10(max(signal[layer], 1e-12) / max(error[layer], 1e-12)))
+        rows.append(LayerNoise(layer, snr, max(before - snr, 0)))
+        before = min(before, snr)
+    return rows
+
+
+def worst_layer(rows: Sequence[LayerNoise]) -> LayerNoise:
+    """Return the layer at which most of the signal is lost."""
+    return max(rows, key=lambda row: row.lost_db)
+
+
+def _float_outputs(fused: FusedModel, images: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.float32]]]:
+    import keras
+
+    core = fused.core
+    # The last layer's softmax is an operation of its own in the file, so its tensor is something else there.
+    layers = core.layers[1:-1]
+    names = [layer.name for layer in layers]
+    probe = keras.Model(core.input, [layer.output for layer in layers])
+    for image in images:
+        outputs = probe(image[None].astype(np.float32) - fused.pad_gray, training=False)
+        yield {name: output.numpy() for name, output in zip(names, outputs, strict=True)}
+
+
+def _file_outputs(graph: bytes, images: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.float32]]]:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    with quietly("LiteRT without its delegate"):
+        # A delegate would swallow the tensors between layers.
+        plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        interpreter: Any = Interpreter(
+            model_content=graph, experimental_preserve_all_tensors=True, experimental_op_resolver_type=plain
+        )
+        interpreter.allocate_tensors()
+    source = interpreter.get_input_details()[0]["index"]
+    tensors = [(layer, detail) for detail in interpreter.get_tensor_details() if (layer := _layer_of(detail))]
+    for image in images:
+        interpreter.set_tensor(source, image[None])
+        interpreter.invoke()
+        yield {layer: _dequantize(interpreter.get_tensor(detail["index"]), detail) for layer, detail in tensors}
+
+
+def _layer_of(detail: dict[str, Any]) -> str:
+    """Return the Keras layer whose output a tensor is, or "" for constants.
+
+    The converter names a tensor MODEL/LAYER_1/OPERATION after all the operations it fused, in an order of its own; a
+    ReLU among them is the last that ran.
+    """
+    fused = detail["name"].split(";")
+    parts = next((name for name in fused if "/Relu" in name), fused[0]).split("/")
+    is_output = len(parts) == 3 and detail["quantization_parameters"]["scales"].size == 1
+    return parts[1].removesuffix("_1") if is_output else ""
+
+
+def _dequantize(values: NDArray[Any], detail: dict[str, Any]) -> NDArray[np.float32]:
+    scale, zero_point = detail["quantization"]
+    return np.asarray((values.astype(np.float32) - zero_point) * scale, np.float32)

@@ -1,0 +1,311 @@
+"""Class folders -> seeded stratified split -> uint8 arrays. Imports numpy and light modules only."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.errors import DataError
+from edgecls.images.decode import load_gray
+from edgecls.images.depth import Scale
+from edgecls.images.folders import (
+    PARTS,
+    Groups,
+    Sample,
+    check_classes,
+    check_root,
+    find_parts,
+    list_doubts,
+    list_images,
+    list_labelled,
+    to_samples,
+)
+from edgecls.images.leftovers import LeftOut
+from edgecls.images.memmap import cache_folder, chunks, forget_pages, new_array
+from edgecls.images.splitting import find_identical, split_groups
+from edgecls.messages.lists import some_lines
+
+ProgressCallback = Callable[[int, int], None]  # done, total
+
+# Images decoded between two returns of mapped memory.
+FORGET_EVERY = 500
+_Read = Callable[[str, NDArray[np.uint8]], str]  # of decode_row
+_Bad = tuple[tuple[str, str], ...]  # path and fault
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The images of one part.
+
+    Attributes:
+        paths: posix paths relative to the dataset's root.
+        images: uint8 (N, H, W, 1), 0..255.
+        labels: int64 (N,), index into the classes.
+    """
+
+    paths: tuple[str, ...]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    @functools.cached_property
+    def digests(self) -> tuple[bytes, ...]:
+        """Return the sha256 of each image's pixels."""
+        return tuple(sha256_of_each(self.images))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Everything read from one folder of images.
+
+    Attributes:
+        root: the folder, absolute.
+        classes: names in NFC, in code-point order.
+        train: images to learn from.
+        val: images that choose when to stop.
+        test: images kept for the end; None if the folder has `train` but no `test`.
+        bad: path and reason of each image that was skipped.
+        duplicates: groups of paths whose decoded images are identical and lie in more than one part.
+        contradictions: groups of paths whose decoded images are identical and have more than one label.
+        repeats: groups of paths whose decoded images are identical and lie in one class and part.
+        doubts: why the class folders may be none, a sentence each.
+        left_out: which files are not used, in a sentence; "" if all are.
+        scales: how each image of more than 8 bits was scaled, in any order.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split | None
+    bad: tuple[tuple[str, str], ...]
+    duplicates: tuple[tuple[str, ...], ...]
+    contradictions: tuple[tuple[str, ...], ...] = ()
+    repeats: tuple[tuple[str, ...], ...] = ()
+    doubts: tuple[str, ...] = ()
+    left_out: str = ""
+    scales: tuple[Scale, ...] = ()
+
+
+def load_dataset(
+    root: Path,
+    image_size: int,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    skip_bad: bool = False,
+    bits: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Dataset:
+    """Return the images of a folder, split by (seed, class, path) alone where the folder is not split already.
+
+    Args:
+        root: folder of class folders, or of train/ and, if they are there, val/ and test/.
+        image_size: side of the square images.
+        val_fraction: share taken for validation if there is no val/.
+        test_fraction: share taken for the test if the folder is flat.
+        seed: another one gives another split.
+        skip_bad: leave out images that cannot be read instead of failing.
+        bits: of `image.load_gray`.
+        progress: called with (done, total) after each image.
+
+    Raises:
+        DataError: the folder is not as described, a class has too few images, or images cannot be read.
+    """
+    root, left_out = check_root(root), LeftOut()
+    folders = find_parts(root, left_out)
+    found = {part: list_images(root, folder, left_out) for part, folder in folders.items()}
+    classes = tuple(found["train"])
+    check_classes(root, found)
+    fractions = {} if "val" in found else {"val": val_fraction}
+    if folders["train"] == root:
+        fractions["test"] = test_fraction
+    _check_counts(found["train"], 1 + len(fractions), left_out)
+    parts = {**found, **split_groups(found["train"], fractions, seed)}
+    samples = {part: to_samples(parts[part], classes) for part in PARTS if part in parts}
+    scales: list[Scale] = []
+    read = functools.partial(decode_row, root, bits=bits, scales=scales)
+    splits, bad = _decode(read, samples, (image_size, image_size), progress)
+    if bad and not skip_bad:
+        raise unreadable(root, [fault for _, fault in bad], ", or skip them (--skip-bad)")
+    _check_left(splits, classes, bad)
+    return Dataset(
+        root,
+        classes,
+        splits["train"],
+        splits["val"],
+        splits.get("test"),
+        bad,
+        **find_identical(splits),
+        doubts=list_doubts(root, folders["train"], found["train"]),
+        left_out=str(left_out),
+        scales=tuple(scales),
+    )
+
+
+def load_labelled(
+    root: Path,
+    classes: Sequence[str],
+    height: int,
+    width: int,
+    *,
+    bits: int | None = None,
+    left_out: LeftOut | None = None,
+    progress: ProgressCallback | None = None,
+) -> Split:
+    """Return the images that `list_labelled` finds, in its order; `bits` is that of `image.load_gray`.
+
+    Raises:
+        DataError: as `list_labelled` raises it, or images cannot be read.
+    """
+    samples = list_labelled(root, classes, left_out)
+    return _load_all(check_root(root), samples, (height, width), bits, progress)
+
+
+def load_paths(
+    root: Path,
+    paths: Sequence[str],
+    labels: Sequence[int],
+    height: int,
+    width: int,
+    *,
+    bits: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Split:
+    """Return exactly these images, as a run stored them, in this order; `bits` is that of `image.load_gray`.
+
+    Raises:
+        DataError: images have vanished or cannot be read, or `paths` and `labels` differ in length.
+    """
+    root = check_root(root)
+    if len(paths) != len(labels):
+        raise DataError(f"received {len(paths)} paths and {len(labels)} labels; pass one label for each path")
+    # Not Path.exists: it raises an error for a name that is too long to exist.
+    vanished = [repr(path) for path in paths if not os.path.exists(root / path)]  # noqa: PTH110
+    if vanished:
+        raise DataError(
+            f"{len(vanished)} of {len(paths)} images of the run are no longer in {root}; put them back or train again:"
+            + some_lines(vanished)
+        )
+    return _load_all(root, list(zip(paths, labels, strict=True)), (height, width), bits, progress)
+
+
+def sha256_of_each(images: NDArray[np.uint8]) -> list[bytes]:
+    """Return the sha256 of the pixels of each image, uint8 (N, H, W, 1)."""
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for chunk in chunks(images) for image in chunk]
+
+
+def _load_all(
+    root: Path, samples: list[Sample], size: tuple[int, int], bits: int | None, progress: ProgressCallback | None
+) -> Split:
+    splits, bad = _decode(functools.partial(decode_row, root, bits=bits), {"all": samples}, size, progress)
+    if bad:
+        raise unreadable(root, [fault for _, fault in bad])
+    return splits["all"]
+
+
+def _check_counts(train: Groups, least: int, left_out: LeftOut) -> None:
+    """Raise DataError for classes that cannot give one image to train and to each part that is taken from it."""
+    few = [
+        f"class {name!r} has {len(paths)} images, at least {least} needed"
+        for name, paths in train.items()
+        if len(paths) < least
+    ]
+    if few:
+        raise DataError(f"too few images; add some or remove the class:{some_lines(few)}\n{left_out}".rstrip())
+
+
+def _check_left(splits: Mapping[str, Split], classes: Sequence[str], bad: _Bad) -> None:
+    """Raise DataError if there is a class without an image to learn from, or a part without any."""
+    missing = set(range(len(classes))) - set(splits["train"].labels.tolist())
+    empty = [f"class {classes[label]!r} in train" for label in sorted(missing)]
+    empty += [part for part, split in splits.items() if not len(split.labels)]
+    if empty:
+        skipped = f"{len(bad)} that cannot be read were skipped"
+        raise DataError(f"no image is left after {skipped}; repair or add some:" + some_lines(empty))
+
+
+def _decode(
+    read: _Read, samples: Mapping[str, list[Sample]], size: tuple[int, int], progress: ProgressCallback | None
+) -> tuple[dict[str, Split], _Bad]:
+    """Return the readable images of each part, and path and fault of the others."""
+    arrays = {part: _allocate(len(chosen), size) for part, chosen in samples.items()}
+    rows = [row for array in arrays.values() for row in array]
+    paths = [path for chosen in samples.values() for path, _ in chosen]
+    faults = iter(_decode_rows(read, paths, rows, progress))
+    splits: dict[str, Split] = {}
+    bad: list[tuple[str, str]] = []
+    for part, chosen in samples.items():
+        results = list(islice(faults, len(chosen)))
+        good = [index for index, fault in enumerate(results) if not fault]
+        bad += [(_printable(path), fault) for (path, _), fault in zip(chosen, results, strict=True) if fault]
+        # In place, as a copy would be as large again.
+        for new, old in enumerate(good):
+            if new != old:
+                arrays[part][new] = arrays[part][old]
+        splits[part] = Split(
+            tuple(chosen[index][0] for index in good),
+            arrays[part][: len(good)],
+            np.array([chosen[index][1] for index in good], np.int64),
+        )
+        forget_pages(arrays[part])
+    return splits, tuple(bad)
+
+
+def _allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    try:
+        return new_array((count, *size, 1), np.uint8)
+    except (OSError, MemoryError) as error:
+        need = f"{count} images of {size[0]} x {size[1]} need {count * size[0] * size[1] / 1e9:.1f} GB of disk"
+        raise DataError(
+            f"{need} in {cache_folder()} ({error}); free some, set XDG_CACHE_HOME to a larger disk, or use a "
+            "smaller image size"
+        ) from error
+
+
+def _decode_rows(
+    read: _Read, paths: list[str], rows: list[NDArray[np.uint8]], progress: ProgressCallback | None
+) -> list[str]:
+    """Return what is wrong with each file, or ""."""
+    results: list[str] = []
+    # Threads, as Pillow lets others run while it decodes. Leaving the loop early, as Ctrl-C does, cancels the rest.
+    with ThreadPoolExecutor() as pool:
+        for result in pool.map(read, paths, rows):
+            results.append(result)
+            if len(results) % FORGET_EVERY == 0:
+                forget_pages(rows[len(results) - 1])
+            if progress is not None:
+                progress(len(results), len(paths))
+    return results
+
+
+def decode_row(
+    root: Path, path: str, row: NDArray[np.uint8], bits: int | None = None, scales: list[Scale] | None = None
+) -> str:
+    """Write the pixels of an image into `row`, uint8 (H, W, 1), and return "", or return what is wrong with it."""
+    if _printable(path) != path:
+        return f"the name of {_printable(path)} is not UTF-8; rename it"
+    try:
+        row[...] = load_gray(root / path, row.shape[0], row.shape[1], bits, scales)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def unreadable(root: Path, faults: Sequence[str], otherwise: str = "") -> DataError:
+    """Return the error that tells what is wrong with images of a folder, and what to do but mend them."""
+    remedy = f"repair or remove these files{otherwise}"
+    return DataError(f"{len(faults)} images in {root} cannot be read; {remedy}:" + some_lines(faults))

@@ -1,0 +1,103 @@
+"""The one walk through folders and the one rule for what is an image file: its suffix, or else its first bytes.
+
+Links are followed. A folder is entered once, whatever number of links leads there; links to one file are as many
+images, as each has a name of its own, and training tells of images that are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edgecls.errors import DataError
+from edgecls.images.leftovers import LeftOut, leftover_file, leftover_folder
+
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+    *(".pgm", ".ppm", ".pbm", ".pnm"),
+)
+# The first bytes of these. Of a BMP also the length of its header, as two letters prove nothing.
+_HEAD = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|II[*+]\0|MM\0[*+]|RIFF....WEBP|P[1-6](?:#|\s+[#\d])|"
+    rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    re.DOTALL,
+)
+HEAD_BYTES = 32
+
+
+def walk(folder: Path, left_out: LeftOut) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield each folder from `folder` down with the sorted names in it, entering none that systems leave behind.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"cannot list folder {error.filename}: {error.strerror}; check its permissions") from error
+
+    # Links back to where we came from are loops, and would bring one class's images into another.
+    above = Path(os.path.abspath(folder)).parent.resolve()  # noqa: PTH100  # "." has no parent
+    seen = {*folder.resolve().parents, above, *above.parents}
+    for directory, folders, files in os.walk(folder, followlinks=True, onerror=fail):
+        real = Path(directory).resolve()
+        if real in seen:
+            left_out.add_link()
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in [name for name in folders if leftover_folder(name)]:
+            folders.remove(name)
+            left_out.add_folder(os.path.join(directory, name), leftover_folder(name))  # noqa: PTH118
+        folders.sort()
+        yield Path(directory), folders, sorted(files)
+
+
+def keep_files(names: list[str], left_out: LeftOut) -> list[str]:
+    """Return these names of files without those of what systems leave behind, which are counted."""
+    kept = []
+    for name in names:
+        if kind := leftover_file(name):
+            left_out.add(kind)
+        else:
+            kept.append(name)
+    return kept
+
+
+def walk_images(folder: Path, left_out: LeftOut) -> Iterator[Path]:
+    """Yield the image files in and below a folder; others are counted.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    for directory, _, files in walk(folder, left_out):
+        yield from keep_images(directory, keep_files(files, left_out), left_out)
+
+
+def keep_images(directory: Path, names: list[str], left_out: LeftOut) -> Iterator[Path]:
+    """Yield the paths of those files in a folder that are images; others are counted."""
+    for name in names:
+        path = directory / name
+        if is_image(name, lambda path=path: read_head(path)):  # type: ignore[misc]
+            yield path
+        else:
+            left_out.add_unknown(name)
+
+
+def is_image(name: str, head: Callable[[], bytes]) -> bool:
+    """Return whether a file is an image: by its suffix, or else by its first `HEAD_BYTES`, which `head` reads."""
+    return name.lower().endswith(IMAGE_SUFFIXES) or _HEAD.match(head()) is not None
+
+
+def read_head(path: Path) -> bytes:
+    """Return the first bytes of a file, b"" if it has none: a pipe, a socket, a device, or one that cannot be read."""
+    try:
+        # Asked before, as opening a pipe would wait for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            return b""
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""

@@ -1,0 +1,1 @@
+"""How values are shown in messages. Imports the standard library only."""

@@ -1,0 +1,1 @@
+"""The networks, their presets and their pretrained weights. Builds them with TensorFlow, on use."""

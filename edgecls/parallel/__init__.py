@@ -1,0 +1,1 @@
+"""Where many jobs are worked on: in this process, or by the workers of a Ray cluster."""

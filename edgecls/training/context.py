@@ -1,0 +1,48 @@
+"""What every phase of a training run works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecls.config import TrainConfig
+from edgecls.images.dataset import Dataset
+from edgecls.progress import Progress, silent
+from edgecls.training.distributed.workers import ALONE, Workers
+from edgecls.training.history import EpochRecord
+
+if TYPE_CHECKING:
+    import keras
+
+OnEpoch = Callable[[list[EpochRecord]], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every phase of a run works with.
+
+    Attributes:
+        model: learns in place.
+        dataset: to learn from and to validate on.
+        config: of the run.
+        work: folder of checkpoints; None saves none.
+        owner: what tells the run of these checkpoints from every other.
+        cache: folder of feature caches; None is the user's.
+        deadline: `time.monotonic()` at which to stop.
+        progress: told of each stage.
+        on_epoch: called after each epoch with the whole history.
+        workers: that learn together; `work` of the first is what counts.
+    """
+
+    model: keras.Model
+    dataset: Dataset
+    config: TrainConfig
+    work: Path | None = None
+    owner: str = ""
+    cache: Path | None = None
+    deadline: float | None = None
+    progress: Progress = silent
+    on_epoch: OnEpoch = lambda history: None
+    workers: Workers = ALONE

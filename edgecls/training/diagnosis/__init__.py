@@ -1,0 +1,1 @@
+"""What went wrong in a training run, and what to try next."""

@@ -1,0 +1,215 @@
+"""The forward pass of a frozen network, in whatever runs it fastest here: Keras or, if it is installed, OpenVINO.
+
+A `Forward` can be pickled: the network's own files travel, and the other process opens them in the same engine.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.errors import ExportError
+from edgecls.images.memmap import chunks
+from edgecls.output_capture import quietly
+from edgecls.parallel.pool import current_pool
+from edgecls.training.distributed.threads import limit_tensorflow
+
+if TYPE_CHECKING:
+    import keras
+
+# Large enough to keep two cores busy; larger ones gained nothing and cost memory.
+BATCH_SIZE = 32
+# For fewer images than this, converting the network takes longer than it saves.
+WORTH_CONVERTING = 1000
+# An engine whose features are further from Keras' than this (relative) is not taken, whatever its speed: bfloat16
+# differs by 0.08 on MobileNetV2 and int8 by more; float32 in another order by 1e-5.
+MOST_DIFFERENCE = 1e-3
+TIMED_BATCHES = 3
+
+Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Pack = Callable[[], "Packed"]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A network for another process.
+
+    Attributes:
+        engine: "keras" or "openvino".
+        sha256: of the files.
+        threads: that the engine may keep busy; None leaves it to the engine.
+        files: in the engine's own format.
+    """
+
+    engine: str
+    sha256: str
+    threads: int | None
+    files: tuple[bytes, ...] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A network ready to run.
+
+    Attributes:
+        engine: "keras" or "openvino".
+        why: how it was chosen.
+        run: takes exactly BATCH_SIZE images, uint8 (BATCH_SIZE, S, S, 1), and returns float32 (BATCH_SIZE, ...).
+        pack: returns the network for another process; None if `run` itself can be pickled.
+    """
+
+    engine: str
+    why: str
+    run: Run
+    pack: Pack | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what another process makes the same of."""
+        if self.pack is None:
+            return Forward, (self.engine, self.why, self.run)
+        return _unpack, (self.why, self.pack())
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the outputs, float32 (N, ...), of at most BATCH_SIZE images, uint8 (N, S, S, 1), 0..255."""
+        # One shape for every batch: none is compiled again, and a row does not depend on how many others came along.
+        padded = np.zeros((BATCH_SIZE, *images.shape[1:]), np.uint8)
+        padded[: len(images)] = images
+        return self.run(padded)[: len(images)]
+
+
+def fastest_forward(model: keras.Model, sample: NDArray[np.uint8], images: int) -> Forward:
+    """Return `model` in the engine that runs it fastest on this machine, by measurement on `sample`.
+
+    Args:
+        model: from uint8 images to any one output.
+        sample: some images, uint8 (N, S, S, 1); the engines must agree on them.
+        images: how many are to be run; for few, Keras is taken at once.
+    """
+    import tensorflow as tf
+
+    keras_forward = _keras_forward(model)
+    in_keras = functools.partial(Forward, "keras", run=keras_forward, pack=functools.partial(_pack_keras, model))
+    if images < WORTH_CONVERTING:
+        return in_keras(f"{images} images are too few to convert the network for")
+    if tf.config.list_physical_devices("GPU"):
+        return in_keras("TensorFlow has a GPU")
+    if find_spec("openvino") is None:
+        return in_keras("OpenVINO is not installed")
+    try:
+        network = _to_openvino(model)
+        openvino_forward = _openvino_forward(network)
+    except ExportError as error:
+        return in_keras(f"OpenVINO cannot run this network ({error})")
+    batch = np.resize(sample, (BATCH_SIZE, *sample.shape[1:]))
+    expected, keras_s = _time(keras_forward, batch)
+    received, openvino_s = _time(openvino_forward, batch)
+    difference = float(np.abs(received - expected).max() / max(1e-6, np.abs(expected).max()))
+    measured = f"OpenVINO took {openvino_s / keras_s:.2f} of Keras' time, outputs differ by {difference:.1e}"
+    if openvino_s < keras_s and difference <= MOST_DIFFERENCE:
+        return Forward("openvino", measured, openvino_forward, functools.partial(_pack_openvino, network))
+    return in_keras(measured)
+
+
+def run_all(
+    forward: Forward, images: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+) -> NDArray[np.float32]:
+    """Return the outputs, float32 (N, ...), of all images, uint8 (N, S, S, 1), 0..255."""
+    outputs, done = [], 0
+    for chunk in chunks(images):
+        for start in range(0, len(chunk), BATCH_SIZE):
+            outputs.append(forward(chunk[start : start + BATCH_SIZE]))
+            done += len(outputs[-1])
+            if progress:
+                progress(done, len(images))
+    return np.concatenate(outputs)
+
+
+def _keras_forward(model: keras.Model) -> Run:
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((BATCH_SIZE, *model.input.shape[1:]), tf.uint8)]
+    traced = tf.function(lambda batch: model(batch, training=False), input_signature=signature)
+    return lambda batch: np.asarray(traced(tf.constant(batch)).numpy(), np.float32)
+
+
+def _to_openvino(model: keras.Model) -> Any:
+    with quietly("converting the frozen network to OpenVINO"):
+        import openvino
+
+        converted = openvino.convert_model(model)
+        converted.reshape([BATCH_SIZE, *model.input.shape[1:]])
+        return converted
+
+
+def _openvino_forward(network: Any, threads: int | None = None) -> Run:
+    with quietly("compiling the frozen network in OpenVINO"):
+        import openvino
+
+        # "LATENCY" gives all cores to one batch; bfloat16, its default on some CPUs, would change the features.
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        compiled = openvino.Core().compile_model(network, "CPU", settings)
+    return lambda batch: np.array(compiled(batch)[0], np.float32)
+
+
+def _pack_keras(model: keras.Model) -> Packed:
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(path := Path(folder, "network.keras"))
+        return _to_packed("keras", path.read_bytes())
+
+
+def _pack_openvino(network: Any) -> Packed:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = Path(folder, "network.xml"), Path(folder, "network.bin")
+        openvino.serialize(network, *paths)
+        return _to_packed("openvino", *(path.read_bytes() for path in paths))
+
+
+def _to_packed(engine: str, *files: bytes) -> Packed:
+    # For the workers that are to run it, which may be many on a machine.
+    return Packed(engine, hashlib.sha256(b"".join(files)).hexdigest(), current_pool().threads, files)
+
+
+def _unpack(why: str, packed: Packed) -> Forward:
+    return Forward(packed.engine, why, _open(packed), lambda: packed)
+
+
+@functools.lru_cache(maxsize=1)
+def _open(packed: Packed) -> Run:
+    """Return the network, opened once for all batches that a process is given."""
+    if packed.engine == "openvino":
+        import openvino
+
+        return _openvino_forward(openvino.Core().read_model(*packed.files), packed.threads)
+    with quietly("opening the frozen network"), tempfile.TemporaryDirectory() as folder:
+        import keras
+
+        if packed.threads:
+            limit_tensorflow(packed.threads)
+        path = Path(folder, "network.keras")
+        path.write_bytes(packed.files[0])
+        return _keras_forward(keras.saving.load_model(path, compile=False))
+
+
+def _time(run: Run, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+    """Return (outputs, seconds of the fastest of a few batches); the first, which may compile, does not count."""
+    outputs = run(batch)
+    seconds = []
+    for _ in range(TIMED_BATCHES):
+        began = time.perf_counter()
+        run(batch)
+        seconds.append(time.perf_counter() - began)
+    return outputs, min(seconds)

@@ -1,0 +1,189 @@
+"""What a run folder holds: written at the end of training, read back for export and report.
+
+Imports no TensorFlow but to load the model itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import tokenize
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.errors import ModelFileError
+from edgecls.files import file_sha256, json_sha256, read_json, read_sealed, write_atomically, write_sealed
+from edgecls.images.memmap import chunks
+from edgecls.messages.path_kinds import explain_run
+from edgecls.training.history import EpochRecord
+from edgecls.training.run.checkpoint import DAMAGES
+from edgecls.training.run.keras_file import check_keras_file
+from edgecls.training.run.run_record import check_record
+
+if TYPE_CHECKING:
+    import keras
+
+MODEL_FILE = "model.keras"
+RECORD_FILE = "run.json"
+SCORES_FILE = "held-out-scores.npy"
+HISTORY_FILE = "history.json"
+# Whose sha256 stands in run.json.
+BOUND_FILES = (MODEL_FILE, SCORES_FILE, HISTORY_FILE)
+HISTORY_COLUMNS = (
+    "phase",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "seconds",
+)
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Write run.json into `folder`, sealed, and return it as `read_record` will: with the sha256 of the run's files."""
+    if files := {name: file_sha256(folder / name) for name in BOUND_FILES if (folder / name).is_file()}:
+        record = record | {"files": files}
+    write_sealed(folder / RECORD_FILE, record)
+    return record
+
+
+def run_id(record: dict[str, Any]) -> str:
+    """Return what tells a run from every other: the sha256 of what run.json says, its files' sha256 in it."""
+    return json_sha256(record)
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Return run.json of the run folder `run`, without its own sha256.
+
+    Raises:
+        ModelFileError: `run` is not a run folder, or its run.json is damaged.
+    """
+    path = run / RECORD_FILE
+    if not path.is_file():
+        otherwise = f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'"
+        raise ModelFileError(explain_run(run) or otherwise)
+    try:
+        record = read_sealed(path)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path} cannot be read ({error}); train again or restore it from a backup") from error
+    if not isinstance(record, dict):
+        raise ModelFileError(f"{path} holds {type(record).__name__}, expected a JSON object; train again")
+    missing = {"config", "classes", "weights", "metrics", "data", "split", "held_out"} - set(record)
+    if missing:
+        raise ModelFileError(f"{path} lacks {', '.join(sorted(missing))}; it is not a complete run: train again")
+    return record
+
+
+def read_whole_record(run: Path) -> dict[str, Any]:
+    """Return run.json of the run folder `run`, all that export and report take from it checked.
+
+    Raises:
+        ModelFileError: as `read_record` raises it, or a value is missing, of a wrong type or a trick.
+    """
+    record = read_record(run)
+    try:
+        check_record(record)
+    except ValueError as error:
+        raise ModelFileError(f"{run / RECORD_FILE} is damaged ({error}); train again") from error
+    return record
+
+
+def write_history(folder: Path, history: Sequence[EpochRecord]) -> None:
+    """Write history.json, everything, and history.csv, what fits a table, into `folder`."""
+    write_atomically(folder / HISTORY_FILE, json.dumps([record.to_json() for record in history], indent=1).encode())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record.to_json() for record in history)
+    write_atomically(folder / "history.csv", text.getvalue().encode())
+
+
+def read_history(run: Path) -> list[EpochRecord]:
+    """Return the epochs of the run folder `run`; none for a run made before they were kept.
+
+    Raises:
+        ModelFileError: history.json is damaged.
+    """
+    path = run / HISTORY_FILE
+    if not path.exists():
+        return []
+    try:
+        history = [EpochRecord.from_json(record) for record in read_json(path)]
+        _check_sha256(path)
+        return history
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelFileError(f"{path} cannot be read ({error}); train again") from error
+
+
+def write_held_out_scores(folder: Path, scores: NDArray[np.float32]) -> None:
+    """Write the float model's scores, float32 (N, C), on the held-out images: what every export is held against."""
+    data = io.BytesIO()
+    np.save(data, scores, allow_pickle=False)
+    # Not into the file itself: numpy does not say why it could not write.
+    (folder / SCORES_FILE).write_bytes(data.getvalue())
+
+
+def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.float32]:
+    """Return the float model's scores, float32 (images, classes), on the held-out images of the run folder `run`.
+
+    Raises:
+        ModelFileError: the file is missing or damaged.
+    """
+    path = run / SCORES_FILE
+    try:
+        with path.open("rb") as file:
+            scores = np.lib.format.read_array(file, allow_pickle=False)
+        _check_sha256(path)
+    # What numpy, which reads the head as Python text, raises on a damaged one.
+    except (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, tokenize.TokenError) as error:
+        raise ModelFileError(f"{path} cannot be read ({error}); train again") from error
+    if scores.shape != (images, classes) or scores.dtype != np.float32:
+        expected = f"float32 {(images, classes)}"
+        raise ModelFileError(f"{path} holds {scores.dtype} {scores.shape}, expected {expected}; train again")
+    return np.asarray(scores)
+
+
+def _check_sha256(path: Path) -> None:
+    """Raise ValueError if a file is not the one that the run.json beside it was written with."""
+    if not (path.parent / RECORD_FILE).is_file():
+        return
+    expected = read_record(path.parent).get("files", {})
+    if isinstance(expected, dict) and expected.get(path.name, found := file_sha256(path)) != found:
+        raise ValueError(f"it is damaged or of another run: its sha256 is not the one in {RECORD_FILE}")
+
+
+def images_sha256(images: NDArray[np.uint8]) -> str:
+    """Return the sha256 of images uint8 (N, S, S, 1) in their order: the same bytes, the same images."""
+    digest = hashlib.sha256()
+    for chunk in chunks(images):
+        digest.update(np.ascontiguousarray(chunk).data)
+    return digest.hexdigest()
+
+
+def load_model(run: Path) -> keras.Model:
+    """Return the trained Keras model of the run folder `run`.
+
+    Raises:
+        ModelFileError: model.keras is missing or damaged.
+    """
+    import keras
+    import tensorflow as tf
+
+    path = run / MODEL_FILE
+    if not path.is_file():
+        raise ModelFileError(f"{path} is missing; train again")
+    try:
+        check_keras_file(path)
+        _check_sha256(path)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    # Beyond damage: what Keras raises on a configuration that makes no sense.
+    except (*DAMAGES, AssertionError, tf.errors.OpError) as error:
+        raise ModelFileError(f"{path} cannot be loaded ({error}); train again or restore it from a backup") from error

@@ -1,0 +1,155 @@
+"""Where a run is made: a folder beside RUN that becomes RUN when the run is complete, and that a crash leaves behind.
+
+One process works in it at a time. What it holds while training: checkpoints, curves, the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgecls.errors import ConfigError
+from edgecls.files import locked, remove_leftovers, sync_files
+from edgecls.training.run.run_folder import RECORD_FILE
+
+FINISHED_FOLDER = "finished"
+LOCK_FILE = "lock"
+CHECKPOINTS = "checkpoint-*.npz"
+
+
+def check_out(out: Path, *, overwrite: bool = False) -> None:
+    """Check, before any work is done, that a run may be written to `out`.
+
+    Raises:
+        ConfigError: `out` is a file, or exists and may not be replaced, or is not an old run and so never replaced.
+    """
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise ConfigError(f"the current folder {Path.cwd()} would be replaced; give --out a new folder")
+    if out.is_dir():
+        if not any(out.iterdir()):
+            return
+        if not (out / RECORD_FILE).is_file():
+            raise ConfigError(f"{out} is a folder with other files in it; give --out a new folder")
+        if not overwrite:
+            raise ConfigError(f"{out} already holds a run; give --out another folder, or --overwrite to replace it")
+    elif out.exists() or out.is_symlink():
+        raise ConfigError(f"{out} exists and is not a folder; give --out a new folder")
+
+
+def work_folder(out: Path) -> Path:
+    """Return the folder beside `out` in which a run is made: checkpoints, curves, and in the end the run itself."""
+    out = out.resolve()
+    return out.with_name(f"{out.name}.partial")
+
+
+@contextlib.contextmanager
+def new_run(out: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
+    """Yield the work folder of `out`; what lies in its `FINISHED_FOLDER` becomes `out` on success.
+
+    An old run at `out` is replaced only at the end, when the new one is complete. If `out` is a link, what it points to
+    is replaced. After an error or an interruption the work folder stays if there is a checkpoint in it.
+
+    Args:
+        out: the run folder.
+        resume: go on with the work folder of an interrupted run.
+        overwrite: begin anew where an interrupted run has left one.
+
+    Raises:
+        ConfigError: the folder cannot be written, another process works in it, or an interrupted run is in the way.
+    """
+    out = out.resolve()
+    work = work_folder(out)
+    finished = work / FINISHED_FOLDER
+    _make_work(work)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(work / LOCK_FILE, wait=False))
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another process is training into {out}; wait for it, or give --out another folder"
+            ) from error
+        _restore(work, out)
+        _begin(work, resume=resume, overwrite=overwrite)
+        finished.mkdir()
+        try:
+            yield work
+            sync_files(finished)
+            _put_in_place(finished, out)
+        finally:
+            complete = not finished.exists()
+            shutil.rmtree(finished, ignore_errors=True)
+            if complete or not has_checkpoint(work):
+                _clear(work)
+                (work / LOCK_FILE).unlink()
+                work.rmdir()
+
+
+def _make_work(work: Path) -> None:
+    # Ours is without a lock only if it is empty: it is the first that is made and the last that goes.
+    if work.exists() and not (work / LOCK_FILE).exists() and not (work.is_dir() and not any(work.iterdir())):
+        raise ConfigError(f"{work} is in the way of the new run and not ours; move it, or give --out another folder")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        (work / LOCK_FILE).touch()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {work.parent}: {error.strerror}; give --out a folder that you may write"
+        ) from error
+
+
+def _restore(work: Path, out: Path) -> None:
+    """Put an old run back that a process killed between two renames has left without its name."""
+    old = work / f"{FINISHED_FOLDER}-old"
+    if old.exists() and not out.exists():
+        old.rename(out)
+    # Killed after both: the old run is what was to go.
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _begin(work: Path, *, resume: bool, overwrite: bool) -> None:
+    """Clear the work folder, or leave it for a run that goes on."""
+    if resume:
+        shutil.rmtree(work / FINISHED_FOLDER, ignore_errors=True)
+        remove_leftovers(work)
+    elif has_checkpoint(work) and not overwrite:
+        raise ConfigError(
+            f"an interrupted run lies in {work}; add --resume to go on with it, or --overwrite to begin anew"
+        )
+    else:
+        _clear(work)
+
+
+def _clear(work: Path) -> None:
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK_FILE:
+            path.unlink()
+
+
+def has_checkpoint(work: Path) -> bool:
+    """Say whether an interrupted run has learned something that is worth going on with."""
+    return any(work.glob(CHECKPOINTS))
+
+
+def remove_checkpoints(work: Path) -> None:
+    """Remove what a run that came to nothing has saved, so that its work folder goes too."""
+    for path in work.glob(CHECKPOINTS):
+        path.unlink()
+
+
+def _put_in_place(complete: Path, out: Path) -> None:
+    """Rename `complete` to `out`; what was there is back at once if that fails, and gone if it does not."""
+    if not out.exists():
+        complete.rename(out)
+        return
+    old = complete.with_name(f"{complete.name}-old")
+    try:
+        out.rename(old)
+        complete.rename(out)
+    finally:
+        if not out.exists():
+            old.rename(out)
+    shutil.rmtree(old)

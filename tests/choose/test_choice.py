@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from choices import FakeMachine, make_candidate, make_choice, make_comparison, make_images
+
+from edgecls.choose import rounds
+from edgecls.choose.choice import COLUMNS, Choice, markdown_report, rejection_lines, table_rows, text_report
+from edgecls.choose.rounds import time_candidates
+
+TIMES = {"model-int8.onnx": 2.0, "model-fp32.onnx": 4.0, "model-int8.tflite": 1.0}
+FAILED = make_comparison(wrong=3)
+
+
+@pytest.fixture
+def choice(monkeypatch: pytest.MonkeyPatch) -> Choice:
+    """One that wins, one that is slower, one that lost accuracy, two that could not be opened."""
+    return make_chosen(monkeypatch, FakeMachine(TIMES))
+
+
+def make_chosen(monkeypatch: pytest.MonkeyPatch, machine: FakeMachine) -> Choice:
+    monkeypatch.setattr(rounds, "run_benchmark", machine.run)
+    nothing = {"threads": None, "comparison": None, "rejected_because": "no CUDA here"}
+    found = [
+        make_candidate("model-int8.onnx"),
+        make_candidate("model-fp32.onnx"),
+        make_candidate("model-int8.tflite", comparison=FAILED, rejected_because=FAILED.verdict),
+        make_candidate("model-int8.onnx", device="cuda", **nothing),
+        make_candidate("model-fp32.onnx", device="cuda", **nothing),
+    ]
+    return make_choice(found, timing=time_candidates(found, 1), int8="int8 won.")
+
+
+def test_the_document_has_the_keys_that_scripts_read(choice: Choice) -> None:
+    document = json.loads(json.dumps(choice.to_json(), allow_nan=False))
+    best, rows = document["recommended"], document["candidates"]
+    assert (best["file"], best["engine"], best["threads"]) == ("run/export/model-int8.onnx", "onnxruntime", 1)
+    assert best["p50_ms"] == pytest.approx(2, rel=0.02) and best["accuracy"] == 1
+    assert best["rejected_because"] is None and best in rows
+    keys = {"file", "engine", "threads", "p50_ms", "accuracy", "rejected_because"}
+    assert len(rows) == 5 and all(keys <= row.keys() for row in rows)
+    because = [row["rejected_because"] for row in rows]
+    assert because[0] is None
+    assert because[1].startswith("slower: 2.0")
+    assert because[2].startswith("failed: 15.00 points")
+    assert because[3:] == ["no CUDA here"] * 2
+    assert [row["p50_ms"] is None for row in rows] == [False, False, False, True, True]
+
+
+def test_the_text_says_what_why_and_what_is_out(choice: Choice) -> None:
+    text = text_report(choice)
+    assert (
+        "Recommended: model-int8.onnx in onnxruntime, threads: 1: " in text and " ms (valid), accuracy 1.0000" in text
+    )
+    assert "The next, model-fp32.onnx in onnxruntime, threads: 1, takes 2.0" in text
+    assert "int8 won." in text and "20 images" in text and "short round" in text
+    assert "out: model-int8.onnx, model-fp32.onnx in onnxruntime on cuda: no CUDA here" in text
+    assert len(rejection_lines(choice)) == 2
+    assert {len(row) for row in table_rows(choice)} == {len(COLUMNS)}
+    # The one that is out is the fastest, and says so.
+    assert [row[0] for row in table_rows(choice)] == ["model-int8.tflite", "model-int8.onnx", "model-fp32.onnx"]
+    assert table_rows(choice)[0][-1] == "out"
+
+
+def test_markdown_has_as_many_cells_in_every_row(choice: Choice) -> None:
+    lines = [line for line in markdown_report(choice).splitlines() if line.startswith("|")]
+    assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1
+    assert "- model-int8.onnx, model-fp32.onnx in onnxruntime on cuda: no CUDA here" in markdown_report(choice)
+
+
+def test_equals_are_called_equals(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = FakeMachine({"model-int8.onnx": 2.0, "model-fp32.onnx": 2.0, "model-int8.tflite": 9.0})
+    assert make_chosen(monkeypatch, machine).margin.startswith("No different from model-")
+
+
+def test_warnings(monkeypatch: pytest.MonkeyPatch, choice: Choice) -> None:
+    assert choice.warnings == ()
+    noisy = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(TIMES)))
+    assert "not valid (noisy neighbour), which only makes it longer" in noisy.warnings[0]
+    assert "not valid: noisy neighbour" in text_report(noisy)
+    hot = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(TIMES), cause="throttled"))
+    assert "no measurement is valid (throttled)" in hot.warnings[0]
+    doubtful = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=("model-int8.onnx",), cause="fallback provider"))
+    assert "not measured validly: model-int8.onnx in onnxruntime, threads: 1 (0.5" in doubtful.warnings[0]
+    causes = {"model-int8.onnx": "fallback provider", "model-fp32.onnx": "noisy neighbour"}
+    both = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(causes), cause=causes))
+    assert "which only makes it longer" in both.warnings[0] and "model-int8.onnx in onnx" in both.warnings[1]
+    away = make_choice((), device="raspberry-pi-4b", is_here=False, advice="Its profile says so.")
+    assert "is not raspberry-pi-4b: these times do not answer for it" in away.warnings[0]
+    assert away.warnings[0].endswith("Its profile says so.")
+    assert make_choice((), images=make_images(note="too good")).warnings == ("too good",)
+
+
+def test_nothing_to_ship() -> None:
+    out = [make_candidate(comparison=FAILED, rejected_because=FAILED.verdict)]
+    choice = make_choice(out)
+    assert choice.to_json()["recommended"] is None and choice.margin == ""
+    assert choice.to_json()["candidates"][0]["rejected_because"] == FAILED.verdict
+    assert "Nothing may be shipped" in text_report(choice) and "out: model-int8.onnx" in text_report(choice)

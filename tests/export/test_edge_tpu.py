@@ -1,0 +1,115 @@
+"""Files for a Coral. None was at hand: LiteRT runs them here, and Coral's published rules are checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from random_networks import random_network, varied_images
+from tflite_graphs import run
+from tiny import SIZE
+
+from edgecls.boards.targets import TARGETS
+from edgecls.config import TrainConfig
+from edgecls.errors import ExportError
+from edgecls.export import tflite
+from edgecls.export.edge_tpu import for_edge_tpu
+from edgecls.export.fuse import FusedModel, fuse
+from edgecls.model_file.graph import Graph
+from edgecls.model_file.read import read_graph
+from edgecls.networks.model import build_model
+from edgecls.networks.weights import Weights
+
+CORAL = TARGETS["coral"]
+# Of Google's own tf2_mobilenet_v2_1.0_224_ptq.tflite, and PAD in its oldest version for int8.
+KNOWN = {
+    ("QUANTIZE", 1),
+    ("PAD", 2),
+    ("CONV_2D", 3),
+    ("DEPTHWISE_CONV_2D", 3),
+    ("ADD", 2),
+    ("MEAN", 2),
+    ("RESHAPE", 1),
+    ("SOFTMAX", 2),
+}
+# Sums of float32 in another order.
+SCORES_TOLERANCE = 1e-5
+
+
+def small_network(arch: str) -> FusedModel:
+    config = TrainConfig(arch=arch, image_size=24, filters=(8, 16), hidden=(16,))
+    return fuse(build_model(config, 3, Weights("none", None, None, "keras")))
+
+
+NETWORKS = {
+    "Keras' padding, GAP": lambda: fuse(random_network("keras", 32, 0.35, "gap")),
+    "PyTorch's padding, Flatten": lambda: fuse(random_network("torch", 48, 0.35, "flatten")),
+    "odd size": lambda: fuse(random_network("torch", 33, 0.35, "flatten")),
+    "cnn": lambda: small_network("cnn"),
+    "mlp": lambda: small_network("mlp"),
+}
+
+
+def scores_of(fused: FusedModel, images: np.ndarray) -> np.ndarray:
+    return np.concatenate([fused.core(image[None].astype(np.float32) - fused.pad_gray) for image in images])
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_same_scores_without_blocks_and_dense_layers(name: str) -> None:
+    fused = NETWORKS[name]()
+    size = fused.core.input.shape[1]
+    images = varied_images(12, size, np.random.default_rng(3))
+    # A wrong border would show.
+    images[0, :, -2:], images[1, :2], images[2, -1:], images[3, :, :1] = 255, 0, 255, 0
+    mapped = for_edge_tpu(fused)
+    expected = scores_of(fused, images)
+    assert np.ptp(expected, axis=0).min() > 0.01
+    assert np.abs(scores_of(mapped, images) - expected).max() < SCORES_TOLERANCE
+    kinds = {type(layer).__name__ for layer in mapped.core.layers}
+    assert not kinds & {"Dense", "SpaceToDepth"}
+    assert [layer.name for layer in fused.core.layers if layer.weights] == [
+        layer.name for layer in mapped.core.layers if layer.weights
+    ]
+
+
+@pytest.fixture(scope="module", params=["gap", "flatten"])
+def files(request: pytest.FixtureRequest) -> dict[str, bytes]:
+    """The same network for a Coral and for any CPU."""
+    fused = fuse(random_network("torch", SIZE, 0.35, request.param))
+    calibration = varied_images(32, SIZE, np.random.default_rng(1))
+    return {name: tflite.to_int8(fused, calibration, TARGETS[name]) for name in ("coral", "x86-vnni")}
+
+
+def operations(graph: Graph) -> set[tuple[str, int]]:
+    return {(node.op, node.version) for node in graph.nodes}
+
+
+def test_the_file_holds_nothing_the_compiler_was_not_seen_to_map(files: dict[str, bytes]) -> None:
+    graph = read_graph(files["coral"], "tflite")
+    assert operations(graph) <= KNOWN
+    assert operations(read_graph(files["x86-vnni"], "tflite")) - KNOWN
+    assert {tensor.dtype for tensor in graph.tensors} <= {"int8", "uint8", "int32"}
+    assert all(min(tensor.shape, default=1) > 0 for tensor in graph.tensors)
+    assert [tensor.dtype for tensor in (*graph.inputs, *graph.outputs)] == ["uint8", "uint8"]
+    # Ranges change at both ends alone, where the compiler maps it.
+    assert [node.op for node in graph.nodes if node.op == "QUANTIZE"] == ["QUANTIZE"] * 2
+    assert (graph.nodes[0].op, graph.nodes[-1].op) == ("QUANTIZE", "QUANTIZE")
+
+
+def test_the_file_scores_as_the_one_for_cpus(files: dict[str, bytes]) -> None:
+    images = varied_images(24, SIZE, np.random.default_rng(5))
+    coral, source, target = run(files["coral"], images)
+    usual, _, _ = run(files["x86-vnni"], images)
+    assert (source["dtype"], source["quantization"]) == (np.uint8, (1.0, 114))
+    assert target["dtype"] == np.uint8
+    # The same weights on the same grids, but kernels of another shape round here and there differently, and the last
+    # layer is of integers too: on a random network, few scores move.
+    assert np.ptp(usual, axis=0).min() > 0.2
+    off = np.abs(coral / 256 - usual)
+    assert np.median(off) < 0.01 and off.mean() < 0.02
+
+
+def test_a_file_that_would_stay_on_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = fuse(random_network("torch", SIZE, 0.35, "gap"))
+    monkeypatch.setattr(tflite, "for_edge_tpu", lambda fused: fused)
+    with pytest.raises(ExportError, match=r"Edge TPU would not run this file: .*FULLY_CONNECTED"):
+        tflite.to_int8(fused, varied_images(8, SIZE, np.random.default_rng(1)), CORAL)

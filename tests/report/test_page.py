@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import hashlib
+import html.parser
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from report_run import make_run
+
+from edgecls.cli import main
+from edgecls.errors import MissingDependency, ModelFileError
+from edgecls.files import write_sealed
+from edgecls.report import page
+from edgecls.report.page import write_report
+from edgecls.training.run import run_folder
+
+VOID = {"meta", "img", "br"}
+DIAGNOSIS = [
+    {"name": "too-few-images", "severity": "warning", "text": "Class <b>nut</b> has 6.", "remedy": "Add some & more."},
+    {"name": "healthy", "severity": "note", "text": "Nothing else.", "remedy": ""},
+]
+PHASE = {
+    "name": "joint",
+    "epochs": 4,
+    "best_epoch": 2,
+    "val_accuracy_before": 0.91,
+    "val_accuracy_after": 0.905,
+    "kept": False,
+    "reason": "validation got worse",
+}
+
+
+class Page(html.parser.HTMLParser):
+    """A page taken apart: its tags with their attributes, and its text; every tag is closed in its turn."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.style = "", ""
+        self._open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] == "style":
+            self.style += data
+        else:
+            self.text = re.sub(r"\s+", " ", f"{self.text} {data}")
+
+    def values(self, attribute: str) -> list[str]:
+        return [attributes[attribute] or "" for _, attributes in self.tags if attribute in attributes]
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    run = make_run(tmp_path, diagnosis=DIAGNOSIS, phases=[PHASE])
+    assert write_report(run) == run / "report.html"
+    shown = Page(run / "report.html")
+    assert {tag for tag, _ in shown.tags}.isdisjoint({"script", "link", "iframe", "object", "base"})
+    sources, targets = shown.values("src"), shown.values("href")
+    assert len(sources) == 5 and all(source.startswith("data:image/png;base64,") for source in sources)
+    ids = shown.values("id")
+    assert len(ids) == len(set(ids)) and {f"#{name}" for name in ids} >= set(targets)
+    assert "url(" not in shown.style and "@import" not in shown.style
+    assert not [name for _, attributes in shown.tags for name in attributes if name.startswith("on")]
+    assert all(shown.values("alt")) and len(shown.values("alt")) == len(sources)
+
+
+def test_the_page_tells_what_the_run_came_to(tmp_path: Path) -> None:
+    run = make_run(tmp_path, diagnosis=DIAGNOSIS, phases=[PHASE], seconds=83.2, versions={"keras": "3.15.1"})
+    text = Page(write_report(run)).text
+    # 16 of 18; Wilson's interval computed by hand.
+    assert "88.89% accuracy on 18 test images; 95% interval 67.2% to 96.9%" in text
+    assert "warning: too few images Class <b>nut</b> has 6. Try: Add some & more." in text
+    assert "note: healthy Nothing else." in text and text.count("Try:") == 1
+    assert "joint 4 2 91.00% 90.50% no validation got worse" in text
+    assert "bolt taken for nut : 1 of 6" in text and "The 2 surest of 2 wrong answers" in text
+    assert "83 s" in text and "keras 3.15.1" in text and "All settings are the defaults." in text
+    assert f"edgecls train {tmp_path / 'images'} --out run " in text
+    assert "edgecls export run --int8 writes them" in text
+
+
+def test_names_are_text_and_not_markup(tmp_path: Path) -> None:
+    classes = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} & ä")
+    run = make_run(tmp_path, classes=classes, diagnosis=DIAGNOSIS)
+    shown = Page(write_report(run))
+    assert "script" not in {tag for tag, _ in shown.tags}
+    assert all(source.startswith("data:") for source in shown.values("src"))
+    for name in classes:
+        assert name in shown.text
+
+
+def export_entry(path: str, **changes: Any) -> dict[str, Any]:
+    entry = {
+        "path": path,
+        "sha256": hashlib.sha256(path.encode()).hexdigest(),
+        "bytes": 2_818_512,
+        "accuracy": 0.925,
+        "drop": 0.0123,
+        "agreement": 0.98,
+        "passed": False,
+        "flips": "",
+        "verdict": "failed: 1.23 points of accuracy lost",
+    }
+    return entry | changes
+
+
+def write_exports(run: Path, files: list[dict[str, Any]], run_id: str = "") -> None:
+    """Write files that hold their names, and the export.json of them."""
+    for entry in files:
+        (run / "export" / entry["path"]).write_text(entry["path"])
+    owner = {"path": str(run), "id": run_id or run_folder.run_id(run_folder.read_record(run))}
+    write_sealed(run / "export" / "export.json", {"run": owner, "files": files})
+
+
+def test_exported_files_and_their_flips_are_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    write_report(run)
+    plain = len(Page(run / "report.html").values("src"))
+    (run / "export").mkdir()
+    shutil.copy(run / "plots" / "mistakes.png", run / "export" / "flips.png")
+    files = [export_entry("a.tflite", flips="flips.png"), export_entry("b.onnx", passed=True, flips="gone.png")]
+    write_exports(run, files)
+    shown = Page(write_report(run))
+    assert "a.tflite 2.82 92.50% +1.23 98.00% no" in shown.text and "98.00% yes" in shown.text
+    assert len(shown.values("src")) == plain + 1
+    assert "Images whose label a.tflite changed. failed: 1.23 points" in shown.text
+    for text in ("{", (run / "export" / "export.json").read_text().replace("0.925", "0.995", 1)):
+        (run / "export" / "export.json").write_text(text)
+        with pytest.raises(ModelFileError, match=r"export\.json is damaged"):
+            write_report(run)
+
+
+def test_accuracies_of_other_bytes_are_not_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "export").mkdir()
+    write_exports(run, [export_entry(name) for name in ("a.tflite", "b.onnx", "c.onnx")])
+    (run / "export" / "a.tflite").write_text("a.tfljte")
+    (run / "export" / "c.onnx").unlink()
+    shown = Page(write_report(run))
+    assert "a.tflite 2.82" not in shown.text and "b.onnx 2.82" in shown.text and "c.onnx 2.82" not in shown.text
+    assert "a.tflite is not as it was exported; export it again" in shown.text
+    assert "c.onnx is not there any more" in shown.text
+    write_exports(run, [export_entry("a.tflite")], run_id="another")
+    shown = Page(write_report(run))
+    assert "a.tflite 2.82" not in shown.text and "are of an earlier training, another run" in shown.text
+
+
+def test_a_run_without_its_images_has_a_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    shown = Page(write_report(run))
+    assert "The images cannot be read any more" in shown.text
+    assert len(shown.values("src")) == 4
+    # The picture that was drawn while they were there is as good as ever.
+    (tmp_path / "elsewhere").rename(tmp_path / "images")
+    write_report(run)
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    shown = Page(write_report(run))
+    assert len(shown.values("src")) == 5 and "cannot be read" not in shown.text
+
+
+def test_an_old_run_has_a_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "history.json").unlink()
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    # None of them was written then.
+    del record["sha256"], record["files"]
+    record["config"] = {"image_size": 96, "learning_rate": 0.005}
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    text = Page(write_report(run)).text
+    assert "an older edgecls trained it" in text and "Diagnosis" not in text
+    assert "--image-size 96 --learning-rate 0.005" in text
+
+
+def test_many_classes_fit(tmp_path: Path) -> None:
+    classes = [f"class {number} with a rather long and winding name" for number in range(40)]
+    shown = Page(write_report(make_run(tmp_path, classes=classes)))
+    assert f"40. {classes[-1]}" in shown.text
+    # A wide picture keeps its width, and is scrolled.
+    assert max(int(width) for width in shown.values("width")) > page.WIDEST
+
+
+def test_the_command_prints_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, opened = make_run(tmp_path), []
+    monkeypatch.setattr("click.launch", lambda url: opened.append(url))
+    done = CliRunner().invoke(main, ["report", str(run)])
+    assert (done.exit_code, done.stdout, opened) == (0, f"{run / 'report.html'}\n", [])
+    assert CliRunner().invoke(main, ["report", str(run), "--open"]).exit_code == 0
+    assert opened == [str(run / "report.html")]
+    refused = CliRunner().invoke(main, ["report", str(tmp_path)])
+    assert refused.exit_code == 1 and "not a run folder" in refused.stderr
+
+
+def test_without_jinja_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "find_spec", lambda _: None)
+    with pytest.raises(MissingDependency, match=r"pip install 'edgecls\[train\]'"):
+        write_report(tmp_path)
+
+
+def test_a_trained_run_has_its_page(run_copy: Path) -> None:
+    shown = Page(write_report(run_copy))
+    assert "bright, dark, striped" in shown.text and len(shown.values("src")) >= 4

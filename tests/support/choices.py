@@ -1,0 +1,137 @@
+"""Candidates, and a machine whose times are known: what `edgecls choose` is tested with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmark_files import MODEL, make_record, make_result, make_times
+
+from edgecls.benchmark.measure import compare_times
+from edgecls.benchmark.plan import Configuration, Settings
+from edgecls.benchmark.record import Record
+from edgecls.choose.candidates import Candidate, Images
+from edgecls.choose.choice import Choice
+from edgecls.export.gate import Comparison, compare
+from edgecls.files import file_sha256, read_sealed, write_sealed
+from edgecls.images.dataset import Split
+from edgecls.model_file.container import detect_kind
+from edgecls.model_file.metadata import attach_spec, split_file
+
+LABELS = np.arange(20) % 2
+
+
+def make_comparison(wrong: int = 0, max_drop: float = 0.01) -> Comparison:
+    """Return what the gate says of a file that gets so many of 20 images wrong where the float model is right."""
+    right = np.eye(2, dtype=np.float32)[LABELS]
+    scores = right.copy()
+    scores[:wrong] = 1 - scores[:wrong]
+    return compare(scores, right, LABELS, ("a", "b"), max_drop)
+
+
+def make_candidate(name: str = "model-int8.onnx", **changes: Any) -> Candidate:
+    values: dict[str, Any] = {
+        "file": Path("run/export", name),
+        "precision": name.split("-")[1].split(".")[0],
+        "engine": "litert" if name.endswith("tflite") else "onnxruntime",
+        "device": "cpu",
+        "threads": 1,
+        "comparison": make_comparison(),
+    }
+    return Candidate(**(values | changes))
+
+
+class FakeMachine:
+    """Stands in for `run_benchmark`: takes the times that it is told, and keeps what it was asked.
+
+    Args:
+        times_ms: median by file name.
+        noise: of single calls and of turns.
+        invalid: file names whose results are not valid.
+        cause: of that, or of each by its name.
+        invalid_rounds: for so many rounds.
+        slower: every round takes so many times as long as the one before.
+    """
+
+    def __init__(
+        self,
+        times_ms: dict[str, float],
+        *,
+        noise: float = 0.003,
+        invalid: Sequence[str] = (),
+        cause: str | Mapping[str, str] = "noisy neighbour",
+        invalid_rounds: int = 99,
+        slower: float = 1,
+    ) -> None:
+        self.rounds: list[list[str]] = []
+        self.seconds: list[float] = []
+        self._times, self._noise, self._slower = times_ms, noise, slower
+        self._invalid, self._invalid_rounds = invalid, invalid_rounds
+        self._causes = dict.fromkeys(invalid, cause) if isinstance(cause, str) else cause
+
+    def run(self, configurations: Sequence[Configuration], settings: Settings, **_: Any) -> Record:
+        names = [Path(each.file).name for each in configurations]
+        self.rounds.append(names)
+        self.seconds.append(settings.seconds)
+        now = self._slower ** (len(self.rounds) - 1)
+        invalid = self._invalid if len(self.rounds) <= self._invalid_rounds else ()
+        samples = [
+            make_times(self._times[name] * now, self._noise, 20, seed=100 * len(self.rounds) + place)
+            for place, name in enumerate(names)
+        ]
+        results = [
+            make_result(
+                times,
+                file=each.file,
+                model=MODEL | {"precision": name.split("-")[1].split(".")[0]},
+                engine=each.engine,
+                threads=each.threads,
+                valid=name not in invalid,
+                causes=[self._causes[name]] if name in invalid else [],
+            )
+            for each, name, times in zip(configurations, names, samples, strict=True)
+        ]
+        ratios = [
+            {"slow": slow, "fast": fast} | asdict(compare_times(samples[slow], samples[fast]))
+            for slow, fast in combinations(range(len(names)), 2)
+        ]
+        return make_record(*results, ratios=ratios)
+
+
+def make_images(**changes: Any) -> Images:
+    split = Split(("a.png",), np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, np.int64))
+    values: dict[str, Any] = {"split": split, "name": "20 images", "float_scores": None}
+    return Images(**(values | changes))
+
+
+def make_choice(candidates: Sequence[Candidate], **changes: Any) -> Choice:
+    values: dict[str, Any] = {
+        "run": Path("run"),
+        "images": make_images(),
+        "max_drop": 0.01,
+        "device": "",
+        "is_here": True,
+        "candidates": tuple(candidates),
+        "timing": None,
+    }
+    return Choice(**(values | changes))
+
+
+def rewrite(path: Path, to: Path | None = None, **changes: object) -> None:
+    """Change an exported file's contract, as if it had been exported so."""
+    data = path.read_bytes()
+    graph, spec = split_file(data)
+    path.unlink()
+    new = to or path
+    new.write_bytes(attach_spec(graph, replace(spec, **changes), detect_kind(data)))  # type: ignore[arg-type]
+    record = path.with_name("export.json")
+    if record.is_file():
+        document = read_sealed(record)
+        for entry in document["files"]:
+            if entry["path"] == path.name:
+                entry |= {"path": new.name, "sha256": file_sha256(new)}
+        write_sealed(record, document)

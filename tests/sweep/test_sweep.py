@@ -1,0 +1,290 @@
+"""The whole way with real networks of seconds; what each part does is tested at the part."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from choices import FakeMachine
+from command_line import run as edgecls
+
+from edgecls.boards.profiles import load_profile
+from edgecls.config import TrainConfig
+from edgecls.errors import ConfigError, DataError, WeightsError
+from edgecls.files import read_sealed, write_sealed
+from edgecls.networks import model
+from edgecls.parallel.pool import work_in
+from edgecls.parallel.ray import RayPool
+from edgecls.sweep import halving, latency, run, trials
+from edgecls.sweep.grid import Space, list_candidates
+from edgecls.sweep.report import notes
+from edgecls.sweep.run import Scored
+from edgecls.sweep.sweep import sweep
+from edgecls.sweep.trials import Request
+from edgecls.training import fit
+from edgecls.training import train as training
+
+PI = load_profile("raspberry-pi-4b")
+BASE = TrainConfig(epochs=2, augment=None, batch_size=8)
+TINY = list_candidates(Space(archs=("cnn", "mlp"), image_sizes=(32,)), BASE)
+
+
+@pytest.fixture(scope="module")
+def swept(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a sweep that is complete."""
+    out = tmp_path_factory.mktemp("sweep") / "out"
+    sweep(tiny_data, out, TINY, Request(25, PI, max_drop=1))
+    return out
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of the runs that are really trained, not found complete."""
+    names: list[str] = []
+    real = model.build_model
+
+    def build(config: TrainConfig, *arguments: Any) -> Any:
+        names.append(config.arch)
+        return real(config, *arguments)
+
+    monkeypatch.setattr(training, "build_model", build)
+    yield names
+
+
+def test_every_network_is_a_run_scored_from_its_file(swept: Path, tiny_data: Path, trained: list[str]) -> None:
+    found = sweep(tiny_data, swept, TINY, Request(25, PI, max_drop=1))
+    # All of it was there.
+    assert trained == []
+    for row in found.rows:
+        assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
+        (entry,) = json.loads((row.scored.run / "export" / "export.json").read_text())["files"]
+        assert row.scored.run == swept / row.candidate.name
+        assert (entry["precision"], entry["format"]) == ("int8", "tflite")
+        assert entry["accuracy"] == row.scored.comparison.accuracy
+        assert entry["accuracy"] == pytest.approx(1 - len(row.scored.wrong) / len(row.scored.held_out))
+        assert entry["bytes"] == row.scored.size_bytes
+        assert row.latency.source == "estimate" and row.latency.p50_ms < 25
+    assert found.recommended in found.frontier
+
+
+def test_a_run_that_is_missing_is_made_and_the_others_stay(
+    swept: Path, tiny_data: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    out = Path(shutil.copytree(swept, tmp_path / "out"))
+    shutil.rmtree(out / "mlp-32")
+    before = (out / "cnn-32" / "model.keras").read_bytes()
+    sweep(tiny_data, out, TINY, Request(25, PI, max_drop=1))
+    assert trained == ["mlp"]
+    assert (out / "cnn-32" / "model.keras").read_bytes() == before
+
+
+def test_runs_of_other_settings_are_not_taken_for_ours(swept: Path, tiny_data: Path) -> None:
+    other = list_candidates(Space(archs=("cnn",), image_sizes=(32,)), TrainConfig(epochs=3, augment=None, batch_size=8))
+    with pytest.raises(ConfigError, match=r"other settings: epochs \(2 then, 3 now\)"):
+        sweep(tiny_data, swept, other, Request(25, PI, max_drop=1))
+
+
+def test_changed_images_are_told(swept: Path, tiny_data: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
+    out = Path(shutil.copytree(swept, tmp_path / "out"))
+    for record in out.glob("*/run.json"):
+        write_sealed(record, read_sealed(record) | {"data": str(data)})
+    for image in data.glob("*/*.png"):
+        shutil.copy(tiny_data / "dark" / "03.png", image)
+    with pytest.raises(DataError, match=r"held-out images of .* changed"):
+        sweep(data, out, TINY, Request(25, PI, max_drop=1))
+
+
+def test_what_cannot_meet_the_budget_is_never_trained(tiny_data: Path, tmp_path: Path, trained: list[str]) -> None:
+    grid = list_candidates(Space(archs=("cnn", "mobilenet_v2"), image_sizes=(32, 1024)), BASE)
+    with pytest.raises(
+        ConfigError, match=r"(?s)no network of this grid can be tried.*\nmobilenet_v2-1024-1-gap: not trained: \d"
+    ):
+        sweep(tiny_data, tmp_path / "out", grid, Request(0.000001, PI))
+    assert trained == [] and not (tmp_path / "out").exists()
+
+
+def test_networks_without_weights_are_left_out_alone(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two widths that nobody publishes.
+    grid = list_candidates(Space(archs=("mobilenet_v2", "mlp"), image_sizes=(32,), alphas=(0.4, 0.45)), BASE)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    found = sweep(tiny_data, tmp_path / "out", grid, Request(25, PI, max_drop=1))
+    reasons = {row.candidate.name: row.left_out_because for row in found.rows}
+    assert "no ImageNet weights are published for alpha 0.4" in reasons["mobilenet_v2-32-0.4-gap"]
+    assert reasons["mlp-32"] == "" and found.recommended is not None
+
+
+def test_no_network_is_begun_that_would_end_too_late(
+    swept: Path, tiny_data: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    out = Path(shutil.copytree(swept, tmp_path / "out"))
+    shutil.rmtree(out / "cnn-32")
+    found = sweep(tiny_data, out, TINY, Request(25, PI, max_drop=1, time_budget_s=0.001))
+    reasons = {row.candidate.name: row.left_out_because for row in found.rows}
+    assert "no time was left for it" in reasons["cnn-32"] and reasons["mlp-32"] == ""
+    assert trained == []
+
+
+def test_a_large_grid_is_halved(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Optuna's part is tested in test_sweep_halving.
+    def halve(candidates: Any, shortly: Any, fully: Any) -> Any:
+        first, last = candidates
+        assert 0 <= shortly(first) <= 1 and 0 <= fully(last) <= 1
+        return [first]
+
+    monkeypatch.setattr(halving, "FULL_GRID", 1)
+    monkeypatch.setattr(halving, "halve", halve)
+    monkeypatch.setattr(halving, "check_installed", lambda candidates: None)
+    found = sweep(tiny_data, tmp_path / "out", TINY, Request(25, PI, max_drop=1))
+    (stopped,) = [row.candidate.name for row in found.rows if "stopped after a short" in row.left_out_because]
+    short = json.loads((tmp_path / "out" / "short" / stopped / "run.json").read_text())
+    assert short["config"]["epochs"] == 1 and not (tmp_path / "out" / stopped).exists()
+    assert sum(row.scored is not None for row in found.rows) == 1
+
+
+def test_without_a_board_files_are_timed_here(
+    swept: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = FakeMachine({"model-int8.tflite": 3.0, "model-int8.onnx": 3.0})
+    monkeypatch.setattr(latency, "run_benchmark", machine.run)
+    out = Path(shutil.copytree(swept, tmp_path / "out"))
+    found = sweep(tiny_data, out, TINY, Request(25, max_drop=1))
+    assert [len(names) for names in machine.rounds] == [2]
+    for row in found.rows:
+        assert row.latency is not None
+        assert row.latency.source == "measured" and row.latency.p50_ms == pytest.approx(3, rel=0.1)
+
+
+@pytest.mark.parametrize("request_", [{"budget_ms": 0}, {"budget_ms": 5, "time_budget_s": -1}])
+def test_requests_out_of_range_are_refused(request_: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=r"budget must be above 0"):
+        Request(**request_)  # type: ignore[arg-type]
+
+
+def test_no_weights_at_all_is_no_wrong_usage(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    grid = list_candidates(Space(image_sizes=(32,), alphas=(0.4,)), BASE)
+    with pytest.raises(WeightsError, match=r"(?s)no network of this grid.*no ImageNet weights .* alpha 0.4"):
+        sweep(tiny_data, tmp_path / "out", grid, Request(25, PI))
+
+
+def test_what_training_warns_of_is_told_once(tiny_data: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
+    for number in range(6):
+        shutil.copy(data / "dark" / "03.png", data / "dark" / f"copy{number}.png")
+    (network,) = list_candidates(Space(archs=("mlp",), image_sizes=(32,)), BASE)
+    found = sweep(data, tmp_path / "out", [network], Request(25, PI, max_drop=1))
+    (warning,) = found.warnings
+    assert warning.startswith(
+        "mlp-32: 7 images (1 different) with the same pixels are in more than one split"
+    ) and warning in notes(found)
+    assert sweep(data, tmp_path / "out", [network], Request(25, PI, max_drop=1)).warnings == ()
+
+
+# On a cluster
+
+
+def without_paths(scored: Scored | None) -> dict[str, Any]:
+    assert scored is not None
+    return {**vars(scored), "run": scored.run.name, "file": scored.file.name, "seconds": None}
+
+
+def test_a_cluster_gives_the_same_networks(
+    swept: Path, tiny_data: Path, tmp_path: Path, trained: list[str], ray_pool_2: RayPool
+) -> None:
+    here = sweep(tiny_data, swept, TINY, Request(25, PI, max_drop=1))
+    with work_in(ray_pool_2):
+        there = sweep(tiny_data, tmp_path / "out", TINY, Request(25, PI, max_drop=1))
+    # All of it elsewhere.
+    assert trained == []
+    assert [row.candidate for row in there.rows] == [row.candidate for row in here.rows]
+    for one, other in zip(here.rows, there.rows, strict=True):
+        assert other.scored is not None and other.scored.run == tmp_path / "out" / other.candidate.name
+        assert without_paths(other.scored) == without_paths(one.scored)
+        held_out = [row.scored.run / "held-out-scores.npy" for row in (one, other) if row.scored]
+        assert held_out[0].read_bytes() == held_out[1].read_bytes()
+    assert there.recommended == here.recommended
+
+
+# The command
+
+
+def test_the_command_tells_writes_and_goes_on(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    options = ("--device", "raspberry-pi-4b", "--budget", "25ms", "--arch", "cnn,mlp", "--image-size", "32")
+    arguments = ("sweep", tiny_data, *options, "--out", out, "--epochs", 2, "--no-augment", "--max-drop", 1)
+    real = run.train_run
+
+    def die(data: Path, folder: Path, *rest: Any) -> Any:
+        if folder.name == "cnn-32":
+            raise KeyboardInterrupt
+        return real(data, folder, *rest)
+
+    monkeypatch.setattr(trials, "train_run", die)
+    assert edgecls(*arguments).exit_code == 1
+    assert (out / "mlp-32" / "run.json").is_file() and not (out / "sweep.json").exists()
+    monkeypatch.undo()
+    first = edgecls(*arguments)
+    assert first.exit_code == 0
+    document = json.loads((out / "sweep.json").read_text())
+    assert f"Recommended: {out / document['recommended']['name']}" in first.stdout
+    assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    again = edgecls(*arguments, "--json")
+    assert json.loads(again.stdout)["frontier"] == document["frontier"]
+
+
+def test_a_run_that_it_had_begun_goes_on_or_says_what_to_do(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    options = ("--device", "raspberry-pi-4b", "--budget", "25ms", "--arch", "cnn", "--image-size", "32")
+    arguments = ("sweep", tiny_data, *options, "--out", out, "--no-augment", "--max-drop", 1)
+    epochs: list[int] = []
+    real = fit.validate
+
+    def die(network: Any, val: Any, batch_size: int) -> Any:
+        epochs.append(len(epochs))
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+        return real(network, val, batch_size)
+
+    monkeypatch.setattr(fit, "validate", die)
+    stopped = edgecls(*arguments, "--epochs", 4)
+    assert stopped.exit_code == 1 and "The same command goes on." in stopped.stderr
+    other = edgecls(*arguments, "--epochs", 3)
+    assert other.exit_code == 2
+    told = " ".join(other.stderr.split())
+    assert "other settings: epochs (4 then, 3 now); give the same ones, or remove that folder to begin anew" in told
+    assert edgecls(*arguments, "--epochs", 4).exit_code == 0
+    # The start and four epochs, of which the second broke off.
+    assert len(epochs) == 1 + 4 + 1
+
+
+def test_the_command_exits_with_1_if_nothing_may_be_shipped(swept: Path, tiny_data: Path) -> None:
+    # The interval reaches below this budget, the estimate does not.
+    slow = max(sweep(tiny_data, swept, TINY, Request(25, PI, max_drop=1)).rows, key=lambda row: row.latency.p50_ms)  # type: ignore[union-attr]
+    assert slow.latency is not None
+    found = sweep(tiny_data, swept, [slow.candidate], Request(slow.latency.p50_ms * 0.99, PI, max_drop=1))
+    assert found.recommended is None and found.frontier
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "Missing option '--budget'"),
+        (["--budget", "fast"], "write 25ms or 0.1s"),
+        (["--budget", "25ms", "--image-size", "96;128"], "'96;128' is not a valid int"),
+        (["--budget", "25ms", "--head", "gap,top"], "'top' is not one of"),
+        (["--budget", "25ms", "--device", "pi"], "no device 'pi'"),
+        (["--budget", "0ms"], "budget must be above 0"),
+    ],
+)
+def test_wrong_usage_exits_with_2(options: list[str], message: str, tiny_data: Path) -> None:
+    done = edgecls("sweep", tiny_data, *options)
+    assert done.exit_code == 2 and message in done.output
