@@ -19,7 +19,7 @@ from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
     from edgecls.benchmark.record import Record
-    from edgecls.remote.host import Board
+    from edgecls.remote.host import Host
 
 
 def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -55,7 +55,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[i
 @click.option("--plot", type=PATH, metavar="PNG", help="Draw latency, and accuracy against it.")
 @host_options
 def benchmark(
-    files: tuple[Path, ...], json_path: Path | None, plot: Path | None, board: Board | None, **options: Any
+    files: tuple[Path, ...], json_path: Path | None, plot: Path | None, host: Host | None, **options: Any
 ) -> None:
     """Time exported FILEs, each in a fresh process, in turns, and say whether the figures can be trusted.
 
@@ -72,10 +72,10 @@ def benchmark(
     if plot is not None and find_spec("matplotlib") is None:
         raise click.UsageError("--plot needs Matplotlib: pip install matplotlib")
     if options["profile"] or options["mlperf"]:
-        return benchmark_kinds.show(files, options, board, json_path, plot)
+        return benchmark_kinds.show(files, options, host, json_path, plot)
     # Read before the minutes that measuring takes, not after.
     old = read_record(options["compare"]) if options["compare"] else None
-    record = remote.measure(files, options, board) if board else _measure(files, options)
+    record = remote.measure(files, options, host) if host else _measure(files, options)
     if json_path is not None and json_path != STDOUT:
         write_record(record, json_path)
     if plot is not None:
@@ -86,7 +86,7 @@ def benchmark(
         print_json(record.to_json())
     else:
         _print_table(record, options["markdown"])
-    if board is None:  # A board has said it itself.
+    if host is None:  # A board has said it itself.
         _warn(record)
     if old is not None:
         _compare(old, record, options["force"], to_stderr=json_path == STDOUT)

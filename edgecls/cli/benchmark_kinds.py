@@ -14,18 +14,18 @@ from edgecls.cli.output import echo
 from edgecls.cli.terminal import STDOUT, counting_left_out, print_json
 
 if TYPE_CHECKING:
-    from edgecls.remote.host import Board
+    from edgecls.remote.host import Host
 
 # Operators in the table; --json has them all.
 SHOWN_OPERATORS = 20
 
 
 def show(
-    files: tuple[Path, ...], options: dict[str, Any], board: Board | None, json_path: Path | None, plot: Path | None
+    files: tuple[Path, ...], options: dict[str, Any], host: Host | None, json_path: Path | None, plot: Path | None
 ) -> None:
     """Print, and write on request, what `--profile` or `--mlperf` finds, here or on a board."""
-    if board is not None:
-        remote.show_other(files, options, board, json_path, plot)
+    if host is not None:
+        remote.show_other(files, options, host, json_path, plot)
     elif options["profile"]:
         profile(files, options, json_path, plot)
     else:

@@ -14,13 +14,13 @@ import click
 
 from edgecls.cli.bulk import Bulk, PathOrUrl, bulk_options, predict_into
 from edgecls.cli.output import echo, one_line
-from edgecls.cli.remote import host_options, pack_file, parse_answer, run_on_board
+from edgecls.cli.remote import host_options, pack_file, parse_answer, run_on_host
 from edgecls.cli.terminal import PATH, counting_left_out, print_json, untrusted_option
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
     from edgecls.images.leftovers import LeftOut
-    from edgecls.remote.host import Board
+    from edgecls.remote.host import Host
 
 STDIN = Path("-")
 
@@ -43,7 +43,7 @@ def predict(
     file: Path,
     images: tuple[Path | str, ...],
     watch: Path | None,
-    board: Board | None,
+    host: Host | None,
     bulk: Bulk | None,
     top_k: int,
     form: str | None,
@@ -73,16 +73,16 @@ def predict(
     """
     _check_usage(images, watch, form, as_json)
     if bulk is not None:
-        if watch or board or form or as_json or STDIN in images:
+        if watch or host or form or as_json or STDIN in images:
             raise click.UsageError("--out takes no --watch, --host, --format, --json, nor an image on stdin")
         return predict_into(bulk, file, images, settings)
     images = _check_paths(images)
     output = _Output("json" if as_json else form or "text", top_k)
-    if board is None:
+    if host is None:
         return _predict_here(file, images, watch, output, settings)
     if watch is not None:
-        raise click.UsageError(f"--watch looks at a folder of this machine; run it on the board: ssh {board.host}")
-    _predict_there(file, images, board, output, settings)
+        raise click.UsageError(f"--watch looks at a folder of this machine; run it on the board: ssh {host.name}")
+    _predict_there(file, images, host, output, settings)
 
 
 def _check_usage(images: tuple[Path | str, ...], watch: Path | None, form: str | None, as_json: bool) -> None:
@@ -162,14 +162,12 @@ def _predict_here(
     _check_failed(failed, done)
 
 
-def _predict_there(
-    file: Path, images: tuple[Path, ...], board: Board, output: _Output, settings: dict[str, Any]
-) -> None:
+def _predict_there(file: Path, images: tuple[Path, ...], host: Host, output: _Output, settings: dict[str, Any]) -> None:
     from edgecls.errors import DataError
-    from edgecls.remote.bundle import Luggage
+    from edgecls.remote.bundle import FileBundle
 
-    luggage = Luggage()
-    arguments = ["predict", pack_file(luggage, file), folder := luggage.add_folder("the images"), "--format=jsonl"]
+    bundle = FileBundle()
+    arguments = ["predict", pack_file(bundle, file), folder := bundle.add_folder("the images"), "--format=jsonl"]
     arguments += [
         f"--{name}={value}" for name, value in settings.items() if value is not None and not isinstance(value, bool)
     ]
@@ -185,17 +183,17 @@ def _predict_there(
                 _tell(error)
             else:
                 # Images are told by their content; the suffix only lets a folder's be found.
-                luggage.add(source, _shown(source), ".png", folder)
+                bundle.add(source, _shown(source), ".png", folder)
     if failed == done:
         _check_failed(failed, done)
 
     def write(line: str) -> None:
-        entry = luggage.restore(parse_answer(board, line))
+        entry = bundle.restore(parse_answer(host, line))
         output.begin(entry["scores"])
         output.write(entry)
 
     asked = {name: settings[name] for name in ("engine", "device")}
-    status = run_on_board(board, arguments, luggage, write, **asked)
+    status = run_on_host(host, arguments, bundle, write, **asked)
     output.end()
     if status == 0:
         _check_failed(failed, done)

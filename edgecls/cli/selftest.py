@@ -13,7 +13,7 @@ from edgecls.cli.terminal import PATH, untrusted_option
 from edgecls.runtime.engines import DEVICES
 
 if TYPE_CHECKING:
-    from edgecls.remote.host import Board
+    from edgecls.remote.host import Host
 
 
 @click.command()
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What computes.")
 @untrusted_option
 @host_options
-def selftest(file: Path, device: str, board: Board | None, untrusted: bool) -> None:
+def selftest(file: Path, device: str, host: Host | None, untrusted: bool) -> None:
     """Check on this machine, or on a board, that FILE gives the answers it gave where it was made.
 
     The file carries a few real images. Each stage must make the same of them here: decode, resize, engine. Exits
@@ -36,8 +36,8 @@ def selftest(file: Path, device: str, board: Board | None, untrusted: bool) -> N
     from edgecls.model_file.selftest import run_selftest
     from edgecls.runtime.classifier import load
 
-    if board is not None:
-        return _selftest_there(file, device, board, untrusted)
+    if host is not None:
+        return _selftest_there(file, device, host, untrusted)
     classifier = load(file, device=device, untrusted=untrusted)
     result = run_selftest(classifier)
     engine = f"{classifier.engine.name} {classifier.engine.version}"
@@ -50,10 +50,10 @@ def selftest(file: Path, device: str, board: Board | None, untrusted: bool) -> N
     echo(f"ok: decode, resize and {engine} agree on {result.samples} golden images")
 
 
-def _selftest_there(file: Path, device: str, board: Board, untrusted: bool) -> None:
-    from edgecls.cli.remote import pack_file, run_on_board
-    from edgecls.remote.bundle import Luggage
+def _selftest_there(file: Path, device: str, host: Host, untrusted: bool) -> None:
+    from edgecls.cli.remote import pack_file, run_on_host
+    from edgecls.remote.bundle import FileBundle
 
-    luggage = Luggage()
-    arguments = ["selftest", pack_file(luggage, file), "--device", device, *(["--untrusted"] if untrusted else [])]
-    raise click.exceptions.Exit(run_on_board(board, arguments, luggage, lambda line: echo(luggage.restore(line))))
+    bundle = FileBundle()
+    arguments = ["selftest", pack_file(bundle, file), "--device", device, *(["--untrusted"] if untrusted else [])]
+    raise click.exceptions.Exit(run_on_host(host, arguments, bundle, lambda line: echo(bundle.restore(line))))

@@ -20,7 +20,7 @@ from edgecls.parallel.pool import work_in
 from edgecls.sweep.grid import IMAGE_SIZES, Space, list_candidates
 
 if TYPE_CHECKING:
-    from edgecls.remote.host import Board
+    from edgecls.remote.host import Host
 
 REPORT_FILE, PICTURE_FILE = "sweep.json", "frontier.png"
 
@@ -77,7 +77,7 @@ def _shown(values: tuple[Any, ...]) -> str:
 @host_options
 @ray_option("Train and export")
 def sweep(
-    data: Path, out: Path, device: str | None, as_json: bool, board: Board | None, ray: str | None, **options: Any
+    data: Path, out: Path, device: str | None, as_json: bool, host: Host | None, ray: str | None, **options: Any
 ) -> None:
     """Find the most accurate network for DATA that answers within --budget, and what a slower or faster one would give.
 
@@ -111,11 +111,11 @@ def sweep(
     augment = AugmentConfig() if options.pop("augment") else None
     base = TrainConfig(augment=augment, **options)
     candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)
-    profile, host, benchmark = load_profile(device) if device else None, "", benchmark_here
-    if board is not None:
-        profile, host = load_profile(remote.find_device(board, device)), board.host
-        benchmark = functools.partial(remote.benchmark, board)
-    asked = Request(profile=profile, host=host, **request)
+    profile, benchmark = load_profile(device) if device else None, benchmark_here
+    if host is not None:
+        profile = load_profile(remote.find_device(host, device))
+        benchmark = functools.partial(remote.benchmark, host)
+    asked = Request(profile=profile, host=host.name if host else "", **request)
     load_tensorflow()
     try:
         # A whole machine each, of as many CPUs as this one has: TensorFlow's last bits depend on them.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Luggage:
+class FileBundle:
     """Files that go to a board, under names without meaning there: no shell and no file system can trip over them.
 
     Attributes:

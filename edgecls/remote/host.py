@@ -49,16 +49,16 @@ _START = (
 
 
 @dataclass(frozen=True)
-class Board:
+class Host:
     """A machine that ssh reaches.
 
     Attributes:
-        host: as ssh takes it: `user@name`, `ssh://user@name:port`, or a name in the user's ssh configuration.
+        name: as ssh takes it: `user@name`, `ssh://user@name:port`, or a name in the user's ssh configuration.
         python: the Python there that has edgecls.
         asks: whether ssh may ask for a password or about a new host key; without a terminal it would hang.
     """
 
-    host: str
+    name: str
     python: str = "python3"
     asks: bool = False
 
@@ -77,7 +77,7 @@ class Board:
     def ssh_command(self, line: str) -> list[str]:
         """Return the ssh command that runs a line in the shell there."""
         options = OPTIONS if self.asks else OPTIONS | {"BatchMode": "yes"}
-        return ["ssh", *(f"-o{name}={value}" for name, value in options.items()), "--", self.host, line]
+        return ["ssh", *(f"-o{name}={value}" for name, value in options.items()), "--", self.name, line]
 
 
 class Connection:
@@ -87,8 +87,8 @@ class Connection:
         facts: what `remote_board.describe` said of that Python.
     """
 
-    def __init__(self, board: Board, tell: Callable[[str], object]) -> None:
-        self.board = board
+    def __init__(self, host: Host, tell: Callable[[str], object]) -> None:
+        self.host = host
         self.facts: dict[str, Any] = {}
         self._token = f"{secrets.token_hex(8)} "
         self._tell = tell
@@ -96,7 +96,7 @@ class Connection:
         self._heard: list[str] = []
         self._lock, self._over = threading.Lock(), threading.Event()
         program = Path(__file__).with_name("agent.py").read_bytes()
-        command = board.ssh_command(board.shell_line(self._token, len(program)))
+        command = host.ssh_command(host.shell_line(self._token, len(program)))
         try:
             self._ssh = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         except FileNotFoundError as error:
@@ -118,14 +118,14 @@ class Connection:
             RemoteError: ssh failed, or there is no such Python, or it has no edgecls.
         """
         facts = self._answer()
-        board = self.board
+        host = self.host
         if "old" in facts:
-            raise RemoteError(old_python_text(board.python, board.host, facts["old"], OLDEST_PYTHON))
+            raise RemoteError(old_python_text(host.python, host.name, facts["old"], OLDEST_PYTHON))
         self.facts = facts
         if facts["missing"]:
-            text = install_text(board.host, board.quoted_python, install(facts), facts["pip"])
+            text = install_text(host.name, host.quoted_python, install(facts), facts["pip"])
             lacks = ", ".join(facts["missing"])
-            raise RemoteError(f"{board.python} on {board.host} lacks {lacks}. {text}; or name another with --python")
+            raise RemoteError(f"{host.python} on {host.name} lacks {lacks}. {text}; or name another with --python")
         with self._lock:
             self._doing = "copying files to it"
             for line in self._heard:
@@ -135,7 +135,7 @@ class Connection:
         """Copy files.
 
         Args:
-            files: `Luggage.files`.
+            files: `FileBundle.files`.
             progress: told of each.
 
         Raises:
@@ -146,13 +146,13 @@ class Connection:
                 self._send_file(name, file)
             if self._ssh.poll() is not None:
                 break  # Why, its answer tells.
-            progress(f"copying to {self.board.host}", place + 1, len(files))
+            progress(f"copying to {self.host.name}", place + 1, len(files))
 
     def run(self, arguments: Sequence[str]) -> Iterator[str]:
         """Yield the lines that the command prints to stdout there, as they come.
 
         Args:
-            arguments: of edgecls, with the names that `Luggage` gave.
+            arguments: of edgecls, with the names that `FileBundle` gave.
 
         Raises:
             RemoteError: the files did not arrive.
@@ -162,7 +162,7 @@ class Connection:
         answer = self._answer()
         if "error" in answer:
             raise RemoteError(
-                f"{self.board.host} cannot keep the files: {answer['error']}; make room there, or copy fewer images"
+                f"{self.host.name} cannot keep the files: {answer['error']}; make room there, or copy fewer images"
             )
         self._doing = f"running {arguments[0]}"
         for line in self._output:
@@ -176,10 +176,10 @@ class Connection:
         """
         status = self._wait()
         if status == SSH_FAILED:
-            raise RemoteError(cut_text(self.board.host, self._doing, self._heard))
+            raise RemoteError(cut_text(self.host.name, self._doing, self._heard))
         if status > 2:
             raise RemoteError(
-                f"edgecls on {self.board.host} ended with exit status {status}"
+                f"edgecls on {self.host.name} ended with exit status {status}"
                 f"{', killed: its memory may be too small' if status == 137 else ''}; what it said stands above"
             )
         return status
@@ -221,8 +221,8 @@ class Connection:
                 return facts
         status = self._wait()
         if self._doing and status == SSH_FAILED:
-            raise RemoteError(cut_text(self.board.host, self._doing, self._heard))
-        raise RemoteError(start_text(self.board.host, self.board.python, status, [*said, *self._heard]))
+            raise RemoteError(cut_text(self.host.name, self._doing, self._heard))
+        raise RemoteError(start_text(self.host.name, self.host.python, status, [*said, *self._heard]))
 
     def _send_file(self, name: str, file: IO[bytes]) -> None:
         size = file.seek(0, io.SEEK_END)
@@ -271,12 +271,12 @@ def _line(value: dict[str, Any]) -> bytes:
 
 @contextlib.contextmanager
 def connect(
-    board: Board, install: Callable[[dict[str, Any]], str], tell: Callable[[str], object]
+    host: Host, install: Callable[[dict[str, Any]], str], tell: Callable[[str], object]
 ) -> Iterator[Connection]:
     """Yield a connection to a board whose Python has edgecls.
 
     Args:
-        board: to connect to.
+        host: to connect to.
         install: see `Connection.greet`.
         tell: gets each line of the command's stderr, from another thread.
 
@@ -284,7 +284,7 @@ def connect(
         MissingDependency: there is no ssh here.
         RemoteError: see `Connection.greet`.
     """
-    connection = Connection(board, tell)
+    connection = Connection(host, tell)
     try:
         connection.greet(install)
         yield connection

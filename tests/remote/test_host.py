@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecls.errors import DataError, RemoteError
-from edgecls.remote.host import Board, connect
+from edgecls.remote.host import Host, connect
 
 NO_ENGINE = """
 import sys
@@ -170,15 +170,15 @@ def test_a_command_that_is_killed_there(board: BoardSshd, int8: Path, tmp_path: 
 
 
 @pytest.fixture
-def there(board: BoardSshd) -> Board:
-    return Board("board", str(board.python))
+def there(board: BoardSshd) -> Host:
+    return Host("board", str(board.python))
 
 
 def install(_: dict[str, Any]) -> str:
     return "pip install edgecls"
 
 
-def test_a_connection_cut_while_copying(board: BoardSshd, there: Board) -> None:
+def test_a_connection_cut_while_copying(board: BoardSshd, there: Host) -> None:
     def cut(stage: str, done: int, total: int, note: str = "", /) -> None:
         if done == 1:
             board.cut()
@@ -192,7 +192,7 @@ def test_a_connection_cut_while_copying(board: BoardSshd, there: Board) -> None:
         list(connection.run(["selftest", "0.bin"]))
 
 
-def test_a_file_that_shrinks_while_it_is_copied(there: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_shrinks_while_it_is_copied(there: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(bytes(10**6))
     with connect(there, install, print) as connection:
@@ -207,12 +207,12 @@ def test_a_file_that_shrinks_while_it_is_copied(there: Board, tmp_path: Path, mo
             connection.send({"a.png": path})
 
 
-def test_a_file_that_is_gone_when_it_is_copied(there: Board, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_when_it_is_copied(there: Host, tmp_path: Path) -> None:
     with connect(there, install, print) as connection, pytest.raises(DataError, match=r"gone\.png: No such file"):
         connection.send({"a.png": tmp_path / "gone.png"})
 
 
-def test_gives_signs_of_life_while_the_command_runs(there: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gives_signs_of_life_while_the_command_runs(there: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgecls.remote.host.BEAT_S", 0.01)
     sent: list[bytes] = []
     with connect(there, install, print) as connection:
@@ -246,7 +246,7 @@ def test_any_python_survives_the_shell_there(tmp_path_factory: pytest.TempPathFa
     home = tmp_path_factory.mktemp("home")
     write_script(home / "~" if name == "~" else home / name, 'printf "%s\\n" "$2" "$3" "$4"')
     for python in (str(home / name), f"~/{name}"):
-        line = Board("board", python).shell_line("a 'token'", 7)
+        line = Host("board", python).shell_line("a 'token'", 7)
         done = subprocess.run(["sh", "-c", line], env={"HOME": str(home)}, capture_output=True, timeout=60)
         start, token, size, _ = done.stdout.decode().split("\n")
         assert start.startswith("import sys; ") and (token, size) == ("a 'token'", "7"), done
