@@ -132,9 +132,11 @@ class LeftOut:
 
     def add(self, kind: str, count: int = 1) -> None:
         """Count files of a kind."""
-        if count and kind not in self._counts:
-            self._on_first(f"Left out: {kind}.")
+        first = count > 0 and kind not in self._counts
+        # Counted first: a command that is stopped in between still says what it left out.
         self._counts[kind] += count
+        if first:
+            self._on_first(f"Left out: {kind}.")
 
     def add_unknown(self, name: str) -> None:
         """Count a file that is neither an image nor known."""

@@ -16,6 +16,7 @@ import pytest
 from command_line import check_stages, run, run_process
 from tiny import CLASSES, SIZE
 
+from edgecls.messages.names import safe
 from edgecls.model_file.metadata import attach_spec, split_file
 from edgecls.runtime.classifier import load
 
@@ -148,11 +149,15 @@ def test_info_notices_a_damaged_file(int8: Path, tmp_path: Path) -> None:
     assert "damaged" in done.stderr
 
 
-def test_info_and_selftest_do_not_let_a_file_talk_to_the_terminal(int8: Path, tmp_path: Path) -> None:
+def test_info_and_selftest_do_not_let_a_file_talk_to_the_terminal(
+    int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graph, spec = split_file(int8.read_bytes())
     sample = {**spec.golden[0], "name": "\x1b[2Jä.png", "scores": [0.0, 0.0, 0.0]}
     odd = tmp_path / "odd.tflite"
     odd.write_bytes(attach_spec(graph, replace(spec, golden=(sample,), graph_sha256=""), "tflite"))
+    for module in ("edgecls.cli", "edgecls.cli.output"):
+        monkeypatch.setattr(f"{module}.for_stream", lambda text, err=False: safe(text))
     shown, failed = run("info", odd), run("selftest", odd)
     assert shown.exit_code == 0 and failed.exit_code == 1
     for text in (shown.stdout, failed.stderr):

@@ -242,7 +242,7 @@ def test_damaged_runs_are_named(run_copy: Path, converters: Callable[..., None],
     (run_copy / SCORES_FILE).write_bytes(b"")
     with pytest.raises(ModelFileError, match=f"{SCORES_FILE} cannot be read"):
         export_run(run_copy, config)
-    with pytest.raises(ModelFileError, match="is not a run folder"):
+    with pytest.raises(ModelFileError, match="not a run folder"):
         export_run(tmp_path, config)
     with pytest.raises(DataError, match="--data"):
         export_run(run_copy, config, data=tmp_path / "nothing")
