@@ -6,7 +6,7 @@ LOCK := $(RELEASE)/uv pip compile pyproject.toml --quiet --extra train --extra o
 
 .PHONY: setup demo test test-slow test-install test-faults fuzz fuzz-jpeg fuzz-decode soak pi-check pi-check-short bench bench-tables
 .PHONY: lint format
-.PHONY: clean packages packages-short lock lock-check audit licences image
+.PHONY: clean packages packages-short lock lock-check audit licenses image
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
 
@@ -76,7 +76,7 @@ lock-check: .venv-release/ready  ## does requirements.lock answer to pyproject.t
 audit: .venv-release/ready  ## known vulnerabilities of the locked versions; needs pypi.org itself, not a mirror
 	$(RELEASE)/pip-audit --strict --requirement requirements.lock --no-deps --disable-pip
 
-licences: setup .venv-release/ready  ## of everything in .venv; fails if one is of the GPL's kind
+licenses: setup .venv-release/ready  ## of everything in .venv; fails if one is of the GPL's kind
 	$(RELEASE)/pip-licenses --python $(BIN)/python --order license --partial-match --fail-on 'GPL;General Public'
 
 image:  ## build the Dockerfile's images with buildah and use them, as root; ARM=1: runtime for arm64 too
