@@ -1,4 +1,4 @@
-"""What the documentation shows exists: commands, options, messages, make targets, files; and what it shows runs."""
+"""All that the documents show exists: commands, options, messages, make targets, files. Their commands run."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from edgecls.networks.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Options that documents name and that are Docker's.
-NOT_OURS = {"--user", "--platform"}
+# Options of Docker and pip.
+NOT_OURS = {"--user", "--platform", "--find-links"}
 
 
 def code_blocks(text: str, language: str = "") -> list[str]:
-    """Return the fenced blocks of a language; "" is of none."""
+    """Return the fenced blocks of a language; "" stands for blocks without one."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
@@ -39,7 +39,7 @@ def prose(text: str) -> str:
 
 
 def shown_commands() -> Iterator[tuple[str, bool]]:
-    """Yield each `edgecls ...` that a document shows, and whether it is whole: text names a command and one option."""
+    """Yield each `edgecls ...` of a document, and whether it is complete: prose may omit required arguments."""
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         lines = [line.removeprefix("$ ") for block in code_blocks(text) for line in block.splitlines()]
@@ -85,7 +85,7 @@ def test_the_guide_from_the_lecture_has_every_preset() -> None:
     assert set(PRESETS) == set(re.findall(r"^edgecls train .* --preset (\S+)$", guide, re.MULTILINE))
 
 
-def said_by_the_code() -> Iterator[str]:
+def texts_of_the_code() -> Iterator[str]:
     """Yield each text in the code, with an ellipsis for what is put into it."""
     for path in (ROOT / "edgecls").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -96,14 +96,19 @@ def said_by_the_code() -> Iterator[str]:
     yield from map(os.strerror, errno.errorcode)
 
 
-def test_every_message_in_troubleshooting_is_one_that_the_code_says() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = text[text.index("## Troubleshooting") :].split("\n## ")[0]
-    messages = [message for line in table.splitlines()[2:] for message in re.findall("`([^`]+)`", line.split(" | ")[0])]
+def test_every_message_in_troubleshooting_is_one_of_the_code() -> None:
+    lines = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").splitlines()
+    messages = [
+        message for line in lines if line[:2] == "| " for message in re.findall("`([^`]+)`", line.split(" | ")[0])
+    ]
     assert len(messages) > 12
-    said = list(said_by_the_code())
-    for message in messages:
-        assert any(message in each for each in said), message
+    texts = list(texts_of_the_code())
+    assert [message for message in messages if not any(message in each for each in texts)] == []
+
+
+def test_the_readme_can_be_read_in_ten_minutes() -> None:
+    text = re.sub("<!--.*?-->", "", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(re.findall(r"\S*[^\W_]\S*", text)) <= 1500
 
 
 def test_every_make_target_shown_is_in_the_makefile() -> None:
@@ -147,7 +152,7 @@ def test_the_python_shown_compiles() -> None:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the README has it: photos/train and photos/test of two classes, noisy stripes and plain."""
+    """The folder of the README: photos/train and photos/test with two classes, dark stripes and plain, both noisy."""
     root = tmp_path_factory.mktemp("tour")
     random = np.random.default_rng(0)
     for part, count in (("train", 24), ("test", 8)):
@@ -161,14 +166,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# Another machine, a part that is not here, or a wait without an end.
-CANNOT_RUN = ("--host", "--watch", "--compile", "--device cuda", "--device edgetpu", "pi.json")
-# `benchmark --compare` says so of a machine that was slower the second time.
+# These need another machine or other hardware, or never end.
+CANNOT_RUN = ("--host", "--watch", "--compile", "--ray", "--device cuda", "--device edgetpu", "pi.json")
+# `benchmark --compare` fails if the machine was slower the second time.
 MAY_FAIL = ("--compare",)
 
 
 def run_command(command: str, folder: Path) -> None:
-    """Run a command of a document as a shell would, and fail with what it said if it fails or says nothing."""
+    """Run a command of a document in a shell, and fail with its output if it fails or has none."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder)}
     done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 or any(flag in command for flag in MAY_FAIL), (command, done.stdout, done.stderr)

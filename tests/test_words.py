@@ -37,7 +37,7 @@ OLD_WORDS = {
     r"seal(s|ed|ing)?|the contract|contracts? (inside|in|of) (a|an|the|every|each|this) .*file": "metadata, checksum",
     # Boards, hosts and what travels
     r"luggage|goodbye|last words|heart ?beats? of|the heart": "file bundle, heartbeat, stderr, shutdown",
-    r"(python|run(s|ning)?|edgecls|file|command) there|there and back": "remote, on the board",
+    r"(python|edgecls|file|command) there|there and back": "remote, on the board",
     # Measuring and choosing
     r"contenders?|beaten|short rounds?|first round's": "finalists, slower, screening round",
     r"middle means?|likely ranges?": "interquartile mean, confidence interval",
