@@ -55,6 +55,8 @@ def test_every_command_shown_is_one_that_edgecls_takes(line: str, whole: bool) -
     assert name in COMMANDS
     command = main.get_command(click.Context(main), name)
     assert command is not None
+    hidden = {flag for each in command.params if isinstance(each, click.Option) and each.hidden for flag in each.opts}
+    assert not hidden & set(arguments), "an old spelling"
     with contextlib.nullcontext() if whole else contextlib.suppress(click.MissingParameter):
         command.make_context(name, arguments, parent=click.Context(main, **main.context_settings))
 
@@ -125,6 +127,16 @@ def test_every_path_shown_is_there() -> None:
             assert (path.parent / shown).exists(), (path.name, shown)
         for shown in re.findall(r"`((?:edgecls|benchmarks|examples|devices|docs|tests)/[\w/.-]*)`", text):
             assert (ROOT / shown).exists(), (path.name, shown)
+
+
+def test_the_glossary_is_sorted_and_short() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    entries = [" ".join(part.split()) for part in text.split("\n\n")[1:]]
+    terms = [re.fullmatch(r"\*\*(.+?)\*\* — (.+)", entry) for entry in entries]
+    assert all(terms) and len(terms) > 40, entries
+    names = [term[1].lower() for term in terms if term]
+    assert names == sorted(set(names))
+    assert [entry for entry in entries if len(re.findall(r"[.!?](?= |$)", entry)) > 2] == []
 
 
 def test_every_heading_linked_to_is_there() -> None:
