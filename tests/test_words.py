@@ -24,7 +24,7 @@ OLD_WORDS = {
     r"(--)?views|view (phase|of (each|an|one) image)|features of view": "augmented copies",
     r"(first )?step[- ]sizes?": "learning rate",
     r"head phase|phase head|unfreeze phase|views phase": "classifier, fine-tuning, augmented",
-    r"trunks?|frozen (part|network)s?": "feature extractor, backbone",
+    r"trunks?|frozen parts?": "feature extractor, backbone",
     r"cut (layer|point)|where the network is cut": "split layer",
     r"undone|is undone": "discarded",
     r"skills?|ruin(s|ed)?": "normalized accuracy, forgetting",
