@@ -135,7 +135,7 @@ def test_a_short_record_has_the_commands_named(tmp_path: Path) -> None:
 def test_the_picture_of_the_readme_is_small_and_keeps_its_red(tmp_path: Path) -> None:
     gray = np.random.default_rng(0).integers(0, 255, (300, 896, 1), np.uint8)
     sheet = np.repeat(gray, 3, axis=2)
-    sheet[200:210] //= np.uint8([3, 1, 2])  # many shades of green, as letters have
+    sheet[200:210] //= np.array([3, 1, 2], np.uint8)  # many shades of green, as letters have
     sheet[100, 100:110] = (190, 30, 30)
     Image.fromarray(sheet).save(tmp_path / "sheet.png")
     readme_output.save_picture(tmp_path / "sheet.png", tmp_path / "small.png")
