@@ -32,7 +32,12 @@ NOT_OURS = {"--user", "--platform", "--find-links"}
 
 def code_blocks(text: str, language: str = "") -> list[str]:
     """Return the fenced blocks of a language; "" stands for blocks without one."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for found, block in all_blocks(text) if found == language]
+
+
+def all_blocks(text: str) -> list[tuple[str, str]]:
+    """Return (language, text) of all fenced blocks."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def prose(text: str) -> str:
@@ -69,7 +74,8 @@ def test_every_command_is_in_the_readme_and_every_option_has_its_help() -> None:
         assert f"edgecls {name}" in readme, name
         command = main.get_command(click.Context(main), name)
         assert command is not None and command.help
-        lacking = [each.name for each in command.params if isinstance(each, click.Option) and not each.help]
+        options = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]
+        lacking = [each.name for each in options if not each.help]
         assert not lacking, f"edgecls {name}: {lacking}"
 
 
@@ -198,7 +204,7 @@ def runnable() -> Iterator[tuple[str, str]]:
     """Yield (language, text): each command and each block of Python that documents show and that can run here."""
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
-        for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for language, block in all_blocks(text):
             if language == "python":
                 yield language, block
                 continue
