@@ -6,7 +6,7 @@ LOCK := $(RELEASE)/uv pip compile pyproject.toml --quiet --extra train --extra o
 
 .PHONY: setup demo test test-slow test-install test-faults fuzz fuzz-jpeg fuzz-decode soak pi-check pi-check-short bench bench-tables
 .PHONY: lint format
-.PHONY: clean packages packages-short lock lock-check audit licences image
+.PHONY: clean packages packages-short lock lock-check audit licenses image
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
 
@@ -38,7 +38,7 @@ fuzz: setup  ## 20,000 cases of hostile input and more, a few minutes; fails if 
 fuzz-jpeg: setup  ## how much damage to JPEG files is refused, a table; fails if an undamaged file is; DATA=images
 	$(BIN)/python benchmarks/jpeg_damage.py $(DATA)
 
-fuzz-decode: setup  ## 6,000 generated image files of every form: read rightly or refused, never different in silence
+fuzz-decode: setup  ## 6,000 generated image files of every form: each is read correctly or refused
 	PYTHONPATH=tests:tests/fuzz $(BIN)/python tests/fuzz/decoder_fuzz.py 6000
 
 soak: setup  ## FILE=model IMAGES=folder: an hour of predict_iter and of a threaded service; memory and files must not grow
@@ -68,7 +68,7 @@ packages-short:  ## the same for the board's extras on one Python, lowest: what 
 lock: .venv-release/ready  ## renew requirements.lock: the versions of the development environment and of the images
 	$(LOCK) --upgrade --output-file requirements.lock
 
-lock-check: .venv-release/ready  ## does requirements.lock answer to pyproject.toml?
+lock-check: .venv-release/ready  ## check that requirements.lock fits pyproject.toml
 	cp requirements.lock .venv-release/requirements.lock
 	$(LOCK) --output-file .venv-release/requirements.lock
 	diff requirements.lock .venv-release/requirements.lock
@@ -76,7 +76,7 @@ lock-check: .venv-release/ready  ## does requirements.lock answer to pyproject.t
 audit: .venv-release/ready  ## known vulnerabilities of the locked versions; needs pypi.org itself, not a mirror
 	$(RELEASE)/pip-audit --strict --requirement requirements.lock --no-deps --disable-pip
 
-licences: setup .venv-release/ready  ## of everything in .venv; fails if one is of the GPL's kind
+licenses: setup .venv-release/ready  ## list the licenses of all packages in .venv; fails if one is a GPL license
 	$(RELEASE)/pip-licenses --python $(BIN)/python --order license --partial-match --fail-on 'GPL;General Public'
 
 image:  ## build the Dockerfile's images with buildah and use them, as root; ARM=1: runtime for arm64 too

@@ -1,11 +1,15 @@
-"""Rewrite the tables of the README and of docs/ from benchmarks/results/.
+"""Rewrite the tables of README.md and docs/ from benchmarks/results/.
 
     python benchmarks/tables.py [--check] [DOCUMENT...]
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`, alone in their lines. Its figures are those of
-results/NAME.json, laid out by `table` of the script whose name NAME begins with: `versus-stock-magnetic-tile` is of
-versus_stock.py. A script may have `text`, which returns Markdown, instead. Below stands what they depend on, and what
-the JSON does not tell. `--check` writes nothing and fails if a document says something else than the results.
+A table is between `<!-- table: NAME -->` and `<!-- end -->`, each on a line of its own. Its numbers come from
+results/NAME.json. The script whose name begins NAME lays them out: `versus-stock-magnetic-tile` belongs to
+versus_stock.py. A script has a function `table(record)`, which returns rows of cells, or `text(record)`, which returns
+Markdown. The line below a table says how the numbers were measured, and names what the record lacks.
+
+`<!-- table: NAME, short: A; B -->` shows only the rows, or the recorded commands, that begin with A or B, and a short
+line below it. `<!-- table: NAME, short -->` shows all of them. `--check` writes nothing and fails if a document differs
+from the results.
 """
 
 from __future__ import annotations
@@ -24,31 +28,55 @@ from edgecls.files import write_atomically
 
 HERE = Path(__file__).parent
 DOCUMENTS = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md")))
-MARKED = re.compile(r"^<!-- table: ([\w.-]+) -->\n.*?^<!-- end -->$", re.DOTALL | re.MULTILINE)
+MARKED = re.compile(
+    r"^(<!-- table: ([\w.-]+)(, short(?:: ([^\n>]+))?)? -->)\n.*?^<!-- end -->$", re.DOTALL | re.MULTILINE
+)
 BEGIN, END = "<!-- table:", "<!-- end -->"
 
 
 def rewrite(text: str, results: Path) -> str:
-    """Return a document with every marked table made anew."""
+    """Return a document with the current numbers in every marked table."""
     begun, ended, whole = text.count(BEGIN), text.count(END), len(MARKED.findall(text))
     if not begun == ended == whole:
-        sys.exit(f"{begun} lines '{BEGIN} NAME -->', {ended} lines '{END}', {whole} pairs; mend the document")
-    return MARKED.sub(lambda found: f"<!-- table: {found[1]} -->\n\n{render(found[1], results)}\n\n{END}", text)
+        sys.exit(f"{begun} lines '{BEGIN} NAME -->', {ended} lines '{END}', {whole} pairs; fix the document")
+    return MARKED.sub(lambda found: f"{found[1]}\n\n{_render_marked(found, results)}\n\n{END}", text)
 
 
-def render(name: str, results: Path) -> str:
-    """Return one table in Markdown with the line below it, or a line that says that there are no results yet."""
+def _render_marked(found: re.Match[str], results: Path) -> str:
+    beginnings = tuple(part.strip() for part in found[4].split(";")) if found[4] else ()
+    return render(found[2], results, short=bool(found[3]), beginnings=beginnings)
+
+
+def render(name: str, results: Path, short: bool = False, beginnings: tuple[str, ...] = ()) -> str:
+    """Return one table in Markdown with the line below it, or a line that says that there are no results yet.
+
+    Args:
+        name: of the result, without .json.
+        results: the folder of results.
+        short: give the short line below the table.
+        beginnings: of the rows or commands to show; all of them if there are none.
+    """
     script = find_script(name)
     path = results / f"{name}.json"
     if not path.is_file():
         return f"Not measured yet: `python benchmarks/{script}.py` writes `results/{path.name}`."
     record = json.loads(path.read_text(encoding="utf-8"))
     module = importlib.import_module(script)
+    below = short_caption(record, path) if short else caption(record, script)
     if hasattr(module, "text"):
-        return f"{module.text(record)}\n\n{caption(record, script)}"
-    lines = module.table(record)
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{caption(record, script)}"
+        commands = _select(record["commands"], [row["command"] for row in record["commands"]], beginnings, name)
+        return f"{module.text(record | {'commands': commands})}\n\n{below}"
+    header, *lines = module.table(record)
+    lines = _select(lines, [" ".join(line).replace("*", "") for line in lines], beginnings, name)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *lines)) + f"\n\n{below}"
+
+
+def _select(rows: list[Any], texts: list[str], beginnings: tuple[str, ...], name: str) -> list[Any]:
+    """Return the rows whose texts begin with one of `beginnings`, in the order of the record."""
+    for beginning in beginnings:
+        if not any(text.startswith(beginning) for text in texts):
+            sys.exit(f"table {name!r} has no row that begins with {beginning!r}; its rows are: {'; '.join(texts)}")
+    return [row for row, text in zip(rows, texts, strict=True) if not beginnings or text.startswith(beginnings)]
 
 
 def find_script(name: str) -> str:
@@ -57,15 +85,25 @@ def find_script(name: str) -> str:
     for stem in stems:
         if f"{name}-".startswith(f"{stem.replace('_', '-')}-"):
             return stem
-    sys.exit(f"no script in {HERE.name}/ is called as the table {name!r} begins; these are: {', '.join(sorted(stems))}")
+    sys.exit(f"table {name!r} begins with the name of no script in {HERE.name}/; these are: {', '.join(sorted(stems))}")
 
 
 def caption(record: dict[str, Any], script: str) -> str:
-    """Return what the figures depend on, and in bold what the record does not tell."""
-    parts = [_machine(record), _versions(record), record.get("date") or "**date not recorded**", _validity(record)]
+    """Return how the numbers were measured, and in bold what the record lacks."""
+    parts = [_machine(record), _versions(record), _date(record), _validity(record)]
     parts.append(f"`{record.get('command', f'python benchmarks/{script}.py')}`")
     note = f" {record['note']}" if "note" in record else ""
     return f"{'; '.join(parts)}.{note}"
+
+
+def short_caption(record: dict[str, Any], path: Path) -> str:
+    """Return the line below a short table: the machine, the date, whether it is valid, and the file with the rest."""
+    source = f"[all data](benchmarks/results/{path.name})"
+    return f"{'; '.join([_machine(record), _date(record), _validity(record), source])}."
+
+
+def _date(record: dict[str, Any]) -> str:
+    return record.get("date") or "**date not recorded**"
 
 
 def _machine(record: dict[str, Any]) -> str:
@@ -87,15 +125,15 @@ def _versions(record: dict[str, Any]) -> str:
 
 def _validity(record: dict[str, Any]) -> str:
     if "valid" not in record:
-        return "**whether the machine was quiet was not recorded**"
+        return "**validity not recorded**"
     return "valid" if record["valid"] else f"**not valid: {', '.join(record['causes'])}**"
 
 
 def main() -> None:
-    """Rewrite the documents, or check them."""
+    """Rewrite or check the documents."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("documents", nargs="*", type=Path, default=DOCUMENTS, help="(default: README.md and docs/)")
-    parser.add_argument("--check", action="store_true", help="fail if a document is not what the results say")
+    parser.add_argument("--check", action="store_true", help="fail if a document differs from the results")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder (default: %(default)s)")
     arguments = parser.parse_args()
     stale = []
@@ -103,14 +141,14 @@ def main() -> None:
         old = path.read_text(encoding="utf-8")
         new = rewrite(old, arguments.results)
         if new == old:
-            print(f"{path.name} is what the results say")
+            print(f"{path.name} agrees with the results")
         elif arguments.check:
             stale.append(path.name)
         else:
             write_atomically(path, new.encode())
             print(f"rewrote the tables of {path.name}")
     if stale:
-        sys.exit(f"{', '.join(stale)}: not what benchmarks/results says; run 'make bench-tables'")
+        sys.exit(f"{', '.join(stale)}: differs from benchmarks/results; run 'make bench-tables'")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Switch a pin on while a label is seen, and publish every prediction over MQTT. Reads JSON lines from stdin.
+"""Switch a pin on while a label is predicted, and publish every prediction over MQTT. Reads JSON lines from stdin.
 
 pip install gpiozero lgpio 'paho-mqtt>=2'
 edgecls predict model-int8.tflite --watch inbox --format jsonl | python gpio_mqtt.py crack --pin 17
@@ -16,7 +16,7 @@ from paho.mqtt.client import CallbackAPIVersion, Client
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Follow stdin to its end."""
+    """Read predictions until stdin ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("label", help="the pin is on while this is the last label")
     parser.add_argument("--pin", type=int, default=17, help="GPIO number (default: %(default)s)")

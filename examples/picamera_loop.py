@@ -1,4 +1,4 @@
-"""Classify what a Raspberry Pi camera sees: one JSON line a frame, until Ctrl-C.
+"""Classify the frames of a Raspberry Pi camera: one JSON line for each frame, until Ctrl-C.
 
 sudo apt install python3-picamera2        # and a virtual environment made with --system-site-packages
 python picamera_loop.py model-int8.tflite --threshold 0.8
@@ -20,10 +20,10 @@ WIDTH, HEIGHT = 1280, 720
 
 
 def read_frames() -> Iterator[Any]:
-    """Yield gray frames, uint8 (HEIGHT, WIDTH), each the freshest when it is asked for."""
+    """Yield gray frames, uint8 (HEIGHT, WIDTH), each the latest of the camera."""
     with Picamera2() as camera:
-        # YUV420 begins with the gray picture, so nothing is converted. A preview's luma has the full range 0..255, as
-        # a JPEG's has; a video's has not.
+        # YUV420 begins with the gray picture, so nothing is converted. The luma of a preview has the full range 0..255,
+        # as in a JPEG file; the luma of a video does not.
         camera.configure(camera.create_preview_configuration(main={"format": "YUV420", "size": (WIDTH, HEIGHT)}))
         camera.start()
         while True:
@@ -32,10 +32,10 @@ def read_frames() -> Iterator[Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Classify until stopped."""
+    """Classify frames until Ctrl-C."""
     parser = argparse.ArgumentParser()
     parser.add_argument("file")
-    parser.add_argument("--threshold", type=float, help="labels of lower scores are null")
+    parser.add_argument("--threshold", type=float, help="the label is null if its score is lower")
     options = parser.parse_args(arguments)
     with edgecls.load(options.file, threshold=options.threshold) as classifier:
         classifier.warmup()

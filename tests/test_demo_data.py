@@ -48,7 +48,7 @@ def test_zip_is_small_and_is_what_the_package_opens() -> None:
     assert resources.files("edgecls").joinpath("demo_data/fashion-mnist.zip").read_bytes() == PACKAGED.read_bytes()
 
 
-def test_licence_and_source_are_beside_the_images() -> None:
+def test_license_and_source_are_beside_the_images() -> None:
     assert "Copyright (c) 2017 Zalando SE, https://tech.zalando.com" in (PACKAGED.parent / "LICENSE").read_text()
     assert "arXiv:1708.07747" in (PACKAGED.parent / "README.md").read_text()
 
