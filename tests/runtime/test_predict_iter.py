@@ -117,7 +117,7 @@ def test_decoding_goes_on_while_the_network_runs(classifier: Classifier, monkeyp
     class Watched(bytes):
         pass
 
-    def read(source: Any, height: int, width: int) -> NDArray[np.uint8]:
+    def read(source: Any, height: int, width: int, bits: int | None) -> NDArray[np.uint8]:
         if isinstance(source, Watched):
             decoded.set()
         return np.zeros((height, width, 1), np.uint8)
