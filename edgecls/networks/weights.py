@@ -19,9 +19,8 @@ import numpy as np
 
 from edgecls.config import KERAS_ALPHAS, WEIGHT_SOURCES
 from edgecls.errors import ConfigError, WeightsError
-from edgecls.files import file_sha256
+from edgecls.files import DAMAGE_ERRORS, file_sha256
 from edgecls.networks.torch_file import read_torch_tensors
-from edgecls.training.run.checkpoint import DAMAGES
 
 if TYPE_CHECKING:
     import keras
@@ -200,7 +199,7 @@ def load_into(backbone: keras.Model, weights: Weights) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 backbone.load_weights(str(weights.path))
-    except DAMAGES as error:
+    except DAMAGE_ERRORS as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" Example error")[0]
         raise WeightsError(
             f"{weights.path} is damaged or does not fit this MobileNetV2 (check --alpha, or delete the file to have it "

@@ -22,6 +22,7 @@ from edgecls.evaluate import score_images
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.run_files import RunFile, export_missing, find_files
 from edgecls.progress import Progress
+from edgecls.report.pictures import PICTURES
 from edgecls.runtime.classifier import load
 from edgecls.sweep.latency import Place
 from edgecls.training.run import run_folder
@@ -67,7 +68,7 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
     if has_record:
         _check_same(run, data, config)
     is_complete = has_record and not work_folder(run).exists()
-    result = train(data, run, config, resume=True, progress=progress)
+    result = train(data, run, config, resume=True, pictures=PICTURES, progress=progress)
     # Many networks are made in one process, and Keras keeps what it can.
     keras.utils.clear_session()
     gc.collect()

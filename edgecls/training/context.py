@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
 from edgecls.images.dataset import Dataset
@@ -17,6 +20,25 @@ if TYPE_CHECKING:
     import keras
 
 OnEpoch = Callable[[list[EpochRecord]], None]
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What draws a run; `report.pictures.PICTURES` does, and the default draws nothing.
+
+    Attributes:
+        curves: called with the epochs so far and the path of the picture.
+        preview: called with images, a list of their augmented copies, and the path of the picture.
+        final: called with the finished run folder.
+    """
+
+    curves: Callable[[Sequence[EpochRecord], Path], object] = lambda *_: None
+    preview: Callable[[Images, Sequence[Images], Path], object] = lambda *_: None
+    final: Callable[[Path], object] = lambda *_: None
+
+
+NO_PICTURES = Pictures()
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from edgecls.images.dataset import Dataset, Split, load_dataset
 from edgecls.networks.model import build_model
 from edgecls.networks.weights import Weights, find_weights
 from edgecls.progress import Progress, silent
-from edgecls.report.pictures import draw_final, draw_preview, picture_path
-from edgecls.training.context import Context
+from edgecls.training.context import NO_PICTURES, Context, Pictures
 from edgecls.training.diagnosis.diagnose import add_findings, diagnose
 from edgecls.training.diagnosis.finding import Finding, Scored
 from edgecls.training.distributed.cluster import Cluster
@@ -70,6 +69,7 @@ def train(  # noqa: PLR0913
     resume: bool = False,
     tensorboard: bool = False,
     cluster: Cluster | None = None,
+    pictures: Pictures = NO_PICTURES,
     progress: Progress = silent,
 ) -> TrainResult:
     """Return the result of training a classifier on the folder `data`; `out` then holds the run.
@@ -83,6 +83,7 @@ def train(  # noqa: PLR0913
         resume: go on with an interrupted run; begin one if there is none.
         tensorboard: also write event files for TensorBoard.
         cluster: of which this is the first worker, while the others call `assist`; None trains alone.
+        pictures: what draws the run.
         progress: told of each stage.
 
     Raises:
@@ -98,7 +99,7 @@ def train(  # noqa: PLR0913
         weights, dataset, settings = _read(data, config, skip_bad, workers, progress)
         owner = _check_settings(work, settings)
         model = build_model(config, len(dataset.classes), weights)
-        watcher = Watcher(work, tensorboard=tensorboard)
+        watcher = Watcher(work, pictures, tensorboard=tensorboard)
         training = run_phases(
             Context(
                 model,
@@ -120,10 +121,12 @@ def train(  # noqa: PLR0913
         watcher.keep(folder)
         record = make_record(config, weights, dataset, data) | {"workers": workers.count}
         findings = _finish(folder, model, training, dataset, config, record, progress)
+        if config.augment is not None:
+            _draw_preview(dataset.train, config, folder / run_folder.PICTURES_FOLDER / "preview.png", pictures)
         record["seconds"] = round(time.monotonic() - started, 1)
         record["warnings"] = list(warnings(dataset, weights, training, config, record["seconds"]))
         record = run_folder.write_record(folder, record)
-        draw_final(folder)
+        pictures.final(folder)
     prune(feature_folder())
     return TrainResult(record, findings, tuple(record["warnings"]))
 
@@ -145,13 +148,13 @@ def assist(
     prune(feature_folder())
 
 
-def preview(data: Path, config: TrainConfig, path: Path, progress: Progress = silent) -> None:
+def preview(data: Path, config: TrainConfig, path: Path, pictures: Pictures, progress: Progress = silent) -> None:
     """Write a picture of training images and what augmentation does to them.
 
     Raises:
         DataError: the images cannot be used.
     """
-    _draw_preview(_load(data, config, False, progress).train, config, path)
+    _draw_preview(_load(data, config, False, progress).train, config, path, pictures)
 
 
 def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -> Dataset:
@@ -263,8 +266,6 @@ def _finish(
     model.save(folder / run_folder.MODEL_FILE)
     run_folder.write_held_out_scores(folder, scores.get("test", scores["val"]))
     run_folder.write_history(folder, training.history)
-    if config.augment is not None:
-        _draw_preview(dataset.train, config, picture_path(folder, "preview"))
     return findings
 
 
@@ -279,11 +280,11 @@ def _score_parts(model: keras.Model, dataset: Dataset, progress: Progress) -> di
     }
 
 
-def _draw_preview(split: Split, config: TrainConfig, path: Path) -> None:
+def _draw_preview(split: Split, config: TrainConfig, path: Path, pictures: Pictures) -> None:
     chosen = np.linspace(0, len(split.labels) - 1, min(PREVIEW_IMAGES, len(split.labels))).astype(int)
     images, keys = split.images[chosen], [view_key(split.digests[i]) for i in chosen]
     views = [View(number, config.augment, config.seed) for number in range(1, PREVIEW_VIEWS + 1)]
-    draw_preview(images, [view.apply(images, keys) for view in views] if config.augment else [], path)
+    pictures.preview(images, [view.apply(images, keys) for view in views] if config.augment else [], path)
 
 
 def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:

@@ -17,7 +17,7 @@ from training_run import CONFIG, FILES, PER_CLASS, SIZE, Run, keras_scores, make
 
 import edgecls
 from edgecls.errors import ConfigError, DataError
-from edgecls.report.pictures import NAMES
+from edgecls.report.pictures import NAMES, PICTURES
 from edgecls.training import train as train_module
 from edgecls.training.run.run_folder import (
     HISTORY_COLUMNS,
@@ -36,7 +36,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("real")
     data = make_images(folder / "images")
     (data / "dark" / "broken.png").write_bytes(b"not a picture")
-    return run_train(data, folder / "deep" / "run", skip_bad=True)
+    return run_train(data, folder / "deep" / "run", skip_bad=True, pictures=PICTURES)
 
 
 # The real network, end to end
@@ -223,7 +223,7 @@ def test_a_preview_shows_images_beside_their_changes_and_trains_nothing(
     data = make_images(tmp_path / "images")
     path = tmp_path / "run-preview.png"
     for config in (CONFIG, dataclasses.replace(CONFIG, augment=None)):
-        preview(data, config, path)
+        preview(data, config, path, PICTURES)
         with Image.open(path) as picture:
             assert min(picture.size) > SIZE
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["images", "run-preview.png"]

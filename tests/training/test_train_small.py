@@ -62,9 +62,6 @@ def small() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module, "build_model", build)
-        # Tested where they belong; drawing takes longer than the training here.
-        patch.setattr(train_module, "draw_final", lambda run: None)
-        patch.setattr(train_module, "draw_preview", lambda originals, views, path: None)
         yield
 
 

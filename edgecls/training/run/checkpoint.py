@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,26 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import TrainingError
-from edgecls.files import write_atomically
+from edgecls.files import DAMAGE_ERRORS, write_atomically
 
 Arrays = dict[str, NDArray[Any]]
 PREFIX = "array/"
 OWNER = "owner"
-# What zipfile and numpy raise on files that are cut or changed.
-DAMAGES = (
-    OSError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    OverflowError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -54,7 +37,7 @@ class Saved:
 
     @classmethod
     def read(cls, file: Path | io.BytesIO) -> Saved:
-        """Return what `to_bytes` returned once; raise one of `DAMAGES` if it is not whole."""
+        """Return what `to_bytes` returned once; raise one of `DAMAGE_ERRORS` if it is not whole."""
         with np.load(file, allow_pickle=False) as content:
             held = {name: content[name] for name in content.files}
         for name, array in held.items():
@@ -109,7 +92,7 @@ class Checkpoint:
             saved = Saved.read(self.path)
             if saved.state.pop(OWNER, None) != self.owner:
                 raise ValueError("it is of another run or phase, or of an older edgecls")
-        except DAMAGES as error:
+        except DAMAGE_ERRORS as error:
             raise self.refuse(error) from error
         return saved
 

@@ -18,11 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ModelFileError
-from edgecls.files import file_sha256, json_sha256, read_json, read_sealed, write_atomically, write_sealed
+from edgecls.files import (
+    DAMAGE_ERRORS,
+    file_sha256,
+    json_sha256,
+    read_json,
+    read_sealed,
+    write_atomically,
+    write_sealed,
+)
 from edgecls.images.memmap import chunks
 from edgecls.messages.path_kinds import explain_run
 from edgecls.training.history import EpochRecord
-from edgecls.training.run.checkpoint import DAMAGES
 from edgecls.training.run.keras_file import check_keras_file
 from edgecls.training.run.run_record import check_record
 
@@ -33,6 +40,7 @@ MODEL_FILE = "model.keras"
 RECORD_FILE = "run.json"
 SCORES_FILE = "held-out-scores.npy"
 HISTORY_FILE = "history.json"
+PICTURES_FOLDER = "plots"
 # Whose sha256 stands in run.json.
 BOUND_FILES = (MODEL_FILE, SCORES_FILE, HISTORY_FILE)
 HISTORY_COLUMNS = (
@@ -185,5 +193,5 @@ def load_model(run: Path) -> keras.Model:
         _check_sha256(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
     # Beyond damage: what Keras raises on a configuration that makes no sense.
-    except (*DAMAGES, AssertionError, tf.errors.OpError) as error:
+    except (*DAMAGE_ERRORS, AssertionError, tf.errors.OpError) as error:
         raise ModelFileError(f"{path} cannot be loaded ({error}); train again or restore it from a backup") from error

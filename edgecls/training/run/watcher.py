@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgecls.report.plots import draw_curves
+from edgecls.training.context import Pictures
 from edgecls.training.history import EpochRecord
 
 # Drawing takes longer than many an epoch on cached features.
@@ -17,8 +17,8 @@ EVENTS_FOLDER = "tensorboard"
 class Watcher:
     """Called after each epoch with the whole history; writes into the work folder."""
 
-    def __init__(self, work: Path, *, tensorboard: bool = False) -> None:
-        self._work = work
+    def __init__(self, work: Path, pictures: Pictures, *, tensorboard: bool = False) -> None:
+        self._work, self._pictures = work, pictures
         self._drawn = time.monotonic()
         self._events: Any = None
         self._written = 0
@@ -30,7 +30,7 @@ class Watcher:
     def __call__(self, history: list[EpochRecord]) -> None:
         """Draw the curves now and then; write the latest epoch's events."""
         if time.monotonic() - self._drawn > SECONDS_BETWEEN_PICTURES:
-            draw_curves(history, self._work / "curves.png")
+            self._pictures.curves(history, self._work / "curves.png")
             self._drawn = time.monotonic()
         if self._events is not None:
             self._write_events(history)
