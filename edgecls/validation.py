@@ -117,7 +117,7 @@ def _name(hint: Any) -> str:
     )
 
 
-def tell_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return each setting of `now` that was another one before, with both values; "" if there is none."""
     changed = [name for name in now if before.get(name) != now[name]]
     return some(f"{name} ({short(before.get(name))} then, {short(now[name])} now)" for name in changed)

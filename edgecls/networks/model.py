@@ -97,7 +97,7 @@ def _random_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weigh
 
 
 def _copy_weights(normalization: Normalization) -> list[np.ndarray]:
-    """Return kernel (3, 3, 1, 3) and bias (3,) that turn the centred gray pixel into the backbone's own RGB input."""
+    """Return kernel (3, 3, 1, 3) and bias (3,) that turn the centered gray pixel into the backbone's own RGB input."""
     mean, std = np.array(normalization.mean), np.array(normalization.std)
     kernel = np.zeros((3, 3, 1, 3), np.float32)
     kernel[1, 1, 0] = PIXEL_SCALE / std

@@ -14,7 +14,7 @@ from edgecls.config import TrainConfig
 if TYPE_CHECKING:
     import keras
 
-# The image is centred and divided by this, so that it spans about -1..1 (Glorot's assumption).
+# The image is centered and divided by this, so that it spans about -1..1 (Glorot's assumption).
 PIXEL_SCALE = 127.5
 # The gray that small networks centre the image on: a whole number, so that a raw pixel can be a quantized input.
 MID_GRAY = 128

@@ -1,7 +1,7 @@
-"""The training loop of one phase: steps, validation, early stopping, and a checkpoint that it can go on from exactly.
+"""The training loop of one phase: steps, validation, early stopping, and a checkpoint that resumes exactly.
 
-Data order, views and step sizes follow from (seed, epoch, step) alone, so that a checkpoint needs no other random state
-than the dropout layers' own, which stands among their variables.
+Order of the data, augmented copies and learning rates depend on (seed, epoch, step) alone. So a checkpoint needs no
+random state but that of the dropout layers, which is one of their variables.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from edgecls.training.step import Network
 if TYPE_CHECKING:
     import keras
 
-# Update ratios need the weights before and after a step: measured on some steps of an epoch only.
+# Update ratios need the weights before and after a step, so only some steps of an epoch are measured.
 WATCHED_STEPS = 5
-# An epoch longer than this is checkpointed within.
+# Longer epochs write checkpoints before they end.
 CHECKPOINT_SECONDS = 120.0
-# Images that a channel must be zero for to count as dead.
+# A channel that is zero for all of these images counts as dead.
 PROBE_IMAGES = 256
-# "plateau": back to the best weights with half the step size after this many epochs without a better validation loss.
+# "plateau": after this many epochs without a better validation loss, back to the best weights at half the rate.
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
 OUT_OF_TIME = "the time budget is spent"
 
@@ -46,21 +46,21 @@ class Examples(Protocol):
         """Return the labels, int64 (N,)."""
 
     def batch(self, epoch: int, chosen: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the network's inputs for the examples `chosen`, as epoch `epoch`, from 1, sees them; 0 validates."""
+        """Return the network's inputs for the examples `chosen` in epoch `epoch`, from 1; 0 is for validation."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a phase came to; the model holds the weights of the best epoch.
+    """The result of `fit`; the model holds the weights of the best epoch.
 
     Attributes:
-        history: one record an epoch.
-        best_epoch: with the lowest validation loss; 0 if no epoch bettered the start.
+        history: one record for each epoch.
+        best_epoch: the epoch with the lowest validation loss; 0 if none was better than the start.
         best_loss: its validation loss.
         best_accuracy: its validation accuracy.
-        start_accuracy: validation accuracy of the weights that the model came with.
-        divergence: what was not finite, if anything; training stopped there.
-        ended: why it ended, in plain words.
+        start_accuracy: validation accuracy before the first step.
+        divergence: the number that was not finite and stopped training, or None.
+        ended: why training ended.
     """
 
     history: tuple[EpochRecord, ...]
@@ -74,12 +74,12 @@ class FitResult:
 
 @dataclass
 class _Epoch:
-    """Running sums of the epoch that is under way."""
+    """Running sums of the current epoch."""
 
     step: int = 0
     loss: float = 0.0
     largest_loss: float = 0.0
-    right: float = 0.0
+    correct: float = 0.0
     seen: int = 0
     seconds: float = 0.0
     gradients: list[list[float]] = field(default_factory=list)
@@ -88,7 +88,7 @@ class _Epoch:
 
 @dataclass
 class _State:
-    """Where the phase stands: with the weights, all that a checkpoint needs."""
+    """The state of a phase; a checkpoint holds it together with the weights."""
 
     epoch: int = 1
     best_epoch: int = 0
@@ -123,17 +123,17 @@ def fit(
     on_epoch: Callable[[EpochRecord, FitResult], None] = lambda record, so_far: None,
     workers: Workers = ALONE,
 ) -> FitResult:
-    """Train the trainable layers of `model`, which ends in a softmax Dense layer, and return what it came to.
+    """Train the trainable layers of `model`, which ends in a softmax Dense layer, and return the result.
 
     Args:
-        model: left with the weights of its best epoch; or the weights it came with.
+        model: gets the weights of its best epoch, or keeps its own if no epoch was better.
         train: examples to learn from.
         val: examples that choose the best epoch.
-        recipe: how.
-        checkpoint: where to save and go on from; None saves nothing.
-        deadline: `time.monotonic()` at which to stop with the best so far.
+        recipe: how to learn.
+        checkpoint: where to save, and to resume from; None saves nothing.
+        deadline: `time.monotonic()` at which to stop with the best weights so far.
         on_epoch: called after each epoch.
-        workers: that learn together; each calls this with the same but for `checkpoint`, which only the first needs.
+        workers: that train together; all pass the same arguments, but only the first needs `checkpoint`.
     """
     network = Network(model, recipe, workers)
     state = _begin(network, val, recipe, checkpoint, deadline, workers)
@@ -141,7 +141,7 @@ def fit(
         _train_epoch(network, train, recipe, state, checkpoint, deadline, workers)
         if state.divergence is None:
             _end_epoch(network, val, recipe, state)
-        # First of all, so that whatever the listener does costs no epoch.
+        # Before `on_epoch`, so that an error in it does not lose the epoch.
         if checkpoint is not None:
             checkpoint.write(network.arrays(), state.to_json())
         if state.divergence is None:
@@ -158,12 +158,12 @@ def _begin(
     deadline: float | None,
     workers: Workers,
 ) -> _State:
-    """Return where the phase stands, and set the network to it: what the checkpoint holds, or the start."""
+    """Return the state of the checkpoint, or of the start, and set the network to it."""
     saved = checkpoint.read() if checkpoint is not None else None
     if workers.count > 1:
-        # Also at the start: several workers begin with the very same numbers.
+        # Also at the start, so that all workers start from the same weights.
         data = b"" if workers.index else (saved or Saved(network.arrays(), {})).to_bytes()
-        saved = Saved.read(io.BytesIO(workers.share(data)))
+        saved = Saved.read(io.BytesIO(workers.broadcast(data)))
     resumed = _restore(network, saved, checkpoint) if saved is not None else None
     if resumed is not None:
         state = resumed
@@ -179,38 +179,38 @@ def _begin(
 
 
 def _restore(network: Network, saved: Saved, checkpoint: Checkpoint | None) -> _State | None:
-    """Set the network to what was saved, and return where the phase stood; None if it was about to begin."""
+    """Set the network to what was saved, and return the saved state; None if no step was made before."""
     try:
         network.restore(saved.arrays)
         return _State.from_json(saved.state) if saved.state else None
-    # A whole file of something else: an older edgecls, or a changed name inside.
+    # An undamaged file with other content, as of an older edgecls.
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise (checkpoint or Checkpoint(Path("of the first worker"))).refuse(error) from error
 
 
 def validate(network: Network, val: Examples, batch_size: int) -> tuple[float, float]:
     """Return (mean cross-entropy, accuracy) of the network on `val`."""
-    loss = right = 0.0
+    loss = correct = 0.0
     for chosen in _batches(len(val.labels), batch_size):
-        batch_loss, batch_right = network.test_step(val.batch(0, chosen), val.labels[chosen])
-        loss, right = loss + batch_loss, right + batch_right
-    return loss / len(val.labels), right / len(val.labels)
+        batch_loss, batch_correct = network.test_step(val.batch(0, chosen), val.labels[chosen])
+        loss, correct = loss + batch_loss, correct + batch_correct
+    return loss / len(val.labels), correct / len(val.labels)
 
 
 def _batches(count: int, size: int) -> Iterator[NDArray[np.int64]]:
-    # No larger than those it learns from: a whole network's maps of more images need gigabytes.
+    # No larger than in training: feature maps of a whole network need gigabytes for more images.
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
 
 
-def rate_at(recipe: Recipe, step: int, epoch_steps: int, factor: float = 1.0) -> float:
-    """Return the step size of step `step`, from 0, of the phase: warm-up, then the schedule down to zero."""
+def learning_rate_at(recipe: Recipe, step: int, epoch_steps: int, factor: float = 1.0) -> float:
+    """Return the learning rate of step `step` of the phase, from 0: warm-up, then the schedule."""
     warmup, total = recipe.warmup_epochs * epoch_steps, recipe.epochs * epoch_steps
     if step < warmup:
-        return recipe.first_rate * (step + 1) / warmup
+        return recipe.learning_rate * (step + 1) / warmup
     if recipe.schedule == "cosine":
-        return recipe.first_rate * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2
-    return recipe.first_rate * (factor if recipe.schedule == "plateau" else 1)
+        return recipe.learning_rate * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2
+    return recipe.learning_rate * (factor if recipe.schedule == "plateau" else 1)
 
 
 def _train_epoch(
@@ -222,7 +222,7 @@ def _train_epoch(
     deadline: float | None,
     workers: Workers,
 ) -> None:
-    """Run the steps of an epoch that are left; stops early, saying so in `state`, at the deadline or at a NaN."""
+    """Run the remaining steps of an epoch; the deadline or a NaN ends it early, with the reason in `state`."""
     count, size, run = len(train.labels), recipe.batch_size, state.running
     steps = -(-count // size)
     order = np.random.default_rng([recipe.seed, state.epoch]).permutation(count)
@@ -231,7 +231,7 @@ def _train_epoch(
     saved = began
     for step in range(run.step, steps):
         chosen = order[step * size : (step + 1) * size]
-        network.rate = rate_at(recipe, (state.epoch - 1) * steps + step, steps, state.rate_factor)
+        network.learning_rate = learning_rate_at(recipe, (state.epoch - 1) * steps + step, steps, state.rate_factor)
         out = network.train_step(train.batch(state.epoch, chosen), train.labels[chosen], watch=step in watched)
         state.divergence = network.find_divergence(out, recipe.phase, state.epoch, step)
         if state.divergence:
@@ -252,7 +252,7 @@ def _add_step(run: _Epoch, out: Any, images: int) -> None:
     run.step += 1
     run.loss += out.loss
     run.largest_loss = max(run.largest_loss, out.loss)
-    run.right += out.right
+    run.correct += out.correct
     run.seen += images
     if out.updates is not None:
         run.gradients.append([float(value) for value in out.gradients])
@@ -260,30 +260,30 @@ def _add_step(run: _Epoch, out: Any, images: int) -> None:
 
 
 def _end_epoch(network: Network, val: Examples, recipe: Recipe, state: _State) -> None:
-    """Validate, note the epoch, keep the weights if they are the best, and say whether to stop."""
+    """Validate, record the epoch, keep the weights if they are the best, and set `state.ended` to stop."""
     began = time.monotonic()
     run = state.running
     val_loss, val_accuracy = validate(network, val, recipe.batch_size)
     bad = network.find_bad_layer()
     if bad or not math.isfinite(val_loss):
-        # A step with a finite loss can spoil them, and a ReLU may make a NaN zero: no loss need show it.
+        # A step with a finite loss can cause this, and a ReLU can hide it from the loss.
         state.divergence = Divergence(recipe.phase, state.epoch, run.step - 1, "weights", bad)
         state.ended = "weights that are not finite"
         return
-    noted = zip(network.layer_names, np.mean(run.gradients, 0), np.mean(run.updates, 0), strict=True)
+    watched = zip(network.layer_names, np.mean(run.gradients, 0), np.mean(run.updates, 0), strict=True)
     probe = _batches(min(PROBE_IMAGES, len(val.labels)), recipe.batch_size)
-    dead = network.dead_shares(val.batch(0, chosen) for chosen in probe)
+    dead = network.dead_fractions(val.batch(0, chosen) for chosen in probe)
     record = EpochRecord(
         phase=recipe.phase,
         epoch=state.epoch,
         train_loss=run.loss / run.step,
-        train_accuracy=run.right / run.seen,
+        train_accuracy=run.correct / run.seen,
         val_loss=val_loss,
         val_accuracy=val_accuracy,
-        learning_rate=network.rate,
+        learning_rate=network.learning_rate,
         largest_step_loss=run.largest_loss,
         seconds=round(run.seconds + time.monotonic() - began, 3),
-        layers=tuple(LayerRecord(name, float(norm), float(ratio), dead.get(name)) for name, norm, ratio in noted),
+        layers=tuple(LayerRecord(name, float(norm), float(ratio), dead.get(name)) for name, norm, ratio in watched),
     )
     state.history.append(record)
     if val_loss < state.best_loss:

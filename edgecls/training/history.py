@@ -32,9 +32,9 @@ class EpochRecord:
     """One epoch of one phase.
 
     Attributes:
-        phase: "head", "views", "joint", "unfreeze" or "all" (networks without a frozen part).
+        phase: "classifier", "augmented", "joint", "fine-tuning" or "network" (networks without a frozen part).
         epoch: counts from 1 in each phase.
-        train_loss: mean over the epoch's steps, regularisation included, dropout and augmentation on.
+        train_loss: mean over the epoch's steps, regularization included, dropout and augmentation on.
         train_accuracy: over the epoch's steps, 0..1.
         val_loss: cross-entropy of the validation images after the epoch.
         val_accuracy: of the validation images after the epoch, 0..1.

@@ -15,7 +15,7 @@ class Recipe:
     phase: str
     epochs: int
     batch_size: int = 32
-    first_rate: float = 1e-3
+    learning_rate: float = 1e-3
     schedule: str = "cosine"
     warmup_epochs: int = 0
     weight_decay: float = 0.0

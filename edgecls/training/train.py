@@ -26,22 +26,22 @@ from edgecls.training.diagnosis.diagnose import add_findings, diagnose
 from edgecls.training.diagnosis.finding import Finding, Scored
 from edgecls.training.distributed.cluster import Cluster
 from edgecls.training.distributed.workers import Workers, join
-from edgecls.training.features.cache import View, feature_folder, prune, view_key
+from edgecls.training.features.cache import AugmentedCopy, feature_folder, image_key, prune
 from edgecls.training.features.forward import fastest_forward, run_all
 from edgecls.training.outcome import find_contradictions, make_record, metrics, warnings
 from edgecls.training.phases import Training, run_phases
 from edgecls.training.run import run_folder
 from edgecls.training.run.watcher import Watcher
 from edgecls.training.run.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
-from edgecls.validation import tell_changes
+from edgecls.validation import list_changes
 
 if TYPE_CHECKING:
     import keras
 
 # Of the time budget, for scores, pictures and saving; at least the seconds.
-SCORING_SHARE, SCORING_SECONDS = 0.1, 5.0
+SCORING_FRACTION, SCORING_SECONDS = 0.1, 5.0
 SETTINGS_FILE = "settings.json"
-PREVIEW_IMAGES, PREVIEW_VIEWS = 8, 6
+PREVIEW_IMAGES, PREVIEW_COPIES = 8, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _read(
 def _deadline(started: float, config: TrainConfig) -> float | None:
     if config.time_budget_s is None:
         return None
-    return started + config.time_budget_s - max(SCORING_SECONDS, SCORING_SHARE * config.time_budget_s)
+    return started + config.time_budget_s - max(SCORING_SECONDS, SCORING_FRACTION * config.time_budget_s)
 
 
 def _describe(config: TrainConfig, dataset: Dataset, weights: Weights | None) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def _check_settings(work: Path, now: dict[str, Any]) -> str:
     path, made_of = work / SETTINGS_FILE, {name: value for name, value in now.items() if name != "time_budget_s"}
     if path.exists():
         try:
-            what = tell_changes(read_json(path), made_of)
+            what = list_changes(read_json(path), made_of)
         except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"{path} is damaged ({error}); delete it to go on, or remove {work} to begin anew "
@@ -282,8 +282,8 @@ def _score_parts(model: keras.Model, dataset: Dataset, progress: Progress) -> di
 
 def _draw_preview(split: Split, config: TrainConfig, path: Path, pictures: Pictures) -> None:
     chosen = np.linspace(0, len(split.labels) - 1, min(PREVIEW_IMAGES, len(split.labels))).astype(int)
-    images, keys = split.images[chosen], [view_key(split.digests[i]) for i in chosen]
-    views = [View(number, config.augment, config.seed) for number in range(1, PREVIEW_VIEWS + 1)]
+    images, keys = split.images[chosen], [image_key(split.digests[i]) for i in chosen]
+    views = [AugmentedCopy(number, config.augment, config.seed) for number in range(1, PREVIEW_COPIES + 1)]
     pictures.preview(images, [view.apply(images, keys) for view in views] if config.augment else [], path)
 
 

@@ -138,7 +138,7 @@ def test_whole_reports(run: Path) -> None:
 
 
 def test_checkpoints(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path / "checkpoint-head.npz")
+    checkpoint = Checkpoint(tmp_path / "checkpoint-classifier.npz")
     checkpoint.write({"a": np.zeros((3, 2), np.float32), "b": np.arange(4)}, {"epoch": 3})
     good = checkpoint.path.read_bytes()
 

@@ -81,7 +81,11 @@ def weights_of(run: Run) -> list[NDArray[np.float32]]:
 def without_times(value: Any) -> Any:
     """Return JSON without what differs from run to run: seconds, and whether features were in the cache."""
     if isinstance(value, dict):
-        return {name: without_times(part) for name, part in value.items() if name not in ("seconds", "forward")}
+        return {
+            name: without_times(part)
+            for name, part in value.items()
+            if name not in ("seconds", "forward", "model.keras", "history.json")
+        }
     return [without_times(part) for part in value] if isinstance(value, list) else value
 
 
@@ -106,7 +110,7 @@ def test_the_best_epoch_is_kept_whether_stopped_early_or_not(
     for name, holds in (("bright", "bright"), ("dark", "striped"), ("striped", "striped")):
         shutil.copytree(data / holds, tmp_path / "split" / "val" / name)
     config = dataclasses.replace(
-        CONFIG, epochs=epochs, patience=patience, learning_rate=0.1, schedule="constant", views=0
+        CONFIG, epochs=epochs, patience=patience, learning_rate=0.1, schedule="constant", augmented_copies=0
     )
     run = run_train(tmp_path / "split", tmp_path / "run", config)
     losses = run.history()["val_loss"]
@@ -127,7 +131,7 @@ def test_without_a_test_folder_the_validation_images_are_held_out(data: Path, tm
     assert (stored.argmax(axis=1) == val.labels).mean() == pytest.approx(run.record["metrics"]["val_accuracy"])
     assert run.record["config"]["augment"] is None
     # No changes wanted, so no views computed.
-    assert not any("view" in stage for stage, *_ in run.progress)
+    assert not any("augmented" in stage for stage, *_ in run.progress)
 
 
 def test_images_in_two_splits_are_warned_of(data: Path, tmp_path: Path) -> None:
@@ -180,14 +184,14 @@ def interrupt_at(wanted: str) -> Progress:
 
 
 def test_ctrl_c_before_anything_is_learned_leaves_no_folder(data: Path, tmp_path: Path) -> None:
-    for stage in ("read images", "head: features of training images"):
+    for stage in ("read images", "classifier: features of training images"):
         with pytest.raises(KeyboardInterrupt):
             # Another seed makes other views: none is in the cache.
             train(data, tmp_path / "run", dataclasses.replace(CONFIG, seed=9), progress=interrupt_at(stage))
         assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("stage", ["train head", "score test images"])
+@pytest.mark.parametrize("stage", ["train classifier", "score test images"])
 def test_an_interrupted_run_goes_on_and_ends_like_another(
     data: Path, tmp_path: Path, four_epochs: Run, stage: str
 ) -> None:
@@ -209,7 +213,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_another(
 def test_other_settings_or_images_are_refused_for_an_interrupted_run(data: Path, tmp_path: Path) -> None:
     config, out = dataclasses.replace(CONFIG, epochs=2), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(data, out, config, progress=interrupt_at("train head"))
+        train(data, out, config, progress=interrupt_at("train classifier"))
     with pytest.raises(
         ConfigError, match=r"settings: dropout \(0\.2 then, 0\.5 now\); give the same ones, or remove that"
     ):
@@ -232,7 +236,7 @@ def test_resume_begins_a_run_and_leaves_a_complete_one(data: Path, tmp_path: Pat
 
 
 def test_a_run_that_learned_nothing_is_an_error_and_leaves_no_folder(data: Path, tmp_path: Path) -> None:
-    divergence = Divergence("head", 1, 0, "loss", "scores")
+    divergence = Divergence("classifier", 1, 0, "loss", "scores")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Network, "find_divergence", lambda *_: divergence)
         with pytest.raises(

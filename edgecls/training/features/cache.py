@@ -1,7 +1,7 @@
-"""Features of the frozen part of a network, computed once for each image and view and kept on disk.
+"""Features of the frozen part of a network, computed once for each image and copy and kept on disk.
 
 While nothing below the head learns, a second pass over the same pixels gives the same features: the head then trains
-on them in seconds instead of minutes. A folder of the cache belongs to one frozen network and one view. New images in
+on them in seconds instead of minutes. A folder of the cache belongs to one frozen network and one copy. New images in
 a data set cost only their own features; what lies in such a folder is told in feature_files.py.
 """
 
@@ -37,7 +37,7 @@ FORGET_EVERY = 20  # batches
 
 
 @dataclass(frozen=True)
-class View:
+class AugmentedCopy:
     """One look at every image: the image itself (number 0), or a random change of it."""
 
     number: int = 0
@@ -45,14 +45,14 @@ class View:
     seed: int = 0
 
     def apply(self, images: NDArray[np.uint8], keys: Sequence[int]) -> NDArray[np.uint8]:
-        """Return what this view shows of images uint8 (N, S, S, 1); the keys tell them apart (`draw_changes`)."""
+        """Return what this copy shows of images uint8 (N, S, S, 1); the keys tell them apart (`draw_changes`)."""
         if not self.number or self.augment is None:
             return images
         return change_images(images, draw_changes(self.augment, images.shape[1], keys, self.number, self.seed))
 
 
-def view_key(digest: bytes) -> int:
-    """Return what `View.apply` tells an image by: its content, wherever and whenever it comes."""
+def image_key(digest: bytes) -> int:
+    """Return what `AugmentedCopy.apply` tells an image by: its content, wherever and whenever it comes."""
     return int.from_bytes(digest[:8], "little")
 
 
@@ -84,7 +84,7 @@ def cached_features(
     forward: Callable[[], Forward],
     images: NDArray[np.uint8],
     digests: Sequence[bytes],
-    view: View,
+    copy: AugmentedCopy,
     *,
     cache: Path | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
@@ -96,14 +96,14 @@ def cached_features(
         forward: returns the network itself; called only if something is missing.
         images: uint8 (N, S, S, 1), 0..255.
         digests: `data.sha256_of_each(images)`.
-        view: what the network sees of them.
+        copy: what the network sees of them.
         cache: folder of all caches, by default the user's.
         progress: called as progress(images done, images in all), and with a note before a wait.
 
     Raises:
         TrainingError: the disk has no room for them.
     """
-    folder = (cache or feature_folder()) / _key(network, view)
+    folder = (cache or feature_folder()) / _key(network, copy)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Another process computes the same just now: what it leaves need not be computed again.
@@ -113,12 +113,12 @@ def cached_features(
             stored = files.read_checked(folder, set(digests), functools.partial(progress, 0, len(images)))
             missing = set(digests) - stored.row_of.keys()
             if missing:
-                _compute(folder, forward(), images, digests, missing, view, stored.rows, progress)
+                _compute(folder, forward(), images, digests, missing, copy, stored.rows, progress)
                 stored = files.read_stored(folder)
     except OSError as error:
         raise TrainingError(
             f"the features cannot be kept in {folder}: {error.strerror or error}; free some of the disk, set "
-            "XDG_CACHE_HOME to a larger one, or use fewer --views"
+            "XDG_CACHE_HOME to a larger one, or use fewer --augmented-copies"
         ) from error
     rows = np.memmap(folder / files.ROWS_FILE, np.float16, "r", shape=(stored.rows, *stored.shape))
     return Features(rows, np.array([stored.row_of[digest] for digest in digests], np.int64))
@@ -146,8 +146,8 @@ def prune(cache: Path, most_bytes: int = CACHE_BYTES) -> None:
                 total -= size
 
 
-def _key(network: dict[str, Any], view: View) -> str:
-    augment = None if not view.number or view.augment is None else [vars(view.augment), view.number, view.seed]
+def _key(network: dict[str, Any], copy: AugmentedCopy) -> str:
+    augment = None if not copy.number or copy.augment is None else [vars(copy.augment), copy.number, copy.seed]
     text = json.dumps([files.FORMAT, network, augment], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -158,7 +158,7 @@ def _compute(
     images: NDArray[np.uint8],
     digests: Sequence[bytes],
     missing: set[bytes],
-    view: View,
+    copy: AugmentedCopy,
     known: int,
     progress: Callable[..., None],
 ) -> None:
@@ -167,11 +167,11 @@ def _compute(
     writer: files.Writer | None = None
     with contextlib.ExitStack() as stack:
         batches = (
-            _Batch(chosen, np.asarray(images[chosen]), [view_key(digests[i]) for i in chosen])
+            _Batch(chosen, np.asarray(images[chosen]), [image_key(digests[i]) for i in chosen])
             for chosen in _batches_of_missing(digests, missing)
         )
         # In order, as the files are appended to: then they have the same bytes wherever the rows were computed.
-        for batch, rows in current_pool().map(_compute_rows, (forward, view), batches, in_order=True):
+        for batch, rows in current_pool().map(_compute_rows, (forward, copy), batches, in_order=True):
             if not np.isfinite(rows).all():
                 raise TrainingError(
                     "the frozen network returned values beyond float16; use pretrained or other weights (--weights)"
@@ -189,20 +189,18 @@ def _compute(
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Images that pass the network together: their places, uint8 (N, S, S, 1), and the keys of `View.apply`."""
-
     chosen: list[int]
-    images: NDArray[np.uint8]
-    keys: list[int]
+    images: NDArray[np.uint8]  # (N, S, S, 1)
+    keys: list[int]  # of `AugmentedCopy.apply`
 
     def __str__(self) -> str:
         return f"{len(self.chosen)} images from number {self.chosen[0]} on"
 
 
-def _compute_rows(shared: tuple[Forward, View], batch: _Batch) -> NDArray[np.float16]:
-    forward, view = shared
+def _compute_rows(shared: tuple[Forward, AugmentedCopy], batch: _Batch) -> NDArray[np.float16]:
+    forward, copy = shared
     with np.errstate(over="ignore"):  # the caller says it
-        return forward(view.apply(batch.images, batch.keys)).astype(np.float16)
+        return forward(copy.apply(batch.images, batch.keys)).astype(np.float16)
 
 
 def _batches_of_missing(digests: Sequence[bytes], missing: set[bytes]) -> Iterator[list[int]]:
@@ -225,5 +223,5 @@ def _check_room(folder: Path, needed_bytes: int) -> None:
     if needed_bytes > free:
         raise TrainingError(
             f"the features need {needed_bytes / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; free some, set "
-            "XDG_CACHE_HOME to a larger disk, or use fewer --views"
+            "XDG_CACHE_HOME to a larger disk, or use fewer --augmented-copies"
         )

@@ -29,7 +29,7 @@ import sys, time
 from pathlib import Path
 from edgecls.training.run.work_folder import new_run
 with new_run(Path(sys.argv[1])) as work:
-    (work / "checkpoint-head.npz").touch()
+    (work / "checkpoint-classifier.npz").touch()
     print("begun", flush=True)
     time.sleep(60)
 """
