@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -223,6 +224,16 @@ def test_predicting_imports_no_tensorflow(int8: Path, pictures: list[Path]) -> N
     command = [sys.executable, "-c", code, "predict", str(int8), str(pictures[0])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert not {"tensorflow", "keras", "onnx", "onnxruntime"} & set(done.stderr.split())
+
+
+def test_no_more_threads_is_told_in_a_sentence(int8: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done = run("evaluate", int8, tiny_data)
+    assert done.exit_code == 1
+    assert "Error: the machine cannot start another thread; close other programs, or allow more" in done.stderr
 
 
 def test_an_unknown_error_keeps_its_traceback(int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
