@@ -1,4 +1,4 @@
-"""What every phase of a training run works with."""
+"""What the phases of a training run share, and what draws their pictures."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ NO_PICTURES = Pictures()
 
 @dataclass(frozen=True)
 class Context:
-    """What every phase of a run works with.
+    """What all phases of a run share.
 
     Attributes:
-        model: learns in place.
-        dataset: to learn from and to validate on.
-        config: of the run.
+        model: trained in place.
+        dataset: training and validation images.
+        config: settings of the run.
         work: folder of checkpoints; None saves none.
-        owner: what tells the run of these checkpoints from every other.
+        owner: identifier of the run in its checkpoints.
         cache: folder of feature caches; None is the user's.
         deadline: `time.monotonic()` at which to stop.
-        progress: told of each stage.
+        progress: called at each stage.
         on_epoch: called after each epoch with the whole history.
-        workers: that learn together; `work` of the first is what counts.
+        workers: that train together; only the first one needs `work`.
     """
 
     model: keras.Model

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.training.distributed.workers import ALONE, Workers
+from edgecls.training.features.examples import Examples
 from edgecls.training.history import Divergence, EpochRecord, LayerRecord
 from edgecls.training.recipe import Recipe
 from edgecls.training.run.checkpoint import Checkpoint, Saved
@@ -36,17 +37,6 @@ PROBE_IMAGES = 256
 # "plateau": after this many epochs without a better validation loss, back to the best weights at half the rate.
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
 OUT_OF_TIME = "the time budget is spent"
-
-
-class Examples(Protocol):
-    """Labelled inputs of a network, drawn batch by batch."""
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Return the labels, int64 (N,)."""
-
-    def batch(self, epoch: int, chosen: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the network's inputs for the examples `chosen` in epoch `epoch`, from 1; 0 is for validation."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +92,6 @@ class _State:
     ended: str = ""
     divergence: Divergence | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> _State:
         divergence = Divergence(**saved["divergence"]) if saved["divergence"] else None
@@ -136,43 +123,53 @@ def fit(
         workers: that train together; all pass the same arguments, but only the first needs `checkpoint`.
     """
     network = Network(model, recipe, workers)
-    state = _begin(network, val, recipe, checkpoint, deadline, workers)
+    run = _Run(network, train, val, recipe, checkpoint, deadline, workers)
+    state = _begin(run)
     while not state.ended and state.epoch <= recipe.epochs:
-        _train_epoch(network, train, recipe, state, checkpoint, deadline, workers)
+        _train_epoch(run, state)
         if state.divergence is None:
-            _end_epoch(network, val, recipe, state)
+            _end_epoch(run, state)
         # Before `on_epoch`, so that an error in it does not lose the epoch.
-        if checkpoint is not None:
-            checkpoint.write(network.arrays(), state.to_json())
+        run.save(state)
         if state.divergence is None:
             on_epoch(state.history[-1], _result(state))
     network.recall_best()
     return _result(state)
 
 
-def _begin(
-    network: Network,
-    val: Examples,
-    recipe: Recipe,
-    checkpoint: Checkpoint | None,
-    deadline: float | None,
-    workers: Workers,
-) -> _State:
+@dataclass(frozen=True)
+class _Run:
+    """What `fit` was called with."""
+
+    network: Network
+    train: Examples
+    val: Examples
+    recipe: Recipe
+    checkpoint: Checkpoint | None
+    deadline: float | None
+    workers: Workers
+
+    def save(self, state: _State) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.write(self.network.arrays(), dataclasses.asdict(state))
+
+
+def _begin(run: _Run) -> _State:
     """Return the state of the checkpoint, or of the start, and set the network to it."""
+    network, workers, checkpoint = run.network, run.workers, run.checkpoint
     saved = checkpoint.read() if checkpoint is not None else None
     if workers.count > 1:
         # Also at the start, so that all workers start from the same weights.
         data = b"" if workers.index else (saved or Saved(network.arrays(), {})).to_bytes()
         saved = Saved.read(io.BytesIO(workers.broadcast(data)))
-    resumed = _restore(network, saved, checkpoint) if saved is not None else None
-    if resumed is not None:
-        state = resumed
-        if state.ended == OUT_OF_TIME and not workers.is_late(deadline):
+    state = _restore(network, saved, checkpoint) if saved is not None else None
+    if state is not None:
+        if state.ended == OUT_OF_TIME and not workers.is_late(run.deadline):
             state.ended = ""
         return state
     state = _State()
-    start_loss, state.start_accuracy = validate(network, val, recipe.batch_size)
-    if recipe.start_counts:
+    start_loss, state.start_accuracy = validate(network, run.val, run.recipe.batch_size)
+    if run.recipe.start_counts:
         state.best_loss, state.best_accuracy = start_loss, state.start_accuracy
     network.remember_best()
     return state
@@ -203,103 +200,92 @@ def _batches(count: int, size: int) -> Iterator[NDArray[np.int64]]:
         yield np.arange(start, min(start + size, count))
 
 
-def learning_rate_at(recipe: Recipe, step: int, epoch_steps: int, factor: float = 1.0) -> float:
-    """Return the learning rate of step `step` of the phase, from 0: warm-up, then the schedule."""
-    warmup, total = recipe.warmup_epochs * epoch_steps, recipe.epochs * epoch_steps
-    if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
-    if recipe.schedule == "cosine":
-        return recipe.learning_rate * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2
-    return recipe.learning_rate * (factor if recipe.schedule == "plateau" else 1)
-
-
-def _train_epoch(
-    network: Network,
-    train: Examples,
-    recipe: Recipe,
-    state: _State,
-    checkpoint: Checkpoint | None,
-    deadline: float | None,
-    workers: Workers,
-) -> None:
+def _train_epoch(run: _Run, state: _State) -> None:
     """Run the remaining steps of an epoch; the deadline or a NaN ends it early, with the reason in `state`."""
-    count, size, run = len(train.labels), recipe.batch_size, state.running
+    network, train, recipe, sums = run.network, run.train, run.recipe, state.running
+    count, size = len(train.labels), recipe.batch_size
     steps = -(-count // size)
     order = np.random.default_rng([recipe.seed, state.epoch]).permutation(count)
     watched = set(range(0, steps, max(1, steps // WATCHED_STEPS)))
-    began, before = time.monotonic(), run.seconds
+    began, before = time.monotonic(), sums.seconds
     saved = began
-    for step in range(run.step, steps):
+    for step in range(sums.step, steps):
         chosen = order[step * size : (step + 1) * size]
-        network.learning_rate = learning_rate_at(recipe, (state.epoch - 1) * steps + step, steps, state.rate_factor)
+        network.learning_rate = recipe.learning_rate_at((state.epoch - 1) * steps + step, steps, state.rate_factor)
         out = network.train_step(train.batch(state.epoch, chosen), train.labels[chosen], watch=step in watched)
         state.divergence = network.find_divergence(out, recipe.phase, state.epoch, step)
         if state.divergence:
             state.ended = f"a {state.divergence.what} that is not finite"
             return
-        _add_step(run, out, len(chosen))
+        _add_step(sums, out, len(chosen))
         now = time.monotonic()
-        run.seconds = before + now - began
-        if workers.is_late(deadline):
+        sums.seconds = before + now - began
+        if run.workers.is_late(run.deadline):
             state.ended = OUT_OF_TIME
             return
-        if checkpoint is not None and now - saved > CHECKPOINT_SECONDS and run.step < steps:
-            checkpoint.write(network.arrays(), state.to_json())
+        if now - saved > CHECKPOINT_SECONDS and sums.step < steps:
+            run.save(state)
             saved = now
 
 
-def _add_step(run: _Epoch, out: Any, images: int) -> None:
-    run.step += 1
-    run.loss += out.loss
-    run.largest_loss = max(run.largest_loss, out.loss)
-    run.correct += out.correct
-    run.seen += images
+def _add_step(sums: _Epoch, out: Any, images: int) -> None:
+    sums.step += 1
+    sums.loss += out.loss
+    sums.largest_loss = max(sums.largest_loss, out.loss)
+    sums.correct += out.correct
+    sums.seen += images
     if out.updates is not None:
-        run.gradients.append([float(value) for value in out.gradients])
-        run.updates.append([float(value) for value in out.updates])
+        sums.gradients.append([float(value) for value in out.gradients])
+        sums.updates.append([float(value) for value in out.updates])
 
 
-def _end_epoch(network: Network, val: Examples, recipe: Recipe, state: _State) -> None:
-    """Validate, record the epoch, keep the weights if they are the best, and set `state.ended` to stop."""
+def _end_epoch(run: _Run, state: _State) -> None:
+    """Validate, record the epoch, and judge it."""
+    network, val, recipe, sums = run.network, run.val, run.recipe, state.running
     began = time.monotonic()
-    run = state.running
     val_loss, val_accuracy = validate(network, val, recipe.batch_size)
     bad = network.find_bad_layer()
     if bad or not math.isfinite(val_loss):
         # A step with a finite loss can cause this, and a ReLU can hide it from the loss.
-        state.divergence = Divergence(recipe.phase, state.epoch, run.step - 1, "weights", bad)
+        state.divergence = Divergence(recipe.phase, state.epoch, sums.step - 1, "weights", bad)
         state.ended = "weights that are not finite"
         return
-    watched = zip(network.layer_names, np.mean(run.gradients, 0), np.mean(run.updates, 0), strict=True)
+    watched = zip(network.layer_names, np.mean(sums.gradients, 0), np.mean(sums.updates, 0), strict=True)
     probe = _batches(min(PROBE_IMAGES, len(val.labels)), recipe.batch_size)
     dead = network.dead_fractions(val.batch(0, chosen) for chosen in probe)
     record = EpochRecord(
         phase=recipe.phase,
         epoch=state.epoch,
-        train_loss=run.loss / run.step,
-        train_accuracy=run.correct / run.seen,
+        train_loss=sums.loss / sums.step,
+        train_accuracy=sums.correct / sums.seen,
         val_loss=val_loss,
         val_accuracy=val_accuracy,
         learning_rate=network.learning_rate,
-        largest_step_loss=run.largest_loss,
-        seconds=round(run.seconds + time.monotonic() - began, 3),
+        largest_step_loss=sums.largest_loss,
+        seconds=round(sums.seconds + time.monotonic() - began, 3),
         layers=tuple(LayerRecord(name, float(norm), float(ratio), dead.get(name)) for name, norm, ratio in watched),
     )
     state.history.append(record)
-    if val_loss < state.best_loss:
-        state.best_loss, state.best_accuracy, state.best_epoch = val_loss, val_accuracy, state.epoch
-        state.waited = 0
-        network.remember_best()
-    else:
-        state.waited += 1
-        if state.waited % PLATEAU_EPOCHS == 0:
-            state.rate_factor *= PLATEAU_FACTOR
-            if recipe.schedule == "plateau":
-                network.recall_best()
-        if state.waited >= recipe.patience and not state.ended:
-            state.ended = f"no better validation loss for {recipe.patience} epochs"
+    _judge_epoch(network, recipe, state)
     state.epoch += 1
     state.running = _Epoch()
+
+
+def _judge_epoch(network: Network, recipe: Recipe, state: _State) -> None:
+    """Keep the weights of the latest epoch if they are the best; else lower the rate, or set `state.ended` to stop."""
+    latest = state.history[-1]
+    if latest.val_loss < state.best_loss:
+        state.best_loss, state.best_accuracy, state.best_epoch = latest.val_loss, latest.val_accuracy, latest.epoch
+        state.waited = 0
+        network.remember_best()
+        return
+    state.waited += 1
+    if state.waited % PLATEAU_EPOCHS == 0:
+        state.rate_factor *= PLATEAU_FACTOR
+        if recipe.schedule == "plateau":
+            network.recall_best()
+    if state.waited >= recipe.patience and not state.ended:
+        state.ended = f"no better validation loss for {recipe.patience} epochs"
 
 
 def _result(state: _State) -> FitResult:

@@ -23,9 +23,9 @@ from edgecls.images.dataset import Split
 from edgecls.networks.model import FEATURES_LAYER
 from edgecls.networks.split_layer import block_before, learn_above, learn_gray_and_head, split_at
 from edgecls.training.context import Context
-from edgecls.training.features.examples import FeatureExamples, LiveExamples
+from edgecls.training.features.examples import Examples, FeatureExamples, LiveExamples
 from edgecls.training.features.frozen import FeatureExtractor, copy_count, frozen_examples
-from edgecls.training.fit import Examples, FitResult, fit
+from edgecls.training.fit import FitResult, fit
 from edgecls.training.history import Divergence, EpochRecord
 from edgecls.training.recipe import Recipe
 from edgecls.training.run.checkpoint import Checkpoint
@@ -146,26 +146,29 @@ def _run_phase(
         on_epoch=functools.partial(_report, context, earlier),
         workers=context.workers,
     )
+    result = _judge(name, fitted, extractors[split_layer].used if split_layer else None, began)
+    if not result.kept:
+        model.set_weights(before)
+    if split_layer == FEATURES_LAYER and isinstance(train, FeatureExamples):
+        return result, fitted, score_copies(learner, train)
+    return result, fitted, None
+
+
+def _judge(name: str, fitted: FitResult, forward: str | None, began: float) -> PhaseResult:
     # An opening phase is never discarded for its accuracy: before it, the network is untrained.
     worse = name not in OPENING_PHASES and fitted.best_accuracy < fitted.start_accuracy
-    helped = fitted.best_epoch > 0 and not worse
-    if not helped:
-        model.set_weights(before)
-    result = PhaseResult(
+    kept = fitted.best_epoch > 0 and not worse
+    return PhaseResult(
         name,
         epochs=len(fitted.history),
-        best_epoch=fitted.best_epoch if helped else 0,
+        best_epoch=fitted.best_epoch if kept else 0,
         val_accuracy_before=fitted.start_accuracy,
-        val_accuracy_after=fitted.best_accuracy if helped else fitted.start_accuracy,
-        kept=helped,
-        reason=fitted.ended + ("" if helped else "; discarded: it did not help on the validation images"),
-        forward=extractors[split_layer].used if split_layer else None,
+        val_accuracy_after=fitted.best_accuracy if kept else fitted.start_accuracy,
+        kept=kept,
+        reason=fitted.ended + ("" if kept else "; discarded: it did not help on the validation images"),
+        forward=forward,
         seconds=round(time.monotonic() - began, 1),
     )
-    scores = (
-        score_copies(learner, train) if split_layer == FEATURES_LAYER and isinstance(train, FeatureExamples) else None
-    )
-    return result, fitted, scores
 
 
 def score_copies(classifier: keras.Model, examples: FeatureExamples) -> NDArray[np.float32]:

@@ -38,7 +38,7 @@ from edgecls.validation import list_changes
 if TYPE_CHECKING:
     import keras
 
-# Of the time budget, for scores, pictures and saving; at least the seconds.
+# Fraction of the time budget, and the least seconds, for scores, pictures and saving.
 SCORING_FRACTION, SCORING_SECONDS = 0.1, 5.0
 SETTINGS_FILE = "settings.json"
 PREVIEW_IMAGES, PREVIEW_COPIES = 8, 6
@@ -46,12 +46,12 @@ PREVIEW_IMAGES, PREVIEW_COPIES = 8, 6
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         record: the content of run.json.
         findings: of the diagnosis, the worst first.
-        warnings: what the user should know besides.
+        warnings: other facts that the user should know.
     """
 
     record: dict[str, Any]
@@ -72,23 +72,23 @@ def train(  # noqa: PLR0913
     pictures: Pictures = NO_PICTURES,
     progress: Progress = silent,
 ) -> TrainResult:
-    """Return the result of training a classifier on the folder `data`; `out` then holds the run.
+    """Train a classifier on the folder `data`, write the run into `out`, and return the result.
 
     Args:
         data: folder of class folders, or of train/, val/ and test/ of them.
         out: the run folder.
         config: the settings.
-        skip_bad: leave out images that cannot be read instead of failing.
-        overwrite: replace a run, or an interrupted one, that is already there.
-        resume: go on with an interrupted run; begin one if there is none.
+        skip_bad: leave out images that cannot be read.
+        overwrite: replace an existing or interrupted run.
+        resume: continue an interrupted run; start one if there is none.
         tensorboard: also write event files for TensorBoard.
-        cluster: of which this is the first worker, while the others call `assist`; None trains alone.
+        cluster: this process is its first worker, and the others call `assist`; None trains in this process alone.
         pictures: what draws the run.
-        progress: told of each stage.
+        progress: called at each stage.
 
     Raises:
         DataError: the images cannot be used. ConfigError: `out` cannot be written, or the interrupted run or another
-        worker had other settings. WeightsError: no weights. TrainingError: nothing worth keeping was learned, or
+        worker has other settings. WeightsError: no weights. TrainingError: nothing was learned, or
         another worker was lost.
     """
     if resume and (out / run_folder.RECORD_FILE).is_file() and not work_folder(out).exists():
@@ -114,7 +114,7 @@ def train(  # noqa: PLR0913
             )
         )
         if not any(phase.kept for phase in training.phases):
-            # There is nothing to go on with: the next run, with other settings, begins anew.
+            # Nothing can be resumed, so that the next run, with other settings, can start.
             remove_checkpoints(work)
             raise TrainingError(_nothing_learned(training, config, dataset))
         folder = work / FINISHED_FOLDER
@@ -134,7 +134,7 @@ def train(  # noqa: PLR0913
 def assist(
     data: Path, config: TrainConfig, cluster: Cluster, *, skip_bad: bool = False, progress: Progress = silent
 ) -> None:
-    """Learn along as a worker of a cluster that is not its first; that one calls `train` and keeps the run.
+    """Train as a worker of a cluster other than the first, which calls `train` and keeps the run.
 
     Raises:
         DataError, WeightsError, TrainingError: as of `train`. ConfigError: another worker has other settings.
@@ -149,7 +149,7 @@ def assist(
 
 
 def preview(data: Path, config: TrainConfig, path: Path, pictures: Pictures, progress: Progress = silent) -> None:
-    """Write a picture of training images and what augmentation does to them.
+    """Draw training images beside their augmented copies.
 
     Raises:
         DataError: the images cannot be used.
@@ -173,7 +173,7 @@ def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -
 def _read(
     data: Path, config: TrainConfig, skip_bad: bool, workers: Workers, progress: Progress
 ) -> tuple[Weights | None, Dataset, dict[str, Any]]:
-    """Return weights, images, and JSON of what the run is made of; all workers have the same."""
+    """Return weights, images, and a description of both and the settings; check that all workers have the same."""
     import keras
     import tensorflow as tf
 
@@ -191,7 +191,7 @@ def _deadline(started: float, config: TrainConfig) -> float | None:
 
 
 def _describe(config: TrainConfig, dataset: Dataset, weights: Weights | None) -> dict[str, Any]:
-    """Return JSON of what a run is made of."""
+    """Return JSON of the settings, images and weights of a run."""
     digest = hashlib.sha256()
     for part in (dataset.train, dataset.val):
         digest.update(b"".join(part.digests) + part.labels.tobytes())
@@ -201,16 +201,16 @@ def _describe(config: TrainConfig, dataset: Dataset, weights: Weights | None) ->
         "classes": dataset.classes,
         "weights' sha256": weights.sha256 if weights else None,
     }
-    # Through JSON, so that tuples compare equal to what is read back.
+    # Through JSON, so that tuples compare equal to the lists that are read back.
     described: dict[str, Any] = json.loads(json.dumps(settings))
     return described
 
 
 def _check_settings(work: Path, now: dict[str, Any]) -> str:
-    """Note what the run is made of, check an interrupted run's note, and return what tells the run from every other.
+    """Write the settings file, after comparing it with an interrupted run's, and return an identifier of the run.
 
     Raises:
-        ConfigError: the interrupted run was of something else, or its note is damaged.
+        ConfigError: the interrupted run had other settings, images or weights, or its file is damaged.
     """
     path, made_of = work / SETTINGS_FILE, {name: value for name, value in now.items() if name != "time_budget_s"}
     if path.exists():
@@ -218,13 +218,13 @@ def _check_settings(work: Path, now: dict[str, Any]) -> str:
             what = list_changes(read_json(path), made_of)
         except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(
-                f"{path} is damaged ({error}); delete it to go on, or remove {work} to begin anew "
+                f"{path} is damaged ({error}); delete it to resume, or remove {work} to start again "
                 "('edgecls train --overwrite' does)"
             ) from error
         if what:
             raise ConfigError(
                 f"the interrupted run in {work} was made with other settings: {what}; give the same ones, or "
-                "remove that folder to begin anew ('edgecls train --overwrite' does)"
+                "remove that folder to start again ('edgecls train --overwrite' does)"
             )
     write_atomically(path, json.dumps(now, indent=1).encode())
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
@@ -239,7 +239,7 @@ def _finish(
     record: dict[str, Any],
     progress: Progress,
 ) -> tuple[Finding, ...]:
-    """Score the held-out images, judge the run, write what is known but run.json, and return the findings."""
+    """Score the held-out images, diagnose the run, write all files but run.json, and return the findings."""
     scores = _score_parts(model, dataset, progress)
     record["metrics"] = metrics(scores, dataset)
     kept = {phase.name for phase in training.phases if phase.kept}
@@ -289,5 +289,5 @@ def _draw_preview(split: Split, config: TrainConfig, path: Path, pictures: Pictu
 
 def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:
     findings = diagnose(training.history, config, dataset.classes, divergence=training.divergence)
-    text = "nothing was learned: training met numbers that are not finite before its first epoch ended"
+    text = "nothing was learned: a number was not finite before the first epoch ended"
     return text + "".join(f"\n{finding.text} {finding.remedy}" for finding in findings)

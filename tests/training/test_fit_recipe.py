@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from points import CLASSES, RECIPE, STEPS, TRAIN, VAL, Points, blobs, network, run, swapped, taught_wrong
 
-from edgecls.training.fit import PLATEAU_EPOCHS, learning_rate_at
+from edgecls.training.fit import PLATEAU_EPOCHS
 
 # Step sizes
 
 
 def rates(**changes: Any) -> list[float]:
     recipe = dataclasses.replace(RECIPE, **changes)
-    return [learning_rate_at(recipe, step, STEPS) for step in range(recipe.epochs * STEPS)]
+    return [recipe.learning_rate_at(step, STEPS) for step in range(recipe.epochs * STEPS)]
 
 
 def test_cosine_falls_from_the_first_rate_to_almost_nothing() -> None:
@@ -31,8 +31,7 @@ def test_cosine_falls_from_the_first_rate_to_almost_nothing() -> None:
 def test_a_constant_rate_is_constant_whatever_the_validation_says() -> None:
     assert set(rates(schedule="constant")) == {RECIPE.learning_rate}
     assert (
-        learning_rate_at(dataclasses.replace(RECIPE, schedule="constant"), 3, STEPS, factor=0.25)
-        == RECIPE.learning_rate
+        dataclasses.replace(RECIPE, schedule="constant").learning_rate_at(3, STEPS, factor=0.25) == RECIPE.learning_rate
     )
     epochs = PLATEAU_EPOCHS + 2
     _, result = run(
@@ -86,7 +85,7 @@ def test_a_rate_is_positive_never_above_the_first_and_rises_in_warm_up(
     schedule: str, warmup: int, epochs: int, steps: int
 ) -> None:
     recipe = dataclasses.replace(RECIPE, schedule=schedule, warmup_epochs=warmup, epochs=epochs)
-    found = [learning_rate_at(recipe, step, steps) for step in range(epochs * steps)]
+    found = [recipe.learning_rate_at(step, steps) for step in range(epochs * steps)]
     assert all(0 < rate <= recipe.learning_rate * (1 + 1e-9) for rate in found)
     rising = found[: warmup * steps]
     assert rising == sorted(rising) and (

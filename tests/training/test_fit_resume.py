@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -142,4 +143,4 @@ def test_a_long_epoch_is_saved_within_and_a_short_one_is_not(tmp_path: Path, mon
 
 def test_infinite_and_missing_numbers_survive_a_checkpoint() -> None:
     state = fit_module._State(best_loss=math.inf)
-    assert fit_module._State.from_json(state.to_json()) == state
+    assert fit_module._State.from_json(dataclasses.asdict(state)) == state

@@ -200,7 +200,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_another(
     with pytest.raises(KeyboardInterrupt):
         train(data, out, config, progress=interrupt_at(stage))
     assert not out.exists() and work_folder(out).is_dir()
-    with pytest.raises(ConfigError, match=r"an interrupted run lies in .*--resume .*--overwrite"):
+    with pytest.raises(ConfigError, match=r"holds an interrupted run; .*--resume .*--overwrite"):
         train(data, out, config)
     run = run_train(data, out, config, resume=True)
     assert not work_folder(out).exists() and {path.name for path in out.iterdir()} == FILES

@@ -1,4 +1,4 @@
-"""Which processes train one network together: what TF_CONFIG says. Imports the standard library and our errors only."""
+"""Which processes train one network together, read from TF_CONFIG."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from edgecls.progress import Progress
 
 VARIABLE = "TF_CONFIG"
 EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
-# A chief is a worker, and the first of them.
+# A chief is the first worker.
 JOBS = ("chief", "worker")
 ANSWER_S = 2.0
 LOOK_EVERY_S = 1.0
-# To start the command on the other machines.
+# Time to start the command on the other machines.
 WAIT_S = 600.0
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """All workers, and which of them this process is.
+    """All workers, and the index of this one.
 
     Attributes:
         addresses: host:port of each; the first keeps the run.
@@ -35,20 +35,20 @@ class Cluster:
     index: int
 
     def name(self, index: int) -> str:
-        """Return how a worker is called in messages."""
+        """Return the name of a worker in messages."""
         return f"worker {index} ({self.addresses[index]})"
 
     def list_silent(self) -> list[str]:
-        """Return the names of the other workers at whose address nobody listens."""
+        """Return the names of the other workers that do not listen at their addresses."""
         others = [index for index in range(len(self.addresses)) if index != self.index]
         return [self.name(index) for index in others if not _answers(self.addresses[index])]
 
 
 def read_cluster(text: str) -> Cluster | None:
-    """Return what the text of TF_CONFIG says, or None if it is empty or names no other process.
+    """Return the cluster in the text of TF_CONFIG, or None if it is empty or names no other process.
 
     Raises:
-        ConfigError: it is not what TensorFlow takes, or names tasks that do not train.
+        ConfigError: TensorFlow does not accept it, or it names tasks that do not train.
     """
     if not text.strip():
         return None
@@ -75,15 +75,15 @@ def read_cluster(text: str) -> Cluster | None:
 
 
 def wait_for_others(cluster: Cluster, progress: Progress) -> None:
-    """Return when all other workers listen at their addresses, as this one does meanwhile.
+    """Listen at this worker's address until all other workers listen at theirs.
 
     Raises:
-        TrainingError: one did not come in time, or the port is taken.
+        TrainingError: a worker did not start in time, or the port is in use.
     """
     others, end = len(cluster.addresses) - 1, time.monotonic() + WAIT_S
     port, both = int(cluster.addresses[cluster.index].rpartition(":")[2]), socket.has_dualstack_ipv6()
     try:
-        # On every network of this machine, as TensorFlow will listen, whom those that come later find instead.
+        # On every network of this machine, as TensorFlow does later.
         family = socket.AF_INET6 if both else socket.AF_INET
         listening = socket.create_server(("", port), family=family, dualstack_ipv6=both)
     except OSError as error:

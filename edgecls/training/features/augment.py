@@ -1,6 +1,6 @@
-"""Random changes to training images. The result is uint8 again: the board never sees anything else.
+"""Random changes to training images; the result is uint8, as on the board.
 
-What happens to an image follows from the seed, the number of the copy and the image itself, never from its place in a
+What happens to an image depends on the seed, the number of the copy and the image itself, never from its place in a
 batch: so a copy can be computed once, kept, and computed again elsewhere.
 """
 

@@ -1,8 +1,7 @@
-"""Features of the frozen part of a network, computed once for each image and copy and kept on disk.
+"""Features of a frozen backbone, computed once for each image and augmented copy, and cached on disk.
 
-While nothing below the head learns, a second pass over the same pixels gives the same features: the head then trains
-on them in seconds instead of minutes. A folder of the cache belongs to one frozen network and one copy. New images in
-a data set cost only their own features; what lies in such a folder is told in feature_files.py.
+A classifier then trains on them in seconds instead of minutes. Each folder of the cache is for one network and one
+number of augmented copy. New images in a data set need only their own features; files.py describes the files.
 """
 
 from __future__ import annotations
@@ -31,28 +30,28 @@ from edgecls.training.features.augment import change_images, draw_changes
 from edgecls.training.features.forward import BATCH_SIZE, Forward
 
 LOCK_FILE = "lock"
-# Whole folders, the longest unused first, are removed when the cache has grown beyond this.
+# When the cache is larger, whole folders are removed, the longest unused first.
 CACHE_BYTES = 20 * 10**9
 FORGET_EVERY = 20  # batches
 
 
 @dataclass(frozen=True)
 class AugmentedCopy:
-    """One look at every image: the image itself (number 0), or a random change of it."""
+    """One copy of every image: the image itself (number 0), or a random change of it."""
 
     number: int = 0
     augment: AugmentConfig | None = None
     seed: int = 0
 
     def apply(self, images: NDArray[np.uint8], keys: Sequence[int]) -> NDArray[np.uint8]:
-        """Return what this copy shows of images uint8 (N, S, S, 1); the keys tell them apart (`draw_changes`)."""
+        """Return this copy of images, uint8 (N, S, S, 1); see `draw_changes` for the keys."""
         if not self.number or self.augment is None:
             return images
         return change_images(images, draw_changes(self.augment, images.shape[1], keys, self.number, self.seed))
 
 
 def image_key(digest: bytes) -> int:
-    """Return what `AugmentedCopy.apply` tells an image by: its content, wherever and whenever it comes."""
+    """Return the key of an image for `AugmentedCopy.apply`, which depends on its content alone."""
     return int.from_bytes(digest[:8], "little")
 
 
@@ -74,7 +73,7 @@ class Features:
     def take(self, chosen: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the features, float16 (len(chosen), ...), of the images `chosen`."""
         found = np.asarray(self.rows[self.index[chosen]])
-        # Every time: the system may map 2 MiB around each row that is read.
+        # After each call, because the system may map 2 MiB around each row.
         forget_pages(self.rows)
         return found
 
@@ -89,16 +88,16 @@ def cached_features(
     cache: Path | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
 ) -> Features:
-    """Return the features of all images, computing those that the cache lacks in the current pool.
+    """Return the features of all images, after computing those that are not cached in the current pool.
 
     Args:
-        network: JSON that tells this frozen network from every other.
-        forward: returns the network itself; called only if something is missing.
+        network: JSON that identifies the frozen network.
+        forward: returns the network; called only if features are missing.
         images: uint8 (N, S, S, 1), 0..255.
         digests: `data.sha256_of_each(images)`.
-        copy: what the network sees of them.
+        copy: the copy of the images to pass to the network.
         cache: folder of all caches, by default the user's.
-        progress: called as progress(images done, images in all), and with a note before a wait.
+        progress: called as progress(images done, all images), and with a note before it waits.
 
     Raises:
         TrainingError: the disk has no room for them.
@@ -106,7 +105,7 @@ def cached_features(
     folder = (cache or feature_folder()) / _key(network, copy)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Another process computes the same just now: what it leaves need not be computed again.
+        # Another process may be computing the same features.
         wait = functools.partial(progress, 0, len(images), "waiting for another run that computes them")
         with locked(folder / LOCK_FILE, on_wait=wait):
             os.utime(folder)
@@ -130,7 +129,7 @@ def feature_folder() -> Path:
 
 
 def prune(cache: Path, most_bytes: int = CACHE_BYTES) -> None:
-    """Remove the longest unused folders of a cache until it holds at most `most_bytes`; those in use stay."""
+    """Remove the longest unused folders of a cache until it has at most `most_bytes`; folders in use stay."""
     if not cache.is_dir():
         return
     with locked(cache / LOCK_FILE):
@@ -140,7 +139,7 @@ def prune(cache: Path, most_bytes: int = CACHE_BYTES) -> None:
         for folder, size in zip(folders, sizes, strict=True):
             if total <= most_bytes:
                 return
-            # One that another process fills is none of the longest unused.
+            # Not a folder that another process is writing.
             with contextlib.suppress(BlockingIOError), locked(folder / LOCK_FILE, wait=False):
                 shutil.rmtree(folder)
                 total -= size
@@ -170,11 +169,11 @@ def _compute(
             _Batch(chosen, np.asarray(images[chosen]), [image_key(digests[i]) for i in chosen])
             for chosen in _batches_of_missing(digests, missing)
         )
-        # In order, as the files are appended to: then they have the same bytes wherever the rows were computed.
+        # In order, so that the files do not depend on the pool.
         for batch, rows in current_pool().map(_compute_rows, (forward, copy), batches, in_order=True):
             if not np.isfinite(rows).all():
                 raise TrainingError(
-                    "the frozen network returned values beyond float16; use pretrained or other weights (--weights)"
+                    "the backbone returned features beyond float16; use pretrained or other weights (--weights)"
                 )
             if writer is None:
                 _check_room(folder, total * rows[0].nbytes)
@@ -199,7 +198,7 @@ class _Batch:
 
 def _compute_rows(shared: tuple[Forward, AugmentedCopy], batch: _Batch) -> NDArray[np.float16]:
     forward, copy = shared
-    with np.errstate(over="ignore"):  # the caller says it
+    with np.errstate(over="ignore"):  # the caller checks for it
         return forward(copy.apply(batch.images, batch.keys)).astype(np.float16)
 
 
@@ -208,7 +207,7 @@ def _batches_of_missing(digests: Sequence[bytes], missing: set[bytes]) -> Iterat
     left = set(missing)
     for number, digest in enumerate(digests):
         if digest in left:
-            # The same picture twice is computed once.
+            # Identical images are computed once.
             left.remove(digest)
             batch.append(number)
         if len(batch) == BATCH_SIZE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,17 @@ from numpy.typing import NDArray
 from edgecls.config import AugmentConfig
 from edgecls.images.memmap import forget_pages
 from edgecls.training.features.cache import AugmentedCopy, Features
+
+
+class Examples(Protocol):
+    """Labelled inputs of a network, drawn batch by batch."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Return the labels, int64 (N,)."""
+
+    def batch(self, epoch: int, chosen: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the network's inputs for the examples `chosen` in epoch `epoch`, from 1; 0 is for validation."""
 
 
 @dataclass

@@ -1,6 +1,6 @@
-"""What a run folder holds: written at the end of training, read back for export and report.
+"""The files of a run folder: written at the end of training, read for export and report.
 
-Imports no TensorFlow but to load the model itself.
+Only loading the model imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RECORD_FILE = "run.json"
 SCORES_FILE = "held-out-scores.npy"
 HISTORY_FILE = "history.json"
 PICTURES_FOLDER = "plots"
-# Whose sha256 stands in run.json.
+# run.json holds the sha256 of these files.
 BOUND_FILES = (MODEL_FILE, SCORES_FILE, HISTORY_FILE)
 HISTORY_COLUMNS = (
     "phase",
@@ -56,7 +56,7 @@ HISTORY_COLUMNS = (
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Write run.json into `folder`, sealed, and return it as `read_record` will: with the sha256 of the run's files."""
+    """Write run.json with the sha256 of the run's files and its own, and return it without its own."""
     if files := {name: file_sha256(folder / name) for name in BOUND_FILES if (folder / name).is_file()}:
         record = record | {"files": files}
     write_sealed(folder / RECORD_FILE, record)
@@ -64,7 +64,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_id(record: dict[str, Any]) -> str:
-    """Return what tells a run from every other: the sha256 of what run.json says, its files' sha256 in it."""
+    """Return the identifier of a run: the sha256 of run.json, which includes those of its files."""
     return json_sha256(record)
 
 
@@ -91,10 +91,10 @@ def read_record(run: Path) -> dict[str, Any]:
 
 
 def read_whole_record(run: Path) -> dict[str, Any]:
-    """Return run.json of the run folder `run`, all that export and report take from it checked.
+    """Return run.json of the run folder `run`, after checking all values that export and report use.
 
     Raises:
-        ModelFileError: as `read_record` raises it, or a value is missing, of a wrong type or a trick.
+        ModelFileError: as in `read_record`, or a value is missing, has a wrong type or is malicious.
     """
     record = read_record(run)
     try:
@@ -105,7 +105,7 @@ def read_whole_record(run: Path) -> dict[str, Any]:
 
 
 def write_history(folder: Path, history: Sequence[EpochRecord]) -> None:
-    """Write history.json, everything, and history.csv, what fits a table, into `folder`."""
+    """Write history.json and, without the layers, history.csv into `folder`."""
     write_atomically(folder / HISTORY_FILE, json.dumps([record.to_json() for record in history], indent=1).encode())
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY_COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -132,10 +132,10 @@ def read_history(run: Path) -> list[EpochRecord]:
 
 
 def write_held_out_scores(folder: Path, scores: NDArray[np.float32]) -> None:
-    """Write the float model's scores, float32 (N, C), on the held-out images: what every export is held against."""
+    """Write the float model's scores, float32 (N, C), on the held-out images; every export is compared with them."""
     data = io.BytesIO()
     np.save(data, scores, allow_pickle=False)
-    # Not into the file itself: numpy does not say why it could not write.
+    # Not by `np.save`, which does not say why it could not write.
     (folder / SCORES_FILE).write_bytes(data.getvalue())
 
 
@@ -150,7 +150,7 @@ def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.flo
         with path.open("rb") as file:
             scores = np.lib.format.read_array(file, allow_pickle=False)
         _check_sha256(path)
-    # What numpy, which reads the head as Python text, raises on a damaged one.
+    # The errors of NumPy, which parses the header as Python text.
     except (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, tokenize.TokenError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again") from error
     if scores.shape != (images, classes) or scores.dtype != np.float32:
@@ -160,7 +160,7 @@ def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.flo
 
 
 def _check_sha256(path: Path) -> None:
-    """Raise ValueError if a file is not the one that the run.json beside it was written with."""
+    """Raise ValueError if the sha256 of a file is not the one in the run.json beside it."""
     if not (path.parent / RECORD_FILE).is_file():
         return
     expected = read_record(path.parent).get("files", {})
@@ -169,7 +169,7 @@ def _check_sha256(path: Path) -> None:
 
 
 def images_sha256(images: NDArray[np.uint8]) -> str:
-    """Return the sha256 of images uint8 (N, S, S, 1) in their order: the same bytes, the same images."""
+    """Return the sha256 of images uint8 (N, S, S, 1) in their order."""
     digest = hashlib.sha256()
     for chunk in chunks(images):
         digest.update(np.ascontiguousarray(chunk).data)
@@ -192,6 +192,6 @@ def load_model(run: Path) -> keras.Model:
         check_keras_file(path)
         _check_sha256(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    # Beyond damage: what Keras raises on a configuration that makes no sense.
+    # The last two: Keras' errors for an invalid configuration.
     except (*DAMAGE_ERRORS, AssertionError, tf.errors.OpError) as error:
         raise ModelFileError(f"{path} cannot be loaded ({error}); train again or restore it from a backup") from error
