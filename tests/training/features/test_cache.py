@@ -91,7 +91,7 @@ def test_features_are_mapped_and_close_to_what_the_network_gives(tmp_path: Path)
 def test_what_float16_cannot_hold_is_refused_and_not_kept(tmp_path: Path) -> None:
     images = random_images(3)
     huge = Forward("fake", "", lambda batch: expected(batch) * np.float32(1e4))
-    with pytest.raises(TrainingError, match=r"values beyond float16; use pretrained .*--weights"):
+    with pytest.raises(TrainingError, match=r"features beyond float16; use pretrained .*--weights"):
         cached_features(NETWORK, lambda: huge, images, sha256_of_each(images), AugmentedCopy(), cache=tmp_path)
     assert compute(tmp_path, images)[1].images == 3
 
