@@ -66,6 +66,8 @@ def small() -> Iterator[None]:
 
 
 FOUR_EPOCHS = dataclasses.replace(CONFIG, epochs=4)
+# Seconds, whether features were in the cache, and the sha256 of files that hold times.
+VARYING = ("seconds", "forward", "model.keras", "history.json")
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +81,9 @@ def weights_of(run: Run) -> list[NDArray[np.float32]]:
 
 
 def without_times(value: Any) -> Any:
-    """Return JSON without what differs from run to run: seconds, and whether features were in the cache."""
+    """Return JSON without the values that differ from run to run."""
     if isinstance(value, dict):
-        return {
-            name: without_times(part)
-            for name, part in value.items()
-            if name not in ("seconds", "forward", "model.keras", "history.json")
-        }
+        return {name: without_times(part) for name, part in value.items() if name not in VARYING}
     return [without_times(part) for part in value] if isinstance(value, list) else value
 
 
@@ -172,9 +170,6 @@ def test_overwrite_replaces_an_old_run_whole(data: Path, tmp_path: Path) -> None
     assert read_record(out)["config"]["seed"] == 3 and {path.name for path in out.iterdir()} == FILES
 
 
-# Interrupted
-
-
 def interrupt_at(wanted: str) -> Progress:
     def interrupt(stage: str, done: int, total: int, note: str = "") -> None:
         if stage == wanted:
@@ -186,7 +181,7 @@ def interrupt_at(wanted: str) -> Progress:
 def test_ctrl_c_before_anything_is_learned_leaves_no_folder(data: Path, tmp_path: Path) -> None:
     for stage in ("read images", "classifier: features of training images"):
         with pytest.raises(KeyboardInterrupt):
-            # Another seed makes other views: none is in the cache.
+            # Another seed makes other copies: none is in the cache.
             train(data, tmp_path / "run", dataclasses.replace(CONFIG, seed=9), progress=interrupt_at(stage))
         assert not any(tmp_path.iterdir())
 
@@ -214,9 +209,7 @@ def test_other_settings_or_images_are_refused_for_an_interrupted_run(data: Path,
     config, out = dataclasses.replace(CONFIG, epochs=2), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         train(data, out, config, progress=interrupt_at("train classifier"))
-    with pytest.raises(
-        ConfigError, match=r"settings: dropout \(0\.2 then, 0\.5 now\); give the same ones, or remove that"
-    ):
+    with pytest.raises(ConfigError, match=r": dropout \(0\.2 then, 0\.5 now\); give the same ones, or remove that"):
         train(data, out, dataclasses.replace(config, dropout=0.5), resume=True)
     other = make_images(tmp_path / "other", seed=5)
     with pytest.raises(ConfigError, match=r"other settings: images \("):
@@ -291,9 +284,6 @@ def test_a_limit_on_files_stops_the_last_step_and_costs_nothing(data: Path, tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not out.exists() and has_checkpoint(work_folder(out))
     assert run_train(data, out, config, resume=True).record["phases"][0]["epochs"] == 2
-
-
-# The time budget
 
 
 def test_however_small_the_time_budget_is_there_is_a_run(data: Path, tmp_path: Path) -> None:

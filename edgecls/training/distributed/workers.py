@@ -16,6 +16,7 @@ import numpy as np
 
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, TrainingError
+from edgecls.messages.lists import short
 from edgecls.progress import Progress, silent
 from edgecls.training.distributed.cluster import Cluster, wait_for_others
 
@@ -81,9 +82,8 @@ class Workers:
         for index, other in enumerate(others, 1):
             if unlike := [name for name in {**first, **other} if first.get(name) != other.get(name)]:
                 assert self._cluster is not None
-                what = ", ".join(
-                    f"{name} ({_short(other.get(name))}, not {_short(first.get(name))})" for name in unlike
-                )
+                values = {name: [short(each.get(name), SHOWN_CHARACTERS) for each in (other, first)] for name in unlike}
+                what = ", ".join(f"{name} ({other}, not {first})" for name, (other, first) in values.items())
                 raise ConfigError(
                     f"{self._cluster.name(index)} has other settings than {self._cluster.name(0)}: {what}; give all "
                     "the same command, the same images and the same versions"
@@ -165,8 +165,3 @@ def _connect(cluster: Cluster, progress: Progress) -> Any:
     except (tf.errors.OpError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise TrainingError(f"{cluster.name(cluster.index)} cannot join the others: {reason}") from error
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -6,6 +6,7 @@ Only loading the model imports TensorFlow.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -43,15 +44,8 @@ HISTORY_FILE = "history.json"
 PICTURES_FOLDER = "plots"
 # run.json holds the sha256 of these files.
 BOUND_FILES = (MODEL_FILE, SCORES_FILE, HISTORY_FILE)
-HISTORY_COLUMNS = (
-    "phase",
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "learning_rate",
-    "seconds",
+HISTORY_COLUMNS = tuple(
+    field.name for field in dataclasses.fields(EpochRecord) if field.name not in ("largest_step_loss", "layers")
 )
 
 
