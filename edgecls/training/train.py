@@ -283,8 +283,8 @@ def _score_parts(model: keras.Model, dataset: Dataset, progress: Progress) -> di
 def _draw_preview(split: Split, config: TrainConfig, path: Path, pictures: Pictures) -> None:
     chosen = np.linspace(0, len(split.labels) - 1, min(PREVIEW_IMAGES, len(split.labels))).astype(int)
     images, keys = split.images[chosen], [image_key(split.digests[i]) for i in chosen]
-    views = [AugmentedCopy(number, config.augment, config.seed) for number in range(1, PREVIEW_COPIES + 1)]
-    pictures.preview(images, [view.apply(images, keys) for view in views] if config.augment else [], path)
+    copies = [AugmentedCopy(number, config.augment, config.seed) for number in range(1, PREVIEW_COPIES + 1)]
+    pictures.preview(images, [copy.apply(images, keys) for copy in copies] if config.augment else [], path)
 
 
 def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:

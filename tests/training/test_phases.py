@@ -55,12 +55,12 @@ def head(cache: Path) -> Ran:
 
 def test_the_head_learns_and_nothing_else(head: Ran) -> None:
     assert head.changed == {"scores"}
-    phase, views = head.training.phases
+    phase, augmented = head.training.phases
     assert phase.name == "classifier" and phase.kept and phase.epochs == 4
-    assert views.name == "augmented" and views.epochs == 4 and len(head.training.history) == 8
+    assert augmented.name == "augmented" and augmented.epochs == 4 and len(head.training.history) == 8
     assert phase.val_accuracy_after > max(0.6, phase.val_accuracy_before)
     # One engine, chosen once for the images of both.
-    assert phase.forward == views.forward == "keras: 90 images are too few to convert the network for"
+    assert phase.forward == augmented.forward == "keras: 90 images are too few to convert the network for"
     assert head.training.divergence is None
 
 
@@ -165,14 +165,14 @@ def test_scores_of_training_images_are_those_of_the_kept_network_or_none(all_pha
 
 def test_progress_names_each_phase_and_reaches_its_end(all_phases: tuple[Ran, Told]) -> None:
     ran, told = all_phases
-    images, view = ["features of validation images", "features of training images"], "features of copy 1 of 1"
+    images, copy = ["features of validation images", "features of training images"], "features of copy 1 of 1"
     assert stages_of(told.calls) == [
         *(f"classifier: {what}" for what in images),
         "train classifier",
-        f"augmented: {view}",  # the images' own are kept
+        f"augmented: {copy}",  # the images' own are kept
         "train augmented",
         "train joint",
-        *(f"fine-tuning: {what}" for what in (*images, view)),
+        *(f"fine-tuning: {what}" for what in (*images, copy)),
         "train fine-tuning",
     ]
     assert [call[1:3] for call in told.calls if call[0] == "train fine-tuning"] == [(1, 2), (2, 2)]

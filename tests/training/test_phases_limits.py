@@ -106,7 +106,7 @@ def test_views_take_at_most_their_share_of_the_time(tmp_path: Path, clock: list[
             clock[0] += 10
 
     run(tmp_path, augmented_copies=9, deadline=1000.0 + 20 + 50, progress=pass_time, epochs=1)
-    # 20 s for the images themselves; a third view would end beyond half of the 50 s that are left.
+    # 20 s for the images themselves; a third copy would end beyond half of the 50 s that are left.
     assert [stage for stage in stages_of(calls) if "of copy" in stage] == [
         "augmented: features of copy 1 of 9",
         "augmented: features of copy 2 of 9",

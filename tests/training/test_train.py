@@ -136,8 +136,8 @@ def test_the_saved_model_is_that_of_the_best_epoch(real: Run) -> None:
 def test_every_stage_reports_its_progress_to_the_end(real: Run) -> None:
     stages = list(dict.fromkeys(stage for stage, *_ in real.progress))
     features = [f"classifier: features of {what} images" for what in ("validation", "training")]
-    views = ["augmented: features of copy 1 of 1", "train augmented"]
-    assert stages == ["read images", *features, "train classifier", *views, "score val images", "score test images"]
+    augmented = ["augmented: features of copy 1 of 1", "train augmented"]
+    assert stages == ["read images", *features, "train classifier", *augmented, "score val images", "score test images"]
     for stage in stages:
         done = [count for name, count, *_ in real.progress if name == stage]
         totals = {total for name, _, total, *_ in real.progress if name == stage}

@@ -128,7 +128,7 @@ def test_without_a_test_folder_the_validation_images_are_held_out(data: Path, tm
     stored = read_held_out_scores(run.out, 3 * PER_CLASS, 3)
     assert (stored.argmax(axis=1) == val.labels).mean() == pytest.approx(run.record["metrics"]["val_accuracy"])
     assert run.record["config"]["augment"] is None
-    # No changes wanted, so no views computed.
+    # No changes wanted, so no copies are computed.
     assert not any("augmented" in stage for stage, *_ in run.progress)
 
 
