@@ -55,10 +55,10 @@ def read_cluster(text: str) -> Cluster | None:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _wrong(f"is no JSON ({error}): {text[:80]!r}") from error
+        raise _wrong(f"is not JSON ({error}): {text[:80]!r}") from error
     jobs = _member(document, "cluster", dict, {})
     if unknown := [name for name in jobs if name not in JOBS]:
-        raise _wrong(f"names tasks of type {', '.join(unknown)}; edgecls trains with chief and worker alone")
+        raise _wrong(f"names tasks of type {', '.join(unknown)}; edgecls trains with chief and worker only")
     lists = {job: _member(jobs, job, list, []) for job in JOBS}
     addresses = [_check_address(each) for job in JOBS for each in lists[job]]
     if twice := [each for each in addresses if addresses.count(each) > 1]:
@@ -70,7 +70,7 @@ def read_cluster(text: str) -> Cluster | None:
     if job not in JOBS:
         raise _wrong(f"says that this process is of type {job!r}; it must be chief or worker")
     if type(index) is not int or not 0 <= index < len(lists[job]):
-        raise _wrong(f"says that this process is {job} {index!r}, of {len(lists[job])} counted from 0")
+        raise _wrong(f"says that this process is {job} {index!r}, but there are {len(lists[job])}, counted from 0")
     return Cluster(tuple(addresses), index + (len(lists["chief"]) if job == "worker" else 0))
 
 
@@ -88,7 +88,7 @@ def wait_for_others(cluster: Cluster, progress: Progress) -> None:
         listening = socket.create_server(("", port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise TrainingError(
-            f"this process is {cluster.name(cluster.index)}, but cannot listen there: {error.strerror}; end what does, "
+            f"this process is {cluster.name(cluster.index)}, but cannot listen there: {error.strerror}; stop the program that does, "
             f"or give another port in every worker's {VARIABLE}"
         ) from error
     with listening:
@@ -96,11 +96,11 @@ def wait_for_others(cluster: Cluster, progress: Progress) -> None:
             progress("wait for other workers", others - len(silent), others, ", ".join(silent))
             if time.monotonic() > end:
                 raise TrainingError(
-                    f"{' and '.join(silent)} did not come within {WAIT_S:g} s; start the same command there with its "
-                    f"own index in {VARIABLE}, and see that its port can be reached from here"
+                    f"{' and '.join(silent)} did not start within {WAIT_S:g} s; start the same command there with its "
+                    f"own index in {VARIABLE}, and check that its port can be reached from here"
                 )
             time.sleep(LOOK_EVERY_S)
-        progress("wait for other workers", others, others, "all are here")
+        progress("wait for other workers", others, others, "all have started")
 
 
 def _member(document: Any, name: str, kind: type, default: Any) -> Any:
@@ -113,7 +113,7 @@ def _member(document: Any, name: str, kind: type, default: Any) -> Any:
 def _check_address(address: Any) -> str:
     found = re.fullmatch(r"(?:\[[\da-fA-F:]+\]|[^\s:/\[\]]+):(\d{1,5})", address) if isinstance(address, str) else None
     if found is None or not 0 < int(found[1]) < 2**16:
-        raise _wrong(f"holds the address {address!r}, which is no host:port")
+        raise _wrong(f"has the address {address!r}, which is not host:port")
     return str(address)
 
 

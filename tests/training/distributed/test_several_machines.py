@@ -165,5 +165,5 @@ def test_a_worker_that_does_not_come_is_named(data: Path, tmp_path: Path) -> Non
     before = "from edgecls.training import cluster; cluster.WAIT_S = 3"
     with team(data, tmp_path / "run", options_of(SMALL), before=before) as (first,):
         status, _, stderr = said(first)
-    assert status == 1 and "worker 1 (127.0.0.1:" in stderr and "did not come within 3 s" in stderr, stderr
+    assert status == 1 and "worker 1 (127.0.0.1:" in stderr and "did not start within 3 s" in stderr, stderr
     assert "Traceback" not in stderr and not work_folder(tmp_path / "run").exists()
