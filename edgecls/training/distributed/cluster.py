@@ -88,8 +88,8 @@ def wait_for_others(cluster: Cluster, progress: Progress) -> None:
         listening = socket.create_server(("", port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise TrainingError(
-            f"this process is {cluster.name(cluster.index)}, but cannot listen there: {error.strerror}; stop the program that does, "
-            f"or give another port in every worker's {VARIABLE}"
+            f"this process is {cluster.name(cluster.index)}, but cannot listen there: {error.strerror}; stop the "
+            f"program that uses the port, or give another port in every worker's {VARIABLE}"
         ) from error
     with listening:
         while silent := cluster.list_silent():
