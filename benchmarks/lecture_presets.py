@@ -32,13 +32,14 @@ EXPORT = ExportConfig(precisions=("int8",), formats=("tflite",))
 def train_and_export(preset: str, data: Path, epochs: int, run: Path) -> tuple[dict[str, Any], Path]:
     """Return what one recipe came to and its int8 file, kept or rejected; `preset` is "" for edgecls' own."""
     from edgecls.export.artifact import export_run
+    from edgecls.report.pictures import PICTURES
     from edgecls.training.train import train
 
     config = resolve(preset, {"epochs": epochs} if preset else {})
     with tempfile.TemporaryDirectory() as cache:
         # Features of another run would be time saved that a first run does not save.
         os.environ["XDG_CACHE_HOME"] = cache
-        record = train(data, run, config).record
+        record = train(data, run, config, pictures=PICTURES).record
         exported = export_run(run, EXPORT)
     (file,) = exported.files
     scored = record["metrics"]

@@ -23,8 +23,8 @@ from typing import Any
 from record import RESULTS, Watch, write_record
 
 COMMANDS = {
-    "frozen": "--hidden 512 --dropout 0.4 --views 1 --epochs 20 --batch-size 64 --learning-rate 1e-3",
-    "unfreeze": "--image-size 128 --epochs 15 --views 1 --batch-size 64 --learning-rate 2e-3 --unfreeze 7 "
+    "frozen": "--hidden 512 --dropout 0.4 --augmented-copies 1 --epochs 20 --batch-size 64 --learning-rate 1e-3",
+    "unfreeze": "--image-size 128 --epochs 15 --augmented-copies 1 --batch-size 64 --learning-rate 2e-3 --unfreeze 7 "
     "--fine-epochs 6 --fine-learning-rate 3e-4",
 }
 

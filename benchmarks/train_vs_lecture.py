@@ -77,6 +77,7 @@ def test_scores(model: Any, dataset: Dataset) -> dict[str, float]:
 
 def our_run(data: Path, config: TrainConfig) -> dict[str, Any]:
     """Return seconds and test scores of one whole run of edgecls, its cache empty, and when each epoch was how good."""
+    from edgecls.report.pictures import PICTURES
     from edgecls.training.train import train
 
     epochs: list[dict[str, float]] = []
@@ -89,7 +90,7 @@ def our_run(data: Path, config: TrainConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         began = time.perf_counter()
-        record = train(data, Path(folder) / "run", config, progress=watch).record
+        record = train(data, Path(folder) / "run", config, pictures=PICTURES, progress=watch).record
         seconds = time.perf_counter() - began
     return {
         "seconds": seconds,

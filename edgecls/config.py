@@ -1,6 +1,6 @@
-"""Every default and range check, as frozen dataclasses. Imports `errors` only.
+"""Defaults and range checks of training and export, as frozen dataclasses.
 
-Click reads its defaults from here, and a run stores the resolved values in run.json.
+The command line takes its defaults from here, and a run stores the resolved values in run.json.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ MIN_SMALL_IMAGE_SIZE = 8
 BLOCKS = 17
 # Below, batch statistics cost accuracy (Wu and He 2018, arXiv:1803.08494, figure 1).
 MIN_BATCH_NORM_BATCH = 16
-# Adam's first step size for a linear head on frozen features, and for whole networks (the lecture's).
-HEAD_RATE, FULL_RATE = 5e-3, 1e-3
-# For a number of epochs that is given beforehand.
+# Adam's initial learning rate for a classifier on frozen features, and for whole networks.
+CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE = 5e-3, 1e-3
+# For phases whose number of epochs is known beforehand.
 USUAL_SCHEDULE = "cosine"
+# Settings that run.json of an older version calls otherwise: old name -> name.
+RENAMED_SETTINGS = {"views": "augmented_copies"}
 
 
 def _check(condition: bool, name: str, value: object, expected: str) -> None:
@@ -82,33 +84,33 @@ class TrainConfig:
         weights: one of `WEIGHT_SOURCES` or the path of a weights file.
         filters: of cnn: outputs of each convolution; max pooling follows each.
         kernel: of cnn: side of each convolution.
-        conv_dropout: of cnn: share of values dropped after each convolution.
+        conv_dropout: of cnn: fraction of values dropped after each convolution.
         hidden: units of each dense layer before the scores, or None for the usual ones of the network
             (`hidden_units`).
-        hidden_dropout: of mlp: share of units dropped after each hidden layer.
+        hidden_dropout: of mlp: fraction of units dropped after each hidden layer.
         batch_norm: True for batch normalization before the classifier.
-        epochs: most passes over the training images; early stopping may end sooner.
-        batch_size: images a step.
-        dropout: share of features dropped before the classifier.
+        epochs: maximum passes over the training images; early stopping may end sooner.
+        batch_size: images in each step.
+        dropout: fraction of features dropped before the classifier.
         augment: random changes, or None for none.
-        views: augmented versions made of each training image while its features are frozen; every second image shown
-            is one of them.
-        learning_rate: Adam's first step size, or None for the usual one of what is trained (`HEAD_RATE`, `FULL_RATE`).
-        schedule: one of `SCHEDULES`, or None for the usual one of what is trained (`main_schedule`).
-        warmup_epochs: epochs in which the step size grows from near zero.
+        augmented_copies: augmented copies of each training image whose features are cached; in the "augmented" phase
+            half of the examples are such copies.
+        learning_rate: Adam's initial learning rate, or None for the default (`main_learning_rate`).
+        schedule: one of `SCHEDULES`, or None for the default (`main_schedule`).
+        warmup_epochs: epochs in which the learning rate rises from near zero.
         weight_decay: decoupled decay of kernels a step (AdamW, Loshchilov and Hutter, arXiv:1711.05101); 0 is off.
         l2: factor of the sum of squared kernels added to the loss; 0 is off.
-        label_smoothing: share of the target spread over all classes (Szegedy et al., arXiv:1512.00567); 0 is off.
+        label_smoothing: fraction of the target spread over all classes (Szegedy et al., arXiv:1512.00567); 0 is off.
         balance: True to weight each class by the inverse of its number of images.
         clip_norm: largest norm of all gradients together (Pascanu et al., arXiv:1211.5063); 0 is off.
         patience: epochs without a better validation loss before a phase stops.
-        joint: True to train gray_to_rgb and the head together through the frozen backbone, after the head.
-        unfreeze: how many of the last inverted residual blocks of the backbone learn, after the head; 0 is none.
-        fine_epochs: most epochs of the joint and of the unfreezing phase.
-        fine_learning_rate: first step size of both.
+        joint: True to train gray_to_rgb and the classifier together, through the frozen backbone, after the classifier.
+        unfreeze: how many of the last inverted residual blocks of the backbone are fine-tuned; 0 is none.
+        fine_epochs: maximum epochs of the "joint" and "fine-tuning" phases.
+        fine_learning_rate: initial learning rate of both.
         time_budget_s: seconds after which training stops with the best so far, or None for no limit.
-        val_fraction: share of the training images held out for validation if there is no val/ folder.
-        test_fraction: share held out for the final test if DATA is one folder of class folders.
+        val_fraction: fraction of the training images held out for validation if there is no val/ folder.
+        test_fraction: fraction held out for the final test if DATA is one folder of class folders.
         seed: of the split, the initial weights, the augmentation and the order of images.
     """
 
@@ -130,7 +132,7 @@ class TrainConfig:
     batch_size: int = 32
     dropout: float = 0.2
     augment: AugmentConfig | None = field(default_factory=AugmentConfig)
-    views: int = 3
+    augmented_copies: int = 3
     learning_rate: float | None = None
     schedule: str | None = None
     warmup_epochs: int = 0
@@ -158,7 +160,7 @@ class TrainConfig:
         _check(least <= size <= MAX_IMAGE_SIZE, "image size", size, f"{least} to {MAX_IMAGE_SIZE} for {self.arch}")
         if self.arch != "mobilenet_v2":
             for name in ("joint", "unfreeze"):
-                _check(not getattr(self, name), name, getattr(self, name), f"left out: {self.arch} has nothing frozen")
+                _check(not getattr(self, name), name, getattr(self, name), f"left out: {self.arch} has no backbone")
         _check(
             not self.batch_norm or self.batch_size >= MIN_BATCH_NORM_BATCH,
             "batch size",
@@ -192,7 +194,7 @@ class TrainConfig:
     def _check_recipe(self) -> None:
         for name in ("epochs", "fine_epochs", "batch_size", "patience"):
             _check(getattr(self, name) >= 1, name.replace("_", " "), getattr(self, name), "at least 1")
-        _check(0 <= self.views <= 100, "views", self.views, "0 to 100")
+        _check(0 <= self.augmented_copies <= 100, "augmented copies", self.augmented_copies, "0 to 100")
         for name in ("learning_rate", "fine_learning_rate"):
             value = getattr(self, name)
             _check(value is None or 0 < value < 1, name.replace("_", " "), value, "above 0 and below 1")
@@ -225,28 +227,28 @@ class TrainConfig:
         return self.arch == "mobilenet_v2"
 
     @property
-    def first_rate(self) -> float:
-        """Return the first step size of the main phase."""
+    def main_learning_rate(self) -> float:
+        """Return the initial learning rate of the main phases."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return HEAD_RATE if self._learns_head_alone else FULL_RATE
+        return CLASSIFIER_LEARNING_RATE if self._trains_classifier_alone else NETWORK_LEARNING_RATE
 
     @property
     def main_schedule(self) -> str:
-        """Return the schedule of the main phase.
+        """Return the schedule of the main phases.
 
-        A head alone needs no fixed number of epochs: from few images it learns for dozens at full rate, and from
-        thousands for three, before it wavers and a lower rate gains.
+        For a classifier alone the number of epochs is hard to know beforehand: the full learning rate helps for dozens
+        of epochs with few images and for three with thousands. So it falls when the validation loss stops falling.
         """
-        return self.schedule or ("plateau" if self._learns_head_alone else USUAL_SCHEDULE)
+        return self.schedule or ("plateau" if self._trains_classifier_alone else USUAL_SCHEDULE)
 
     @property
     def fine_schedule(self) -> str:
-        """Return the schedule of the phases that follow it."""
+        """Return the schedule of the phases "joint" and "fine-tuning"."""
         return self.schedule or USUAL_SCHEDULE
 
     @property
-    def _learns_head_alone(self) -> bool:
+    def _trains_classifier_alone(self) -> bool:
         return self.arch == "mobilenet_v2" and self.gray_to_rgb == "copy"
 
 

@@ -53,11 +53,12 @@ def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
         EdgeclsError: as training and export raise it.
     """
     from edgecls.export.artifact import export_run
+    from edgecls.report.pictures import PICTURES
     from edgecls.training.train import train
 
     images = unpack_demo_data(out / "images")
     run = out / "run"
-    trained = train(images, run, TRAIN_CONFIG, overwrite=True, progress=progress)
+    trained = train(images, run, TRAIN_CONFIG, overwrite=True, pictures=PICTURES, progress=progress)
     exported = export_run(run, EXPORT_CONFIG, progress=progress)
     written = next(file for file in exported.files if (file.precision, file.format) == ("int8", "tflite"))
     file, sheet = exported.folder / written.path, out / "contact-sheet.png"

@@ -8,12 +8,30 @@ import io
 import json
 import os
 import secrets
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 TEMPORARY_SUFFIX = ".tmp"
 SHA256 = "sha256"
+# What zipfile, numpy, h5py and pickle raise when they read a file that is cut off or changed.
+DAMAGE_ERRORS = (
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -1,7 +1,4 @@
-"""Documents of others, JSON or TOML, held against type hints: a wrong file is told here, and not by a traceback later.
-
-Imports `listing` only.
-"""
+"""Checks JSON and TOML documents against type hints, so that a damaged file is an error message, not a traceback."""
 
 from __future__ import annotations
 
@@ -18,10 +15,10 @@ SHOWN_CHARACTERS = 80
 
 
 def build(record: type[Record], raw: Any, where: str) -> Record:
-    """Return the dataclass `record` of the values in `raw`, records in it too, lists as tuples where the field is one.
+    """Return a dataclass of type `record` with the values in `raw`; nested records and tuples are converted too.
 
     Raises:
-        ValueError: a value is missing, not known or not of its field's type; `where` and the value are named.
+        ValueError: a value is missing, unknown or of a wrong type; the text names `where` and the value.
     """
     check(raw, record, where)
     built: Record = _convert(raw, record)
@@ -40,13 +37,13 @@ def _convert(value: Any, hint: Any) -> Any:
 
 
 def check(value: Any, hint: Any, where: str) -> None:
-    """Raise ValueError that names the first value in `value` that is not of the type `hint`, or is missing.
+    """Raise ValueError that names the first value in `value` that is missing or not of type `hint`.
 
     Args:
-        value: as json or tomllib return it.
-        hint: a dataclass, a TypedDict, Literal, `int | None`, `tuple[str, ...]`, `dict[str, list[int]]` and the like. A
-            whole number is a float too, but True is no number; a list is a tuple too.
-        where: what the value is called in the error.
+        value: as json or tomllib returns it.
+        hint: a dataclass, a TypedDict, Literal, `int | None`, `tuple[str, ...]`, `dict[str, list[int]]` and the like.
+            An int is accepted as a float but a bool is not; a list is accepted as a tuple.
+        where: name of the value in the error.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -68,7 +65,7 @@ def check(value: Any, hint: Any, where: str) -> None:
 def _check_union(value: Any, choices: tuple[Any, ...], where: str) -> None:
     if value is None and type(None) in choices:
         return
-    # All unions here are of one type and None: its own words say best what is wrong.
+    # All unions here are of one type and None.
     for choice in choices:
         if choice is not type(None):
             check(value, choice, where)
@@ -99,7 +96,7 @@ def _check_keys(value: Mapping[str, Any], hint: Any, where: str) -> None:
         }
     if missing := required - set(value):
         raise ValueError(f"{where} lacks {some(sorted(missing))}")
-    # A TypedDict says what is read of a document, a dataclass all that may be in it.
+    # A TypedDict lists the values that are read, a dataclass all values that are allowed.
     if dataclasses.is_dataclass(hint) and (unknown := set(value) - set(hints)):
         raise ValueError(f"{where} has unknown values: {some(short(repr(name)) for name in sorted(map(str, unknown)))}")
     for name in hints.keys() & set(value):
@@ -117,7 +114,7 @@ def _name(hint: Any) -> str:
     )
 
 
-def tell_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return each setting of `now` that was another one before, with both values; "" if there is none."""
+def list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the settings of `now` that had another value before, with both values; "" if there are none."""
     changed = [name for name in now if before.get(name) != now[name]]
     return some(f"{name} ({short(before.get(name))} then, {short(now[name])} now)" for name in changed)

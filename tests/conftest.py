@@ -125,7 +125,7 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
         weights=str(weights),
         schedule="cosine",
         epochs=10,
-        views=1,
+        augmented_copies=1,
         augment=AugmentConfig(flip="none", rotation=0),
         batch_size=8,
         learning_rate=3e-3,
@@ -137,10 +137,11 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_data: Path, tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained run; tests that change it take `run_copy`."""
+    from edgecls.report.pictures import PICTURES
     from edgecls.training.train import train
 
     run = tmp_path_factory.mktemp("tiny-run") / "run"
-    train(tiny_data, run, tiny_config)
+    train(tiny_data, run, tiny_config, pictures=PICTURES)
     return run
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from edgecls.config import (
     ARCHS,
     BLOCKS,
+    CLASSIFIER_LEARNING_RATE,
     FLIPS,
-    FULL_RATE,
-    HEAD_RATE,
     HEADS,
+    NETWORK_LEARNING_RATE,
     SCHEDULES,
     AugmentConfig,
     ExportConfig,
@@ -39,7 +39,7 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
     "epochs": ([1, 10**6], [0, -1, NAN], "epochs must be at least 1"),
     "batch_size": ([1, 4096], [0, -1], "batch size must be at least 1"),
     "dropout": ([0, 0.999], [-0.01, 1, NAN], "dropout must be at least 0 and below 1"),
-    "views": ([0, 100], [-1, 101], "views must be 0 to 100"),
+    "augmented_copies": ([0, 100], [-1, 101], "augmented copies must be 0 to 100"),
     "learning_rate": ([1e-9, 0.999], [0, 1, -1e-3, NAN], "learning rate must be above 0 and below 1"),
     "schedule": ([None, *SCHEDULES], ["", "linear"], "schedule must be one of cosine, plateau, constant"),
     "warmup_epochs": ([0, 100], [-1], "warmup epochs must be at least 0"),
@@ -117,7 +117,7 @@ def test_small_networks_may_be_small_and_have_nothing_to_unfreeze(arch: str) -> 
     with pytest.raises(ConfigError, match=f"image size must be 8 to 1024 for {arch}; received 7"):
         TrainConfig(arch=arch, image_size=7, filters=(4,))
     for change in ({"joint": True}, {"unfreeze": 1}):
-        with pytest.raises(ConfigError, match=f"must be left out: {arch} has nothing frozen"):
+        with pytest.raises(ConfigError, match=f"must be left out: {arch} has no backbone"):
             TrainConfig(arch=arch, **change)
 
 
@@ -159,16 +159,16 @@ def test_dense_layers_are_the_usual_ones_if_not_given(settings: dict[str, Any], 
 @pytest.mark.parametrize(
     ("settings", "rate"),
     [
-        ({}, HEAD_RATE),
-        ({"arch": "cnn"}, FULL_RATE),
-        ({"arch": "mlp"}, FULL_RATE),
-        ({"gray_to_rgb": "random"}, FULL_RATE),
+        ({}, CLASSIFIER_LEARNING_RATE),
+        ({"arch": "cnn"}, NETWORK_LEARNING_RATE),
+        ({"arch": "mlp"}, NETWORK_LEARNING_RATE),
+        ({"gray_to_rgb": "random"}, NETWORK_LEARNING_RATE),
         ({"learning_rate": 0.02}, 0.02),
         ({"arch": "cnn", "learning_rate": 0.02}, 0.02),
     ],
 )
 def test_the_step_size_suits_what_learns_if_not_given(settings: dict[str, Any], rate: float) -> None:
-    assert TrainConfig(**settings).first_rate == rate
+    assert TrainConfig(**settings).main_learning_rate == rate
 
 
 def test_only_a_head_alone_waits_for_plateaus_if_not_told() -> None:

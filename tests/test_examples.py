@@ -17,19 +17,19 @@ COUNT = 1000
 LABELS = np.arange(COUNT) % 7
 
 
-def numbered(views: int, count: int = COUNT) -> list[Features]:
-    """Return features that say which view of which image they are of; rows lie in another order than images."""
-    order = np.random.default_rng(views).permutation(count)
+def numbered(copies: int, count: int = COUNT) -> list[Features]:
+    """Return features that say which copy of which image they are of; rows lie in another order than images."""
+    order = np.random.default_rng(copies).permutation(count)
     found = []
-    for view in range(1 + views):
+    for copy in range(1 + copies):
         rows = np.empty((count, 2), np.float16)
-        rows[order] = np.stack([np.full(count, view), np.arange(count)], 1)
+        rows[order] = np.stack([np.full(count, copy), np.arange(count)], 1)
         found.append(Features(rows, order))
     return found
 
 
 def show(examples: FeatureExamples, epoch: int, size: int = 64) -> NDArray[np.int64]:
-    """Return (view, image) of all that an epoch shows, int64 (N, 2)."""
+    """Return (copy, image) of all that an epoch shows, int64 (N, 2)."""
     count = len(examples.labels)
     parts = [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
     return np.concatenate([examples.batch(epoch, part) for part in parts]).astype(np.int64)
@@ -38,13 +38,13 @@ def show(examples: FeatureExamples, epoch: int, size: int = 64) -> NDArray[np.in
 # Features
 
 
-@pytest.mark.parametrize("views", [0, 1, 3])
-def test_half_of_what_an_epoch_shows_is_changed_and_every_view_comes(views: int) -> None:
-    examples = FeatureExamples(numbered(views), LABELS)
-    view, image = show(examples, 1).T
+@pytest.mark.parametrize("copies", [0, 1, 3])
+def test_half_of_what_an_epoch_shows_is_changed_and_every_view_comes(copies: int) -> None:
+    examples = FeatureExamples(numbered(copies), LABELS)
+    copy, image = show(examples, 1).T
     np.testing.assert_array_equal(image, np.arange(COUNT))
-    assert set(view) == set(range(1 + views))
-    assert (view > 0).mean() == pytest.approx(0.5 if views else 0, abs=0.06)
+    assert set(copy) == set(range(1 + copies))
+    assert (copy > 0).mean() == pytest.approx(0.5 if copies else 0, abs=0.06)
 
 
 def test_validation_sees_the_images_themselves() -> None:
@@ -52,11 +52,11 @@ def test_validation_sees_the_images_themselves() -> None:
 
 
 def test_epochs_and_seeds_choose_other_views() -> None:
-    def views(epoch: int, seed: int = 0) -> bytes:
+    def copies(epoch: int, seed: int = 0) -> bytes:
         return show(FeatureExamples(numbered(3), LABELS, seed), epoch)[:, 0].tobytes()
 
-    assert views(1) == views(1)
-    assert len({views(1), views(2), views(1, seed=1)}) == 3
+    assert copies(1) == copies(1)
+    assert len({copies(1), copies(2), copies(1, seed=1)}) == 3
 
 
 @settings(max_examples=30, deadline=None)

@@ -24,7 +24,7 @@ from edgecls.limits import SHARD_IMAGES
 from edgecls.messages.lists import some
 from edgecls.parallel.pool import Here, Pool
 from edgecls.runtime.classifier import to_entry
-from edgecls.validation import tell_changes
+from edgecls.validation import list_changes
 
 MANIFEST_FILE, SHARD_PATTERN = "manifest.json", "shard-*.jsonl"
 # While the manifest lists no shards: a line "sha256  file" for each that is finished, as sha256sum writes it.
@@ -226,7 +226,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> dict[str, str]:
     if path.exists():
         try:
             before = read_json(path)
-            what = tell_changes(before["settings"], settings)
+            what = list_changes(before["settings"], settings)
             sums = {str(part["file"]): str(part["sha256"]) for part in before.get("shards", ())}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is no manifest of predictions ({error}); give a new folder") from error

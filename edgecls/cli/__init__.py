@@ -134,16 +134,21 @@ class Group(click.Group):
             raise click.UsageError(str(error)) from error
         except EdgeclsError as error:
             raise click.ClickException(str(error)) from error
-        except OSError as error:
-            # Of the user's machine or of a path, not of our code: a sentence, not a traceback. Click knows EPIPE.
-            if error.errno in (None, errno.EPIPE):
+        except (OSError, MemoryError, RuntimeError) as error:
+            # Click itself handles EPIPE.
+            if getattr(error, "errno", 0) in (None, errno.EPIPE) or not (text := _machine_fault(error)):
                 raise
-            raise click.ClickException(_machine_fault(error)) from error
-        except MemoryError as error:
-            raise click.ClickException("there is not enough memory; close other programs") from error
+            raise click.ClickException(text) from error
 
 
-def _machine_fault(error: OSError) -> str:
+def _machine_fault(error: OSError | MemoryError | RuntimeError) -> str:
+    """Return the message of an error of the machine or of a path, or "" for any other error."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; close other programs"
+    if isinstance(error, RuntimeError):
+        # Python has no type of its own for this error.
+        no_thread = "the machine cannot start another thread; close other programs, or allow more with: ulimit -u 4096"
+        return no_thread if str(error) == "can't start new thread" else ""
     if error.errno == errno.ENOENT and error.filename is None and not _has_current_folder():
         return "the current folder does not exist any more; go to another one with cd"
     remedy = "; allow more with: ulimit -n 1024" if error.errno in (errno.EMFILE, errno.ENFILE) else ""

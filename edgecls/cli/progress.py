@@ -1,6 +1,6 @@
-"""Live progress of training on stderr: one bar with time left and the latest figures, a line for each finished stage.
+"""Progress of training on stderr: a bar with remaining time and latest values, and a line for each finished stage.
 
-Where stderr is no terminal, or Rich is not installed, the lines alone.
+Without a terminal or without Rich, only the lines.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from edgecls.messages.names import safe
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-# Without a terminal a stage that lasts longer says how far it is this often.
+# Without a terminal, a long stage prints a line this often.
 SECONDS_A_LINE = 15.0
 
 
 class LiveProgress:
-    """A `edgecls.progress.Progress` to be used in a `with` block."""
+    """An `edgecls.progress.Progress` for a `with` block."""
 
     def __init__(self) -> None:
         self._stage, self._note = "", ""
         self._done = self._total = 0
-        self._began = self._told = 0.0
+        self._began = self._printed = 0.0
         self._bars: RichProgress | None = None
 
     def __enter__(self) -> LiveProgress:
@@ -41,22 +41,22 @@ class LiveProgress:
             self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
-        """Show that `done` of `total` are done, and `note` until another one comes."""
+        """Show that `done` of `total` are done, and `note` until the next note."""
         if stage != self._stage or done < self._done:
             self._finish()
             self._stage, self._note = stage, ""
-            self._began = self._told = time.monotonic()
+            self._began = self._printed = time.monotonic()
             if self._bars is not None:
                 self._bars.add_task(safe(stage), total=total, note="")
         self._done, self._total, self._note = done, total, note or self._note
         if self._bars is not None:
             self._bars.update(self._bars.task_ids[0], completed=done, total=total, note=safe(self._note))
-        elif time.monotonic() - self._told >= SECONDS_A_LINE:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._printed >= SECONDS_A_LINE:
+            self._printed = time.monotonic()
             echo(self._line(), err=True)
 
     def _finish(self) -> None:
-        """Turn the stage under way, if there is one, into a line that stays."""
+        """Replace the bar of the current stage, if there is one, by a line."""
         if not self._stage:
             return
         if self._bars is None:
@@ -92,7 +92,7 @@ def _new_bars() -> RichProgress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
-        # What stdout carries is the command's result.
+        # stdout carries the command's result.
         redirect_stdout=False,
         refresh_per_second=4,
     )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from edgecls.cli.bulk import pool_at, ray_option
+from edgecls.cli.help_groups import GroupedCommand
 from edgecls.cli.output import echo
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, load_tensorflow, print_findings, warn
@@ -23,7 +24,7 @@ from edgecls.errors import ConfigError
 from edgecls.messages.lists import some
 from edgecls.networks.presets import PRESETS, resolve
 from edgecls.parallel.pool import work_in
-from edgecls.training.distributed.cluster import VARIABLE, Cluster, read_cluster
+from edgecls.training.distributed.cluster import VARIABLE, read_cluster
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,12 +38,12 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since Clic
         """Return seconds."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value))
         if match is None:
-            self.fail(f"{value!r} is no duration; write 90s, 5m or 1h", param, ctx)
+            self.fail(f"{value!r} is not a duration; write 90s, 5m or 1h", param, ctx)
         return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 class Sizes(click.ParamType):  # type: ignore[type-arg]
-    """Whole numbers with commas between them, as a tuple; "none" is no number."""
+    """A tuple of whole numbers, from text like 128,64 or none."""
 
     name = "n,n"
 
@@ -51,88 +52,102 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, tuple):
             return value
         if not re.fullmatch(r"none|\d+(,\d+)*", value):
-            self.fail(f"{value!r} is no list of sizes; write 128,64", param, ctx)
+            self.fail(f"{value!r} is not a list of sizes; write 128,64", param, ctx)
         return () if value == "none" else tuple(int(size) for size in value.split(","))
 
 
-# Name of the setting -> (type, help). Defaults stand in config.py.
-NETWORK: dict[str, tuple[Any, str]] = {
-    "arch": (click.Choice(ARCHS), "Network."),
-    "image_size": (int, "Side in pixels."),
-    "bits": (int, "Bits used in 16-bit images that do not say it, 8 to 16.  [default: 16]"),
-    "alpha": (float, "Width of MobileNetV2."),
-    "head": (click.Choice(HEADS), "What follows MobileNetV2."),
-    "weights": (str, f"{', '.join(WEIGHT_SOURCES)} or a file."),
-    "hidden": (Sizes(), "Units of dense layers before the classifier: 512, or 128,64."),
-    "filters": (Sizes(), "cnn: filters of each convolution."),
-    "batch_norm": (bool, "Batch normalization before the classifier."),
+# Group of the help -> setting -> (type, help). Defaults are in config.py.
+GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
+    "Data": {
+        "image_size": (int, "Side of the network's input in pixels."),
+        "bits": (int, "Bits used in 16-bit images that do not say it, 8 to 16.  [default: 16]"),
+    },
+    "Network": {
+        "arch": (click.Choice(ARCHS), "Network architecture."),
+        "alpha": (float, "Width multiplier of MobileNetV2."),
+        "head": (click.Choice(HEADS), "Layers that follow MobileNetV2."),
+        "weights": (str, f"Pretrained weights: {', '.join(WEIGHT_SOURCES)} or a file."),
+    },
+    "Learning": {
+        "epochs": (int, "Maximum epochs."),
+        "batch_size": (int, "Images in each step."),
+        "learning_rate": (float, "Initial learning rate.  [default: depends on the network]"),
+        "patience": (int, "Stop a phase after this many epochs without a better validation loss."),
+        "unfreeze": (int, "After the classifier, fine-tune this many of MobileNetV2's last blocks."),
+        "joint": (bool, "After the classifier, train it together with the 1-to-3 convolution."),
+        "fine_epochs": (int, "Maximum epochs of --unfreeze and --joint."),
+        "fine_learning_rate": (float, "Learning rate of --unfreeze and --joint."),
+        "time_budget_s": (Duration(), "Stop after this time with the best weights so far: 90s, 5m, 1h."),
+    },
+    "Regularization": {
+        "dropout": (float, "Fraction of features dropped before the classifier."),
+        "weight_decay": (float, "Weight decay of AdamW; 0 is off."),
+        "l2": (float, "Factor of the squared weights in the loss; 0 is off."),
+        "label_smoothing": (float, "Label smoothing; 0 is off."),
+        "balance": (bool, "Weight each class by the inverse of its number of images."),
+    },
+    "Augmentation": {
+        "augment": (bool, "Also train on randomly changed copies of the images."),
+        "augmented_copies": (int, "Changed copies of each image."),
+        "flip": (click.Choice(FLIPS), "Random mirroring."),
+        "rotation": (float, "Largest rotation, as a fraction of a full turn; 0 is off."),
+        "translation": (float, "Largest shift, as a fraction of the side; 0 is off."),
+        "zoom": (float, "Largest zoom in or out, as a fraction; 0 is off."),
+        "brightness": (float, "Largest change of brightness, as a fraction of white; 0 is off."),
+        "contrast": (float, "Largest change of contrast, as a fraction; 0 is off."),
+    },
+    "Advanced": {
+        "hidden": (Sizes(), "Units of dense layers before the classifier: 512, or 128,64."),
+        "filters": (Sizes(), "cnn: filters of each convolution."),
+        "batch_norm": (bool, "Batch normalization before the classifier."),
+        "schedule": (click.Choice(SCHEDULES), "Learning rate schedule.  [default: depends on the network]"),
+        "warmup_epochs": (int, "Epochs in which the learning rate rises."),
+        "clip_norm": (float, "Largest norm of the gradients; 0 is off."),
+        "seed": (int, "Random seed."),
+    },
 }
-LEARNING: dict[str, tuple[Any, str]] = {
-    "epochs": (int, "At most."),
-    "batch_size": (int, "Images a step."),
-    "learning_rate": (float, "First step size.  [default: what suits the network]"),
-    "schedule": (click.Choice(SCHEDULES), "How the step size falls.  [default: what suits the network]"),
-    "warmup_epochs": (int, "Epochs in which it rises first."),
-    "patience": (int, "Epochs without a better validation loss before a phase stops."),
-    "unfreeze": (int, "Last blocks of MobileNetV2 that learn too, after the head."),
-    "joint": (bool, "Also train the 1-to-3 convolution together with the head."),
-    "fine_epochs": (int, "Most epochs of --unfreeze and --joint."),
-    "fine_learning_rate": (float, "Their first step size."),
-    "time_budget_s": (Duration(), "Stop in time with the best so far: 90s, 5m, 1h."),
-    "seed": (int, "Of split, weights, order and augmentation."),
-}
-REGULARISATION: dict[str, tuple[Any, str]] = {
-    "dropout": (float, "Share of features dropped before the classifier."),
-    "weight_decay": (float, "AdamW's; 0 is off."),
-    "l2": (float, "Factor of the squared weights in the loss; 0 is off."),
-    "label_smoothing": (float, "0 is off."),
-    "clip_norm": (float, "Largest norm of the gradients; 0 is off."),
-    "balance": (bool, "Weight classes by the inverse of their number of images."),
-}
-AUGMENTATION: dict[str, tuple[Any, str]] = {
-    "augment": (bool, "Also train on changed images."),
-    "views": (int, "Changed versions of each image."),
-    "flip": (click.Choice(FLIPS), "Mirror."),
-    "rotation": (float, "Largest turn, as a fraction of a full one; 0 is off."),
-    "translation": (float, "Largest shift, as a fraction of the side; 0 is off."),
-    "zoom": (float, "Largest zoom in or out, as a fraction; 0 is off."),
-    "brightness": (float, "Largest change of brightness, as a fraction of white; 0 is off."),
-    "contrast": (float, "Largest change of contrast, as a fraction; 0 is off."),
-}
-SETTINGS = {**NETWORK, **LEARNING, **REGULARISATION, **AUGMENTATION}
+SETTINGS = {name: setting for group in GROUPS.values() for name, setting in group.items()}
+# The other options of each group, before and after its settings.
+FIRST = {"Data": ("out", "overwrite", "resume", "skip_bad"), "Network": ("preset",), "Augmentation": ("preview",)}
+LAST = {"Advanced": ("tensorboard", "ray")}
 SHOWN_CLASSES = 20
 
 
 def _setting_options(command: Command) -> Command:
     """Add one option for each setting; an option that is not given stays None and leaves the preset's value."""
     defaults = {**dataclasses.asdict(TrainConfig()), **dataclasses.asdict(AugmentConfig()), "augment": True}
-    for name, (kind, text) in reversed(SETTINGS.items()):
+    for name, (kind, text) in SETTINGS.items():
         flag = "--" + name.removesuffix("_s").replace("_", "-")
         default = defaults[name]
-        shown = f"  [default: {default}]" if not (default is None or isinstance(default, bool)) else ""
         if isinstance(default, tuple):
-            shown = f"  [default: {','.join(map(str, default))}]"
+            default = ",".join(map(str, default))
+        shown = "" if default is None or isinstance(default, bool) else f"  [default: {default}]"
         declared = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
-        kind = None if kind is bool else kind
-        command = click.option(declared, name, type=kind, default=None, help=text + shown)(command)
-    return command
+        command = click.option(declared, name, type=None if kind is bool else kind, default=None, help=text + shown)(
+            command
+        )
+    # The former name of --augmented-copies.
+    return click.option("--views", type=int, hidden=True)(command)
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    groups={title: (*FIRST.get(title, ()), *group, *LAST.get(title, ())) for title, group in GROUPS.items()},
+)
 @click.argument("data", type=PATH)
-@click.option("--out", required=True, type=PATH, help="Folder for the run; must be new.")
+@click.option("--out", required=True, type=PATH, help="New folder for the run.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that is already there.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run; begin one if there is none.")
-@click.option("--skip-bad", is_flag=True, help="Go on without unreadable images.")
-@click.option("--preview", is_flag=True, help="Only draw what augmentation does, beside --out, and stop.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run, or start one if there is none.")
+@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
+@click.option("--preview", is_flag=True, help="Only draw augmented copies, into a picture beside --out.")
 @click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard into the run.")
-@click.option("--preset", type=click.Choice(tuple(PRESETS)), help="One of the lecture's own networks.")
-@ray_option("Compute the frozen features")
+@click.option("--preset", type=click.Choice(tuple(PRESETS)), help="A network of the university lecture behind edgecls.")
+@ray_option("Compute the features of the backbone")
 @_setting_options
-def train(data: Path, out: Path, preview: bool, preset: str | None, ray: str | None, **options: Any) -> None:
+def train(
+    data: Path, out: Path, preview: bool, preset: str | None, ray: str | None, views: int | None, **options: Any
+) -> None:
     """Train a classifier on DATA: a folder of class folders, or one with train/, val/ and test/ of them.
-
-    With --ray the workers need edgecls[train]; images and the frozen network are sent to them, features come back.
 
     \b
     Examples:
@@ -143,45 +158,45 @@ def train(data: Path, out: Path, preview: bool, preset: str | None, ray: str | N
       edgecls train photos --out run --preview            look at the augmentation first
       edgecls train photos --out cnn --preset lecture-cnn-dropout
       edgecls train photos --out run --ray local          features on all CPUs, a process each
-    Several machines train together if each has the same command and TensorFlow's TF_CONFIG in its environment.
+
+    With --ray, the workers need edgecls[train]: they receive images and the backbone, and return features.
+
+    To train on several machines, run the same command on each with TensorFlow's TF_CONFIG in its environment.
     """
     settings = {name: options.pop(name) for name in SETTINGS}
+    if settings["augmented_copies"] is None:
+        settings["augmented_copies"] = views
     config = resolve(preset or "", {name: value for name, value in settings.items() if value is not None})
     cluster = None if preview else read_cluster(os.environ.get(VARIABLE, ""))
     load_tensorflow(begin=cluster is None)
+    from edgecls.report.pictures import PICTURES
     from edgecls.training import train as training
 
     if cluster is not None and cluster.index:
-        return _assist(data, config, cluster, options["skip_bad"])
-    with _say_how_to_resume(out), pool_at(ray) as pool, work_in(pool), LiveProgress() as progress:
+        with LiveProgress() as progress:
+            training.assist(data, config, cluster, skip_bad=options["skip_bad"], progress=progress)
+        return echo(f"{cluster.name(cluster.index)} has finished; {cluster.name(0)} holds the run.")
+    with _explain_resume(out), pool_at(ray) as pool, work_in(pool), LiveProgress() as progress:
         if preview:
             picture = out.with_name(f"{out.name}-preview.png")
-            training.preview(data, config, picture, progress)
+            training.preview(data, config, picture, PICTURES, progress)
         else:
-            result = training.train(data, out, config, cluster=cluster, progress=progress, **options)
+            result = training.train(data, out, config, cluster=cluster, pictures=PICTURES, progress=progress, **options)
     if preview:
-        echo(picture)
-        return
+        return echo(picture)
     if left_out := result.record.get("left_out"):
         echo(left_out, err=True)
     for warning in result.warnings:
         warn(warning)
-    _print_run(result.record, out)
+    _print_run(result.record)
     print_findings(result.findings)
-    echo(f"Next: edgecls export {out} --int8      or look at it: edgecls report {out}")
-
-
-def _assist(data: Path, config: TrainConfig, cluster: Cluster, skip_bad: bool) -> None:
-    from edgecls.training import train as training
-
-    with LiveProgress() as progress:
-        training.assist(data, config, cluster, skip_bad=skip_bad, progress=progress)
-    echo(f"{cluster.name(cluster.index)} has done its part; {cluster.name(0)} keeps the run")
+    run = shlex.quote(str(out))
+    echo(f"Next: edgecls export {run} --int8\n      edgecls report {run}")
 
 
 @contextlib.contextmanager
-def _say_how_to_resume(out: Path) -> Iterator[None]:
-    """Whatever ends the run before its time: if something was learned, say how to go on with it."""
+def _explain_resume(out: Path) -> Iterator[None]:
+    """If training stops before its end and something was learned, print the command that resumes it."""
     from edgecls.training.run.work_folder import has_checkpoint, work_folder
 
     try:
@@ -191,21 +206,20 @@ def _say_how_to_resume(out: Path) -> Iterator[None]:
     except BaseException:
         if has_checkpoint(work_folder(out)):
             arguments = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--overwrite")]
-            echo(f"\nNothing is lost. Go on with: {shlex.join(['edgecls', *arguments, '--resume'])}", err=True)
+            echo(f"\nNothing is lost. Resume with: {shlex.join(['edgecls', *arguments, '--resume'])}", err=True)
         raise
 
 
-def _print_run(record: dict[str, Any], out: Path) -> None:
+def _print_run(record: dict[str, Any]) -> None:
     metrics, source = record["metrics"], record["weights"]["source"]
     echo(f"classes     {some(record['classes'], SHOWN_CLASSES)}")
     echo(f"weights     {source}" + (f" (sha256 {record['weights']['sha256'][:12]})" if source != "none" else ""))
     for phase in record.get("phases", []):
-        echo(
-            f"phase       {phase['name']}: validation {phase['val_accuracy_before']:.4f} -> "
-            f"{phase['val_accuracy_after']:.4f}, {phase['epochs']} epochs, {phase['seconds']:.0f} s ({phase['reason']})"
-        )
-    echo(f"validation  {metrics['val_accuracy']:.4f} accuracy")
+        best = f"best of {phase['epochs']} epochs" if phase["kept"] else f"discarded after {phase['epochs']} epochs"
+        accuracy = f"{100 * phase['val_accuracy_after']:.1f} %"
+        echo(f"{phase['name']}: validation accuracy {accuracy} ({best}, {phase['seconds']:.0f} s)")
+    echo(f"validation  {100 * metrics['val_accuracy']:.2f} % accuracy")
     if metrics["test_accuracy"] is not None:
-        echo(f"test        {metrics['test_accuracy']:.4f} accuracy")
+        echo(f"test        {100 * metrics['test_accuracy']:.2f} % accuracy")
     echo(f"macro F1    {metrics['macro_f1']:.4f}")
     echo(f"time        {record['seconds']:.0f} s")

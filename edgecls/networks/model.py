@@ -1,6 +1,6 @@
-"""The networks. One input contract for all: the gray image itself, uint8 (N, S, S, 1), 0..255; softmax scores out.
+"""The networks. All take gray images, uint8 (N, S, S, 1), 0..255, and return softmax scores.
 
-Imports TensorFlow (through Keras) inside its functions.
+TensorFlow (through Keras) is imported inside the functions.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def build_model(config: TrainConfig, class_count: int, weights: Weights | None) 
 
     Args:
         config: of the run.
-        class_count: how many scores it gives.
-        weights: of the backbone; mobilenet_v2 alone has one.
+        class_count: number of scores.
+        weights: of the backbone; only mobilenet_v2 has one.
     """
     if config.arch == "cnn":
         return build_cnn(config, class_count)
@@ -38,8 +38,8 @@ def build_model(config: TrainConfig, class_count: int, weights: Weights | None) 
 def build_mobilenet_v2(config: TrainConfig, class_count: int, weights: Weights) -> keras.Model:
     """Return the untrained classifier: gray image -> gray_to_rgb -> frozen MobileNetV2 -> head.
 
-    The layer `FEATURES_LAYER` is where the frozen part ends. With a random gray_to_rgb that layer learns from the first
-    step on, as the backbone can make nothing of what it gives.
+    The frozen layers end with `FEATURES_LAYER`. A random gray_to_rgb learns from the first step on, because its output
+    means nothing to the backbone.
     """
     import keras
 
@@ -56,7 +56,7 @@ def build_mobilenet_v2(config: TrainConfig, class_count: int, weights: Weights) 
 
 
 def freeze_features(model: keras.Model) -> None:
-    """Freezes every layer up to and including `FEATURES_LAYER`; frozen BatchNorm runs in inference mode."""
+    """Freeze every layer up to and including `FEATURES_LAYER`; frozen BatchNorm runs in inference mode."""
     last = model.layers.index(model.get_layer(FEATURES_LAYER))
     for position, layer in enumerate(model.layers):
         layer.trainable = position > last
@@ -70,8 +70,8 @@ def _stem_padding(size: int, symmetric: bool) -> tuple[int, int]:
 def _copy_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weights) -> keras.KerasTensor:
     """Return what the backbone was trained on: the pixel in three channels with each channel's own normalization.
 
-    The image is padded once, with the gray that the backbone takes for nothing, and both following convolutions are
-    valid: only so do they fold exactly into one when the model is exported.
+    The image is padded once, with the gray that normalization turns into zero, and both following convolutions are
+    valid: otherwise they could not be folded exactly into one when the model is exported.
     """
     from keras import layers
 
@@ -85,7 +85,7 @@ def _copy_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weights
 
 
 def _random_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weights) -> keras.KerasTensor:
-    """Return the lecture's beginning: 0..255 becomes 0..1, then a convolution that knows nothing yet, black around."""
+    """Return the input layers of the lecture's network: rescaling to 0..1, then a random convolution, zero-padded."""
     import keras
     from keras import layers
 
@@ -97,7 +97,7 @@ def _random_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weigh
 
 
 def _copy_weights(normalization: Normalization) -> list[np.ndarray]:
-    """Return kernel (3, 3, 1, 3) and bias (3,) that turn the centred gray pixel into the backbone's own RGB input."""
+    """Return kernel (3, 3, 1, 3) and bias (3,) that turn the centered gray pixel into the backbone's own RGB input."""
     mean, std = np.array(normalization.mean), np.array(normalization.std)
     kernel = np.zeros((3, 3, 1, 3), np.float32)
     kernel[1, 1, 0] = PIXEL_SCALE / std
@@ -105,7 +105,7 @@ def _copy_weights(normalization: Normalization) -> list[np.ndarray]:
 
 
 def _backbone(x: keras.KerasTensor, config: TrainConfig, weights: Weights) -> keras.KerasTensor:
-    """Return the last feature map of keras.applications' MobileNetV2 laid onto `x`, which is already padded."""
+    """Return the last feature map of keras.applications' MobileNetV2 applied to `x`, which is already padded."""
     import keras
 
     size = config.image_size
@@ -130,7 +130,7 @@ def _backbone(x: keras.KerasTensor, config: TrainConfig, weights: Weights) -> ke
     if weights.path is None:
         _initialize(original, config.seed)
     load_into(original, weights)
-    # The clone itself gets inputs of its own; the tensors that its layers gave on `x` are what connects to the image.
+    # The clone has inputs of its own; only the tensors collected by `call` are connected to the image.
     backbone = keras.models.clone_model(original, input_tensors=x, clone_function=adjust, call_function=call)
     backbone.set_weights(original.get_weights())
     return outputs[-1]
@@ -139,7 +139,7 @@ def _backbone(x: keras.KerasTensor, config: TrainConfig, weights: Weights) -> ke
 def _initialize(backbone: keras.Model, seed: int) -> None:
     """Fill the kernels by He's rule (arXiv:1502.01852), a variance of 2 / inputs.
 
-    With Keras' own start (Glorot) and BatchNorm frozen, features shrink to 1e-11: no head could learn from them.
+    With Keras' default (Glorot) and frozen BatchNorm, features shrink to 1e-11: no classifier could learn from them.
     """
     import keras
 

@@ -1,7 +1,4 @@
-"""The lecture's own networks, layer by layer, under names that `edgecls train --preset` takes. Imports no TensorFlow.
-
-Each differs from the product's own recipe on purpose: so anyone can compare.
-"""
+"""The networks of a university lecture, layer by layer, for comparison: `edgecls train --preset`."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from edgecls.config import AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError
 
 UNCHANGED = AugmentConfig(flip="none", rotation=0, translation=0, zoom=0, brightness=0, contrast=0)
-"""Augmentation that changes nothing: what presets with few changes begin from."""
+"""Augmentation that changes nothing, as a base for single changes."""
 
 _LECTURE = TrainConfig(
     image_size=256, learning_rate=1e-3, schedule="constant", dropout=0, conv_dropout=0, hidden_dropout=0, augment=None
@@ -49,7 +46,7 @@ PRESETS = {config.preset: config for config in _RECIPES}
 
 
 def resolve(preset: str, explicit: Mapping[str, Any]) -> TrainConfig:
-    """Return the settings of `preset` with those that the user gave in their place.
+    """Return the settings of `preset`, changed by those that the user gave.
 
     Args:
         preset: name in `PRESETS`, or "" for the product's own recipe.

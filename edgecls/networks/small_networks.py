@@ -1,7 +1,6 @@
-"""Small networks that learn from nothing, and what the heads of all networks share.
+"""Small networks without pretrained weights, and the layers that the heads of all networks share.
 
-Every layer has a name of its own, and every random one a seed that follows from the run's.
-Imports TensorFlow (through Keras) inside its functions.
+Every layer has its own name, and every random layer its own seed, derived from the run's.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from edgecls.config import TrainConfig
 if TYPE_CHECKING:
     import keras
 
-# The image is centred and divided by this, so that it spans about -1..1 (Glorot's assumption).
+# The image is centered and divided by this, so that it spans about -1..1 (Glorot's assumption).
 PIXEL_SCALE = 127.5
 # The gray that small networks centre the image on: a whole number, so that a raw pixel can be a quantized input.
 MID_GRAY = 128
-# Keras' own 0.99 forgets its start after some 500 steps; a small data set has a few dozen an epoch.
+# Keras' default of 0.99 needs some 500 steps to forget its start; a small data set has a few dozen in an epoch.
 BATCH_NORM_MOMENTUM = 0.9
 
 
@@ -76,9 +75,9 @@ def rectified(x: keras.KerasTensor, config: TrainConfig, units: int, name: str) 
 
 
 def classify(x: keras.KerasTensor, config: TrainConfig, class_count: int) -> keras.KerasTensor:
-    """Return the scores (N, C) that the end of every head gives: normalization and dropout if wanted, then softmax.
+    """Return the scores (N, C): normalization and dropout if configured, then softmax.
 
-    Before the softmax nothing is cut off, so its weights are drawn by Glorot's rule (AISTATS 2010), not He's.
+    No ReLU follows, so the weights are drawn by Glorot's rule (AISTATS 2010), not He's.
     """
     import keras
     from keras import layers
@@ -90,12 +89,12 @@ def classify(x: keras.KerasTensor, config: TrainConfig, class_count: int) -> ker
     return layers.Dense(class_count, activation="softmax", kernel_initializer=start, name="scores")(x)
 
 
-def _drop(x: keras.KerasTensor, config: TrainConfig, share: float, name: str) -> keras.KerasTensor:
+def _drop(x: keras.KerasTensor, config: TrainConfig, fraction: float, name: str) -> keras.KerasTensor:
     from keras import layers
 
-    return layers.Dropout(share, seed=_seed(config, name), name=name)(x) if share else x
+    return layers.Dropout(fraction, seed=_seed(config, name), name=name)(x) if fraction else x
 
 
 def _seed(config: TrainConfig, name: str) -> int:
-    """Return the seed of one layer: with the same one, layers of the same shape would begin alike."""
+    """Return the seed of one layer; with a common seed, layers of the same shape would start alike."""
     return (config.seed + zlib.crc32(name.encode())) % 2**31

@@ -1,4 +1,4 @@
-"""Where a network is cut in two: below it stays as it is, above it learns."""
+"""Splits a network at a layer: the layers up to it are frozen, those above it learn."""
 
 from __future__ import annotations
 

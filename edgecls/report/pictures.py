@@ -18,9 +18,9 @@ from edgecls.files import write_rendered
 from edgecls.images.contact_sheet import contact_sheet, preview_sheet
 from edgecls.images.dataset import load_paths
 from edgecls.report.plots import draw_confusion, draw_curves, draw_layers, draw_recall
+from edgecls.training.context import Pictures
 from edgecls.training.run import run_folder
 
-FOLDER = "plots"
 # In the order in which draw_final draws them; preview.png is drawn before training, from images that only it has.
 NAMES = ("curves", "layers", "confusion", "recall", "mistakes", "preview")
 MOST_MISTAKES = 24
@@ -48,7 +48,7 @@ class HeldOut:
 
 def picture_path(run: Path, name: str) -> Path:
     """Return where the picture `name`, one of `NAMES`, lies in the run folder."""
-    return run / FOLDER / f"{name}.png"
+    return run / run_folder.PICTURES_FOLDER / f"{name}.png"
 
 
 def read_held_out(run: Path, record: dict[str, Any]) -> HeldOut:
@@ -128,3 +128,6 @@ def draw_preview(originals: NDArray[np.uint8], views: Sequence[NDArray[np.uint8]
 
 def _save(picture: Image.Image, path: Path) -> None:
     write_rendered(path, functools.partial(picture.save, format="PNG", optimize=True))
+
+
+PICTURES = Pictures(draw_curves, draw_preview, draw_final)

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from edgecls.config import AugmentConfig, TrainConfig
+from edgecls.config import RENAMED_SETTINGS, AugmentConfig, TrainConfig
 from edgecls.errors import ModelFileError
 from edgecls.networks.presets import PRESETS, UNCHANGED
 
@@ -19,6 +19,7 @@ def read_config(saved: dict[str, Any]) -> TrainConfig:
         ModelFileError: they are no settings.
     """
     names = {field.name for field in dataclasses.fields(TrainConfig)}
+    saved = {RENAMED_SETTINGS.get(name, name): value for name, value in saved.items()}
     settings = {name: value for name, value in saved.items() if name in names}
     # JSON knows neither tuples nor our records.
     settings |= {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}

@@ -16,18 +16,19 @@ import numpy as np
 from edgecls.boards.compatibility import check_file
 from edgecls.boards.finding import reasons_against
 from edgecls.choose.candidates import load_images
-from edgecls.config import TrainConfig
+from edgecls.config import RENAMED_SETTINGS, TrainConfig
 from edgecls.errors import ConfigError, DataError
 from edgecls.evaluate import score_images
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.run_files import RunFile, export_missing, find_files
 from edgecls.progress import Progress
+from edgecls.report.pictures import PICTURES
 from edgecls.runtime.classifier import load
 from edgecls.sweep.latency import Place
 from edgecls.training.run import run_folder
 from edgecls.training.run.work_folder import work_folder
 from edgecls.training.train import TrainResult, train
-from edgecls.validation import tell_changes
+from edgecls.validation import list_changes
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
     if has_record:
         _check_same(run, data, config)
     is_complete = has_record and not work_folder(run).exists()
-    result = train(data, run, config, resume=True, progress=progress)
+    result = train(data, run, config, resume=True, pictures=PICTURES, progress=progress)
     # Many networks are made in one process, and Keras keeps what it can.
     keras.utils.clear_session()
     gc.collect()
@@ -78,8 +79,9 @@ def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
     record = run_folder.read_whole_record(run)
     # Through JSON, so that tuples compare equal to what is read back.
     now = json.loads(json.dumps({**dataclasses.asdict(config), "data": str(data.resolve())}))
-    before = {**record["config"], "data": record["data"]}
-    if what := tell_changes(before, now):
+    before = {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
+    before["data"] = record["data"]
+    if what := list_changes(before, now):
         raise ConfigError(f"{run} was made with other settings: {what}; give --out another folder, or remove that run")
 
 

@@ -1,11 +1,14 @@
-"""What every phase of a training run works with."""
+"""What the phases of a training run share, and what draws their pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
 from edgecls.images.dataset import Dataset
@@ -17,23 +20,42 @@ if TYPE_CHECKING:
     import keras
 
 OnEpoch = Callable[[list[EpochRecord]], None]
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What draws a run; `report.pictures.PICTURES` does, and the default draws nothing.
+
+    Attributes:
+        curves: called with the epochs so far and the path of the picture.
+        preview: called with images, a list of their augmented copies, and the path of the picture.
+        final: called with the finished run folder.
+    """
+
+    curves: Callable[[Sequence[EpochRecord], Path], object] = lambda *_: None
+    preview: Callable[[Images, Sequence[Images], Path], object] = lambda *_: None
+    final: Callable[[Path], object] = lambda *_: None
+
+
+NO_PICTURES = Pictures()
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every phase of a run works with.
+    """What all phases of a run share.
 
     Attributes:
-        model: learns in place.
-        dataset: to learn from and to validate on.
-        config: of the run.
+        model: trained in place.
+        dataset: training and validation images.
+        config: settings of the run.
         work: folder of checkpoints; None saves none.
-        owner: what tells the run of these checkpoints from every other.
+        owner: identifier of the run in its checkpoints.
         cache: folder of feature caches; None is the user's.
         deadline: `time.monotonic()` at which to stop.
-        progress: told of each stage.
+        progress: called at each stage.
         on_epoch: called after each epoch with the whole history.
-        workers: that learn together; `work` of the first is what counts.
+        workers: that train together; only the first one needs `work`.
     """
 
     model: keras.Model

@@ -1,7 +1,7 @@
-"""The training loop of one phase: steps, validation, early stopping, and a checkpoint that it can go on from exactly.
+"""The training loop of one phase: steps, validation, early stopping, and a checkpoint that resumes exactly.
 
-Data order, views and step sizes follow from (seed, epoch, step) alone, so that a checkpoint needs no other random state
-than the dropout layers' own, which stands among their variables.
+Order of the data, augmented copies and learning rates depend on (seed, epoch, step) alone. So a checkpoint needs no
+random state but that of the dropout layers, which is one of their variables.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.training.distributed.workers import ALONE, Workers
+from edgecls.training.features.examples import Examples
 from edgecls.training.history import Divergence, EpochRecord, LayerRecord
 from edgecls.training.recipe import Recipe
 from edgecls.training.run.checkpoint import Checkpoint, Saved
@@ -27,40 +28,29 @@ from edgecls.training.step import Network
 if TYPE_CHECKING:
     import keras
 
-# Update ratios need the weights before and after a step: measured on some steps of an epoch only.
+# Update ratios need the weights before and after a step, so only some steps of an epoch are measured.
 WATCHED_STEPS = 5
-# An epoch longer than this is checkpointed within.
+# Longer epochs write checkpoints before they end.
 CHECKPOINT_SECONDS = 120.0
-# Images that a channel must be zero for to count as dead.
+# A channel that is zero for all of these images counts as dead.
 PROBE_IMAGES = 256
-# "plateau": back to the best weights with half the step size after this many epochs without a better validation loss.
+# "plateau": after this many epochs without a better validation loss, back to the best weights at half the rate.
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
 OUT_OF_TIME = "the time budget is spent"
 
 
-class Examples(Protocol):
-    """Labelled inputs of a network, drawn batch by batch."""
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Return the labels, int64 (N,)."""
-
-    def batch(self, epoch: int, chosen: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the network's inputs for the examples `chosen`, as epoch `epoch`, from 1, sees them; 0 validates."""
-
-
 @dataclass(frozen=True)
 class FitResult:
-    """What a phase came to; the model holds the weights of the best epoch.
+    """The result of `fit`; the model holds the weights of the best epoch.
 
     Attributes:
-        history: one record an epoch.
-        best_epoch: with the lowest validation loss; 0 if no epoch bettered the start.
+        history: one record for each epoch.
+        best_epoch: the epoch with the lowest validation loss; 0 if none was better than the start.
         best_loss: its validation loss.
         best_accuracy: its validation accuracy.
-        start_accuracy: validation accuracy of the weights that the model came with.
-        divergence: what was not finite, if anything; training stopped there.
-        ended: why it ended, in plain words.
+        start_accuracy: validation accuracy before the first step.
+        divergence: the number that was not finite and stopped training, or None.
+        ended: why training ended.
     """
 
     history: tuple[EpochRecord, ...]
@@ -74,12 +64,12 @@ class FitResult:
 
 @dataclass
 class _Epoch:
-    """Running sums of the epoch that is under way."""
+    """Running sums of the current epoch."""
 
     step: int = 0
     loss: float = 0.0
     largest_loss: float = 0.0
-    right: float = 0.0
+    correct: float = 0.0
     seen: int = 0
     seconds: float = 0.0
     gradients: list[list[float]] = field(default_factory=list)
@@ -88,7 +78,7 @@ class _Epoch:
 
 @dataclass
 class _State:
-    """Where the phase stands: with the weights, all that a checkpoint needs."""
+    """The state of a phase; a checkpoint holds it together with the weights."""
 
     epoch: int = 1
     best_epoch: int = 0
@@ -101,9 +91,6 @@ class _State:
     running: _Epoch = field(default_factory=_Epoch)
     ended: str = ""
     divergence: Divergence | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> _State:
@@ -123,183 +110,182 @@ def fit(
     on_epoch: Callable[[EpochRecord, FitResult], None] = lambda record, so_far: None,
     workers: Workers = ALONE,
 ) -> FitResult:
-    """Train the trainable layers of `model`, which ends in a softmax Dense layer, and return what it came to.
+    """Train the trainable layers of `model`, which ends in a softmax Dense layer, and return the result.
 
     Args:
-        model: left with the weights of its best epoch; or the weights it came with.
+        model: gets the weights of its best epoch, or keeps its own if no epoch was better.
         train: examples to learn from.
         val: examples that choose the best epoch.
-        recipe: how.
-        checkpoint: where to save and go on from; None saves nothing.
-        deadline: `time.monotonic()` at which to stop with the best so far.
+        recipe: how to learn.
+        checkpoint: where to save, and to resume from; None saves nothing.
+        deadline: `time.monotonic()` at which to stop with the best weights so far.
         on_epoch: called after each epoch.
-        workers: that learn together; each calls this with the same but for `checkpoint`, which only the first needs.
+        workers: that train together; all pass the same arguments, but only the first needs `checkpoint`.
     """
     network = Network(model, recipe, workers)
-    state = _begin(network, val, recipe, checkpoint, deadline, workers)
+    run = _Run(network, train, val, recipe, checkpoint, deadline, workers)
+    state = _begin(run)
     while not state.ended and state.epoch <= recipe.epochs:
-        _train_epoch(network, train, recipe, state, checkpoint, deadline, workers)
+        _train_epoch(run, state)
         if state.divergence is None:
-            _end_epoch(network, val, recipe, state)
-        # First of all, so that whatever the listener does costs no epoch.
-        if checkpoint is not None:
-            checkpoint.write(network.arrays(), state.to_json())
+            _end_epoch(run, state)
+        # Before `on_epoch`, so that an error in it does not lose the epoch.
+        run.save(state)
         if state.divergence is None:
             on_epoch(state.history[-1], _result(state))
     network.recall_best()
     return _result(state)
 
 
-def _begin(
-    network: Network,
-    val: Examples,
-    recipe: Recipe,
-    checkpoint: Checkpoint | None,
-    deadline: float | None,
-    workers: Workers,
-) -> _State:
-    """Return where the phase stands, and set the network to it: what the checkpoint holds, or the start."""
+@dataclass(frozen=True)
+class _Run:
+    """What `fit` was called with."""
+
+    network: Network
+    train: Examples
+    val: Examples
+    recipe: Recipe
+    checkpoint: Checkpoint | None
+    deadline: float | None
+    workers: Workers
+
+    def save(self, state: _State) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.write(self.network.arrays(), dataclasses.asdict(state))
+
+
+def _begin(run: _Run) -> _State:
+    """Return the state of the checkpoint, or of the start, and set the network to it."""
+    network, workers, checkpoint = run.network, run.workers, run.checkpoint
     saved = checkpoint.read() if checkpoint is not None else None
     if workers.count > 1:
-        # Also at the start: several workers begin with the very same numbers.
+        # Also at the start, so that all workers start from the same weights.
         data = b"" if workers.index else (saved or Saved(network.arrays(), {})).to_bytes()
-        saved = Saved.read(io.BytesIO(workers.share(data)))
-    resumed = _restore(network, saved, checkpoint) if saved is not None else None
-    if resumed is not None:
-        state = resumed
-        if state.ended == OUT_OF_TIME and not workers.is_late(deadline):
+        saved = Saved.read(io.BytesIO(workers.broadcast(data)))
+    state = _restore(network, saved, checkpoint) if saved is not None else None
+    if state is not None:
+        if state.ended == OUT_OF_TIME and not workers.is_late(run.deadline):
             state.ended = ""
         return state
     state = _State()
-    start_loss, state.start_accuracy = validate(network, val, recipe.batch_size)
-    if recipe.start_counts:
+    start_loss, state.start_accuracy = validate(network, run.val, run.recipe.batch_size)
+    if run.recipe.start_counts:
         state.best_loss, state.best_accuracy = start_loss, state.start_accuracy
     network.remember_best()
     return state
 
 
 def _restore(network: Network, saved: Saved, checkpoint: Checkpoint | None) -> _State | None:
-    """Set the network to what was saved, and return where the phase stood; None if it was about to begin."""
+    """Set the network to what was saved, and return the saved state; None if no step was made before."""
     try:
         network.restore(saved.arrays)
         return _State.from_json(saved.state) if saved.state else None
-    # A whole file of something else: an older edgecls, or a changed name inside.
+    # An undamaged file with other content, as of an older edgecls.
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise (checkpoint or Checkpoint(Path("of the first worker"))).refuse(error) from error
 
 
 def validate(network: Network, val: Examples, batch_size: int) -> tuple[float, float]:
     """Return (mean cross-entropy, accuracy) of the network on `val`."""
-    loss = right = 0.0
+    loss = correct = 0.0
     for chosen in _batches(len(val.labels), batch_size):
-        batch_loss, batch_right = network.test_step(val.batch(0, chosen), val.labels[chosen])
-        loss, right = loss + batch_loss, right + batch_right
-    return loss / len(val.labels), right / len(val.labels)
+        batch_loss, batch_correct = network.test_step(val.batch(0, chosen), val.labels[chosen])
+        loss, correct = loss + batch_loss, correct + batch_correct
+    return loss / len(val.labels), correct / len(val.labels)
 
 
 def _batches(count: int, size: int) -> Iterator[NDArray[np.int64]]:
-    # No larger than those it learns from: a whole network's maps of more images need gigabytes.
+    # No larger than in training: feature maps of a whole network need gigabytes for more images.
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
 
 
-def rate_at(recipe: Recipe, step: int, epoch_steps: int, factor: float = 1.0) -> float:
-    """Return the step size of step `step`, from 0, of the phase: warm-up, then the schedule down to zero."""
-    warmup, total = recipe.warmup_epochs * epoch_steps, recipe.epochs * epoch_steps
-    if step < warmup:
-        return recipe.first_rate * (step + 1) / warmup
-    if recipe.schedule == "cosine":
-        return recipe.first_rate * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2
-    return recipe.first_rate * (factor if recipe.schedule == "plateau" else 1)
-
-
-def _train_epoch(
-    network: Network,
-    train: Examples,
-    recipe: Recipe,
-    state: _State,
-    checkpoint: Checkpoint | None,
-    deadline: float | None,
-    workers: Workers,
-) -> None:
-    """Run the steps of an epoch that are left; stops early, saying so in `state`, at the deadline or at a NaN."""
-    count, size, run = len(train.labels), recipe.batch_size, state.running
+def _train_epoch(run: _Run, state: _State) -> None:
+    """Run the remaining steps of an epoch; the deadline or a NaN ends it early, with the reason in `state`."""
+    network, train, recipe, sums = run.network, run.train, run.recipe, state.running
+    count, size = len(train.labels), recipe.batch_size
     steps = -(-count // size)
     order = np.random.default_rng([recipe.seed, state.epoch]).permutation(count)
     watched = set(range(0, steps, max(1, steps // WATCHED_STEPS)))
-    began, before = time.monotonic(), run.seconds
+    began, before = time.monotonic(), sums.seconds
     saved = began
-    for step in range(run.step, steps):
+    for step in range(sums.step, steps):
         chosen = order[step * size : (step + 1) * size]
-        network.rate = rate_at(recipe, (state.epoch - 1) * steps + step, steps, state.rate_factor)
+        network.learning_rate = recipe.learning_rate_at((state.epoch - 1) * steps + step, steps, state.rate_factor)
         out = network.train_step(train.batch(state.epoch, chosen), train.labels[chosen], watch=step in watched)
         state.divergence = network.find_divergence(out, recipe.phase, state.epoch, step)
         if state.divergence:
             state.ended = f"a {state.divergence.what} that is not finite"
             return
-        _add_step(run, out, len(chosen))
+        _add_step(sums, out, len(chosen))
         now = time.monotonic()
-        run.seconds = before + now - began
-        if workers.is_late(deadline):
+        sums.seconds = before + now - began
+        if run.workers.is_late(run.deadline):
             state.ended = OUT_OF_TIME
             return
-        if checkpoint is not None and now - saved > CHECKPOINT_SECONDS and run.step < steps:
-            checkpoint.write(network.arrays(), state.to_json())
+        if now - saved > CHECKPOINT_SECONDS and sums.step < steps:
+            run.save(state)
             saved = now
 
 
-def _add_step(run: _Epoch, out: Any, images: int) -> None:
-    run.step += 1
-    run.loss += out.loss
-    run.largest_loss = max(run.largest_loss, out.loss)
-    run.right += out.right
-    run.seen += images
+def _add_step(sums: _Epoch, out: Any, images: int) -> None:
+    sums.step += 1
+    sums.loss += out.loss
+    sums.largest_loss = max(sums.largest_loss, out.loss)
+    sums.correct += out.correct
+    sums.seen += images
     if out.updates is not None:
-        run.gradients.append([float(value) for value in out.gradients])
-        run.updates.append([float(value) for value in out.updates])
+        sums.gradients.append([float(value) for value in out.gradients])
+        sums.updates.append([float(value) for value in out.updates])
 
 
-def _end_epoch(network: Network, val: Examples, recipe: Recipe, state: _State) -> None:
-    """Validate, note the epoch, keep the weights if they are the best, and say whether to stop."""
+def _end_epoch(run: _Run, state: _State) -> None:
+    """Validate, record the epoch, and judge it."""
+    network, val, recipe, sums = run.network, run.val, run.recipe, state.running
     began = time.monotonic()
-    run = state.running
     val_loss, val_accuracy = validate(network, val, recipe.batch_size)
     bad = network.find_bad_layer()
     if bad or not math.isfinite(val_loss):
-        # A step with a finite loss can spoil them, and a ReLU may make a NaN zero: no loss need show it.
-        state.divergence = Divergence(recipe.phase, state.epoch, run.step - 1, "weights", bad)
+        # A step with a finite loss can cause this, and a ReLU can hide it from the loss.
+        state.divergence = Divergence(recipe.phase, state.epoch, sums.step - 1, "weights", bad)
         state.ended = "weights that are not finite"
         return
-    noted = zip(network.layer_names, np.mean(run.gradients, 0), np.mean(run.updates, 0), strict=True)
+    watched = zip(network.layer_names, np.mean(sums.gradients, 0), np.mean(sums.updates, 0), strict=True)
     probe = _batches(min(PROBE_IMAGES, len(val.labels)), recipe.batch_size)
-    dead = network.dead_shares(val.batch(0, chosen) for chosen in probe)
+    dead = network.dead_fractions(val.batch(0, chosen) for chosen in probe)
     record = EpochRecord(
         phase=recipe.phase,
         epoch=state.epoch,
-        train_loss=run.loss / run.step,
-        train_accuracy=run.right / run.seen,
+        train_loss=sums.loss / sums.step,
+        train_accuracy=sums.correct / sums.seen,
         val_loss=val_loss,
         val_accuracy=val_accuracy,
-        learning_rate=network.rate,
-        largest_step_loss=run.largest_loss,
-        seconds=round(run.seconds + time.monotonic() - began, 3),
-        layers=tuple(LayerRecord(name, float(norm), float(ratio), dead.get(name)) for name, norm, ratio in noted),
+        learning_rate=network.learning_rate,
+        largest_step_loss=sums.largest_loss,
+        seconds=round(sums.seconds + time.monotonic() - began, 3),
+        layers=tuple(LayerRecord(name, float(norm), float(ratio), dead.get(name)) for name, norm, ratio in watched),
     )
     state.history.append(record)
-    if val_loss < state.best_loss:
-        state.best_loss, state.best_accuracy, state.best_epoch = val_loss, val_accuracy, state.epoch
-        state.waited = 0
-        network.remember_best()
-    else:
-        state.waited += 1
-        if state.waited % PLATEAU_EPOCHS == 0:
-            state.rate_factor *= PLATEAU_FACTOR
-            if recipe.schedule == "plateau":
-                network.recall_best()
-        if state.waited >= recipe.patience and not state.ended:
-            state.ended = f"no better validation loss for {recipe.patience} epochs"
+    _judge_epoch(network, recipe, state)
     state.epoch += 1
     state.running = _Epoch()
+
+
+def _judge_epoch(network: Network, recipe: Recipe, state: _State) -> None:
+    """Keep the weights of the latest epoch if they are the best; else lower the rate, or set `state.ended` to stop."""
+    latest = state.history[-1]
+    if latest.val_loss < state.best_loss:
+        state.best_loss, state.best_accuracy, state.best_epoch = latest.val_loss, latest.val_accuracy, latest.epoch
+        state.waited = 0
+        network.remember_best()
+        return
+    state.waited += 1
+    if state.waited % PLATEAU_EPOCHS == 0:
+        state.rate_factor *= PLATEAU_FACTOR
+        if recipe.schedule == "plateau":
+            network.recall_best()
+    if state.waited >= recipe.patience and not state.ended:
+        state.ended = f"no better validation loss for {recipe.patience} epochs"
 
 
 def _result(state: _State) -> FitResult:

@@ -1,4 +1,4 @@
-"""What a run notes while it trains, epoch by epoch: what diagnose.py judges, report.py draws and --resume restores."""
+"""What is recorded of each epoch: the diagnosis judges it, the report draws it, and --resume restores it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ class LayerRecord:
         name: of the layer.
         gradient_norm: mean over the watched steps of the norm of the layer's gradients.
         update_ratio: mean over the watched steps of |change of the weights| / |weights|.
-        dead_share: share of the layer's ReLU outputs that were zero for every image of a probe batch; None without a
-            ReLU.
+        dead_share: fraction of the layer's ReLU channels that were zero for every probed image; None without a ReLU.
     """
 
     name: str
@@ -32,9 +31,9 @@ class EpochRecord:
     """One epoch of one phase.
 
     Attributes:
-        phase: "head", "views", "joint", "unfreeze" or "all" (networks without a frozen part).
+        phase: "classifier", "augmented", "joint", "fine-tuning" or "network" (networks without a backbone).
         epoch: counts from 1 in each phase.
-        train_loss: mean over the epoch's steps, regularisation included, dropout and augmentation on.
+        train_loss: mean over the epoch's steps, regularization included, dropout and augmentation on.
         train_accuracy: over the epoch's steps, 0..1.
         val_loss: cross-entropy of the validation images after the epoch.
         val_accuracy: of the validation images after the epoch, 0..1.
@@ -67,14 +66,14 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Training met a number that is not finite.
+    """A number that was not finite ended training.
 
     Attributes:
         phase: in which it happened.
         epoch: in which it happened, from 1.
         step: in that epoch, from 0.
         what: "loss", "gradient" or "weights": the first that was not finite.
-        layer: the first layer, from the image, that was concerned; None if the loss alone was.
+        layer: the first layer, from the image, with such a number; None if it was only the loss.
     """
 
     phase: str

@@ -78,7 +78,7 @@ def warnings(
     found += advise(dataset.scales, "--bits")
     found += [*dataset.doubts, *_identical(dataset), *_unjudged(dataset)]
     # Views are tried in every run; what was asked for and came to nothing is worth a word.
-    asked = [phase for phase in training.phases if phase.name != "views"]
+    asked = [phase for phase in training.phases if phase.name != "augmented"]
     found += [f"phase {phase.name}: {phase.reason}" for phase in asked if not phase.kept]
     if config.time_budget_s is not None and seconds > config.time_budget_s:
         found.append(

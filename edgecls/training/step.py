@@ -1,10 +1,10 @@
-"""A network as the training loop sees it: one training step, one test step, its weights as plain arrays.
+"""A network for the training loop: one training step, one test step, its weights as plain arrays.
 
-The loss is computed from logits, not from softmax scores: a confident mistake keeps its gradient (Keras clips scores at
-1e-7, where it vanishes).
+The loss is computed from logits, not from softmax scores: Keras clips scores at 1e-7, where the gradient of a confident
+mistake vanishes.
 
-With several GPUs, or several machines, each computes the gradients of its part of the batch and all take one step with
-their sum: the network learns the same on any number of them.
+Several GPUs or machines each compute the gradients of a part of the batch, and all take one step with the sum. So the
+network learns the same on any number of them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from edgecls.training.distributed.shared_batch import SharedBatch
 from edgecls.training.distributed.workers import ALONE, Workers
 from edgecls.training.history import Divergence
+from edgecls.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
 
-    from edgecls.training.recipe import Recipe
-
-# Biases begin at zero: keeps their update ratio finite.
+# Keeps the update ratio of biases finite, as they start at zero.
 SMALLEST_NORM = 1e-12
 
 
@@ -35,14 +34,14 @@ class StepOutput:
     """What one training step did.
 
     Attributes:
-        loss: mean over the batch, regularisation included.
-        right: images that the step had right, before it learned from them.
+        loss: mean over the batch, regularization included.
+        correct: number of images classified correctly before the step.
         gradients: norm of each layer's gradients, float32 (layers,), before clipping.
         updates: |change| / |weights| of each layer, float32 (layers,); None if not watched.
     """
 
     loss: float
-    right: float
+    correct: float
     gradients: NDArray[np.float32]
     updates: NDArray[np.float32] | None
 
@@ -51,7 +50,7 @@ class Network:
     """A Keras model that ends in a softmax Dense layer, with its optimizer.
 
     Attributes:
-        layer_names: layers that learn, from the image to the scores.
+        layer_names: the trainable layers, from the image to the scores.
     """
 
     def __init__(self, model: keras.Model, recipe: Recipe, workers: Workers = ALONE) -> None:
@@ -64,7 +63,7 @@ class Network:
         self._groups = [layer.trainable_variables for layer in layers]
         self._trainable = [variable for group in self._groups for variable in group]
         self._batch = SharedBatch(workers.strategy or _local_strategy(_devices(layers)))
-        # With the state of dropout's random numbers, which are no weights.
+        # These include the state of dropout's random numbers.
         self._variables = [variable for layer in model.layers if layer.trainable for variable in layer.variables]
         self._optimizer = _build_optimizer(recipe, self._trainable)
         self._best = [variable.numpy() for variable in self._variables]
@@ -74,7 +73,7 @@ class Network:
         self._inner = self._batch.share_dropout(inner)
         self._kernels = [variable for variable in self._trainable if variable.path.endswith("kernel")]
         self._class_weights = tf.constant(recipe.class_weights or [1.0] * self._last.units, tf.float32)
-        # One graph for every batch size: otherwise a step would depend, in its last bit, on which sizes came before.
+        # One graph for every batch size: otherwise the last bits of a step would depend on earlier batch sizes.
         self._dtype = model.input.dtype
         signature = [tf.TensorSpec((None, *model.input.shape[1:]), self._dtype), tf.TensorSpec((None,), tf.int64)]
         self._train_steps = {
@@ -102,17 +101,17 @@ class Network:
     def _learn(self, watch: bool, x: Any, labels: Any) -> tuple[Any, ...]:
         import tensorflow as tf
 
-        loss, right, gradients = self._gradients(x, labels)
+        loss, correct, gradients = self._gradients(x, labels)
         before = [tf.identity(variable) for variable in self._trainable] if watch else []
         self._optimizer.apply(gradients, self._trainable)
         updates = tf.zeros(0)
         if watch:
             changes = [new - old for new, old in zip(self._trainable, before, strict=True)]
             updates = self._norms(changes) / (self._norms(before) + SMALLEST_NORM)
-        return loss, right, self._norms(gradients), updates
+        return loss, correct, self._norms(gradients), updates
 
     def _gradients(self, x: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
-        """Return (mean loss of the batch, right answers, gradients)."""
+        """Return (mean loss of the batch, number of correct answers, gradients)."""
         import tensorflow as tf
 
         count = tf.cast(tf.shape(labels)[0], tf.float32)
@@ -123,10 +122,10 @@ class Network:
                 loss = weight * self._loss(logits, labels) / count
                 if self._recipe.l2 and first:
                     loss += self._penalty()
-            return [loss, weight * _count_right(logits, labels), *tape.gradient(loss, self._trainable)]
+            return [loss, weight * _count_correct(logits, labels), *tape.gradient(loss, self._trainable)]
 
-        loss, right, *gradients = self._batch.sum(compute, x, labels)
-        return loss, right, gradients
+        loss, correct, *gradients = self._batch.sum(compute, x, labels)
+        return loss, correct, gradients
 
     def _test(self, x: Any, labels: Any) -> list[Any]:
         import tensorflow as tf
@@ -134,28 +133,28 @@ class Network:
         def compute(x: Any, labels: Any, weight: Any, first: bool) -> list[Any]:
             logits = self._logits(x, False)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            return [weight * tf.reduce_sum(losses), weight * _count_right(logits, labels)]
+            return [weight * tf.reduce_sum(losses), weight * _count_correct(logits, labels)]
 
         return self._batch.sum(compute, x, labels)
 
     @property
-    def rate(self) -> float:
-        """Return the step size."""
+    def learning_rate(self) -> float:
+        """Return the learning rate."""
         return float(self._optimizer.learning_rate)
 
-    @rate.setter
-    def rate(self, value: float) -> None:
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
         self._optimizer.learning_rate.assign(value)
 
     def train_step(self, x: NDArray[Any], labels: NDArray[np.int64], *, watch: bool) -> StepOutput:
-        """Learn from one batch and return what the step did."""
-        loss, right, gradients, updates = self._train_steps[watch](np.asarray(x, self._dtype), labels)
-        return StepOutput(float(loss), float(right), gradients.numpy(), updates.numpy() if watch else None)
+        """Learn from one batch, and return what the step did; `watch` measures the updates too."""
+        loss, correct, gradients, updates = self._train_steps[watch](np.asarray(x, self._dtype), labels)
+        return StepOutput(float(loss), float(correct), gradients.numpy(), updates.numpy() if watch else None)
 
     def test_step(self, x: NDArray[Any], labels: NDArray[np.int64]) -> tuple[float, float]:
-        """Return (sum of cross-entropies, number of right answers) of one batch."""
-        loss, right = self._test_step(np.asarray(x, self._dtype), labels)
-        return float(loss), float(right)
+        """Return (sum of cross-entropies, number of correct answers) of one batch."""
+        loss, correct = self._test_step(np.asarray(x, self._dtype), labels)
+        return float(loss), float(correct)
 
     def find_divergence(self, out: StepOutput, phase: str, epoch: int, step: int) -> Divergence | None:
         """Return what was not finite in this step, or None."""
@@ -170,22 +169,22 @@ class Network:
         groups = zip(self.layer_names, self._groups, strict=True)
         return next((name for name, group in groups if not all(np.isfinite(part).all() for part in group)), None)
 
-    def dead_shares(self, batches: Iterable[NDArray[Any]]) -> dict[str, float]:
-        """Return the share of channels that are zero for all inputs, for each layer that learns and ends in a ReLU."""
+    def dead_fractions(self, batches: Iterable[NDArray[Any]]) -> dict[str, float]:
+        """Return the fraction of channels that are zero for all inputs, for each trainable layer with a ReLU."""
         if self._relu_model is None:
             return {}
         alive: list[Any] = [False] * len(self._relu_names)
         for x in batches:
             outputs = self._relu_model(np.asarray(x, self._dtype), training=False)
-            # Keras gives a single output without its list.
+            # Keras returns a single output without a list.
             outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-            # A channel is dead, not a place in the picture: weights are shared over places.
+            # Dead are channels, not positions: all positions share their weights.
             for i, output in enumerate(outputs):
                 alive[i] |= (np.asarray(output) > 0).any(axis=tuple(range(output.ndim - 1)))
         return {name: float(1 - np.mean(living)) for name, living in zip(self._relu_names, alive, strict=True)}
 
     def remember_best(self) -> None:
-        """Keep the present weights as the best."""
+        """Keep the current weights as the best."""
         self._best = [variable.numpy() for variable in self._variables]
 
     def recall_best(self) -> None:
@@ -199,7 +198,7 @@ class Network:
         return {f"{group}/{i}": np.asarray(value) for group, values in groups.items() for i, value in enumerate(values)}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Set weights, best weights and optimizer to what `arrays` returned once."""
+        """Set weights, best weights and optimizer to what `arrays` returned."""
         self._best = [arrays[f"best/{i}"] for i in range(len(self._variables))]
         for group, variables in (("now", self._variables), ("optimizer", self._optimizer.variables)):
             for i, variable in enumerate(variables):
@@ -217,12 +216,12 @@ class Network:
 
 
 def _devices(layers: list[Any]) -> list[str]:
-    """Return the devices of this machine that share a batch: all GPUs if there are several, or none."""
+    """Return the devices of this machine among which batches are split: all GPUs if there are several, or none."""
     import keras
     import tensorflow as tf
 
     names = [device.name for device in tf.config.list_logical_devices("GPU")]
-    # Normalization that learns takes its statistics from the whole batch.
+    # Batch normalization needs the statistics of the whole batch.
     if len(names) < 2 or any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers):
         return []
     return names
@@ -234,7 +233,7 @@ def _local_strategy(devices: list[str]) -> Any:
     return tf.distribute.MirroredStrategy(devices) if devices else tf.distribute.get_strategy()
 
 
-def _count_right(logits: Any, labels: Any) -> Any:
+def _count_correct(logits: Any, labels: Any) -> Any:
     import tensorflow as tf
 
     return tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.float32))
@@ -243,8 +242,8 @@ def _count_right(logits: Any, labels: Any) -> Any:
 def tensors_of(model: keras.Model) -> dict[str, tuple[Any, Any]]:
     """Return the (first input, output) of each layer in this model's own graph.
 
-    `layer.input` and `layer.output` are those of the first model that used the layer; a network cut in two shares its
-    layers with the whole one.
+    `layer.input` and `layer.output` belong to the first model that used the layer, and both parts of a split network
+    share their layers with the whole.
     """
     nodes = [node for depth in model._nodes_by_depth.values() for node in depth if node.input_tensors]
     return {node.operation.name: (node.input_tensors[0], node.outputs[0]) for node in nodes}
@@ -255,19 +254,19 @@ def _build_optimizer(recipe: Recipe, variables: list[Any]) -> Any:
 
     clip = recipe.clip_norm or None
     if recipe.weight_decay:
-        optimizer = keras.optimizers.AdamW(recipe.first_rate, weight_decay=recipe.weight_decay, global_clipnorm=clip)
-        # Decay is for kernels: pulling a bias or a normalization towards zero regularises nothing.
+        optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay, global_clipnorm=clip)
+        # Only kernels decay: pulling a bias or a normalization towards zero does not regularize.
         optimizer.exclude_from_weight_decay(
             [variable for variable in variables if not variable.path.endswith("kernel")]
         )
     else:
-        optimizer = keras.optimizers.Adam(recipe.first_rate, global_clipnorm=clip)
+        optimizer = keras.optimizers.Adam(recipe.learning_rate, global_clipnorm=clip)
     optimizer.build(variables)
     return optimizer
 
 
 def _relu_outputs(model: keras.Model) -> tuple[keras.Model | None, list[str]]:
-    """Return (a model of the outputs of the ReLUs that follow a layer that learns, the names of those layers)."""
+    """Return (a model of the outputs of the ReLUs that follow trainable layers, the names of these layers)."""
     import keras
 
     outputs, names, last = [], [], None

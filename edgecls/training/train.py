@@ -21,38 +21,37 @@ from edgecls.images.dataset import Dataset, Split, load_dataset
 from edgecls.networks.model import build_model
 from edgecls.networks.weights import Weights, find_weights
 from edgecls.progress import Progress, silent
-from edgecls.report.pictures import draw_final, draw_preview, picture_path
-from edgecls.training.context import Context
+from edgecls.training.context import NO_PICTURES, Context, Pictures
 from edgecls.training.diagnosis.diagnose import add_findings, diagnose
 from edgecls.training.diagnosis.finding import Finding, Scored
 from edgecls.training.distributed.cluster import Cluster
 from edgecls.training.distributed.workers import Workers, join
-from edgecls.training.features.cache import View, feature_folder, prune, view_key
+from edgecls.training.features.cache import AugmentedCopy, feature_folder, image_key, prune
 from edgecls.training.features.forward import fastest_forward, run_all
 from edgecls.training.outcome import find_contradictions, make_record, metrics, warnings
 from edgecls.training.phases import Training, run_phases
 from edgecls.training.run import run_folder
 from edgecls.training.run.watcher import Watcher
 from edgecls.training.run.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
-from edgecls.validation import tell_changes
+from edgecls.validation import list_changes
 
 if TYPE_CHECKING:
     import keras
 
-# Of the time budget, for scores, pictures and saving; at least the seconds.
-SCORING_SHARE, SCORING_SECONDS = 0.1, 5.0
+# Fraction of the time budget, and the least seconds, for scores, pictures and saving.
+SCORING_FRACTION, SCORING_SECONDS = 0.1, 5.0
 SETTINGS_FILE = "settings.json"
-PREVIEW_IMAGES, PREVIEW_VIEWS = 8, 6
+PREVIEW_IMAGES, PREVIEW_COPIES = 8, 6
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         record: the content of run.json.
         findings: of the diagnosis, the worst first.
-        warnings: what the user should know besides.
+        warnings: other facts that the user should know.
     """
 
     record: dict[str, Any]
@@ -70,24 +69,26 @@ def train(  # noqa: PLR0913
     resume: bool = False,
     tensorboard: bool = False,
     cluster: Cluster | None = None,
+    pictures: Pictures = NO_PICTURES,
     progress: Progress = silent,
 ) -> TrainResult:
-    """Return the result of training a classifier on the folder `data`; `out` then holds the run.
+    """Train a classifier on the folder `data`, write the run into `out`, and return the result.
 
     Args:
         data: folder of class folders, or of train/, val/ and test/ of them.
         out: the run folder.
         config: the settings.
-        skip_bad: leave out images that cannot be read instead of failing.
-        overwrite: replace a run, or an interrupted one, that is already there.
-        resume: go on with an interrupted run; begin one if there is none.
+        skip_bad: leave out images that cannot be read.
+        overwrite: replace an existing or interrupted run.
+        resume: continue an interrupted run; start one if there is none.
         tensorboard: also write event files for TensorBoard.
-        cluster: of which this is the first worker, while the others call `assist`; None trains alone.
-        progress: told of each stage.
+        cluster: this process is its first worker, and the others call `assist`; None trains in this process alone.
+        pictures: what draws the run.
+        progress: called at each stage.
 
     Raises:
         DataError: the images cannot be used. ConfigError: `out` cannot be written, or the interrupted run or another
-        worker had other settings. WeightsError: no weights. TrainingError: nothing worth keeping was learned, or
+        worker has other settings. WeightsError: no weights. TrainingError: nothing was learned, or
         another worker was lost.
     """
     if resume and (out / run_folder.RECORD_FILE).is_file() and not work_folder(out).exists():
@@ -98,7 +99,7 @@ def train(  # noqa: PLR0913
         weights, dataset, settings = _read(data, config, skip_bad, workers, progress)
         owner = _check_settings(work, settings)
         model = build_model(config, len(dataset.classes), weights)
-        watcher = Watcher(work, tensorboard=tensorboard)
+        watcher = Watcher(work, pictures, tensorboard=tensorboard)
         training = run_phases(
             Context(
                 model,
@@ -113,17 +114,19 @@ def train(  # noqa: PLR0913
             )
         )
         if not any(phase.kept for phase in training.phases):
-            # There is nothing to go on with: the next run, with other settings, begins anew.
+            # Nothing can be resumed, so that the next run, with other settings, can start.
             remove_checkpoints(work)
             raise TrainingError(_nothing_learned(training, config, dataset))
         folder = work / FINISHED_FOLDER
         watcher.keep(folder)
         record = make_record(config, weights, dataset, data) | {"workers": workers.count}
         findings = _finish(folder, model, training, dataset, config, record, progress)
+        if config.augment is not None:
+            _draw_preview(dataset.train, config, folder / run_folder.PICTURES_FOLDER / "preview.png", pictures)
         record["seconds"] = round(time.monotonic() - started, 1)
         record["warnings"] = list(warnings(dataset, weights, training, config, record["seconds"]))
         record = run_folder.write_record(folder, record)
-        draw_final(folder)
+        pictures.final(folder)
     prune(feature_folder())
     return TrainResult(record, findings, tuple(record["warnings"]))
 
@@ -131,7 +134,7 @@ def train(  # noqa: PLR0913
 def assist(
     data: Path, config: TrainConfig, cluster: Cluster, *, skip_bad: bool = False, progress: Progress = silent
 ) -> None:
-    """Learn along as a worker of a cluster that is not its first; that one calls `train` and keeps the run.
+    """Train as a worker of a cluster other than the first, which calls `train` and keeps the run.
 
     Raises:
         DataError, WeightsError, TrainingError: as of `train`. ConfigError: another worker has other settings.
@@ -145,13 +148,13 @@ def assist(
     prune(feature_folder())
 
 
-def preview(data: Path, config: TrainConfig, path: Path, progress: Progress = silent) -> None:
-    """Write a picture of training images and what augmentation does to them.
+def preview(data: Path, config: TrainConfig, path: Path, pictures: Pictures, progress: Progress = silent) -> None:
+    """Draw training images beside their augmented copies.
 
     Raises:
         DataError: the images cannot be used.
     """
-    _draw_preview(_load(data, config, False, progress).train, config, path)
+    _draw_preview(_load(data, config, False, progress).train, config, path, pictures)
 
 
 def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -> Dataset:
@@ -170,7 +173,7 @@ def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -
 def _read(
     data: Path, config: TrainConfig, skip_bad: bool, workers: Workers, progress: Progress
 ) -> tuple[Weights | None, Dataset, dict[str, Any]]:
-    """Return weights, images, and JSON of what the run is made of; all workers have the same."""
+    """Return weights, images, and a description of both and the settings; check that all workers have the same."""
     import keras
     import tensorflow as tf
 
@@ -184,11 +187,11 @@ def _read(
 def _deadline(started: float, config: TrainConfig) -> float | None:
     if config.time_budget_s is None:
         return None
-    return started + config.time_budget_s - max(SCORING_SECONDS, SCORING_SHARE * config.time_budget_s)
+    return started + config.time_budget_s - max(SCORING_SECONDS, SCORING_FRACTION * config.time_budget_s)
 
 
 def _describe(config: TrainConfig, dataset: Dataset, weights: Weights | None) -> dict[str, Any]:
-    """Return JSON of what a run is made of."""
+    """Return JSON of the settings, images and weights of a run."""
     digest = hashlib.sha256()
     for part in (dataset.train, dataset.val):
         digest.update(b"".join(part.digests) + part.labels.tobytes())
@@ -198,30 +201,30 @@ def _describe(config: TrainConfig, dataset: Dataset, weights: Weights | None) ->
         "classes": dataset.classes,
         "weights' sha256": weights.sha256 if weights else None,
     }
-    # Through JSON, so that tuples compare equal to what is read back.
+    # Through JSON, so that tuples compare equal to the lists that are read back.
     described: dict[str, Any] = json.loads(json.dumps(settings))
     return described
 
 
 def _check_settings(work: Path, now: dict[str, Any]) -> str:
-    """Note what the run is made of, check an interrupted run's note, and return what tells the run from every other.
+    """Write the settings file, after comparing it with an interrupted run's, and return an identifier of the run.
 
     Raises:
-        ConfigError: the interrupted run was of something else, or its note is damaged.
+        ConfigError: the interrupted run had other settings, images or weights, or its file is damaged.
     """
     path, made_of = work / SETTINGS_FILE, {name: value for name, value in now.items() if name != "time_budget_s"}
     if path.exists():
         try:
-            what = tell_changes(read_json(path), made_of)
+            what = list_changes(read_json(path), made_of)
         except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(
-                f"{path} is damaged ({error}); delete it to go on, or remove {work} to begin anew "
+                f"{path} is damaged ({error}); delete it to resume, or remove {work} to start again "
                 "('edgecls train --overwrite' does)"
             ) from error
         if what:
             raise ConfigError(
                 f"the interrupted run in {work} was made with other settings: {what}; give the same ones, or "
-                "remove that folder to begin anew ('edgecls train --overwrite' does)"
+                "remove that folder to start again ('edgecls train --overwrite' does)"
             )
     write_atomically(path, json.dumps(now, indent=1).encode())
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
@@ -236,7 +239,7 @@ def _finish(
     record: dict[str, Any],
     progress: Progress,
 ) -> tuple[Finding, ...]:
-    """Score the held-out images, judge the run, write what is known but run.json, and return the findings."""
+    """Score the held-out images, diagnose the run, write all files but run.json, and return the findings."""
     scores = _score_parts(model, dataset, progress)
     record["metrics"] = metrics(scores, dataset)
     kept = {phase.name for phase in training.phases if phase.kept}
@@ -263,8 +266,6 @@ def _finish(
     model.save(folder / run_folder.MODEL_FILE)
     run_folder.write_held_out_scores(folder, scores.get("test", scores["val"]))
     run_folder.write_history(folder, training.history)
-    if config.augment is not None:
-        _draw_preview(dataset.train, config, picture_path(folder, "preview"))
     return findings
 
 
@@ -279,14 +280,14 @@ def _score_parts(model: keras.Model, dataset: Dataset, progress: Progress) -> di
     }
 
 
-def _draw_preview(split: Split, config: TrainConfig, path: Path) -> None:
+def _draw_preview(split: Split, config: TrainConfig, path: Path, pictures: Pictures) -> None:
     chosen = np.linspace(0, len(split.labels) - 1, min(PREVIEW_IMAGES, len(split.labels))).astype(int)
-    images, keys = split.images[chosen], [view_key(split.digests[i]) for i in chosen]
-    views = [View(number, config.augment, config.seed) for number in range(1, PREVIEW_VIEWS + 1)]
-    draw_preview(images, [view.apply(images, keys) for view in views] if config.augment else [], path)
+    images, keys = split.images[chosen], [image_key(split.digests[i]) for i in chosen]
+    copies = [AugmentedCopy(number, config.augment, config.seed) for number in range(1, PREVIEW_COPIES + 1)]
+    pictures.preview(images, [copy.apply(images, keys) for copy in copies] if config.augment else [], path)
 
 
 def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:
     findings = diagnose(training.history, config, dataset.classes, divergence=training.divergence)
-    text = "nothing was learned: training met numbers that are not finite before its first epoch ended"
+    text = "nothing was learned: a number was not finite before the first epoch ended"
     return text + "".join(f"\n{finding.text} {finding.remedy}" for finding in findings)

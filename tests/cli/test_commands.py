@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -42,7 +43,7 @@ def test_defaults_in_the_help_are_those_of_the_config() -> None:
     assert f"[default: {TrainConfig.image_size}]" in text
     assert f"[default: {TrainConfig.learning_rate}]" not in text
     # Equal to True, and yet a default like any other.
-    assert f"Width of MobileNetV2. [default: {TrainConfig.alpha}]" in text
+    assert f"Width multiplier of MobileNetV2. [default: {TrainConfig.alpha}]" in text
     assert __version__ in run("--version").output
 
 
@@ -133,10 +134,11 @@ def test_train_and_export_say_what_they_did_and_nothing_else(
     trained = run_process("train", tiny_data, "--out", out, *settings)
     assert trained.returncode == 0, trained.stderr
     words = [line.split()[0] for line in trained.stdout.splitlines() if line]
-    assert words[:7] == ["classes", "weights", "phase", "validation", "test", "macro", "time"] and words[-1] == "Next:"
-    assert f"Next: edgecls export {out} --int8" in trained.stdout
+    assert words[:7] == ["classes", "weights", "classifier:", "validation", "test", "macro", "time"]
+    assert trained.stdout.endswith(f"\nNext: edgecls export {out} --int8\n      edgecls report {out}\n")
+    assert re.search(r"^classifier: validation accuracy [\d.]+ % \(best of 2 epochs, \d+ s\)$", trained.stdout, re.M)
     assert "bright, dark, striped" in trained.stdout
-    check_stages(trained.stderr, ("read images", "head: features of", "train head", "score"))
+    check_stages(trained.stderr, ("read images", "classifier: features of", "train classifier", "score"))
 
     exported = run_process("export", out, "--int8", "--max-drop", 1)
     assert exported.returncode in (0, 1)
@@ -222,6 +224,16 @@ def test_predicting_imports_no_tensorflow(int8: Path, pictures: list[Path]) -> N
     command = [sys.executable, "-c", code, "predict", str(int8), str(pictures[0])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert not {"tensorflow", "keras", "onnx", "onnxruntime"} & set(done.stderr.split())
+
+
+def test_no_more_threads_is_told_in_a_sentence(int8: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done = run("evaluate", int8, tiny_data)
+    assert done.exit_code == 1
+    assert "Error: the machine cannot start another thread; close other programs, or allow more" in done.stderr
 
 
 def test_an_unknown_error_keeps_its_traceback(int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,17 +46,17 @@ def test_without_a_terminal_each_stage_is_one_line(capsys: pytest.CaptureFixture
         for done in range(1, 1201):
             progress("read images", done, 1200)
         clock.now += 3
-        progress("train head", 7, 60, "val 0.9312, best 0.9401")
+        progress("train classifier", 7, 60, "val 0.9312, best 0.9401")
     assert capsys.readouterr().err.splitlines() == [
         "read images: 1,200/1,200 in 3 s",
-        "train head: 7/60 in 0 s, val 0.9312, best 0.9401",
+        "train classifier: 7/60 in 0 s, val 0.9312, best 0.9401",
     ]
 
 
 def test_a_long_stage_is_heard_of_now_and_then(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
     with LiveProgress() as progress:
         for done in range(1, 7):
-            progress("train head", done, 6, f"val 0.{done}")
+            progress("train classifier", done, 6, f"val 0.{done}")
             clock.now += 10
     said = capsys.readouterr()
     assert said.out == ""
@@ -80,11 +80,11 @@ def test_a_terminal_shows_bar_time_and_note(
     terminal = open_terminal(monkeypatch)
     with LiveProgress() as progress:
         progress("read [images]", 3, 4)
-        progress("train head", 1, 60, "val 0.9312")
-        progress("train head", 2, 60)
+        progress("train classifier", 1, 60, "val 0.9312")
+        progress("train classifier", 2, 60)
     shown = terminal.getvalue()
-    assert "read [images]: 3/4 in 0 s" in shown and "train head: 2/60 in 0 s, val 0.9312" in shown
-    last = shown[shown.index("train head") :]
+    assert "read [images]: 3/4 in 0 s" in shown and "train classifier: 2/60 in 0 s, val 0.9312" in shown
+    last = shown[shown.index("train classifier") :]
     assert "2/60" in last and "left" in last and "val 0.9312" in last
     # The cursor that the bar hid is back.
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
@@ -104,7 +104,7 @@ def test_results_printed_meanwhile_stay_on_stdout(
 def test_an_interruption_gives_the_terminal_back(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     with pytest.raises(KeyboardInterrupt), LiveProgress() as progress:
-        progress("train head", 1, 60)
+        progress("train classifier", 1, 60)
         raise KeyboardInterrupt
     assert sys.stderr is terminal
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")

@@ -97,7 +97,7 @@ def test_sigterm_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
         process.terminate()
         errors = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 128 + signal.SIGTERM
-    assert "Nothing is lost. Go on with: edgecls train" in errors and errors.endswith("Terminated!\n")
+    assert "Nothing is lost. Resume with: edgecls train" in errors and errors.endswith("Terminated!\n")
 
 
 def test_two_exports_into_one_folder(trained: Path, tmp_path: Path) -> None:

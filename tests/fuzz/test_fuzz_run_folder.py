@@ -21,10 +21,10 @@ from edgecls.benchmark.record import read_record as read_benchmark
 from edgecls.errors import EdgeclsError, ModelFileError
 from edgecls.export.calibration import load_samples
 from edgecls.export.export_folder import read_entries
-from edgecls.files import write_json
+from edgecls.files import DAMAGE_ERRORS, write_json
 from edgecls.report.page import write_report
 from edgecls.report.settings import read_config
-from edgecls.training.run.checkpoint import DAMAGES, Checkpoint
+from edgecls.training.run.checkpoint import Checkpoint
 from edgecls.training.run.keras_file import check_keras_file
 from edgecls.training.run.run_folder import load_model, read_held_out_scores, read_history, read_whole_record
 
@@ -138,7 +138,7 @@ def test_whole_reports(run: Path) -> None:
 
 
 def test_checkpoints(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path / "checkpoint-head.npz")
+    checkpoint = Checkpoint(tmp_path / "checkpoint-classifier.npz")
     checkpoint.write({"a": np.zeros((3, 2), np.float32), "b": np.arange(4)}, {"epoch": 3})
     good = checkpoint.path.read_bytes()
 
@@ -188,7 +188,7 @@ def test_keras_files(saved_model: Path) -> None:
         path.write_bytes(data)
         try:
             check_keras_file(path)
-        except DAMAGES:
+        except DAMAGE_ERRORS:
             # load_model turns them into its own.
             return
 

@@ -170,8 +170,8 @@ def test_heads_have_the_layers_of_the_design() -> None:
 @pytest.mark.parametrize(("size", "layout", "head"), NETWORKS)
 def test_the_two_parts_make_the_whole(size: int, layout: str, head: str) -> None:
     model, images = tiny(size, layout, head), random_images(size, 5)
-    trunk, head_model = split_at(model, FEATURES_LAYER)
-    features = run(trunk, images)
+    extractor, head_model = split_at(model, FEATURES_LAYER)
+    features = run(extractor, images)
     # The last feature map is 1 x 1 for 32 pixels and 2 x 2 for 33.
     assert features.shape == (5, 1280 * (4 if (size, head) == (33, "flatten") else 1))
     np.testing.assert_array_equal(run(head_model, features), run(model, images))
@@ -189,8 +189,8 @@ def test_only_the_head_can_learn(size: int, layout: str, head: str) -> None:
     learning = {weight.path.split("/")[0] for weight in model.trainable_weights}
     assert learning == ({"scores"} if head == "gap" else {"hidden_1", "scores"})
     images = random_images(size)
-    trunk, _ = split_at(model, FEATURES_LAYER)
-    np.testing.assert_array_equal(run(trunk, images, training=True), run(trunk, images))
+    extractor, _ = split_at(model, FEATURES_LAYER)
+    np.testing.assert_array_equal(run(extractor, images, training=True), run(extractor, images))
 
 
 @pytest.mark.parametrize(("size", "layout", "head"), NETWORKS)

@@ -95,7 +95,7 @@ def test_there_are_no_others() -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_recipe_is_plain_adam_and_images_change_in_one_preset_only(name: str) -> None:
     config = PRESETS[name]
-    assert (config.first_rate, config.schedule, config.batch_size) == (1e-3, "constant", 32)
+    assert (config.main_learning_rate, config.schedule, config.batch_size) == (1e-3, "constant", 32)
     assert (config.weight_decay, config.l2, config.label_smoothing, config.clip_norm) == (0, 0, 0, 0)
     assert not (config.balance or config.joint or config.unfreeze or config.batch_norm)
     flips_and_turns = dataclasses.replace(UNCHANGED, flip="horizontal_and_vertical", rotation=0.2)
@@ -169,7 +169,7 @@ def test_an_unknown_preset_is_refused_with_the_list() -> None:
 def test_what_is_given_is_checked() -> None:
     with pytest.raises(ConfigError, match="dropout"):
         resolve("lecture-dense", {"dropout": 1})
-    with pytest.raises(ConfigError, match="joint must be left out: mlp has nothing frozen"):
+    with pytest.raises(ConfigError, match="joint must be left out: mlp has no backbone"):
         resolve("lecture-dense", {"joint": True})
 
 

@@ -68,12 +68,12 @@ def test_gray_to_rgb_and_the_head_learn_together(model: keras.Model) -> None:
 
 @pytest.mark.parametrize("name", [FEATURES_LAYER, "block_15_add", "block_13_project_BN", "Conv1_relu"])
 def test_the_two_parts_make_the_whole_and_share_its_layers(model: keras.Model, name: str) -> None:
-    trunk, learner = split_at(model, name)
-    middle = trunk(IMAGES, training=False)
+    extractor, learner = split_at(model, name)
+    middle = extractor(IMAGES, training=False)
     np.testing.assert_allclose(learner(middle, training=False), model(IMAGES, training=False), atol=1e-6)
     assert learner.get_layer("scores") is model.get_layer("scores")
-    assert trunk.get_layer("gray_to_rgb") is model.get_layer("gray_to_rgb")
-    names = {layer.name for layer in trunk.layers} | {layer.name for layer in learner.layers}
+    assert extractor.get_layer("gray_to_rgb") is model.get_layer("gray_to_rgb")
+    names = {layer.name for layer in extractor.layers} | {layer.name for layer in learner.layers}
     assert names >= {layer.name for layer in model.layers}
 
 

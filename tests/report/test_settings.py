@@ -75,3 +75,7 @@ def test_a_preset_is_named_and_nothing_else(preset: str) -> None:
 
 def test_a_run_of_another_version_is_read() -> None:
     assert read_config({"epochs": 7, "no_longer_known": 1}) == TrainConfig(epochs=7)
+
+
+def test_settings_of_an_older_version_are_read_under_their_new_names() -> None:
+    assert read_config({"views": 5}).augmented_copies == 5

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgecls.config import AugmentConfig
 from edgecls.images.dataset import sha256_of_each
-from edgecls.training.features.cache import Features, View, cached_features
+from edgecls.training.features.cache import AugmentedCopy, Features, cached_features
 from edgecls.training.features.forward import Forward
 
 NETWORK = {"weights": "abc", "size": 8}
@@ -46,12 +46,16 @@ class Counter:
 
 
 def compute(
-    cache: Path, images: NDArray[np.uint8], view: View | None = None, forward: Counter | None = None, **options: Any
+    cache: Path,
+    images: NDArray[np.uint8],
+    copy: AugmentedCopy | None = None,
+    forward: Counter | None = None,
+    **options: Any,
 ) -> tuple[Features, Counter]:
     forward = forward or Counter()
     network = options.pop("network", NETWORK)
     digests = sha256_of_each(images)
-    return cached_features(network, forward, images, digests, view or View(), cache=cache, **options), forward
+    return cached_features(network, forward, images, digests, copy or AugmentedCopy(), cache=cache, **options), forward
 
 
 def all_of(features: Features) -> NDArray[np.float16]:

@@ -24,7 +24,7 @@ def layer(
     return LayerRecord(f"layer_{index}", gradient_norm, update_ratio, dead_share)
 
 
-def healthy(epochs: int = 12, phase: str = "all", **changes: Any) -> list[EpochRecord]:
+def healthy(epochs: int = 12, phase: str = "network", **changes: Any) -> list[EpochRecord]:
     """Return the records of a network that learns well, numbers replaced by those in `changes`, one an epoch."""
     records = []
     for epoch in range(epochs):
@@ -45,7 +45,7 @@ def healthy(epochs: int = 12, phase: str = "all", **changes: Any) -> list[EpochR
     return records
 
 
-def with_layers(*layers: LayerRecord, epochs: int = 12, phase: str = "all") -> list[EpochRecord]:
+def with_layers(*layers: LayerRecord, epochs: int = 12, phase: str = "network") -> list[EpochRecord]:
     return healthy(epochs, phase, layers=[layers] * epochs)
 
 

@@ -11,7 +11,7 @@ from points import blobs, network
 from edgecls.training.recipe import Recipe
 from edgecls.training.step import Network, StepOutput
 
-RECIPE = Recipe("head", 3, first_rate=0.01)
+RECIPE = Recipe("classifier", 3, learning_rate=0.01)
 POINTS = blobs(24)
 
 

@@ -52,7 +52,7 @@ def network(*hidden: int, dropout: float = 0.0, batch_norm: bool = False, seed: 
 
 TRAIN, VAL = blobs(90), blobs(60, seed=1)
 # 90 points in batches of 16: five whole ones and one of ten.
-RECIPE = Recipe("head", epochs=4, batch_size=16, first_rate=0.01)
+RECIPE = Recipe("classifier", epochs=4, batch_size=16, learning_rate=0.01)
 STEPS = 6
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import keras
 
 SIZE = 32
-CONFIG = TrainConfig(image_size=SIZE, alpha=0.35, weights="none", epochs=30, views=1, patience=5, learning_rate=0.02)
+CONFIG = TrainConfig(
+    image_size=SIZE, alpha=0.35, weights="none", epochs=30, augmented_copies=1, patience=5, learning_rate=0.02
+)
 # Two thirds of the images of each class are left to learn from.
 PER_CLASS = 9
 FILES = {"model.keras", "run.json", "history.csv", "history.json", "held-out-scores.npy", "plots"}

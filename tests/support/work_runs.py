@@ -14,7 +14,7 @@ RECORD: dict[str, Any] = dict.fromkeys(("config", "classes", "weights", "metrics
 
 
 OPTIONS: tuple[dict[str, Any], ...] = ({}, {"resume": True}, {"overwrite": True})
-CHECKPOINT = "checkpoint-head.npz"
+CHECKPOINT = "checkpoint-classifier.npz"
 
 
 def fill(work: Path, note: str) -> None:

@@ -260,7 +260,7 @@ def test_a_run_that_it_had_begun_goes_on_or_says_what_to_do(
     other = edgecls(*arguments, "--epochs", 3)
     assert other.exit_code == 2
     told = " ".join(other.stderr.split())
-    assert "other settings: epochs (4 then, 3 now); give the same ones, or remove that folder to begin anew" in told
+    assert "other settings: epochs (4 then, 3 now); give the same ones, or remove that folder to start again" in told
     assert edgecls(*arguments, "--epochs", 4).exit_code == 0
     # The start and four epochs, of which the second broke off.
     assert len(epochs) == 1 + 4 + 1

@@ -37,7 +37,7 @@ def test_the_points_are_learned_and_every_epoch_noted() -> None:
     assert result.ended == "all epochs done" and result.divergence is None
     assert result.start_accuracy == pytest.approx(start)
     assert result.best_accuracy > max(0.8, start)
-    assert [(record.phase, record.epoch) for record in result.history] == [("head", n) for n in range(1, 9)]
+    assert [(record.phase, record.epoch) for record in result.history] == [("classifier", n) for n in range(1, 9)]
     first, last = result.history[0], result.history[-1]
     assert last.train_loss < first.train_loss and last.val_loss < first.val_loss
     assert last.train_accuracy > 0.8
@@ -84,7 +84,9 @@ def test_each_epoch_is_told_with_the_result_so_far() -> None:
 def test_the_weights_of_the_best_epoch_are_kept() -> None:
     # Few points and a large network: it learns them by heart, and the validation loss rises again.
     few = blobs(12, spread=2.0)
-    model, result = run(network(64), train=few, val=blobs(60, 1, spread=2.0), epochs=30, first_rate=0.03, patience=30)
+    model, result = run(
+        network(64), train=few, val=blobs(60, 1, spread=2.0), epochs=30, learning_rate=0.03, patience=30
+    )
     losses = [record.val_loss for record in result.history]
     assert 1 <= result.best_epoch < 30 and losses.index(min(losses)) + 1 == result.best_epoch
     assert result.best_loss == min(losses) < losses[-1]
@@ -110,7 +112,7 @@ def test_where_the_start_does_not_count_there_is_a_best_epoch_however_bad() -> N
 
 def test_patience_counts_from_the_best_epoch() -> None:
     few = blobs(12, spread=2.0)
-    _, result = run(network(64), train=few, val=blobs(60, 1, spread=2.0), epochs=200, first_rate=0.03, patience=4)
+    _, result = run(network(64), train=few, val=blobs(60, 1, spread=2.0), epochs=200, learning_rate=0.03, patience=4)
     assert result.best_epoch > 0 and len(result.history) == result.best_epoch + 4
 
 
@@ -157,7 +159,7 @@ def test_a_nan_stops_with_its_layer_and_the_last_good_weights() -> None:
     told: list[EpochRecord] = []
     model, result = run(train=train, epochs=9, on_epoch=lambda record, _: told.append(record))
     found = result.divergence
-    assert found is not None and (found.phase, found.epoch, found.step, found.layer) == ("head", 3, 3, "hidden_1")
+    assert found is not None and (found.phase, found.epoch, found.step, found.layer) == ("classifier", 3, 3, "hidden_1")
     # A ReLU makes NaN zero in some kernels: then the gradient alone shows it.
     assert found.what in ("loss", "gradient") and result.ended == f"a {found.what} that is not finite"
     assert len(result.history) == len(told) == 2 and result.best_epoch == 2
@@ -165,7 +167,7 @@ def test_a_nan_stops_with_its_layer_and_the_last_good_weights() -> None:
 
 
 def test_exploding_steps_are_found() -> None:
-    model, result = run(epochs=9, first_rate=1e30, schedule="constant")
+    model, result = run(epochs=9, learning_rate=1e30, schedule="constant")
     assert result.divergence is not None and result.best_epoch == 0
     for now, then in zip(model.get_weights(), network(8).get_weights(), strict=True):
         np.testing.assert_array_equal(now, then)
@@ -173,7 +175,7 @@ def test_exploding_steps_are_found() -> None:
 
 def test_weights_that_the_last_step_spoils_are_found_too() -> None:
     # One step an epoch: its loss is finite, what it makes of the weights is not.
-    model, result = run(epochs=9, first_rate=1e39, batch_size=90, schedule="constant")
+    model, result = run(epochs=9, learning_rate=1e39, batch_size=90, schedule="constant")
     found = result.divergence
     assert found is not None and (found.epoch, found.step, found.what, found.layer) == (1, 0, "weights", "hidden_1")
     assert result.ended == "weights that are not finite" and result.history == () and result.best_epoch == 0

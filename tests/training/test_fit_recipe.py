@@ -12,30 +12,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from points import CLASSES, RECIPE, STEPS, TRAIN, VAL, Points, blobs, network, run, swapped, taught_wrong
 
-from edgecls.training.fit import PLATEAU_EPOCHS, rate_at
+from edgecls.training.fit import PLATEAU_EPOCHS
 
 # Step sizes
 
 
 def rates(**changes: Any) -> list[float]:
     recipe = dataclasses.replace(RECIPE, **changes)
-    return [rate_at(recipe, step, STEPS) for step in range(recipe.epochs * STEPS)]
+    return [recipe.learning_rate_at(step, STEPS) for step in range(recipe.epochs * STEPS)]
 
 
 def test_cosine_falls_from_the_first_rate_to_almost_nothing() -> None:
     found = rates(schedule="cosine", epochs=10)
-    assert found[0] == RECIPE.first_rate and found == sorted(found, reverse=True)
-    assert found[30] == pytest.approx(RECIPE.first_rate / 2) and 0 < found[-1] < RECIPE.first_rate / 100
+    assert found[0] == RECIPE.learning_rate and found == sorted(found, reverse=True)
+    assert found[30] == pytest.approx(RECIPE.learning_rate / 2) and 0 < found[-1] < RECIPE.learning_rate / 100
 
 
 def test_a_constant_rate_is_constant_whatever_the_validation_says() -> None:
-    assert set(rates(schedule="constant")) == {RECIPE.first_rate}
-    assert rate_at(dataclasses.replace(RECIPE, schedule="constant"), 3, STEPS, factor=0.25) == RECIPE.first_rate
+    assert set(rates(schedule="constant")) == {RECIPE.learning_rate}
+    assert (
+        dataclasses.replace(RECIPE, schedule="constant").learning_rate_at(3, STEPS, factor=0.25) == RECIPE.learning_rate
+    )
     epochs = PLATEAU_EPOCHS + 2
     _, result = run(
         taught_wrong(), val=swapped(VAL), start_counts=True, schedule="constant", epochs=epochs, patience=100
     )
-    assert [record.learning_rate for record in result.history] == pytest.approx([RECIPE.first_rate] * epochs)
+    assert [record.learning_rate for record in result.history] == pytest.approx([RECIPE.learning_rate] * epochs)
 
 
 def test_plateau_halves_the_rate_when_validation_gets_no_better() -> None:
@@ -45,7 +47,7 @@ def test_plateau_halves_the_rate_when_validation_gets_no_better() -> None:
     )
     factors = [1.0] * PLATEAU_EPOCHS + [0.5] * PLATEAU_EPOCHS + [0.25]
     assert result.best_epoch == 0
-    assert [record.learning_rate / RECIPE.first_rate for record in result.history] == pytest.approx(factors)
+    assert [record.learning_rate / RECIPE.learning_rate for record in result.history] == pytest.approx(factors)
 
 
 def test_plateau_goes_back_to_the_best_weights() -> None:
@@ -67,7 +69,7 @@ def test_plateau_goes_back_to_the_best_weights() -> None:
 
 
 def test_plateau_leaves_the_rate_while_validation_gets_better() -> None:
-    _, result = run(schedule="plateau", epochs=PLATEAU_EPOCHS + 2, first_rate=1e-3)
+    _, result = run(schedule="plateau", epochs=PLATEAU_EPOCHS + 2, learning_rate=1e-3)
     assert result.best_epoch == PLATEAU_EPOCHS + 2
     assert {round(record.learning_rate, 6) for record in result.history} == {1e-3}
 
@@ -83,10 +85,12 @@ def test_a_rate_is_positive_never_above_the_first_and_rises_in_warm_up(
     schedule: str, warmup: int, epochs: int, steps: int
 ) -> None:
     recipe = dataclasses.replace(RECIPE, schedule=schedule, warmup_epochs=warmup, epochs=epochs)
-    found = [rate_at(recipe, step, steps) for step in range(epochs * steps)]
-    assert all(0 < rate <= recipe.first_rate * (1 + 1e-9) for rate in found)
+    found = [recipe.learning_rate_at(step, steps) for step in range(epochs * steps)]
+    assert all(0 < rate <= recipe.learning_rate * (1 + 1e-9) for rate in found)
     rising = found[: warmup * steps]
-    assert rising == sorted(rising) and (not rising or rising[0] == pytest.approx(recipe.first_rate / warmup / steps))
+    assert rising == sorted(rising) and (
+        not rising or rising[0] == pytest.approx(recipe.learning_rate / warmup / steps)
+    )
     assert found[warmup * steps :] == sorted(found[warmup * steps :], reverse=True)
 
 
@@ -97,7 +101,7 @@ def test_the_rate_of_the_schedule_is_the_one_that_is_used() -> None:
     )
 
 
-# What regularises
+# What regularizes
 
 
 def hidden_norm(model: keras.Model) -> float:
@@ -105,14 +109,14 @@ def hidden_norm(model: keras.Model) -> float:
 
 
 def test_l2_and_weight_decay_keep_weights_small() -> None:
-    common: dict[str, Any] = {"epochs": 15, "first_rate": 0.03, "schedule": "constant"}
+    common: dict[str, Any] = {"epochs": 15, "learning_rate": 0.03, "schedule": "constant"}
     plain = hidden_norm(run(**common)[0])
     assert hidden_norm(run(l2=0.01, **common)[0]) < 0.9 * plain
     assert hidden_norm(run(weight_decay=0.1, **common)[0]) < 0.9 * plain
 
 
 def test_label_smoothing_makes_answers_less_confident() -> None:
-    common: dict[str, Any] = {"epochs": 15, "first_rate": 0.03}
+    common: dict[str, Any] = {"epochs": 15, "learning_rate": 0.03}
     plain, smoothed = (run(label_smoothing=share, **common)[0](TRAIN.x).numpy().max(1) for share in (0.0, 0.3))
     assert smoothed.mean() < plain.mean() - 0.1
 
@@ -124,7 +128,7 @@ def test_class_weights_bring_a_rare_class_back() -> None:
     val = blobs(150, 1, spread=3.0)
 
     def recall(**changes: Any) -> float:
-        model, _ = run(train=rare, val=rare, epochs=10, first_rate=0.03, **changes)
+        model, _ = run(train=rare, val=rare, epochs=10, learning_rate=0.03, **changes)
         return float((model(val.x).numpy().argmax(1) == 2)[val.labels == 2].mean())
 
     counts = np.bincount(rare.labels)
@@ -138,6 +142,6 @@ def test_clipping_bounds_what_one_wild_example_does() -> None:
     for clip_norm in (0.0, 1e-9):
         model = network(8)
         before = hidden_norm(model)
-        run(model, train=wild, val=wild, epochs=1, clip_norm=clip_norm, first_rate=0.01, patience=9)
+        run(model, train=wild, val=wild, epochs=1, clip_norm=clip_norm, learning_rate=0.01, patience=9)
         change.append(abs(hidden_norm(model) - before))
     assert change[1] < 0.5 * change[0]

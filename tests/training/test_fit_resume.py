@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,7 @@ ALL: dict[str, Any] = {
     "clip_norm": 1.0,
     "epochs": 9,
     "patience": 7,
-    "first_rate": 0.02,
+    "learning_rate": 0.02,
 }
 
 
@@ -72,7 +73,7 @@ def test_a_resumed_phase_ends_like_an_uninterrupted_one(
     within: bool,
 ) -> None:
     monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", -1.0 if within else 1e9)
-    checkpoint = Checkpoint(tmp_path / "checkpoint-head.npz")
+    checkpoint = Checkpoint(tmp_path / "checkpoint-classifier.npz")
     for wanted in stops:
         with pytest.raises(Stop):
             run(sick(), train=Watched(TRAIN, stop_at(wanted)), val=swapped(VAL), checkpoint=checkpoint, **ALL)
@@ -90,7 +91,7 @@ def test_a_resumed_phase_ends_like_an_uninterrupted_one(
 
 
 def test_a_finished_phase_is_not_repeated(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path / "checkpoint-head.npz")
+    checkpoint = Checkpoint(tmp_path / "checkpoint-classifier.npz")
     model, result = run(checkpoint=checkpoint)
     never = Watched(TRAIN, lambda _: pytest.fail("trained again"))
     again, found = run(train=never, checkpoint=checkpoint)
@@ -111,7 +112,7 @@ def test_a_finished_phase_is_not_repeated(tmp_path: Path) -> None:
 )
 def test_a_whole_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, change: Callable[..., object]) -> None:
     """As an edgecls with another format leaves it, or a bit of a name that nothing sums up."""
-    checkpoint = Checkpoint(tmp_path / "checkpoint-head.npz")
+    checkpoint = Checkpoint(tmp_path / "checkpoint-classifier.npz")
     run(epochs=1, checkpoint=checkpoint)
     saved = checkpoint.read()
     assert saved is not None
@@ -122,9 +123,9 @@ def test_a_whole_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, change:
 
 
 def test_a_divergence_is_remembered(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path / "checkpoint-head.npz")
-    _, result = run(epochs=9, first_rate=1e30, schedule="constant", checkpoint=checkpoint)
-    _, again = run(epochs=9, first_rate=1e30, schedule="constant", checkpoint=checkpoint)
+    checkpoint = Checkpoint(tmp_path / "checkpoint-classifier.npz")
+    _, result = run(epochs=9, learning_rate=1e30, schedule="constant", checkpoint=checkpoint)
+    _, again = run(epochs=9, learning_rate=1e30, schedule="constant", checkpoint=checkpoint)
     assert again == result and again.divergence is not None
 
 
@@ -142,4 +143,4 @@ def test_a_long_epoch_is_saved_within_and_a_short_one_is_not(tmp_path: Path, mon
 
 def test_infinite_and_missing_numbers_survive_a_checkpoint() -> None:
     state = fit_module._State(best_loss=math.inf)
-    assert fit_module._State.from_json(state.to_json()) == state
+    assert fit_module._State.from_json(dataclasses.asdict(state)) == state

@@ -42,7 +42,7 @@ def phase(name: str, *, kept: bool = True, reason: str = "all epochs done") -> P
 
 
 def make_training(*phases: PhaseResult) -> Training:
-    return Training(phases or (phase("head"),), (), None)
+    return Training(phases or (phase("classifier"),), (), None)
 
 
 def scores(*answers: int) -> np.ndarray:
@@ -159,10 +159,10 @@ def test_what_cannot_be_judged_or_is_doubtful_is_told_of() -> None:
 
 
 def test_phases_that_were_undone_are_told_of() -> None:
-    undone = phase("unfreeze", kept=False, reason="all epochs done; undone, as it did not help")
-    views = phase("views", kept=False, reason="all epochs done; undone, as it did not help")
-    assert warn(training=make_training(phase("head"), views, undone)) == (
-        "phase unfreeze: all epochs done; undone, as it did not help",
+    discarded = phase("fine-tuning", kept=False, reason="all epochs done; discarded: it did not help")
+    augmented = phase("augmented", kept=False, reason="all epochs done; discarded: it did not help")
+    assert warn(training=make_training(phase("classifier"), augmented, discarded)) == (
+        "phase unfreeze: all epochs done; discarded: it did not help",
     )
 
 

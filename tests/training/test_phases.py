@@ -29,16 +29,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("settings", "names"),
     [
-        ({}, ["head", "views"]),
-        ({"augment": None}, ["head"]),
-        ({"views": 0}, ["head"]),
-        ({"joint": True}, ["head", "views", "joint"]),
-        ({"unfreeze": 2}, ["head", "views", "unfreeze"]),
-        ({"joint": True, "unfreeze": 2, "views": 0}, ["head", "joint", "unfreeze"]),
-        ({"gray_to_rgb": "random"}, ["all"]),
-        ({"gray_to_rgb": "random", "unfreeze": 2}, ["all", "unfreeze"]),
-        ({"arch": "cnn"}, ["all"]),
-        ({"arch": "mlp"}, ["all"]),
+        ({}, ["classifier", "augmented"]),
+        ({"augment": None}, ["classifier"]),
+        ({"augmented_copies": 0}, ["classifier"]),
+        ({"joint": True}, ["classifier", "augmented", "joint"]),
+        ({"unfreeze": 2}, ["classifier", "augmented", "fine-tuning"]),
+        ({"joint": True, "unfreeze": 2, "augmented_copies": 0}, ["classifier", "joint", "fine-tuning"]),
+        ({"gray_to_rgb": "random"}, ["network"]),
+        ({"gray_to_rgb": "random", "unfreeze": 2}, ["network", "fine-tuning"]),
+        ({"arch": "cnn"}, ["network"]),
+        ({"arch": "mlp"}, ["network"]),
     ],
 )
 def test_the_settings_decide_the_phases(settings: dict[str, Any], names: list[str]) -> None:
@@ -55,12 +55,12 @@ def head(cache: Path) -> Ran:
 
 def test_the_head_learns_and_nothing_else(head: Ran) -> None:
     assert head.changed == {"scores"}
-    phase, views = head.training.phases
-    assert phase.name == "head" and phase.kept and phase.epochs == 4
-    assert views.name == "views" and views.epochs == 4 and len(head.training.history) == 8
+    phase, augmented = head.training.phases
+    assert phase.name == "classifier" and phase.kept and phase.epochs == 4
+    assert augmented.name == "augmented" and augmented.epochs == 4 and len(head.training.history) == 8
     assert phase.val_accuracy_after > max(0.6, phase.val_accuracy_before)
     # One engine, chosen once for the images of both.
-    assert phase.forward == views.forward == "keras: 90 images are too few to convert the network for"
+    assert phase.forward == augmented.forward == "keras: 90 images are too few to convert the network for"
     assert head.training.divergence is None
 
 
@@ -84,8 +84,8 @@ def test_the_cache_spares_the_second_run_the_backbone(cache: Path, head: Ran, mo
 
 def test_another_network_has_a_key_of_its_own() -> None:
     def key(model: keras.Model, cut: str = "features", size: int = SIZE) -> dict[str, Any]:
-        trunk, _ = split_at(model, cut)
-        return frozen.network_key(trunk, cut, dataclasses.replace(CONFIG, image_size=size))
+        extractor, _ = split_at(model, cut)
+        return frozen.network_key(extractor, cut, dataclasses.replace(CONFIG, image_size=size))
 
     model = build(CONFIG)
     first = key(model)
@@ -101,9 +101,9 @@ def test_another_network_has_a_key_of_its_own() -> None:
 
 def test_without_augmentation_there_are_no_views(cache: Path, tmp_path: Path) -> None:
     calls: list[tuple[Any, ...]] = []
-    run(tmp_path, augment=None, epochs=1, views=5, progress=lambda *call: calls.append(call))
-    features = ["head: features of validation images", "head: features of training images"]
-    assert stages_of(calls) == [*features, "train head"]
+    run(tmp_path, augment=None, epochs=1, augmented_copies=5, progress=lambda *call: calls.append(call))
+    features = ["classifier: features of validation images", "classifier: features of training images"]
+    assert stages_of(calls) == [*features, "train classifier"]
 
 
 # Everything that may follow
@@ -133,11 +133,16 @@ def test_each_phase_trains_its_own_layers_and_no_others(all_phases: tuple[Ran, T
     ran, _ = all_phases
     names = {record.phase: {layer.name for layer in record.layers} for record in ran.training.history}
     # joint goes through the frozen backbone; the normalization of unfrozen blocks stays as it is.
-    assert names == {"head": {"scores"}, "views": {"scores"}, "joint": {"gray_to_rgb", "scores"}, "unfreeze": UNFROZEN}
+    assert names == {
+        "classifier": {"scores"},
+        "augmented": {"scores"},
+        "joint": {"gray_to_rgb", "scores"},
+        "fine-tuning": UNFROZEN,
+    }
     kept = {phase.name for phase in ran.training.phases if phase.kept}
-    assert "head" in kept and kept - {"head"}
+    assert "classifier" in kept and kept - {"classifier"}
     assert ran.changed == set().union(*(names[name] for name in kept))
-    assert [phase.name for phase in ran.training.phases] == ["head", "views", "joint", "unfreeze"]
+    assert [phase.name for phase in ran.training.phases] == ["classifier", "augmented", "joint", "fine-tuning"]
     assert [phase.forward is None for phase in ran.training.phases] == [False, False, True, False]
 
 
@@ -149,8 +154,8 @@ def test_each_phase_begins_where_the_last_one_ended(all_phases: tuple[Ran, Told]
         assert after.val_accuracy_after >= after.val_accuracy_before
     assert ran.accuracy == pytest.approx(phases[-1].val_accuracy_after, abs=0.06)
     rates = {record.phase: record.learning_rate for record in ran.training.history if record.epoch == 1}
-    assert rates["head"] == rates["views"] > 5 * CONFIG.fine_learning_rate
-    assert rates["joint"] == rates["unfreeze"] == pytest.approx(CONFIG.fine_learning_rate)
+    assert rates["classifier"] == rates["augmented"] > 5 * CONFIG.fine_learning_rate
+    assert rates["joint"] == rates["fine-tuning"] == pytest.approx(CONFIG.fine_learning_rate)
 
 
 def test_scores_of_training_images_are_those_of_the_kept_network_or_none(all_phases: tuple[Ran, Told]) -> None:
@@ -160,17 +165,17 @@ def test_scores_of_training_images_are_those_of_the_kept_network_or_none(all_pha
 
 def test_progress_names_each_phase_and_reaches_its_end(all_phases: tuple[Ran, Told]) -> None:
     ran, told = all_phases
-    images, view = ["features of validation images", "features of training images"], "features of view 1 of 1"
+    images, copy = ["features of validation images", "features of training images"], "features of copy 1 of 1"
     assert stages_of(told.calls) == [
-        *(f"head: {what}" for what in images),
-        "train head",
-        f"views: {view}",  # the images' own are kept
-        "train views",
+        *(f"classifier: {what}" for what in images),
+        "train classifier",
+        f"augmented: {copy}",  # the images' own are kept
+        "train augmented",
         "train joint",
-        *(f"unfreeze: {what}" for what in (*images, view)),
-        "train unfreeze",
+        *(f"fine-tuning: {what}" for what in (*images, copy)),
+        "train fine-tuning",
     ]
-    assert [call[1:3] for call in told.calls if call[0] == "train unfreeze"] == [(1, 2), (2, 2)]
+    assert [call[1:3] for call in told.calls if call[0] == "train fine-tuning"] == [(1, 2), (2, 2)]
     assert all(call[3].startswith("val ") for call in told.calls if call[0].startswith("train"))
     assert [len(history) for history in told.histories] == list(range(1, 13))
     assert tuple(told.histories[-1]) == ran.training.history
@@ -179,7 +184,7 @@ def test_progress_names_each_phase_and_reaches_its_end(all_phases: tuple[Ran, To
 def test_a_random_beginning_learns_from_the_first_step(cache: Path) -> None:
     ran = run(cache, gray_to_rgb="random", head="flatten", epochs=2, learning_rate=1e-3)
     (phase,) = ran.training.phases
-    assert phase.name == "all" and phase.forward is None
+    assert phase.name == "network" and phase.forward is None
     layers = {layer.name for layer in ran.training.history[-1].layers}
     assert layers == {"gray_to_rgb", "hidden_1", "scores"}
     assert ran.changed == (layers if phase.kept else set())
@@ -189,6 +194,6 @@ def test_a_random_beginning_learns_from_the_first_step(cache: Path) -> None:
 def test_small_networks_learn_whole(cache: Path, arch: str) -> None:
     ran = run(cache, arch=arch, filters=(4, 8), hidden=(16,), **SMALL)
     (phase,) = ran.training.phases
-    assert phase.name == "all" and phase.kept and phase.val_accuracy_after > 0.6
+    assert phase.name == "network" and phase.kept and phase.val_accuracy_after > 0.6
     assert ran.changed >= {path.split("/")[0] for path in ran.before if path.endswith(("kernel", "bias"))}
     assert ran.accuracy == pytest.approx(phase.val_accuracy_after)

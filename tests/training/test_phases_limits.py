@@ -31,12 +31,12 @@ def head(cache: Path) -> Ran:
 
 def test_a_phase_that_does_not_help_is_undone_and_said_so(cache: Path) -> None:
     # What the head learns of the training images is no help here, nor is it better to learn it further.
-    ran = run(cache, SWAPPED, epochs=1, views=0, unfreeze=1, fine_learning_rate=0.01)
+    ran = run(cache, SWAPPED, epochs=1, augmented_copies=0, unfreeze=1, fine_learning_rate=0.01)
     head, unfreeze = ran.training.phases
     # An untrained head is nothing to go back to.
     assert head.kept and head.best_epoch == 1
     assert not unfreeze.kept and unfreeze.best_epoch == 0
-    assert unfreeze.reason.endswith("; undone, as it did not help on the validation images")
+    assert unfreeze.reason.endswith("; discarded: it did not help on the validation images")
     assert unfreeze.val_accuracy_after == unfreeze.val_accuracy_before
     assert ran.changed == {"scores"} and ran.training.train_scores is not None
 
@@ -55,10 +55,10 @@ def spoil(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
 def test_a_harmful_phase_leaves_what_the_head_has_learned(
     cache: Path, head: Ran, monkeypatch: pytest.MonkeyPatch, changes: Any
 ) -> None:
-    spoil(monkeypatch, "unfreeze", **changes)
+    spoil(monkeypatch, "fine-tuning", **changes)
     ran = run(cache, unfreeze=1, fine_epochs=1)
     first, _, second = ran.training.phases
-    assert first.kept and not second.kept and "undone" in second.reason
+    assert first.kept and not second.kept and "discarded" in second.reason
     assert second.val_accuracy_after == second.val_accuracy_before
     # The scores of the training images are still those of the network that is kept.
     assert ran.training.train_scores is not None
@@ -66,10 +66,10 @@ def test_a_harmful_phase_leaves_what_the_head_has_learned(
 
 
 def test_no_phase_follows_a_divergence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    divergence = Divergence("head", 3, 1, "loss", None)
-    spoil(monkeypatch, "head", divergence=divergence)
+    divergence = Divergence("classifier", 3, 1, "loss", None)
+    spoil(monkeypatch, "classifier", divergence=divergence)
     training = run(cache, unfreeze=1, joint=True).training
-    assert [phase.name for phase in training.phases] == ["head"] and training.divergence == divergence
+    assert [phase.name for phase in training.phases] == ["classifier"] and training.divergence == divergence
     assert training.phases[0].kept
 
 
@@ -89,7 +89,7 @@ def test_when_time_is_up_no_other_phase_begins(cache: Path, clock: list[float]) 
         clock[0] += 10
 
     (phase,) = run(cache, unfreeze=1, joint=True, deadline=1015.0, on_epoch=pass_time).training.phases
-    assert phase.name == "head" and phase.epochs == 3 and phase.reason.startswith("the time budget is spent")
+    assert phase.name == "classifier" and phase.epochs == 3 and phase.reason.startswith("the time budget is spent")
 
 
 def test_however_little_time_there_is_the_first_phase_runs(cache: Path, clock: list[float]) -> None:
@@ -105,11 +105,11 @@ def test_views_take_at_most_their_share_of_the_time(tmp_path: Path, clock: list[
         if done == total and "features of" in stage:
             clock[0] += 10
 
-    run(tmp_path, views=9, deadline=1000.0 + 20 + 50, progress=pass_time, epochs=1)
-    # 20 s for the images themselves; a third view would end beyond half of the 50 s that are left.
-    assert [stage for stage in stages_of(calls) if "of view" in stage] == [
-        "views: features of view 1 of 9",
-        "views: features of view 2 of 9",
+    run(tmp_path, augmented_copies=9, deadline=1000.0 + 20 + 50, progress=pass_time, epochs=1)
+    # 20 s for the images themselves; a third copy would end beyond half of the 50 s that are left.
+    assert [stage for stage in stages_of(calls) if "of copy" in stage] == [
+        "augmented: features of copy 1 of 9",
+        "augmented: features of copy 2 of 9",
     ]
 
 
@@ -119,11 +119,11 @@ def test_views_take_at_most_their_share_of_the_time(tmp_path: Path, clock: list[
 def test_each_phase_has_a_checkpoint_and_goes_on_from_it(cache: Path, tmp_path: Path) -> None:
     expected = run(cache, unfreeze=1, work=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        f"checkpoint-{name}.npz" for name in ("head", "views", "unfreeze")
+        f"checkpoint-{name}.npz" for name in ("classifier", "augmented", "fine-tuning")
     }
-    (tmp_path / "checkpoint-unfreeze.npz").unlink()
+    (tmp_path / "checkpoint-fine-tuning.npz").unlink()
     phases: list[str] = []
     again = run(cache, unfreeze=1, work=tmp_path, on_epoch=lambda so_far: phases.append(so_far[-1].phase))
-    assert phases == ["unfreeze"] * 2
+    assert phases == ["fine-tuning"] * 2
     assert len(again.training.history) == len(expected.training.history) == 10
     assert_same_weights(again, expected)

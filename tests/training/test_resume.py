@@ -25,7 +25,7 @@ from edgecls.training.train import train
 
 TINY = ["--arch", "cnn", "--image-size", "16", "--filters", "4,8", "--hidden", "8", "--epochs", "150"]
 TINY += ["--batch-size", "4", "--patience", "150"]
-PHASES = ["--weights", "none", "--alpha", "0.35", "--image-size", "32", "--views", "1", "--batch-size", "4"]
+PHASES = ["--weights", "none", "--alpha", "0.35", "--image-size", "32", "--augmented-copies", "1", "--batch-size", "4"]
 PHASES += ["--epochs", "40", "--joint", "--unfreeze", "1", "--fine-epochs", "6", "--learning-rate", "0.01"]
 SECONDS = 300
 
@@ -97,7 +97,7 @@ def test_killed_twice_and_interrupted_once_it_ends_like_an_uninterrupted_run(tmp
         known = place.is_learning()
         process = place.start([*TINY, "--resume"] if known else TINY)
         lock = work_folder(place.out) / LOCK_FILE
-        checkpoint = work_folder(place.out) / "checkpoint-all.npz"
+        checkpoint = work_folder(place.out) / "checkpoint-network.npz"
         before = checkpoint.stat().st_mtime_ns if known else 0
         wait_until(lambda: checkpoint.exists() and checkpoint.stat().st_mtime_ns > before, process)  # noqa: B023
         assert process.poll() is None and lock.exists()

@@ -17,7 +17,7 @@ from edgecls.networks.weights import Weights
 # The loss
 
 
-def test_the_loss_is_the_mean_cross_entropy_and_the_right_answers_are_counted() -> None:
+def test_the_loss_is_the_mean_cross_entropy_and_the_correct_answers_are_counted() -> None:
     model = network(8)
     scores = model(POINTS.x).numpy()
     losses = -np.log(scores[np.arange(24), POINTS.labels])
@@ -25,7 +25,7 @@ def test_the_loss_is_the_mean_cross_entropy_and_the_right_answers_are_counted() 
     net = make(model)
     assert net.test_step(POINTS.x, POINTS.labels) == pytest.approx((losses.sum(), right), rel=1e-5)
     out = step(net)
-    assert (out.loss, out.right) == pytest.approx((losses.mean(), right), rel=1e-5)
+    assert (out.loss, out.correct) == pytest.approx((losses.mean(), right), rel=1e-5)
 
 
 def test_label_smoothing_and_class_weights_are_those_of_keras() -> None:
@@ -101,7 +101,7 @@ def test_watching_changes_nothing_but_what_is_returned() -> None:
 def test_a_step_does_not_depend_on_the_sizes_of_the_batches_before_it() -> None:
     wide = blobs(32)
     models = [network(16), network(16)]
-    nets = [make(model, first_rate=0.0) for model in models]
+    nets = [make(model, learning_rate=0.0) for model in models]
     for size in (32, 5, 17):
         nets[0].train_step(wide.x[:size], wide.labels[:size], watch=False)
         nets[0].test_step(wide.x[:size], wide.labels[:size])
@@ -110,7 +110,7 @@ def test_a_step_does_not_depend_on_the_sizes_of_the_batches_before_it() -> None:
             array[...] = 0
     nets[0].restore(nets[1].arrays())
     for net in nets:
-        net.rate = 0.01
+        net.learning_rate = 0.01
         step(net, wide)
     for first, second in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(first, second)
@@ -166,7 +166,7 @@ def test_weight_decay_shrinks_kernels_and_leaves_biases() -> None:
     for model in models:
         model.get_layer("hidden_1").bias.assign(np.ones(8))
     for model, decay in zip(models, (0.0, 0.5), strict=True):
-        step(make(model, weight_decay=decay, first_rate=0.1))
+        step(make(model, weight_decay=decay, learning_rate=0.1))
     for name in ("hidden_1", "scores"):
         plain, decayed = (model.get_layer(name) for model in models)
         assert np.linalg.norm(decayed.kernel) < 0.97 * np.linalg.norm(plain.kernel)
@@ -198,7 +198,7 @@ def test_a_restored_network_goes_on_to_the_same_bit(decay: float) -> None:
     step(first)
     second = make(models[1], weight_decay=decay)
     second.restore({name: array.copy() for name, array in first.arrays().items()})
-    assert second.rate == first.rate
+    assert second.learning_rate == first.learning_rate
     for net in (first, second):
         step(net)
     for one, other in zip(first.arrays().values(), second.arrays().values(), strict=True):
@@ -217,5 +217,5 @@ def test_what_is_saved_is_a_copy() -> None:
 
 def test_the_step_size_can_be_set() -> None:
     net = make()
-    net.rate = 0.125
-    assert net.rate == 0.125
+    net.learning_rate = 0.125
+    assert net.learning_rate == 0.125

@@ -31,7 +31,7 @@ for devices in ([], ["CPU:0", "CPU:1"]):
     tests = [net.test_step(POINTS.x[:count], POINTS.labels[:count]) for count in (24, 1)]
     placed = {op.device[-5:] for op in net._train_steps[True].get_concrete_function().graph.get_operations()}
     weights = [variable.numpy().ravel().tolist() for variable in net._variables]
-    answers.append([[(out.loss, out.right) for out in outs] + tests, sum(weights, []), sorted(placed)])
+    answers.append([[(out.loss, out.correct) for out in outs] + tests, sum(weights, []), sorted(placed)])
 print(json.dumps(answers))
 """
 

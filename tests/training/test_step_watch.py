@@ -30,14 +30,14 @@ def test_the_first_layer_that_is_not_finite_is_named(
     loss: float, gradients: list[float], what: str, layer: str | None
 ) -> None:
     net = make(network(8, 5))
-    found = net.find_divergence(StepOutput(loss, 0, np.array(gradients, np.float32), None), "head", 4, 7)
+    found = net.find_divergence(StepOutput(loss, 0, np.array(gradients, np.float32), None), "classifier", 4, 7)
     assert found is not None
-    assert (found.phase, found.epoch, found.step, found.what, found.layer) == ("head", 4, 7, what, layer)
+    assert (found.phase, found.epoch, found.step, found.what, found.layer) == ("classifier", 4, 7, what, layer)
 
 
 def test_what_is_finite_is_no_divergence() -> None:
     net = make(network(8, 5))
-    assert net.find_divergence(step(net), "head", 1, 0) is None
+    assert net.find_divergence(step(net), "classifier", 1, 0) is None
     assert net.find_bad_layer() is None
 
 
@@ -60,12 +60,12 @@ def test_a_channel_is_dead_if_no_input_of_any_batch_wakes_it() -> None:
     model.get_layer("hidden_1").set_weights([kernel, np.array([0, 0, -1, 1], np.float32)])
     net = make(model)
     plus = np.array([[1, 0, 0, 0]], np.float32)
-    assert net.dead_shares([plus]) == {"hidden_1": 0.5}
-    assert net.dead_shares([plus, -plus]) == {"hidden_1": 0.25}
+    assert net.dead_fractions([plus]) == {"hidden_1": 0.5}
+    assert net.dead_fractions([plus, -plus]) == {"hidden_1": 0.25}
 
 
 def test_a_network_without_relus_has_no_dead_ones() -> None:
-    assert make(network()).dead_shares([POINTS.x]) == {}
+    assert make(network()).dead_fractions([POINTS.x]) == {}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_relus_of_frozen_layers_are_not_laid_at_another_layers_door(mobilenet: k
     net = make(mobilenet)
     assert net.layer_names == ["gray_to_rgb", "scores"]
     # gray_to_rgb has no ReLU; the backbone's belong to layers that do not learn.
-    assert net.dead_shares([np.zeros((2, 32, 32, 1), np.uint8)]) == {}
+    assert net.dead_fractions([np.zeros((2, 32, 32, 1), np.uint8)]) == {}
 
 
 def test_a_frozen_normalization_may_stand_before_the_relu(mobilenet: keras.Model) -> None:
@@ -87,7 +87,7 @@ def test_a_frozen_normalization_may_stand_before_the_relu(mobilenet: keras.Model
     learner = split_at(mobilenet, cut)[1]
     net = make(learner)
     random = np.random.default_rng(0).normal(size=(4, *learner.input.shape[1:]))
-    shares = net.dead_shares([random.astype(np.float32)])
+    shares = net.dead_fractions([random.astype(np.float32)])
     # The projection ends without one.
     assert set(shares) == {"block_16_expand", "block_16_depthwise", "Conv_1"}
     assert all(0 <= share < 1 for share in shares.values())

@@ -17,7 +17,7 @@ from training_run import CONFIG, FILES, PER_CLASS, SIZE, Run, keras_scores, make
 
 import edgecls
 from edgecls.errors import ConfigError, DataError
-from edgecls.report.pictures import NAMES
+from edgecls.report.pictures import NAMES, PICTURES
 from edgecls.training import train as train_module
 from edgecls.training.run.run_folder import (
     HISTORY_COLUMNS,
@@ -36,7 +36,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("real")
     data = make_images(folder / "images")
     (data / "dark" / "broken.png").write_bytes(b"not a picture")
-    return run_train(data, folder / "deep" / "run", skip_bad=True)
+    return run_train(data, folder / "deep" / "run", skip_bad=True, pictures=PICTURES)
 
 
 # The real network, end to end
@@ -79,8 +79,8 @@ def test_skipped_files_are_recorded_and_told(real: Run) -> None:
 
 def test_history_has_a_line_for_each_epoch(real: Run) -> None:
     history = real.history()
-    assert set(history) == set(HISTORY_COLUMNS) and set(history["phase"]) == {"head", "views"}
-    for name in ("head", "views"):
+    assert set(history) == set(HISTORY_COLUMNS) and set(history["phase"]) == {"classifier", "augmented"}
+    for name in ("classifier", "augmented"):
         epochs = [epoch for epoch, phase in zip(history["epoch"], history["phase"], strict=True) if phase == name]
         assert epochs == list(range(1, len(epochs) + 1)) and 1 < len(epochs) <= CONFIG.epochs
     assert history["train_loss"][-1] < history["train_loss"][0]
@@ -89,7 +89,7 @@ def test_history_has_a_line_for_each_epoch(real: Run) -> None:
 
 def test_run_json_tells_the_phases_and_the_diagnosis(real: Run) -> None:
     phases = real.record["phases"]
-    assert [phase["name"] for phase in phases] == ["head", "views"] and phases[0]["kept"]
+    assert [phase["name"] for phase in phases] == ["classifier", "augmented"] and phases[0]["kept"]
     assert sum(phase["epochs"] for phase in phases) == len(real.history()["epoch"])
     assert phases[-1]["val_accuracy_after"] == pytest.approx(real.record["metrics"]["val_accuracy"], abs=0.1)
     assert real.record["diagnosis"] == [dataclasses.asdict(finding) for finding in real.result.findings] != []
@@ -135,9 +135,9 @@ def test_the_saved_model_is_that_of_the_best_epoch(real: Run) -> None:
 
 def test_every_stage_reports_its_progress_to_the_end(real: Run) -> None:
     stages = list(dict.fromkeys(stage for stage, *_ in real.progress))
-    features = [f"head: features of {what} images" for what in ("validation", "training")]
-    views = ["views: features of view 1 of 1", "train views"]
-    assert stages == ["read images", *features, "train head", *views, "score val images", "score test images"]
+    features = [f"classifier: features of {what} images" for what in ("validation", "training")]
+    augmented = ["augmented: features of copy 1 of 1", "train augmented"]
+    assert stages == ["read images", *features, "train classifier", *augmented, "score val images", "score test images"]
     for stage in stages:
         done = [count for name, count, *_ in real.progress if name == stage]
         totals = {total for name, _, total, *_ in real.progress if name == stage}
@@ -223,7 +223,7 @@ def test_a_preview_shows_images_beside_their_changes_and_trains_nothing(
     data = make_images(tmp_path / "images")
     path = tmp_path / "run-preview.png"
     for config in (CONFIG, dataclasses.replace(CONFIG, augment=None)):
-        preview(data, config, path)
+        preview(data, config, path, PICTURES)
         with Image.open(path) as picture:
             assert min(picture.size) > SIZE
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["images", "run-preview.png"]

@@ -35,7 +35,7 @@ def draw(count):
     mapped.forget_pages(images)
     return Split(tuple(map(str, range(count))), images, labels)
 dataset = Dataset(Path("/none"), ("a", "b", "c"), draw(count), draw(200), None, (), ())
-config = TrainConfig(image_size=96, alpha=0.35, weights="none", epochs=2, views=1, **settings)
+config = TrainConfig(image_size=96, alpha=0.35, weights="none", epochs=2, augmented_copies=1, **settings)
 model = build_model(config, 3, Weights("none", None, None, "keras") if config.uses_backbone else None)
 training = run_phases(Setting(model, dataset, config))
 assert len(training.history) == 2, training

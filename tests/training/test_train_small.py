@@ -62,13 +62,12 @@ def small() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module, "build_model", build)
-        # Tested where they belong; drawing takes longer than the training here.
-        patch.setattr(train_module, "draw_final", lambda run: None)
-        patch.setattr(train_module, "draw_preview", lambda originals, views, path: None)
         yield
 
 
 FOUR_EPOCHS = dataclasses.replace(CONFIG, epochs=4)
+# Seconds, whether features were in the cache, and the sha256 of files that hold times.
+VARYING = ("seconds", "forward", "model.keras", "history.json")
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +81,9 @@ def weights_of(run: Run) -> list[NDArray[np.float32]]:
 
 
 def without_times(value: Any) -> Any:
-    """Return JSON without what differs from run to run: seconds, and whether features were in the cache."""
+    """Return JSON without the values that differ from run to run."""
     if isinstance(value, dict):
-        return {name: without_times(part) for name, part in value.items() if name not in ("seconds", "forward")}
+        return {name: without_times(part) for name, part in value.items() if name not in VARYING}
     return [without_times(part) for part in value] if isinstance(value, list) else value
 
 
@@ -109,7 +108,7 @@ def test_the_best_epoch_is_kept_whether_stopped_early_or_not(
     for name, holds in (("bright", "bright"), ("dark", "striped"), ("striped", "striped")):
         shutil.copytree(data / holds, tmp_path / "split" / "val" / name)
     config = dataclasses.replace(
-        CONFIG, epochs=epochs, patience=patience, learning_rate=0.1, schedule="constant", views=0
+        CONFIG, epochs=epochs, patience=patience, learning_rate=0.1, schedule="constant", augmented_copies=0
     )
     run = run_train(tmp_path / "split", tmp_path / "run", config)
     losses = run.history()["val_loss"]
@@ -129,8 +128,8 @@ def test_without_a_test_folder_the_validation_images_are_held_out(data: Path, tm
     stored = read_held_out_scores(run.out, 3 * PER_CLASS, 3)
     assert (stored.argmax(axis=1) == val.labels).mean() == pytest.approx(run.record["metrics"]["val_accuracy"])
     assert run.record["config"]["augment"] is None
-    # No changes wanted, so no views computed.
-    assert not any("view" in stage for stage, *_ in run.progress)
+    # No changes wanted, so no copies are computed.
+    assert not any("augmented" in stage for stage, *_ in run.progress)
 
 
 def test_images_in_two_splits_are_warned_of(data: Path, tmp_path: Path) -> None:
@@ -171,9 +170,6 @@ def test_overwrite_replaces_an_old_run_whole(data: Path, tmp_path: Path) -> None
     assert read_record(out)["config"]["seed"] == 3 and {path.name for path in out.iterdir()} == FILES
 
 
-# Interrupted
-
-
 def interrupt_at(wanted: str) -> Progress:
     def interrupt(stage: str, done: int, total: int, note: str = "") -> None:
         if stage == wanted:
@@ -183,14 +179,14 @@ def interrupt_at(wanted: str) -> Progress:
 
 
 def test_ctrl_c_before_anything_is_learned_leaves_no_folder(data: Path, tmp_path: Path) -> None:
-    for stage in ("read images", "head: features of training images"):
+    for stage in ("read images", "classifier: features of training images"):
         with pytest.raises(KeyboardInterrupt):
-            # Another seed makes other views: none is in the cache.
+            # Another seed makes other copies: none is in the cache.
             train(data, tmp_path / "run", dataclasses.replace(CONFIG, seed=9), progress=interrupt_at(stage))
         assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("stage", ["train head", "score test images"])
+@pytest.mark.parametrize("stage", ["train classifier", "score test images"])
 def test_an_interrupted_run_goes_on_and_ends_like_another(
     data: Path, tmp_path: Path, four_epochs: Run, stage: str
 ) -> None:
@@ -199,7 +195,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_another(
     with pytest.raises(KeyboardInterrupt):
         train(data, out, config, progress=interrupt_at(stage))
     assert not out.exists() and work_folder(out).is_dir()
-    with pytest.raises(ConfigError, match=r"an interrupted run lies in .*--resume .*--overwrite"):
+    with pytest.raises(ConfigError, match=r"holds an interrupted run; .*--resume .*--overwrite"):
         train(data, out, config)
     run = run_train(data, out, config, resume=True)
     assert not work_folder(out).exists() and {path.name for path in out.iterdir()} == FILES
@@ -212,10 +208,8 @@ def test_an_interrupted_run_goes_on_and_ends_like_another(
 def test_other_settings_or_images_are_refused_for_an_interrupted_run(data: Path, tmp_path: Path) -> None:
     config, out = dataclasses.replace(CONFIG, epochs=2), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(data, out, config, progress=interrupt_at("train head"))
-    with pytest.raises(
-        ConfigError, match=r"settings: dropout \(0\.2 then, 0\.5 now\); give the same ones, or remove that"
-    ):
+        train(data, out, config, progress=interrupt_at("train classifier"))
+    with pytest.raises(ConfigError, match=r": dropout \(0\.2 then, 0\.5 now\); give the same ones, or remove that"):
         train(data, out, dataclasses.replace(config, dropout=0.5), resume=True)
     other = make_images(tmp_path / "other", seed=5)
     with pytest.raises(ConfigError, match=r"other settings: images \("):
@@ -235,7 +229,7 @@ def test_resume_begins_a_run_and_leaves_a_complete_one(data: Path, tmp_path: Pat
 
 
 def test_a_run_that_learned_nothing_is_an_error_and_leaves_no_folder(data: Path, tmp_path: Path) -> None:
-    divergence = Divergence("head", 1, 0, "loss", "scores")
+    divergence = Divergence("classifier", 1, 0, "loss", "scores")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Network, "find_divergence", lambda *_: divergence)
         with pytest.raises(
@@ -290,9 +284,6 @@ def test_a_limit_on_files_stops_the_last_step_and_costs_nothing(data: Path, tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not out.exists() and has_checkpoint(work_folder(out))
     assert run_train(data, out, config, resume=True).record["phases"][0]["epochs"] == 2
-
-
-# The time budget
 
 
 def test_however_small_the_time_budget_is_there_is_a_run(data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.config import FULL_RATE, HEAD_RATE, TrainConfig
+from edgecls.config import CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE, TrainConfig
 from edgecls.training.diagnosis.finding import Finding, Scored, bounded, likely_range
 from edgecls.training.diagnosis.layers import LEARNS, layer_values, smaller_rate
 from edgecls.training.history import EpochRecord
@@ -137,7 +137,12 @@ def progress_findings(
     slow = losses[-1] > SLOW_FALL * losses[0]
     if slow and updates.size and np.median(updates) < LOW_UPDATE:
         why = f"each step changed the weights by {np.median(updates):.1g} of themselves, where 0.001 is usual"
-    elif slow and not updates.size and rate < LOW_RATE_SHARE * (HEAD_RATE if records[0].phase == "head" else FULL_RATE):
+    elif (
+        slow
+        and not updates.size
+        and rate
+        < LOW_RATE_SHARE * (CLASSIFIER_LEARNING_RATE if records[0].phase == "classifier" else NETWORK_LEARNING_RATE)
+    ):
         why = f"the first step size was {rate:.1g}"
     else:
         last = max(1, len(records) // 5)
@@ -155,7 +160,7 @@ def progress_findings(
         "learning-rate-too-low",
         "warning",
         f"Training {learns} is too slow: {pace}; {why}.",
-        f"--learning-rate {config.first_rate * 10:.2g}; more --epochs.",
+        f"--learning-rate {config.main_learning_rate * 10:.2g}; more --epochs.",
     )
 
 

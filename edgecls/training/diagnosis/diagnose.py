@@ -81,7 +81,7 @@ def diagnose(
         found += rate_findings(records, before[-1] if before else None, config, guess)
     if phases:
         # Views are learned from as the images were before: one pace.
-        pace = [record for record in history if record.phase in (history[0].phase, "views")]
+        pace = [record for record in history if record.phase in (history[0].phase, "augmented")]
         found += progress_findings(pace, config, guess, train)
         found += generalisation_findings(phases[-1], config, guess, train, val)
     found += score_findings(config, classes, train, val, labels)

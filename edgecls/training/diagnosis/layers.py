@@ -14,11 +14,11 @@ from edgecls.training.history import Divergence, EpochRecord
 
 # Words for each phase of `EpochRecord`.
 LEARNS = {
-    "head": "the head",
-    "views": "the head from changed views",
-    "joint": "gray_to_rgb and the head",
-    "unfreeze": "the unfrozen blocks",
-    "all": "the network",
+    "classifier": "the classifier",
+    "augmented": "the classifier on augmented copies",
+    "joint": "gray_to_rgb and the classifier",
+    "fine-tuning": "the unfrozen blocks",
+    "network": "the network",
 }
 # In fewer layers there is no chain of factors that could vanish or explode.
 MIN_LAYERS = 3
@@ -162,9 +162,9 @@ def _growth(records: Sequence[EpochRecord]) -> Iterator[str]:
 
 def smaller_rate(phase: str, config: TrainConfig) -> str:
     """Return the option, with a value, that makes the steps of a phase ten times smaller."""
-    if phase in ("joint", "unfreeze"):
+    if phase in ("joint", "fine-tuning"):
         return f"--fine-learning-rate {config.fine_learning_rate / 10:.2g}"
-    return f"--learning-rate {config.first_rate / 10:.2g}"
+    return f"--learning-rate {config.main_learning_rate / 10:.2g}"
 
 
 def _dead_relus(records: Sequence[EpochRecord], config: TrainConfig) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Which processes train one network together: what TF_CONFIG says. Imports the standard library and our errors only."""
+"""Which processes train one network together, read from TF_CONFIG."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from edgecls.progress import Progress
 
 VARIABLE = "TF_CONFIG"
 EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
-# A chief is a worker, and the first of them.
+# A chief is the first worker.
 JOBS = ("chief", "worker")
 ANSWER_S = 2.0
 LOOK_EVERY_S = 1.0
-# To start the command on the other machines.
+# Time to start the command on the other machines.
 WAIT_S = 600.0
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """All workers, and which of them this process is.
+    """All workers, and the index of this one.
 
     Attributes:
         addresses: host:port of each; the first keeps the run.
@@ -35,30 +35,30 @@ class Cluster:
     index: int
 
     def name(self, index: int) -> str:
-        """Return how a worker is called in messages."""
+        """Return the name of a worker in messages."""
         return f"worker {index} ({self.addresses[index]})"
 
     def list_silent(self) -> list[str]:
-        """Return the names of the other workers at whose address nobody listens."""
+        """Return the names of the other workers that do not listen at their addresses."""
         others = [index for index in range(len(self.addresses)) if index != self.index]
         return [self.name(index) for index in others if not _answers(self.addresses[index])]
 
 
 def read_cluster(text: str) -> Cluster | None:
-    """Return what the text of TF_CONFIG says, or None if it is empty or names no other process.
+    """Return the cluster in the text of TF_CONFIG, or None if it is empty or names no other process.
 
     Raises:
-        ConfigError: it is not what TensorFlow takes, or names tasks that do not train.
+        ConfigError: TensorFlow does not accept it, or it names tasks that do not train.
     """
     if not text.strip():
         return None
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _wrong(f"is no JSON ({error}): {text[:80]!r}") from error
+        raise _wrong(f"is not JSON ({error}): {text[:80]!r}") from error
     jobs = _member(document, "cluster", dict, {})
     if unknown := [name for name in jobs if name not in JOBS]:
-        raise _wrong(f"names tasks of type {', '.join(unknown)}; edgecls trains with chief and worker alone")
+        raise _wrong(f"names tasks of type {', '.join(unknown)}; edgecls trains with chief and worker only")
     lists = {job: _member(jobs, job, list, []) for job in JOBS}
     addresses = [_check_address(each) for job in JOBS for each in lists[job]]
     if twice := [each for each in addresses if addresses.count(each) > 1]:
@@ -70,37 +70,37 @@ def read_cluster(text: str) -> Cluster | None:
     if job not in JOBS:
         raise _wrong(f"says that this process is of type {job!r}; it must be chief or worker")
     if type(index) is not int or not 0 <= index < len(lists[job]):
-        raise _wrong(f"says that this process is {job} {index!r}, of {len(lists[job])} counted from 0")
+        raise _wrong(f"says that this process is {job} {index!r}, but there are {len(lists[job])}, counted from 0")
     return Cluster(tuple(addresses), index + (len(lists["chief"]) if job == "worker" else 0))
 
 
 def wait_for_others(cluster: Cluster, progress: Progress) -> None:
-    """Return when all other workers listen at their addresses, as this one does meanwhile.
+    """Listen at this worker's address until all other workers listen at theirs.
 
     Raises:
-        TrainingError: one did not come in time, or the port is taken.
+        TrainingError: a worker did not start in time, or the port is in use.
     """
     others, end = len(cluster.addresses) - 1, time.monotonic() + WAIT_S
     port, both = int(cluster.addresses[cluster.index].rpartition(":")[2]), socket.has_dualstack_ipv6()
     try:
-        # On every network of this machine, as TensorFlow will listen, whom those that come later find instead.
+        # On every network of this machine, as TensorFlow does later.
         family = socket.AF_INET6 if both else socket.AF_INET
         listening = socket.create_server(("", port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise TrainingError(
-            f"this process is {cluster.name(cluster.index)}, but cannot listen there: {error.strerror}; end what does, "
-            f"or give another port in every worker's {VARIABLE}"
+            f"this process is {cluster.name(cluster.index)}, but cannot listen there: {error.strerror}; stop the "
+            f"program that uses the port, or give another port in every worker's {VARIABLE}"
         ) from error
     with listening:
         while silent := cluster.list_silent():
             progress("wait for other workers", others - len(silent), others, ", ".join(silent))
             if time.monotonic() > end:
                 raise TrainingError(
-                    f"{' and '.join(silent)} did not come within {WAIT_S:g} s; start the same command there with its "
-                    f"own index in {VARIABLE}, and see that its port can be reached from here"
+                    f"{' and '.join(silent)} did not start within {WAIT_S:g} s; start the same command there with its "
+                    f"own index in {VARIABLE}, and check that its port can be reached from here"
                 )
             time.sleep(LOOK_EVERY_S)
-        progress("wait for other workers", others, others, "all are here")
+        progress("wait for other workers", others, others, "all have started")
 
 
 def _member(document: Any, name: str, kind: type, default: Any) -> Any:
@@ -113,7 +113,7 @@ def _member(document: Any, name: str, kind: type, default: Any) -> Any:
 def _check_address(address: Any) -> str:
     found = re.fullmatch(r"(?:\[[\da-fA-F:]+\]|[^\s:/\[\]]+):(\d{1,5})", address) if isinstance(address, str) else None
     if found is None or not 0 < int(found[1]) < 2**16:
-        raise _wrong(f"holds the address {address!r}, which is no host:port")
+        raise _wrong(f"has the address {address!r}, which is not host:port")
     return str(address)
 
 

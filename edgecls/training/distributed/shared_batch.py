@@ -1,6 +1,6 @@
-"""A batch shared by several devices, of one machine or of many: each computes its part, all get the sum.
+"""A batch split among several devices of one or more machines: each computes its part, all get the sum.
 
-What comes out is what one device would compute of the whole batch, dropout included.
+The result is that of one device with the whole batch, dropout included.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class SharedBatch:
     def __init__(self, strategy: Any) -> None:
         self._strategy = strategy
         self._parts: int = strategy.num_replicas_in_sync
-        # Of the part that is being traced.
+        # These belong to the part that is being traced.
         self._count: Any = None
         self._mine = slice(0)
         self._masks: dict[str, Any] = {}
@@ -31,7 +31,7 @@ class SharedBatch:
         Args:
             compute: called on each device as compute(inputs, labels, weight, is first part); weight is 1, or 0 for an
                 image that counts in another part.
-            x: the inputs of the whole batch.
+            x: inputs of the whole batch.
             labels: of the whole batch.
         """
         import tensorflow as tf
@@ -40,7 +40,7 @@ class SharedBatch:
             context = tf.distribute.get_replica_context()
             place, self._count = context.replica_id_in_sync_group, tf.shape(labels)[0]
             start, stop = (self._count * each // self._parts for each in (place, place + 1))
-            # Without images, oneDNN's convolutions return the shape of their input.
+            # At least one image: for none, oneDNN's convolutions return the shape of their input.
             self._mine = slice(start, tf.maximum(stop, start + 1))
             weight = tf.cast(stop > start, tf.float32)
             found = compute(x[self._mine], labels[self._mine], weight, place == 0)
@@ -52,7 +52,7 @@ class SharedBatch:
         return list(self._strategy.experimental_local_results(found)[0])
 
     def share_dropout(self, model: keras.Model) -> keras.Model:
-        """Return a model of the same layers whose dropout drops of each part what it would drop of the whole batch."""
+        """Return a model of the same layers whose dropout does to each part what it would do to the whole batch."""
         import keras
 
         if self._parts == 1:
@@ -71,7 +71,7 @@ class SharedBatch:
             def call(layer, inputs: Any, training: bool = False) -> Any:
                 if not training or not own.rate:
                     return inputs
-                # Drawn once a step: the state of the random numbers goes on as on one device.
+                # Drawn once in each step, so that the random numbers are those of one device.
                 if own.name not in self._masks:
                     ones = tf.ones([self._count, *inputs.shape[1:]], inputs.dtype)
                     self._masks[own.name] = keras.random.dropout(ones, own.rate, seed=own.seed_generator)

@@ -1,13 +1,13 @@
-"""How many threads TensorFlow has in this process. The order of its sums depends on them, and with it the last bits.
+"""The number of TensorFlow's threads in this process.
 
-Of the head on features it does not; of convolutions that learn it does.
+The order of its sums depends on it, and so do the last bits of trainable convolutions (not of dense layers).
 """
 
 from __future__ import annotations
 
 
 def limit_tensorflow(threads: int) -> None:
-    """Let TensorFlow keep so many threads busy; to be called before its first operation, or with the same number."""
+    """Set the number of threads; call this before TensorFlow's first operation, or with the same number."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -1,7 +1,7 @@
 """Workers: processes, mostly on several machines, that train one network together through TensorFlow's collectives.
 
-Each computes its part of every batch, and all take the same steps. Whatever decides how training goes on is summed or
-passed on between them, so that they stay together; the first of them keeps the run.
+Each computes its part of every batch, and all take the same steps. Every decision is made from values that they
+exchange, so that they stay together. The first worker keeps the run.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import numpy as np
 
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, TrainingError
+from edgecls.messages.lists import short
 from edgecls.progress import Progress, silent
 from edgecls.training.distributed.cluster import Cluster, wait_for_others
 
-# In the error of whatever waits for a worker when it is lost.
+# TensorFlow's error when a worker is lost.
 LOST = "Collective ops is aborted"
 SHOWN_CHARACTERS = 40
 
 
 class Workers:
-    """The processes that train together, seen from one of them.
+    """The processes that train together, for one of them.
 
     Attributes:
-        strategy: of `tf.distribute`, over the devices of all workers; None if this process is alone.
+        strategy: of `tf.distribute`, over the devices of all workers; None if this process trains alone.
         index: of this process.
-        count: of all.
+        count: number of workers.
     """
 
     def __init__(self, cluster: Cluster | None = None, strategy: Any = None) -> None:
@@ -39,27 +40,27 @@ class Workers:
         self.count = len(cluster.addresses) if cluster else 1
         self._sum_function: Any = None
 
-    def anyone(self, here: bool) -> bool:
-        """Return whether any worker passed True; all must ask together."""
-        return any(data[0] for data in self.gather(bytes([here])))
+    def anyone(self, value: bool) -> bool:
+        """Return whether any worker passed True; all must call this together."""
+        return any(data[0] for data in self.gather(bytes([value])))
 
     def is_late(self, deadline: float | None) -> bool:
-        """Return whether a deadline of `time.monotonic` has passed on any worker; all must ask together."""
-        # Those without one have it in common: they need not ask each other.
+        """Return whether a deadline of `time.monotonic` has passed on any worker; all must call this together."""
+        # All workers have a deadline or none has.
         return deadline is not None and self.anyone(time.monotonic() > deadline)
 
-    def share(self, data: bytes) -> bytes:
-        """Return what the first worker passed; all must ask together."""
+    def broadcast(self, data: bytes) -> bytes:
+        """Return what the first worker passed; all must call this together."""
         return self.gather(b"" if self.index else data)[0]
 
     def gather(self, data: bytes) -> list[bytes]:
-        """Return what each worker passed; all must ask together."""
+        """Return what each worker passed; all must call this together."""
         if self._cluster is None:
             return [data]
         sizes = np.zeros(self.count, np.int64)
         sizes[self.index] = len(data)
         sizes = self._sum(sizes)
-        # As whole numbers of eight bytes, of which each worker leaves those of the others zero.
+        # In 64-bit integers, where each worker fills its own part and leaves the others zero.
         words = -(-sizes // 8)
         starts = np.cumsum(words) - words
         whole = np.zeros(words.sum(), np.int64)
@@ -69,21 +70,20 @@ class Workers:
         return [whole[start:].tobytes()[:size] for start, size in zip(starts, sizes, strict=True)]
 
     def check_same(self, facts: Mapping[str, Any]) -> None:
-        """Check that all workers pass the same; all must ask together.
+        """Check that all workers pass the same; all must call this together.
 
         Args:
-            facts: JSON values by their names.
+            facts: name -> JSON value.
 
         Raises:
-            ConfigError: one passed something else; on every worker.
+            ConfigError: a worker passed something else; raised on every worker.
         """
         first, *others = (json.loads(text) for text in self.gather(json.dumps(dict(facts)).encode()))
         for index, other in enumerate(others, 1):
             if unlike := [name for name in {**first, **other} if first.get(name) != other.get(name)]:
                 assert self._cluster is not None
-                what = ", ".join(
-                    f"{name} ({_short(other.get(name))}, not {_short(first.get(name))})" for name in unlike
-                )
+                values = {name: [short(each.get(name), SHOWN_CHARACTERS) for each in (other, first)] for name in unlike}
+                what = ", ".join(f"{name} ({other}, not {first})" for name, (other, first) in values.items())
                 raise ConfigError(
                     f"{self._cluster.name(index)} has other settings than {self._cluster.name(0)}: {what}; give all "
                     "the same command, the same images and the same versions"
@@ -97,7 +97,7 @@ class Workers:
             def add(values: Any) -> Any:
                 context = tf.distribute.get_replica_context()
                 first = context.replica_id_in_sync_group % (self.strategy.num_replicas_in_sync // self.count) == 0
-                # A machine with several devices counts once.
+                # Only the first device of each machine counts.
                 return context.all_reduce(tf.distribute.ReduceOp.SUM, values if first else tf.zeros_like(values))
 
             def add_all(values: Any) -> Any:
@@ -108,27 +108,27 @@ class Workers:
 
 
 ALONE = Workers()
-"""One process, whatever devices its machine has."""
+"""One process alone, with any number of devices."""
 
 
 @contextlib.contextmanager
 def join(cluster: Cluster | None, config: TrainConfig, progress: Progress = silent) -> Iterator[Workers]:
-    """Yield the workers of a cluster when all have come; without one, `ALONE`.
+    """Yield the workers of a cluster when all have started; without a cluster, `ALONE`.
 
     Args:
         cluster: to join; TensorFlow must not have computed anything before.
         config: of the run.
-        progress: told while others are waited for.
+        progress: called while it waits for other workers.
 
     Raises:
-        ConfigError: what cannot be shared. TrainingError: a worker did not come, or was lost meanwhile.
+        ConfigError: a setting needs one machine. TrainingError: a worker did not start, or was lost.
     """
     if cluster is None:
         yield ALONE
         return
     if config.batch_norm:
         raise ConfigError(
-            "--batch-norm takes its statistics from whole batches, of which several machines see parts; leave it out, "
+            "--batch-norm needs whole batches, and each of several machines sees only a part; leave out --batch-norm, "
             "or train on one machine"
         )
     import tensorflow as tf
@@ -143,12 +143,12 @@ def join(cluster: Cluster | None, config: TrainConfig, progress: Progress = sile
         lost = cluster.list_silent()
         who = f"{' and '.join(lost)} no longer answers" if lost else "another worker hangs, or cannot be reached"
         raise TrainingError(
-            f"{who} ({reason}); what it said last stands on its own machine. Start all workers again, with --resume"
+            f"{who} ({reason}); read its output on its own machine, then start all workers again with --resume"
         ) from error
 
 
 def _connect(cluster: Cluster, progress: Progress) -> Any:
-    """Return the strategy over the devices of all workers, when all have come."""
+    """Return the strategy over the devices of all workers, when all have started."""
     import tensorflow as tf
 
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -158,15 +158,10 @@ def _connect(cluster: Cluster, progress: Progress) -> Any:
         num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
         rpc_layer="grpc",
     )
-    # From here on TensorFlow waits for the others itself, without an end and without a word.
+    # TensorFlow itself would wait for the others forever and print nothing.
     wait_for_others(cluster, progress)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (tf.errors.OpError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise TrainingError(f"{cluster.name(cluster.index)} cannot join the others: {reason}") from error
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -1,7 +1,7 @@
-"""Random changes to training images. The result is uint8 again: the board never sees anything else.
+"""Random changes to training images; the result is uint8, as on the board.
 
-What happens to an image follows from the seed, the number of the view and the image itself, never from its place in a
-batch: so a view can be computed once, kept, and computed again elsewhere.
+What happens to an image depends on the seed, the number of the copy and the image itself, never from its place in a
+batch: so a copy can be computed once, kept, and computed again elsewhere.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class Changes:
     brightness: NDArray[np.float32]
 
 
-def draw_changes(config: AugmentConfig, size: int, keys: Sequence[int], view: int, seed: int) -> Changes:
+def draw_changes(config: AugmentConfig, size: int, keys: Sequence[int], copy: int, seed: int) -> Changes:
     """Return random changes for images of `size` pixels, one for each key.
 
     Args:
         config: how far they may go.
         size: side of the square images.
-        keys: what tells the images apart, each at least 0; the same key, view and seed give the same change.
-        view: number of the view, or of the epoch.
+        keys: what tells the images apart, each at least 0; the same key, copy and seed give the same change.
+        copy: number of the copy, or of the epoch.
         seed: of the run.
     """
-    drawn = np.stack([np.random.default_rng([seed, view, key]).uniform(-1, 1, 8) for key in keys])
+    drawn = np.stack([np.random.default_rng([seed, copy, key]).uniform(-1, 1, 8) for key in keys])
     flip_x, flip_y, turn, shift_x, shift_y, zoom, contrast, brightness = drawn.T
     sign_x = np.where(flip_x < 0, -1.0, 1.0) if config.flip in ("horizontal", "horizontal_and_vertical") else 1.0
     sign_y = np.where(flip_y < 0, -1.0, 1.0) if config.flip in ("vertical", "horizontal_and_vertical") else 1.0

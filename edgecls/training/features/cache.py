@@ -1,8 +1,7 @@
-"""Features of the frozen part of a network, computed once for each image and view and kept on disk.
+"""Features of a frozen backbone, computed once for each image and augmented copy, and cached on disk.
 
-While nothing below the head learns, a second pass over the same pixels gives the same features: the head then trains
-on them in seconds instead of minutes. A folder of the cache belongs to one frozen network and one view. New images in
-a data set cost only their own features; what lies in such a folder is told in feature_files.py.
+A classifier then trains on them in seconds instead of minutes. Each folder of the cache is for one network and one
+number of augmented copy. New images in a data set need only their own features; files.py describes the files.
 """
 
 from __future__ import annotations
@@ -31,28 +30,28 @@ from edgecls.training.features.augment import change_images, draw_changes
 from edgecls.training.features.forward import BATCH_SIZE, Forward
 
 LOCK_FILE = "lock"
-# Whole folders, the longest unused first, are removed when the cache has grown beyond this.
+# When the cache is larger, whole folders are removed, the longest unused first.
 CACHE_BYTES = 20 * 10**9
 FORGET_EVERY = 20  # batches
 
 
 @dataclass(frozen=True)
-class View:
-    """One look at every image: the image itself (number 0), or a random change of it."""
+class AugmentedCopy:
+    """One copy of every image: the image itself (number 0), or a random change of it."""
 
     number: int = 0
     augment: AugmentConfig | None = None
     seed: int = 0
 
     def apply(self, images: NDArray[np.uint8], keys: Sequence[int]) -> NDArray[np.uint8]:
-        """Return what this view shows of images uint8 (N, S, S, 1); the keys tell them apart (`draw_changes`)."""
+        """Return this copy of images, uint8 (N, S, S, 1); see `draw_changes` for the keys."""
         if not self.number or self.augment is None:
             return images
         return change_images(images, draw_changes(self.augment, images.shape[1], keys, self.number, self.seed))
 
 
-def view_key(digest: bytes) -> int:
-    """Return what `View.apply` tells an image by: its content, wherever and whenever it comes."""
+def image_key(digest: bytes) -> int:
+    """Return the key of an image for `AugmentedCopy.apply`, which depends on its content alone."""
     return int.from_bytes(digest[:8], "little")
 
 
@@ -74,7 +73,7 @@ class Features:
     def take(self, chosen: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the features, float16 (len(chosen), ...), of the images `chosen`."""
         found = np.asarray(self.rows[self.index[chosen]])
-        # Every time: the system may map 2 MiB around each row that is read.
+        # After each call, because the system may map 2 MiB around each row.
         forget_pages(self.rows)
         return found
 
@@ -84,41 +83,41 @@ def cached_features(
     forward: Callable[[], Forward],
     images: NDArray[np.uint8],
     digests: Sequence[bytes],
-    view: View,
+    copy: AugmentedCopy,
     *,
     cache: Path | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
 ) -> Features:
-    """Return the features of all images, computing those that the cache lacks in the current pool.
+    """Return the features of all images, after computing those that are not cached in the current pool.
 
     Args:
-        network: JSON that tells this frozen network from every other.
-        forward: returns the network itself; called only if something is missing.
+        network: JSON that identifies the frozen network.
+        forward: returns the network; called only if features are missing.
         images: uint8 (N, S, S, 1), 0..255.
         digests: `data.sha256_of_each(images)`.
-        view: what the network sees of them.
+        copy: the copy of the images to pass to the network.
         cache: folder of all caches, by default the user's.
-        progress: called as progress(images done, images in all), and with a note before a wait.
+        progress: called as progress(images done, all images), and with a note before it waits.
 
     Raises:
         TrainingError: the disk has no room for them.
     """
-    folder = (cache or feature_folder()) / _key(network, view)
+    folder = (cache or feature_folder()) / _key(network, copy)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Another process computes the same just now: what it leaves need not be computed again.
+        # Another process may be computing the same features.
         wait = functools.partial(progress, 0, len(images), "waiting for another run that computes them")
         with locked(folder / LOCK_FILE, on_wait=wait):
             os.utime(folder)
             stored = files.read_checked(folder, set(digests), functools.partial(progress, 0, len(images)))
             missing = set(digests) - stored.row_of.keys()
             if missing:
-                _compute(folder, forward(), images, digests, missing, view, stored.rows, progress)
+                _compute(folder, forward(), images, digests, missing, copy, stored.rows, progress)
                 stored = files.read_stored(folder)
     except OSError as error:
         raise TrainingError(
             f"the features cannot be kept in {folder}: {error.strerror or error}; free some of the disk, set "
-            "XDG_CACHE_HOME to a larger one, or use fewer --views"
+            "XDG_CACHE_HOME to a larger one, or use fewer --augmented-copies"
         ) from error
     rows = np.memmap(folder / files.ROWS_FILE, np.float16, "r", shape=(stored.rows, *stored.shape))
     return Features(rows, np.array([stored.row_of[digest] for digest in digests], np.int64))
@@ -130,7 +129,7 @@ def feature_folder() -> Path:
 
 
 def prune(cache: Path, most_bytes: int = CACHE_BYTES) -> None:
-    """Remove the longest unused folders of a cache until it holds at most `most_bytes`; those in use stay."""
+    """Remove the longest unused folders of a cache until it has at most `most_bytes`; folders in use stay."""
     if not cache.is_dir():
         return
     with locked(cache / LOCK_FILE):
@@ -140,14 +139,14 @@ def prune(cache: Path, most_bytes: int = CACHE_BYTES) -> None:
         for folder, size in zip(folders, sizes, strict=True):
             if total <= most_bytes:
                 return
-            # One that another process fills is none of the longest unused.
+            # Not a folder that another process is writing.
             with contextlib.suppress(BlockingIOError), locked(folder / LOCK_FILE, wait=False):
                 shutil.rmtree(folder)
                 total -= size
 
 
-def _key(network: dict[str, Any], view: View) -> str:
-    augment = None if not view.number or view.augment is None else [vars(view.augment), view.number, view.seed]
+def _key(network: dict[str, Any], copy: AugmentedCopy) -> str:
+    augment = None if not copy.number or copy.augment is None else [vars(copy.augment), copy.number, copy.seed]
     text = json.dumps([files.FORMAT, network, augment], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -158,7 +157,7 @@ def _compute(
     images: NDArray[np.uint8],
     digests: Sequence[bytes],
     missing: set[bytes],
-    view: View,
+    copy: AugmentedCopy,
     known: int,
     progress: Callable[..., None],
 ) -> None:
@@ -167,14 +166,14 @@ def _compute(
     writer: files.Writer | None = None
     with contextlib.ExitStack() as stack:
         batches = (
-            _Batch(chosen, np.asarray(images[chosen]), [view_key(digests[i]) for i in chosen])
+            _Batch(chosen, np.asarray(images[chosen]), [image_key(digests[i]) for i in chosen])
             for chosen in _batches_of_missing(digests, missing)
         )
-        # In order, as the files are appended to: then they have the same bytes wherever the rows were computed.
-        for batch, rows in current_pool().map(_compute_rows, (forward, view), batches, in_order=True):
+        # In order, so that the files do not depend on the pool.
+        for batch, rows in current_pool().map(_compute_rows, (forward, copy), batches, in_order=True):
             if not np.isfinite(rows).all():
                 raise TrainingError(
-                    "the frozen network returned values beyond float16; use pretrained or other weights (--weights)"
+                    "the backbone returned features beyond float16; use pretrained or other weights (--weights)"
                 )
             if writer is None:
                 _check_room(folder, total * rows[0].nbytes)
@@ -189,20 +188,18 @@ def _compute(
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Images that pass the network together: their places, uint8 (N, S, S, 1), and the keys of `View.apply`."""
-
     chosen: list[int]
-    images: NDArray[np.uint8]
-    keys: list[int]
+    images: NDArray[np.uint8]  # (N, S, S, 1)
+    keys: list[int]  # of `AugmentedCopy.apply`
 
     def __str__(self) -> str:
         return f"{len(self.chosen)} images from number {self.chosen[0]} on"
 
 
-def _compute_rows(shared: tuple[Forward, View], batch: _Batch) -> NDArray[np.float16]:
-    forward, view = shared
-    with np.errstate(over="ignore"):  # the caller says it
-        return forward(view.apply(batch.images, batch.keys)).astype(np.float16)
+def _compute_rows(shared: tuple[Forward, AugmentedCopy], batch: _Batch) -> NDArray[np.float16]:
+    forward, copy = shared
+    with np.errstate(over="ignore"):  # the caller checks for it
+        return forward(copy.apply(batch.images, batch.keys)).astype(np.float16)
 
 
 def _batches_of_missing(digests: Sequence[bytes], missing: set[bytes]) -> Iterator[list[int]]:
@@ -210,7 +207,7 @@ def _batches_of_missing(digests: Sequence[bytes], missing: set[bytes]) -> Iterat
     left = set(missing)
     for number, digest in enumerate(digests):
         if digest in left:
-            # The same picture twice is computed once.
+            # Identical images are computed once.
             left.remove(digest)
             batch.append(number)
         if len(batch) == BATCH_SIZE:
@@ -225,5 +222,5 @@ def _check_room(folder: Path, needed_bytes: int) -> None:
     if needed_bytes > free:
         raise TrainingError(
             f"the features need {needed_bytes / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; free some, set "
-            "XDG_CACHE_HOME to a larger disk, or use fewer --views"
+            "XDG_CACHE_HOME to a larger disk, or use fewer --augmented-copies"
         )

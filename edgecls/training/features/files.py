@@ -1,12 +1,11 @@
-"""The files of one folder of the feature cache: rows, and which image each is of, with checksums.
+"""The files of one folder of the feature cache: rows, and the image of each row, with checksums.
 
-It holds `rows.f16` (float16, one row an image) and `images.index` (`_ENTRY`, one an image, in the same order), both
-only ever appended to: after a crash, what is not whole in both is cut off and the rest is good.
+`rows.f16` holds one row of float16 for each image, and `images.index` one `_ENTRY` for each in the same order. Both are
+only appended to; after a crash, rows that are not complete in both are cut off.
 
-A disk, a copy or another program may change these files. The checksum of a row depends on the folder, the shape and the
-image, so that a row in a wrong place is found like a damaged one. Rows are checked before they are used. If anything is
-wrong, the files are removed, which leaves them to the processes that have mapped them, and the features are computed
-again.
+Rows are checked before they are used, as a disk or another program may change them. A row's checksum depends on folder,
+shape and image, so a misplaced row is found too. If anything is wrong, the features are computed again; the files are
+removed, not overwritten, because other processes may have mapped them.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ IMAGES_A_FLUSH = 1024
 
 
 class DamagedCacheError(OSError):
-    """A file of the cache is not what was written."""
+    """A file of the cache was changed after it was written."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a folder holds whole: so many rows of this shape, the row of each image, and the checksum of each row."""
+    """The complete rows of a folder: their number and shape, the row of each image, and the checksum of each row."""
 
     rows: int
     shape: tuple[int, ...]
@@ -53,12 +52,12 @@ _NOTHING = Stored(0, (), {}, [])
 
 
 def read_checked(folder: Path, wanted: set[bytes], report: Callable[[str], object]) -> Stored:
-    """Return what a folder holds, after checking the rows of the images `wanted`; nothing of a damaged folder.
+    """Return the rows of a folder, after checking those of the images `wanted`; none if the folder is damaged.
 
     Args:
-        folder: of one network and view.
+        folder: of one network and copy.
         wanted: sha256 of each image whose row will be used.
-        report: called with what is wrong.
+        report: called with a description of the damage.
     """
     try:
         stored = read_stored(folder)
@@ -67,17 +66,17 @@ def read_checked(folder: Path, wanted: set[bytes], report: Callable[[str], objec
         report(f"{folder} is damaged ({error}), so these features are computed again")
         stored = _NOTHING
     if not stored.rows:
-        # Not truncated: another process may have mapped them.
+        # Not truncated, because another process may have mapped them.
         for name in (INDEX_FILE, ROWS_FILE, SHAPE_FILE):
             (folder / name).unlink(missing_ok=True)
     return stored
 
 
 def read_stored(folder: Path) -> Stored:
-    """Return what a folder holds; its rows are not read.
+    """Return the rows of a folder without reading them.
 
     Raises:
-        DamagedCacheError: a file is not what was written.
+        DamagedCacheError: a file was changed.
     """
     if not (folder / INDEX_FILE).exists():
         return _NOTHING
@@ -90,7 +89,7 @@ def read_stored(folder: Path) -> Stored:
             raise DamagedCacheError(f"{INDEX_FILE} at image {row}")
         row_of[digest] = row
         checksums.append(checksum)
-    # A killed process leaves rows without an entry, and never an entry without its row.
+    # A killed process leaves rows without an entry, never an entry without its row.
     size, expected = _size(folder / ROWS_FILE), rows * _row_bytes(shape)
     if size < expected:
         raise DamagedCacheError(f"{ROWS_FILE} has {size} bytes, {expected} expected")
@@ -141,7 +140,7 @@ def _entry_checksum(start: int, digest: bytes, checksum: int) -> int:
 
 
 class Writer:
-    """Appends rows and, once they are on the disk, their entries."""
+    """Appends rows and, when they are on the disk, their entries."""
 
     def __init__(self, rows: Any, index: Any, start: int) -> None:
         self._rows, self._index, self._start = rows, index, start
@@ -149,7 +148,7 @@ class Writer:
 
     def append(self, rows: NDArray[np.float16], digests: list[bytes]) -> None:
         """Append rows and the sha256 of their images."""
-        # Not `tofile`, which does not say why it could not write.
+        # Not by `tofile`, which does not say why it could not write.
         self._rows.write(np.ascontiguousarray(rows).data)
         for row, digest in zip(rows, digests, strict=True):
             checksum = _row_checksum(self._start, digest, row.tobytes())
@@ -158,7 +157,7 @@ class Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Return when all is on the disk."""
+        """Write everything to the disk."""
         self._rows.flush()
         os.fsync(self._rows.fileno())
         self._index.write(b"".join(self._waiting))
@@ -169,10 +168,10 @@ class Writer:
 
 @contextlib.contextmanager
 def open_writer(folder: Path, known: int, row: NDArray[np.float16]) -> Iterator[Writer]:
-    """Yield what appends to the first `known` rows of a folder; `row` is of the shape of all."""
+    """Yield a writer that appends to the first `known` rows of a folder; all rows have the shape of `row`."""
     write_atomically(folder / SHAPE_FILE, json.dumps(row.shape).encode())
     with (folder / ROWS_FILE).open("ab") as rows, (folder / INDEX_FILE).open("ab") as index:
-        # What a killed process left half written.
+        # Cut off what a killed process left incomplete.
         rows.truncate(known * row.nbytes)
         index.truncate(known * _ENTRY.size)
         writer = Writer(rows, index, _start_checksum(folder, row.shape))

@@ -1,6 +1,6 @@
-"""The forward pass of a frozen network, in whatever runs it fastest here: Keras or, if it is installed, OpenVINO.
+"""The forward pass of a frozen network in the fastest engine: Keras or, if it is installed, OpenVINO.
 
-A `Forward` can be pickled: the network's own files travel, and the other process opens them in the same engine.
+A `Forward` can be pickled: it contains the network's files, which the other process opens in the same engine.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from edgecls.training.distributed.threads import limit_tensorflow
 if TYPE_CHECKING:
     import keras
 
-# Large enough to keep two cores busy; larger ones gained nothing and cost memory.
+# Enough for two cores; larger batches were not faster and need memory.
 BATCH_SIZE = 32
-# For fewer images than this, converting the network takes longer than it saves.
+# For fewer images, converting the network takes longer than it saves.
 WORTH_CONVERTING = 1000
-# An engine whose features are further from Keras' than this (relative) is not taken, whatever its speed: bfloat16
-# differs by 0.08 on MobileNetV2 and int8 by more; float32 in another order by 1e-5.
+# Largest accepted difference from Keras' features (relative): on MobileNetV2, bfloat16 differs by 0.08 and int8 by
+# more, float32 in another order by 1e-5.
 MOST_DIFFERENCE = 1e-3
 TIMED_BATCHES = 3
 
@@ -47,8 +47,8 @@ class Packed:
     Attributes:
         engine: "keras" or "openvino".
         sha256: of the files.
-        threads: that the engine may keep busy; None leaves it to the engine.
-        files: in the engine's own format.
+        threads: number for the engine; None is the engine's default.
+        files: in the engine's format.
     """
 
     engine: str
@@ -63,9 +63,9 @@ class Forward:
 
     Attributes:
         engine: "keras" or "openvino".
-        why: how it was chosen.
+        why: why it was chosen.
         run: takes exactly BATCH_SIZE images, uint8 (BATCH_SIZE, S, S, 1), and returns float32 (BATCH_SIZE, ...).
-        pack: returns the network for another process; None if `run` itself can be pickled.
+        pack: returns the network for another process; None if `run` can be pickled.
     """
 
     engine: str
@@ -74,26 +74,26 @@ class Forward:
     pack: Pack | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return what another process makes the same of."""
+        """Return what pickle stores."""
         if self.pack is None:
             return Forward, (self.engine, self.why, self.run)
         return _unpack, (self.why, self.pack())
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the outputs, float32 (N, ...), of at most BATCH_SIZE images, uint8 (N, S, S, 1), 0..255."""
-        # One shape for every batch: none is compiled again, and a row does not depend on how many others came along.
+        # One shape for every batch: nothing is compiled twice, and no row depends on the size of its batch.
         padded = np.zeros((BATCH_SIZE, *images.shape[1:]), np.uint8)
         padded[: len(images)] = images
         return self.run(padded)[: len(images)]
 
 
 def fastest_forward(model: keras.Model, sample: NDArray[np.uint8], images: int) -> Forward:
-    """Return `model` in the engine that runs it fastest on this machine, by measurement on `sample`.
+    """Return `model` in the engine that is fastest on this machine, measured on `sample`.
 
     Args:
-        model: from uint8 images to any one output.
-        sample: some images, uint8 (N, S, S, 1); the engines must agree on them.
-        images: how many are to be run; for few, Keras is taken at once.
+        model: takes uint8 images and has one output.
+        sample: images, uint8 (N, S, S, 1), on which the engines must agree.
+        images: number of images to run; for few, Keras is used without a measurement.
     """
     import tensorflow as tf
 
@@ -155,7 +155,7 @@ def _openvino_forward(network: Any, threads: int | None = None) -> Run:
     with quietly("compiling the frozen network in OpenVINO"):
         import openvino
 
-        # "LATENCY" gives all cores to one batch; bfloat16, its default on some CPUs, would change the features.
+        # "LATENCY" uses all cores for one batch. bfloat16, the default on some CPUs, would change the features.
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
@@ -179,7 +179,7 @@ def _pack_openvino(network: Any) -> Packed:
 
 
 def _to_packed(engine: str, *files: bytes) -> Packed:
-    # For the workers that are to run it, which may be many on a machine.
+    # Of the pool, because a machine may run several workers.
     return Packed(engine, hashlib.sha256(b"".join(files)).hexdigest(), current_pool().threads, files)
 
 
@@ -189,7 +189,7 @@ def _unpack(why: str, packed: Packed) -> Forward:
 
 @functools.lru_cache(maxsize=1)
 def _open(packed: Packed) -> Run:
-    """Return the network, opened once for all batches that a process is given."""
+    """Return the network, which is opened once for all batches of a process."""
     if packed.engine == "openvino":
         import openvino
 
@@ -205,7 +205,7 @@ def _open(packed: Packed) -> Run:
 
 
 def _time(run: Run, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
-    """Return (outputs, seconds of the fastest of a few batches); the first, which may compile, does not count."""
+    """Return (outputs, seconds of the fastest of a few batches) after one batch that may compile."""
     outputs = run(batch)
     seconds = []
     for _ in range(TIMED_BATCHES):

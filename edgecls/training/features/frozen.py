@@ -1,4 +1,4 @@
-"""What a phase learns from while a part of the network is frozen: the features that this part gives."""
+"""What a phase learns from while the lower part of the network is frozen: the features that this part computes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ import numpy as np
 
 from edgecls.config import TrainConfig
 from edgecls.images.dataset import Split
-from edgecls.training.features.cache import Features, View, cached_features
+from edgecls.training.context import Context
+from edgecls.training.features.cache import AugmentedCopy, Features, cached_features
 from edgecls.training.features.examples import FeatureExamples
 from edgecls.training.features.forward import Forward, fastest_forward
 
 if TYPE_CHECKING:
     import keras
 
-    from edgecls.training.context import Context
-
-# Share of the time budget that features of views may take; the rest is for learning and scoring.
-VIEWS_SHARE = 0.5
+# Fraction of the time budget for features of augmented copies; the rest is for learning and scoring.
+COPIES_FRACTION = 0.5
 
 
 @dataclass
-class Trunk:
-    """What is known of the frozen part below a cut.
+class FeatureExtractor:
+    """What is known of the network below a split layer.
 
     Attributes:
-        forward: its engine, once it was needed.
-        pass_seconds: of its slowest pass.
+        forward: its engine; None until it is needed.
+        pass_seconds: of its slowest pass over the training images.
     """
 
     forward: Forward | None = None
@@ -39,27 +38,27 @@ class Trunk:
 
     @property
     def used(self) -> str | None:
-        """Return the engine and how it was chosen, or None if nothing was computed."""
+        """Return the engine and why it was chosen, or None if nothing was computed."""
         return f"{self.forward.engine}: {self.forward.why}" if self.forward else None
 
 
-def view_count(config: TrainConfig) -> int:
-    """Return how many changed versions of each image are learned from."""
-    return config.views if config.augment else 0
+def copy_count(config: TrainConfig) -> int:
+    """Return the number of augmented copies of each training image."""
+    return config.augmented_copies if config.augment else 0
 
 
 def frozen_examples(
-    name: str, trunk: keras.Model, cut: str, setting: Context, known: Trunk
+    name: str, extractor: keras.Model, split_layer: str, context: Context, known: FeatureExtractor
 ) -> tuple[FeatureExamples, FeatureExamples]:
-    """Return (training examples, validation examples), and note in `known` what computed them and how fast."""
-    data, config = setting.dataset, setting.config
-    network = network_key(trunk, cut, config)
+    """Return (training examples, validation examples) of phase `name`, and update `known`."""
+    data, config = context.dataset, context.config
+    network = network_key(extractor, split_layer, config)
 
     def forward() -> Forward:
         if known.forward is None:
-            # All that will pass it, in this phase and the next.
-            total = len(data.val.labels) + (1 + view_count(config)) * len(data.train.labels)
-            known.forward = fastest_forward(trunk, data.train.images[:32], total)
+            # All images of this phase and the next.
+            total = len(data.val.labels) + (1 + copy_count(config)) * len(data.train.labels)
+            known.forward = fastest_forward(extractor, data.train.images[:32], total)
         return known.forward
 
     def compute(part: Split, number: int, stage: str) -> Features:
@@ -68,40 +67,40 @@ def frozen_examples(
             forward,
             part.images,
             part.digests,
-            View(number, config.augment, config.seed),
-            cache=setting.cache,
-            progress=functools.partial(setting.progress, f"{name}: features of {stage}"),
+            AugmentedCopy(number, config.augment, config.seed),
+            cache=context.cache,
+            progress=functools.partial(context.progress, f"{name}: features of {stage}"),
         )
 
     val = compute(data.val, 0, "validation images")
     began = now = time.monotonic()
-    views = 0 if name == "head" else view_count(config)
+    copies = 0 if name == "classifier" else copy_count(config)
     features: list[Features] = []
-    for number in range(1 + views):
-        if number and setting.deadline is not None:
-            if setting.workers.anyone(now + known.pass_seconds > began + VIEWS_SHARE * (setting.deadline - began)):
+    for number in range(1 + copies):
+        if number and context.deadline is not None:
+            if context.workers.anyone(now + known.pass_seconds > began + COPIES_FRACTION * (context.deadline - began)):
                 break
-        features.append(compute(data.train, number, f"view {number} of {views}" if number else "training images"))
+        features.append(compute(data.train, number, f"copy {number} of {copies}" if number else "training images"))
         before, now = now, time.monotonic()
         known.pass_seconds = max(known.pass_seconds, now - before)
-    train = FeatureExamples(features, data.train.labels, config.seed)
-    return train, FeatureExamples([val], data.val.labels, config.seed)
+    return FeatureExamples(features, data.train.labels, config.seed), FeatureExamples([val], data.val.labels)
 
 
-def network_key(trunk: keras.Model, cut: str, config: TrainConfig) -> dict[str, Any]:
-    """Return what tells this frozen network from every other: its graph and its weights."""
+def network_key(extractor: keras.Model, split_layer: str, config: TrainConfig) -> dict[str, Any]:
+    """Return JSON that identifies this frozen network: its graph and its weights."""
     digest = hashlib.sha256()
-    for weight in trunk.get_weights():
+    for weight in extractor.get_weights():
         digest.update(np.ascontiguousarray(weight).data)
-    # What Keras numbers by itself differs from one process to the next and changes nothing.
+    # Without layer names: Keras numbers them differently in every process.
     graph = [
         [type(layer).__name__, getattr(layer, "strides", None), getattr(layer, "padding", None)]
-        for layer in trunk.layers
+        for layer in extractor.layers
     ]
-    scaling = trunk.get_layer("center").get_config()
+    scaling = extractor.get_layer("center").get_config()
     return {
         "format": 1,
-        "cut": cut,
+        # The key's old name, so that caches of older versions stay valid.
+        "cut": split_layer,
         "size": config.image_size,
         "weights": digest.hexdigest(),
         "graph": graph,

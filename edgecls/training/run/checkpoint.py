@@ -1,12 +1,10 @@
-"""One file that a phase can go on from: weights, best weights, optimizer and counters, replaced as a whole."""
+"""One file from which a phase resumes: weights, best weights, optimizer and counters, replaced as a whole."""
 
 from __future__ import annotations
 
 import io
 import json
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,31 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import TrainingError
-from edgecls.files import write_atomically
+from edgecls.files import DAMAGE_ERRORS, write_atomically
 
 Arrays = dict[str, NDArray[Any]]
 PREFIX = "array/"
 OWNER = "owner"
-# What zipfile and numpy raise on files that are cut or changed.
-DAMAGES = (
-    OSError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    OverflowError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint held."""
+    """The content of a checkpoint."""
 
     arrays: Arrays
     state: dict[str, Any]
@@ -47,38 +30,38 @@ class Saved:
     def to_bytes(self) -> bytes:
         """Return the content of a checkpoint file."""
         buffer = io.BytesIO()
-        # With a prefix, because numpy's own arguments have names too.
+        # With a prefix, as `np.savez` has named arguments of its own.
         named: dict[str, Any] = {f"{PREFIX}{name}": array for name, array in self.arrays.items()}
         np.savez(buffer, **named, state=np.frombuffer(json.dumps(self.state).encode(), np.uint8))
         return buffer.getvalue()
 
     @classmethod
     def read(cls, file: Path | io.BytesIO) -> Saved:
-        """Return what `to_bytes` returned once; raise one of `DAMAGES` if it is not whole."""
+        """Return the content of a file of `to_bytes`; raise one of `DAMAGE_ERRORS` if it is damaged."""
         with np.load(file, allow_pickle=False) as content:
             held = {name: content[name] for name in content.files}
         for name, array in held.items():
-            # Of a file in the archive that is no array numpy returns the bytes.
+            # NumPy returns the bytes of a file that is not an array.
             if not isinstance(array, np.ndarray):
-                raise ValueError(f"its {name} is no array")
+                raise ValueError(f"its {name} is not an array")
         state = json.loads(held.pop("state").tobytes())
         return cls({name.removeprefix(PREFIX): array for name, array in held.items()}, state)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file, there or not yet.
+    """A checkpoint file, which may not exist yet.
 
     Attributes:
         path: of the file.
-        owner: what tells run and phase from every other; a file of another owner is refused.
+        owner: identifies run and phase; a file of another owner is refused.
     """
 
     path: Path
     owner: str = ""
 
     def write(self, arrays: Arrays, state: dict[str, Any]) -> None:
-        """Replace the file; whatever happens meanwhile, the old one or the new one is there, whole.
+        """Replace the file; at any time, either the old or the new one is there, complete.
 
         Raises:
             TrainingError: it cannot be written; the old one is still there.
@@ -102,19 +85,19 @@ class Checkpoint:
             return None
         try:
             with zipfile.ZipFile(self.path) as archive:
-                # First, because numpy reads an array's head before the sum over it is checked.
+                # NumPy reads the header of an array before its checksum is checked.
                 damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"its {damaged} is damaged")
             saved = Saved.read(self.path)
             if saved.state.pop(OWNER, None) != self.owner:
                 raise ValueError("it is of another run or phase, or of an older edgecls")
-        except DAMAGES as error:
+        except DAMAGE_ERRORS as error:
             raise self.refuse(error) from error
         return saved
 
     def refuse(self, cause: object) -> TrainingError:
-        """Return the error that says why nothing can go on from the file."""
-        # One line: Keras shows whole arrays.
+        """Return the error for a file that cannot be used."""
+        # In one line: Keras prints whole arrays.
         text = " ".join(str(cause).split())[:200]
         return TrainingError(f"the checkpoint {self.path} is damaged ({text}); delete it to repeat this phase")

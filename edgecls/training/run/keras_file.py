@@ -1,6 +1,6 @@
-"""What is looked at in a .keras file before Keras is let near it: a run folder may come from anybody.
+"""Checks of a .keras file before Keras opens it, because a run folder may come from anybody.
 
-Keras builds whatever classes a file names, some of which carry code or read other files, and unpacks whatever it holds.
+Keras builds any class that a file names, and some classes run code or read other files. It unpacks everything.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
-# MobileNetV2's widest has 90 MB. A small file may hold, packed, any amount.
+# The widest MobileNetV2 has 90 MB. A small compressed file can unpack to any size.
 MAX_UNPACKED_BYTES = 2**30
 MAX_CONFIG_BYTES = 32 * 2**20
-# What the networks of `model` and `small_networks` are made of, as Keras writes it. Activations are written as text.
+# The classes in the networks of edgecls, as Keras writes them. Activations are written as text.
 CLASSES = {
     "keras": "DTypePolicy",
     "keras.src.models.functional": "Functional",
@@ -43,7 +43,7 @@ def check_keras_file(path: Path) -> None:
         if size_bytes > MAX_UNPACKED_BYTES or archive.getinfo("config.json").file_size > MAX_CONFIG_BYTES:
             raise ValueError(f"unpacked it would have {size_bytes} bytes, which no network of edgecls has")
         if damaged := archive.testzip():
-            # Keras would take the wrong weights as they are.
+            # Keras would load the damaged weights.
             raise ValueError(f"its {damaged} is damaged")
         try:
             config = json.loads(archive.read("config.json"))
@@ -51,7 +51,7 @@ def check_keras_file(path: Path) -> None:
             raise ValueError("its config.json is nested too deeply") from error
     for module, name in _named_classes(config):
         if (module, name) not in ACCEPTED:
-            raise ValueError(f"it asks for {module}.{name}, which no network of edgecls has"[:200])
+            raise ValueError(f"it contains {module}.{name}, which no network of edgecls has"[:200])
 
 
 def _named_classes(config: Any) -> Iterator[tuple[str | None, str]]:

@@ -1,11 +1,12 @@
-"""What a run folder holds: written at the end of training, read back for export and report.
+"""The files of a run folder: written at the end of training, read for export and report.
 
-Imports no TensorFlow but to load the model itself.
+Only loading the model imports TensorFlow.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -18,11 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ModelFileError
-from edgecls.files import file_sha256, json_sha256, read_json, read_sealed, write_atomically, write_sealed
+from edgecls.files import (
+    DAMAGE_ERRORS,
+    file_sha256,
+    json_sha256,
+    read_json,
+    read_sealed,
+    write_atomically,
+    write_sealed,
+)
 from edgecls.images.memmap import chunks
 from edgecls.messages.path_kinds import explain_run
 from edgecls.training.history import EpochRecord
-from edgecls.training.run.checkpoint import DAMAGES
 from edgecls.training.run.keras_file import check_keras_file
 from edgecls.training.run.run_record import check_record
 
@@ -33,22 +41,16 @@ MODEL_FILE = "model.keras"
 RECORD_FILE = "run.json"
 SCORES_FILE = "held-out-scores.npy"
 HISTORY_FILE = "history.json"
-# Whose sha256 stands in run.json.
+PICTURES_FOLDER = "plots"
+# run.json holds the sha256 of these files.
 BOUND_FILES = (MODEL_FILE, SCORES_FILE, HISTORY_FILE)
-HISTORY_COLUMNS = (
-    "phase",
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "learning_rate",
-    "seconds",
+HISTORY_COLUMNS = tuple(
+    field.name for field in dataclasses.fields(EpochRecord) if field.name not in ("largest_step_loss", "layers")
 )
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Write run.json into `folder`, sealed, and return it as `read_record` will: with the sha256 of the run's files."""
+    """Write run.json with the sha256 of the run's files and its own, and return it without its own."""
     if files := {name: file_sha256(folder / name) for name in BOUND_FILES if (folder / name).is_file()}:
         record = record | {"files": files}
     write_sealed(folder / RECORD_FILE, record)
@@ -56,7 +58,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_id(record: dict[str, Any]) -> str:
-    """Return what tells a run from every other: the sha256 of what run.json says, its files' sha256 in it."""
+    """Return the identifier of a run: the sha256 of run.json, which includes those of its files."""
     return json_sha256(record)
 
 
@@ -83,10 +85,10 @@ def read_record(run: Path) -> dict[str, Any]:
 
 
 def read_whole_record(run: Path) -> dict[str, Any]:
-    """Return run.json of the run folder `run`, all that export and report take from it checked.
+    """Return run.json of the run folder `run`, after checking all values that export and report use.
 
     Raises:
-        ModelFileError: as `read_record` raises it, or a value is missing, of a wrong type or a trick.
+        ModelFileError: as in `read_record`, or a value is missing, has a wrong type or is malicious.
     """
     record = read_record(run)
     try:
@@ -97,7 +99,7 @@ def read_whole_record(run: Path) -> dict[str, Any]:
 
 
 def write_history(folder: Path, history: Sequence[EpochRecord]) -> None:
-    """Write history.json, everything, and history.csv, what fits a table, into `folder`."""
+    """Write history.json and, without the layers, history.csv into `folder`."""
     write_atomically(folder / HISTORY_FILE, json.dumps([record.to_json() for record in history], indent=1).encode())
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY_COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -124,10 +126,10 @@ def read_history(run: Path) -> list[EpochRecord]:
 
 
 def write_held_out_scores(folder: Path, scores: NDArray[np.float32]) -> None:
-    """Write the float model's scores, float32 (N, C), on the held-out images: what every export is held against."""
+    """Write the float model's scores, float32 (N, C), on the held-out images; every export is compared with them."""
     data = io.BytesIO()
     np.save(data, scores, allow_pickle=False)
-    # Not into the file itself: numpy does not say why it could not write.
+    # Not by `np.save`, which does not say why it could not write.
     (folder / SCORES_FILE).write_bytes(data.getvalue())
 
 
@@ -142,7 +144,7 @@ def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.flo
         with path.open("rb") as file:
             scores = np.lib.format.read_array(file, allow_pickle=False)
         _check_sha256(path)
-    # What numpy, which reads the head as Python text, raises on a damaged one.
+    # The errors of NumPy, which parses the header as Python text.
     except (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, tokenize.TokenError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again") from error
     if scores.shape != (images, classes) or scores.dtype != np.float32:
@@ -152,7 +154,7 @@ def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.flo
 
 
 def _check_sha256(path: Path) -> None:
-    """Raise ValueError if a file is not the one that the run.json beside it was written with."""
+    """Raise ValueError if the sha256 of a file is not the one in the run.json beside it."""
     if not (path.parent / RECORD_FILE).is_file():
         return
     expected = read_record(path.parent).get("files", {})
@@ -161,7 +163,7 @@ def _check_sha256(path: Path) -> None:
 
 
 def images_sha256(images: NDArray[np.uint8]) -> str:
-    """Return the sha256 of images uint8 (N, S, S, 1) in their order: the same bytes, the same images."""
+    """Return the sha256 of images uint8 (N, S, S, 1) in their order."""
     digest = hashlib.sha256()
     for chunk in chunks(images):
         digest.update(np.ascontiguousarray(chunk).data)
@@ -184,6 +186,6 @@ def load_model(run: Path) -> keras.Model:
         check_keras_file(path)
         _check_sha256(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    # Beyond damage: what Keras raises on a configuration that makes no sense.
-    except (*DAMAGES, AssertionError, tf.errors.OpError) as error:
+    # The last two: Keras' errors for an invalid configuration.
+    except (*DAMAGE_ERRORS, AssertionError, tf.errors.OpError) as error:
         raise ModelFileError(f"{path} cannot be loaded ({error}); train again or restore it from a backup") from error

@@ -1,4 +1,4 @@
-"""What run.json must hold before export and report believe it: a run folder may come from anybody."""
+"""Checks of run.json before export and report use it, because a run folder may come from anybody."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Required(TypedDict):
 
 
 class RunRecord(_Required, total=False):
-    """run.json; what an older edgecls did not write may be missing."""
+    """run.json; values that older versions did not write may be missing."""
 
     phases: list[_Phase]
     diagnosis: list[Finding]
@@ -74,7 +74,7 @@ class RunRecord(_Required, total=False):
 
 
 def check_record(record: dict[str, Any]) -> None:
-    """Raise ValueError that names the first value of a run.json that nothing can be made of, or that is a trick."""
+    """Raise ValueError that names the first value of run.json that is invalid or malicious."""
     check(record, RunRecord, "run.json")
     classes, split = record["classes"], record["split"]
     if len(classes) < 2 or len(set(classes)) < len(classes):
@@ -99,6 +99,6 @@ def _check_config(config: _Config) -> None:
 
 def _check_paths(paths: list[str]) -> None:
     for path in map(PurePosixPath, paths):
-        # Golden samples of training images go into exported files: nobody's other pictures may.
+        # Some training images are copied into exported files, and no other file may be.
         if path.is_absolute() or ".." in path.parts or "\0" in str(path):
             raise ValueError(f"split names an image outside of the images' folder: {str(path)!r:.80}")

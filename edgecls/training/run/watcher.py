@@ -1,4 +1,4 @@
-"""What can be looked at while a run is under way: its curves as a picture, and TensorBoard's event files on request."""
+"""Shows a run while it trains: its curves as a picture and, on request, event files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgecls.report.plots import draw_curves
+from edgecls.training.context import Pictures
 from edgecls.training.history import EpochRecord
 
-# Drawing takes longer than many an epoch on cached features.
+# Drawing takes longer than most epochs on cached features.
 SECONDS_BETWEEN_PICTURES = 30.0
 EVENTS_FOLDER = "tensorboard"
 
 
 class Watcher:
-    """Called after each epoch with the whole history; writes into the work folder."""
+    """Writes into the work folder when it is called after an epoch with the whole history."""
 
-    def __init__(self, work: Path, *, tensorboard: bool = False) -> None:
-        self._work = work
+    def __init__(self, work: Path, pictures: Pictures, *, tensorboard: bool = False) -> None:
+        self._work, self._pictures = work, pictures
         self._drawn = time.monotonic()
         self._events: Any = None
         self._written = 0
@@ -28,9 +28,9 @@ class Watcher:
             self._events = tf.summary.create_file_writer(str(work / EVENTS_FOLDER))
 
     def __call__(self, history: list[EpochRecord]) -> None:
-        """Draw the curves now and then; write the latest epoch's events."""
+        """Draw the curves at most every `SECONDS_BETWEEN_PICTURES`; write the events of new epochs."""
         if time.monotonic() - self._drawn > SECONDS_BETWEEN_PICTURES:
-            draw_curves(history, self._work / "curves.png")
+            self._pictures.curves(history, self._work / "curves.png")
             self._drawn = time.monotonic()
         if self._events is not None:
             self._write_events(history)
@@ -44,13 +44,12 @@ class Watcher:
     def _write_events(self, history: list[EpochRecord]) -> None:
         import tensorflow as tf
 
-        # As a protocol buffer: `tf.summary.scalar` would need the tensorboard package here, not only where it is read.
+        # As protocol buffers, because `tf.summary.scalar` would need the tensorboard package.
         summary = tf.compat.v1.Summary
         with self._events.as_default():
             for step, epoch in enumerate(history[self._written :], self._written + 1):
                 values = [summary.Value(tag=name, simple_value=value) for name, value in _curves(epoch).items()]
                 tf.summary.experimental.write_raw_pb(summary(value=values).SerializeToString(), step)
-        # What is read while the run is under way should be there.
         self._events.flush()
         self._written = len(history)
 

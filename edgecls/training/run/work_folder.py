@@ -1,6 +1,6 @@
-"""Where a run is made: a folder beside RUN that becomes RUN when the run is complete, and that a crash leaves behind.
+"""The folder beside RUN in which a run is made. Its content becomes RUN at the end; a crash leaves it behind.
 
-One process works in it at a time. What it holds while training: checkpoints, curves, the lock.
+One process works in it at a time. While training it holds checkpoints, curves and the lock.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def work_folder(out: Path) -> Path:
 
 @contextlib.contextmanager
 def new_run(out: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
-    """Yield the work folder of `out`; what lies in its `FINISHED_FOLDER` becomes `out` on success.
+    """Yield the work folder of `out`; its `FINISHED_FOLDER` becomes `out` on success.
 
     An old run at `out` is replaced only at the end, when the new one is complete. If `out` is a link, what it points to
     is replaced. After an error or an interruption the work folder stays if there is a checkpoint in it.
 
     Args:
         out: the run folder.
-        resume: go on with the work folder of an interrupted run.
-        overwrite: begin anew where an interrupted run has left one.
+        resume: continue with the work folder of an interrupted run.
+        overwrite: replace the work folder of an interrupted run.
 
     Raises:
         ConfigError: the folder cannot be written, another process works in it, or an interrupted run is in the way.
@@ -87,9 +87,9 @@ def new_run(out: Path, *, resume: bool = False, overwrite: bool = False) -> Iter
 
 
 def _make_work(work: Path) -> None:
-    # Ours is without a lock only if it is empty: it is the first that is made and the last that goes.
+    # A work folder without a lock is empty: the lock is created first and removed last.
     if work.exists() and not (work / LOCK_FILE).exists() and not (work.is_dir() and not any(work.iterdir())):
-        raise ConfigError(f"{work} is in the way of the new run and not ours; move it, or give --out another folder")
+        raise ConfigError(f"{work} is in the way and was not made by edgecls; move it, or give --out another folder")
     try:
         work.mkdir(parents=True, exist_ok=True)
         (work / LOCK_FILE).touch()
@@ -100,22 +100,22 @@ def _make_work(work: Path) -> None:
 
 
 def _restore(work: Path, out: Path) -> None:
-    """Put an old run back that a process killed between two renames has left without its name."""
+    """Rename an old run back, if a process was killed between the two renames of `_put_in_place`."""
     old = work / f"{FINISHED_FOLDER}-old"
     if old.exists() and not out.exists():
         old.rename(out)
-    # Killed after both: the old run is what was to go.
+    # If it was killed after both, the old run is not needed.
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _begin(work: Path, *, resume: bool, overwrite: bool) -> None:
-    """Clear the work folder, or leave it for a run that goes on."""
+    """Clear the work folder, or prepare it for a resumed run."""
     if resume:
         shutil.rmtree(work / FINISHED_FOLDER, ignore_errors=True)
         remove_leftovers(work)
     elif has_checkpoint(work) and not overwrite:
         raise ConfigError(
-            f"an interrupted run lies in {work}; add --resume to go on with it, or --overwrite to begin anew"
+            f"{work} holds an interrupted run; add --resume to continue it, or --overwrite to start again"
         )
     else:
         _clear(work)
@@ -130,18 +130,18 @@ def _clear(work: Path) -> None:
 
 
 def has_checkpoint(work: Path) -> bool:
-    """Say whether an interrupted run has learned something that is worth going on with."""
+    """Return whether there is a checkpoint to resume from."""
     return any(work.glob(CHECKPOINTS))
 
 
 def remove_checkpoints(work: Path) -> None:
-    """Remove what a run that came to nothing has saved, so that its work folder goes too."""
+    """Remove the checkpoints of a failed run, so that its work folder is removed too."""
     for path in work.glob(CHECKPOINTS):
         path.unlink()
 
 
 def _put_in_place(complete: Path, out: Path) -> None:
-    """Rename `complete` to `out`; what was there is back at once if that fails, and gone if it does not."""
+    """Rename `complete` to `out`; an old run is removed, or put back if the rename fails."""
     if not out.exists():
         complete.rename(out)
         return

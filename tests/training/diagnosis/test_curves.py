@@ -35,10 +35,10 @@ def test_rate_too_high(changes: dict[str, Any], told: str) -> None:
 
 
 def test_phase_that_ruins_what_was_learned() -> None:
-    head, ruined = healthy(phase="head"), healthy(3, "unfreeze", train_loss=[5, 3, 2])
+    head, ruined = healthy(phase="classifier"), healthy(3, "fine-tuning", train_loss=[5, 3, 2])
     finding = diagnosed([*head, *ruined], TrainConfig(unfreeze=3))["learning-rate-too-high"]
     assert "the unfrozen blocks" in finding.text and "--fine-learning-rate 1e-05" in finding.remedy
-    assert "learning-rate-too-high" not in diagnosed([*head, *healthy(3, "unfreeze", train_loss=[0.3, 0.2, 0.2])])
+    assert "learning-rate-too-high" not in diagnosed([*head, *healthy(3, "fine-tuning", train_loss=[0.3, 0.2, 0.2])])
 
 
 def test_rate_too_low() -> None:

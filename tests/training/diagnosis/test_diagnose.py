@@ -47,9 +47,9 @@ def test_every_option_in_a_remedy_exists() -> None:
         diagnosed(healthy(8, layers=fast_layers(8), train_loss=[2, 1, 3, 1, 3, 1, 3, 1], val_loss=[1.0] * 8)),
         diagnosed(with_layers(*(layer(index, 10.0 ** (index - 6)) for index in range(6)))),
         diagnosed(with_layers(layer(0, 1e6), layer(1, dead_share=1.0))),
-        diagnosed([], divergence=Divergence("all", 1, 0, "loss", None)),
+        diagnosed([], divergence=Divergence("network", 1, 0, "loss", None)),
         diagnosed(healthy(largest_step_loss=[1, *[99] * 11])),
-        diagnosed([*healthy(), *healthy(3, "unfreeze", train_loss=[5, 3, 2])], TrainConfig(unfreeze=3)),
+        diagnosed([*healthy(), *healthy(3, "fine-tuning", train_loss=[5, 3, 2])], TrainConfig(unfreeze=3)),
         diagnosed(healthy(), train_labels=np.repeat(range(4), [900, 30, 30, 30]), val=scored([[9, 0, 0, 0]] * 4)),
         *(
             diagnosed(healthy(5, train_accuracy=[0.3] * 5, val_accuracy=[0.3] * 5), config)
@@ -66,7 +66,7 @@ numbers = st.floats(allow_nan=True, allow_infinity=True)
 layer_records = st.builds(LayerRecord, st.sampled_from("abc"), numbers, numbers, st.none() | st.floats(0, 1))
 records = st.builds(
     EpochRecord,
-    phase=st.sampled_from(["head", "joint", "unfreeze", "all"]),
+    phase=st.sampled_from(["classifier", "joint", "fine-tuning", "network"]),
     epoch=st.integers(1, 99),
     train_loss=numbers,
     train_accuracy=st.floats(0, 1),

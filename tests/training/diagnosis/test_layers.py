@@ -10,7 +10,7 @@ from edgecls.training.history import Divergence
 
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_heads_on_frozen_features_have_no_deep_illness(layers: int) -> None:
-    records = with_layers(*(layer(index, 10.0 ** (4 * index - 6)) for index in range(layers)), phase="head")
+    records = with_layers(*(layer(index, 10.0 ** (4 * index - 6)) for index in range(layers)), phase="classifier")
     assert list(diagnosed(records)) == ["healthy"]
 
 
@@ -70,20 +70,20 @@ def test_gradients_that_grow_towards_the_image_explode() -> None:
 
 
 def test_nan_later_names_layer_and_step_and_is_an_explosion() -> None:
-    found = diagnosed(healthy(3), divergence=Divergence("all", 4, 17, "gradient", "layer_2"))
+    found = diagnosed(healthy(3), divergence=Divergence("network", 4, 17, "gradient", "layer_2"))
     assert list(found)[:2] == ["not-finite", "exploding-gradients"]
     assert "epoch 4, step 17" in found["not-finite"].text and "gradient of layer layer_2" in found["not-finite"].text
 
 
 def test_nan_in_the_first_epoch_needs_no_record() -> None:
-    assert list(diagnosed([], divergence=Divergence("all", 1, 3, "loss", None))) == [
+    assert list(diagnosed([], divergence=Divergence("network", 1, 3, "loss", None))) == [
         "not-finite",
         "exploding-gradients",
     ]
     # At the very first step nothing had been trained yet.
-    found = diagnosed([], divergence=Divergence("all", 1, 0, "loss", "layer_0"))
+    found = diagnosed([], divergence=Divergence("network", 1, 0, "loss", "layer_0"))
     assert list(found) == ["not-finite"] and "--weights" in found["not-finite"].remedy
     # An epoch of one step that spoils the weights is training's own doing.
-    spoilt = diagnosed([], divergence=Divergence("all", 1, 0, "weights", "layer_0"))
+    spoilt = diagnosed([], divergence=Divergence("network", 1, 0, "weights", "layer_0"))
     assert list(spoilt) == ["not-finite", "exploding-gradients"]
     assert "the weights of layer layer_0 became NaN" in spoilt["not-finite"].text

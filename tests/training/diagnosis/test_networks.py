@@ -62,7 +62,7 @@ def examine(
     model: keras.Model, train: Points = TRAIN, val: Points = VAL, config: TrainConfig = CONFIG, **recipe: Any
 ) -> dict[str, Finding]:
     """Return the findings by name of training `model` and scoring its images."""
-    settings = {"phase": "all", "epochs": 8, "first_rate": config.first_rate, **recipe}
+    settings = {"phase": "network", "epochs": 8, "learning_rate": config.main_learning_rate, **recipe}
     result = fit(model, train, val, Recipe(**settings))
     parts = [
         Scored(part, model(points.x).numpy(), points.labels)
@@ -79,7 +79,7 @@ def test_healthy_networks(depth: int) -> None:
 
 def test_healthy_head_on_frozen_features() -> None:
     config = TrainConfig()
-    assert list(examine(dense(0), config=config, phase="head")) == ["healthy"]
+    assert list(examine(dense(0), config=config, phase="classifier")) == ["healthy"]
 
 
 def test_healthy_convolutions_with_dropout_and_batch_norm() -> None:

@@ -62,7 +62,7 @@ def test_too_few_images_depends_on_what_is_learned() -> None:
     labels = np.repeat(range(4), [150, 150, 150, 50])
     assert "washer (50)" in diagnosed(healthy(), train_labels=labels)["too-few-images"].text
     assert "too-few-images" not in diagnosed(healthy(), TrainConfig(), train_labels=labels)
-    found = diagnosed(healthy(phase="head"), TrainConfig(), train_labels=labels[:-35])
+    found = diagnosed(healthy(phase="classifier"), TrainConfig(), train_labels=labels[:-35])
     assert list(found) == ["healthy", "too-few-images"] and "washer (15)" in found["too-few-images"].text
 
 

@@ -41,8 +41,8 @@ def test_one_process_trains_alone(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{'cluster'", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ("{'cluster'", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", "no object called 'cluster'"),
         ('{"cluster": []}', "no object called 'cluster'"),
         ('{"cluster": {"worker": "a:1"}}', "no list called 'worker'"),
@@ -59,7 +59,7 @@ def test_what_is_wrong_is_told_with_an_example(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("index", [-1, 2, "0", 0.0, True, None])
 def test_an_index_that_is_none_is_refused(index: Any) -> None:
-    with pytest.raises(ConfigError, match="this process is worker .*, of 2 counted from 0"):
+    with pytest.raises(ConfigError, match="this process is worker .*, but there are 2, counted from 0"):
         read(TWO, index=index)
 
 
@@ -67,7 +67,7 @@ def test_an_index_that_is_none_is_refused(index: Any) -> None:
     "address", ["host", "host:", ":1", "host:0", "host:65536", "a b:1", "::1:2", 7, "host:1x", "a:1"]
 )
 def test_an_address_that_is_none_or_comes_twice_is_refused(address: Any) -> None:
-    with pytest.raises(ConfigError, match="which is no host:port|names a:1 twice"):
+    with pytest.raises(ConfigError, match="which is not host:port|names a:1 twice"):
         read({"worker": ["a:1", address]})
 
 
@@ -97,13 +97,13 @@ def test_workers_wait_until_all_listen() -> None:
     assert not first.is_alive()
     with socket.create_server(("127.0.0.1", int(addresses[0].partition(":")[2]))):
         wait_for_others(Cluster(addresses, 1), lambda *call: told.append(call))
-    assert told == [("wait for other workers", 1, 1, "all are here")]
+    assert told == [("wait for other workers", 1, 1, "all have started")]
 
 
 def test_whoever_does_not_come_and_a_port_that_is_taken_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "WAIT_S", 0)
     addresses = (free_address(), free_address())
-    with pytest.raises(TrainingError, match=rf"worker 1 \({addresses[1]}\) did not come within 0 s"):
+    with pytest.raises(TrainingError, match=rf"worker 1 \({addresses[1]}\) did not start within 0 s"):
         wait_for_others(Cluster(addresses, 0), silent)
     with socket.create_server(("", int(addresses[0].partition(":")[2]))):
         with pytest.raises(

@@ -31,7 +31,7 @@ PHASES = TrainConfig(
     weights="none",
     hidden=(8,),
     dropout=0.3,
-    views=0,
+    augmented_copies=0,
     batch_size=6,
     epochs=3,
     unfreeze=1,
@@ -123,7 +123,7 @@ def test_two_workers_learn_what_one_does(data: Path, tmp_path: Path, joint: bool
     with team(data, tmp_path / "run", options_of(config), options_of(config)) as workers:
         (status, stdout, stderr), helper = said(workers[0]), said(workers[1])
     assert status == 0, stderr
-    assert helper[0] == 0 and "worker 1 (127.0.0.1:" in helper[1] and "has done its part" in helper[1], helper
+    assert helper[0] == 0 and "worker 1 (127.0.0.1:" in helper[1] and "has finished" in helper[1], helper
     assert_near(tmp_path / "alone", tmp_path / "run")
     assert read_record(tmp_path / "run")["workers"] == 2
     assert f"Next: edgecls export {tmp_path / 'run'}" in stdout
@@ -133,7 +133,7 @@ def test_two_workers_learn_what_one_does(data: Path, tmp_path: Path, joint: bool
 def test_a_lost_worker_ends_the_others_and_the_run_goes_on_with_two_or_one(data: Path, tmp_path: Path) -> None:
     out, words = tmp_path / "run", options_of(SMALL)
     for lost, more in ((1, []), (0, ["--resume"])):
-        checkpoint = work_folder(out) / "checkpoint-all.npz"
+        checkpoint = work_folder(out) / "checkpoint-network.npz"
         before = checkpoint.stat().st_mtime_ns if more else 0
         with team(data, out, [*words, *more], [*words, *more]) as workers:
             end = time.monotonic() + SECONDS
@@ -165,5 +165,5 @@ def test_a_worker_that_does_not_come_is_named(data: Path, tmp_path: Path) -> Non
     before = "from edgecls.training import cluster; cluster.WAIT_S = 3"
     with team(data, tmp_path / "run", options_of(SMALL), before=before) as (first,):
         status, _, stderr = said(first)
-    assert status == 1 and "worker 1 (127.0.0.1:" in stderr and "did not come within 3 s" in stderr, stderr
+    assert status == 1 and "worker 1 (127.0.0.1:" in stderr and "did not start within 3 s" in stderr, stderr
     assert "Traceback" not in stderr and not work_folder(tmp_path / "run").exists()

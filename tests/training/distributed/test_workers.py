@@ -48,7 +48,7 @@ def ask(count: int, question: Callable[[Workers], Answer]) -> list[Answer]:
 def test_bytes_arrive_as_they_are(data: Sequence[bytes]) -> None:
     assert ask(len(data), lambda worker: worker.gather(data[worker.index])) == [list(data)] * len(data)
     if data[0]:
-        assert ask(len(data), lambda worker: worker.share(data[worker.index])) == [data[0]] * len(data)
+        assert ask(len(data), lambda worker: worker.broadcast(data[worker.index])) == [data[0]] * len(data)
 
 
 @pytest.mark.parametrize("said", [(False, False, False), (False, True, False), (True, True, True)])
@@ -74,12 +74,12 @@ def test_all_are_told_who_differs_in_what() -> None:
 def test_one_process_needs_no_others() -> None:
     with join(None, TrainConfig(batch_norm=True)) as workers:
         assert workers is ALONE
-        assert workers.gather(b"a") == [b"a"] and workers.share(b"b") == b"b"
+        assert workers.gather(b"a") == [b"a"] and workers.broadcast(b"b") == b"b"
         assert workers.anyone(True) and not workers.anyone(False)
         workers.check_same({"epochs": 5})
 
 
 def test_batch_normalization_cannot_be_shared() -> None:
-    with pytest.raises(ConfigError, match="--batch-norm takes its statistics from whole batches"):
+    with pytest.raises(ConfigError, match="--batch-norm needs whole batches"):
         with join(Cluster(("a:1", "b:1"), 0), TrainConfig(batch_norm=True)):
             pass

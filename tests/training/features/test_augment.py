@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_images_and_another_others() -> None:
 
 
 def test_every_view_is_another_one() -> None:
-    first, second = (change_images(SIXTEEN, draw_changes(AugmentConfig(), 16, range(16), view, 0)) for view in (1, 2))
+    first, second = (change_images(SIXTEEN, draw_changes(AugmentConfig(), 16, range(16), copy, 0)) for copy in (1, 2))
     assert (first != second).any()
 
 

@@ -20,7 +20,7 @@ from edgecls.images.dataset import sha256_of_each
 from edgecls.parallel.pool import Here, work_in
 from edgecls.parallel.ray import RayPool
 from edgecls.training.features import cache as features_module
-from edgecls.training.features.cache import View, cached_features
+from edgecls.training.features.cache import AugmentedCopy, cached_features
 from edgecls.training.features.forward import BATCH_SIZE, Forward
 
 # Computed once
@@ -81,7 +81,7 @@ def test_features_are_mapped_and_close_to_what_the_network_gives(tmp_path: Path)
         return np.asarray(model(batch, training=False))
 
     features = cached_features(
-        {}, lambda: Forward("keras", "", run), images, sha256_of_each(images), View(), cache=tmp_path
+        {}, lambda: Forward("keras", "", run), images, sha256_of_each(images), AugmentedCopy(), cache=tmp_path
     )
     assert isinstance(features.rows, np.memmap) and features.rows.dtype == np.float16
     # Half a unit in the last of 11 bits.
@@ -91,8 +91,8 @@ def test_features_are_mapped_and_close_to_what_the_network_gives(tmp_path: Path)
 def test_what_float16_cannot_hold_is_refused_and_not_kept(tmp_path: Path) -> None:
     images = random_images(3)
     huge = Forward("fake", "", lambda batch: expected(batch) * np.float32(1e4))
-    with pytest.raises(TrainingError, match=r"values beyond float16; use pretrained .*--weights"):
-        cached_features(NETWORK, lambda: huge, images, sha256_of_each(images), View(), cache=tmp_path)
+    with pytest.raises(TrainingError, match=r"features beyond float16; use pretrained .*--weights"):
+        cached_features(NETWORK, lambda: huge, images, sha256_of_each(images), AugmentedCopy(), cache=tmp_path)
     assert compute(tmp_path, images)[1].images == 3
 
 
@@ -100,31 +100,33 @@ def test_what_float16_cannot_hold_is_refused_and_not_kept(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("network", "view"),
+    ("network", "copy"),
     [
-        ({**NETWORK, "weights": "abd"}, View()),
-        ({**NETWORK, "size": 9}, View()),
-        (NETWORK, View(1, AUGMENT)),
-        (NETWORK, View(2, AUGMENT)),
-        (NETWORK, View(1, AUGMENT, seed=1)),
-        (NETWORK, View(1, AugmentConfig("horizontal", 0.1, 0.1, 0.1, 0.2, 0.21))),
+        ({**NETWORK, "weights": "abd"}, AugmentedCopy()),
+        ({**NETWORK, "size": 9}, AugmentedCopy()),
+        (NETWORK, AugmentedCopy(1, AUGMENT)),
+        (NETWORK, AugmentedCopy(2, AUGMENT)),
+        (NETWORK, AugmentedCopy(1, AUGMENT, seed=1)),
+        (NETWORK, AugmentedCopy(1, AugmentConfig("horizontal", 0.1, 0.1, 0.1, 0.2, 0.21))),
     ],
 )
-def test_another_network_or_view_has_features_of_its_own(tmp_path: Path, network: dict[str, Any], view: View) -> None:
+def test_another_network_or_view_has_features_of_its_own(
+    tmp_path: Path, network: dict[str, Any], copy: AugmentedCopy
+) -> None:
     images = random_images(5)
     folders = set()
-    for each_network, each_view in ((NETWORK, View()), (NETWORK, View(3, AUGMENT)), (network, view)):
-        _, forward = compute(tmp_path, images, each_view, network=each_network)
+    for each_network, each_copy in ((NETWORK, AugmentedCopy()), (NETWORK, AugmentedCopy(3, AUGMENT)), (network, copy)):
+        _, forward = compute(tmp_path, images, each_copy, network=each_network)
         assert forward.images == 5
         folders = {path.name for path in tmp_path.iterdir()}
     assert len(folders) == 3
 
 
-@pytest.mark.parametrize("view", [View(0, AUGMENT), View(0, None, seed=5), View(2, None)])
-def test_the_image_itself_is_the_same_for_every_augmentation_and_seed(tmp_path: Path, view: View) -> None:
+@pytest.mark.parametrize("copy", [AugmentedCopy(0, AUGMENT), AugmentedCopy(0, None, seed=5), AugmentedCopy(2, None)])
+def test_the_image_itself_is_the_same_for_every_augmentation_and_seed(tmp_path: Path, copy: AugmentedCopy) -> None:
     images = random_images(5)
     compute(tmp_path, images)
-    features, forward = compute(tmp_path, images, view)
+    features, forward = compute(tmp_path, images, copy)
     assert forward.asked == 0
     assert_right(features, images)
 
@@ -134,18 +136,20 @@ def test_the_image_itself_is_the_same_for_every_augmentation_and_seed(tmp_path: 
 
 def test_a_view_follows_from_the_image_and_not_from_its_place(tmp_path: Path) -> None:
     images = random_images(40)
-    first, _ = compute(tmp_path / "a", images, View(1, AUGMENT))
+    first, _ = compute(tmp_path / "a", images, AugmentedCopy(1, AUGMENT))
     order = np.random.default_rng(1).permutation(40)
     # Other neighbours, other batches, other places.
-    second, _ = compute(tmp_path / "b", np.concatenate([random_images(7, seed=1), images[order]]), View(1, AUGMENT))
+    second, _ = compute(
+        tmp_path / "b", np.concatenate([random_images(7, seed=1), images[order]]), AugmentedCopy(1, AUGMENT)
+    )
     np.testing.assert_array_equal(all_of(second)[7:], all_of(first)[order])
     assert (all_of(first) != expected(images).astype(np.float16)).any(axis=(1, 2, 3)).mean() > 0.9
 
 
 def test_views_and_seeds_differ(tmp_path: Path) -> None:
     images = random_images(30)
-    views = [View(1, AUGMENT), View(2, AUGMENT), View(1, AUGMENT, seed=1)]
-    found = [all_of(compute(tmp_path, images, view)[0]) for view in views]
+    copies = [AugmentedCopy(1, AUGMENT), AugmentedCopy(2, AUGMENT), AugmentedCopy(1, AUGMENT, seed=1)]
+    found = [all_of(compute(tmp_path, images, copy)[0]) for copy in copies]
     for i, first in enumerate(found):
         for second in found[:i]:
             assert (first != second).any(axis=(1, 2, 3)).mean() > 0.9
@@ -163,8 +167,8 @@ def test_the_digest_is_of_the_pixels() -> None:
 def test_the_users_cache_is_the_default(own_cache: Path) -> None:
     images = random_images(2, seed=77)
     network = {"only": "here"}
-    cached_features(network, Counter(), images, sha256_of_each(images), View())
-    folder = own_cache / "features" / features_module._key(network, View())
+    cached_features(network, Counter(), images, sha256_of_each(images), AugmentedCopy())
+    folder = own_cache / "features" / features_module._key(network, AugmentedCopy())
     assert json.loads((folder / "shape.json").read_text()) == [2, 2, 1]
 
 
@@ -175,14 +179,14 @@ def files_of(cache: Path) -> dict[str, bytes]:
     return {str(path.relative_to(cache)): path.read_bytes() for path in cache.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("view", [View(), View(2, AUGMENT)])
-def test_a_cluster_writes_the_same_files(tmp_path: Path, view: View, ray_pool_2: RayPool) -> None:
+@pytest.mark.parametrize("copy", [AugmentedCopy(), AugmentedCopy(2, AUGMENT)])
+def test_a_cluster_writes_the_same_files(tmp_path: Path, copy: AugmentedCopy, ray_pool_2: RayPool) -> None:
     images = random_images(300)[np.r_[:300, 20:40]]
-    compute(tmp_path / "here", images[:50], view)
-    compute(tmp_path / "there", images[:50], view)
-    compute(tmp_path / "here", images, view)
+    compute(tmp_path / "here", images[:50], copy)
+    compute(tmp_path / "there", images[:50], copy)
+    compute(tmp_path / "here", images, copy)
     with work_in(ray_pool_2):
-        compute(tmp_path / "there", images, view)
+        compute(tmp_path / "there", images, copy)
     assert files_of(tmp_path / "there") == files_of(tmp_path / "here")
 
 
@@ -192,7 +196,7 @@ def test_a_killed_worker_changes_no_byte_and_repeats_its_batch_alone(tmp_path: P
     for name, pool, first in (("here", Here(), -1), ("there", ray_pool_2, fatal)):
         forward = functools.partial(Forward, "fake", "", DieOnce(tmp_path / f"{name}.log", first))
         with work_in(pool):
-            cached_features({}, forward, images, sha256_of_each(images), View(), cache=tmp_path / name)
+            cached_features({}, forward, images, sha256_of_each(images), AugmentedCopy(), cache=tmp_path / name)
     assert files_of(tmp_path / "there") == files_of(tmp_path / "here")
     begun = collections.Counter((tmp_path / "there.log").read_text().split())
     assert begun == collections.Counter((tmp_path / "here.log").read_text().split()) + collections.Counter([str(fatal)])

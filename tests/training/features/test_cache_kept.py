@@ -24,7 +24,7 @@ from edgecls.errors import TrainingError
 from edgecls.files import locked
 from edgecls.images.dataset import sha256_of_each
 from edgecls.training.features import files
-from edgecls.training.features.cache import View, cached_features, prune
+from edgecls.training.features.cache import AugmentedCopy, cached_features, prune
 from edgecls.training.features.forward import BATCH_SIZE
 
 # Computes slowly, notes each image it computed, and says so when it is done.
@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 from edgecls.training.features import files as feature_files
 from edgecls.images.dataset import sha256_of_each
-from edgecls.training.features.cache import View, cached_features
+from edgecls.training.features.cache import AugmentedCopy, cached_features
 from edgecls.training.features.forward import Forward
 feature_files.IMAGES_A_FLUSH = 32
 images = np.random.default_rng(300).integers(0, 256, (300, 8, 8, 1), dtype=np.uint8)
@@ -44,7 +44,8 @@ def run(batch):
         log.write(f"{int((batch.any(axis=(1, 2, 3))).sum())}\\n")
     return batch.astype(np.float32).reshape(len(batch), -1)[:, :5]
 print("begun", flush=True)
-cached_features({}, lambda: Forward("fake", "", run), images, sha256_of_each(images), View(), cache=Path(sys.argv[1]))
+digests = sha256_of_each(images)
+cached_features({}, lambda: Forward("fake", "", run), images, digests, AugmentedCopy(), cache=Path(sys.argv[1]))
 print("done")
 """
 
@@ -108,7 +109,9 @@ def start_computing(cache: Path, log: Path) -> subprocess.Popen[str]:
 
 def check_computed(cache: Path) -> None:
     images = np.random.default_rng(300).integers(0, 256, (300, 8, 8, 1), dtype=np.uint8)
-    none = cached_features({}, lambda: pytest.fail("asked"), images, sha256_of_each(images), View(), cache=cache)
+    none = cached_features(
+        {}, lambda: pytest.fail("asked"), images, sha256_of_each(images), AugmentedCopy(), cache=cache
+    )
     np.testing.assert_array_equal(all_of(none), images.reshape(300, -1)[:, :5].astype(np.float16))
 
 
@@ -143,7 +146,7 @@ def test_too_little_room_is_said_before_the_work(tmp_path: Path, monkeypatch: py
     images = random_images(100)
     # Eight bytes an image.
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 799, 799))
-    with pytest.raises(TrainingError, match=r"features need .* GB and .* free; .*XDG_CACHE_HOME .*--views"):
+    with pytest.raises(TrainingError, match=r"features need .* GB and .* free; .*XDG_CACHE_HOME .*--augmented-copies"):
         compute(tmp_path, images)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 800, 800))
     assert_right(compute(tmp_path, images)[0], images)
@@ -178,7 +181,9 @@ def test_a_disk_that_fills_up_meanwhile_is_said_and_costs_nothing_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "Writer", writer)
-        with pytest.raises(TrainingError, match=r"cannot be kept in .*: No space left.*XDG_CACHE_HOME .*--views"):
+        with pytest.raises(
+            TrainingError, match=r"cannot be kept in .*: No space left.*XDG_CACHE_HOME .*--augmented-copies"
+        ):
             compute(tmp_path, images)
     features, forward = compute(tmp_path, images)
     assert forward.images == {"rows": 100 - 2 * BATCH_SIZE, "index": 99}[full]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from feature_cache import AUGMENT, NETWORK, all_of, assert_right, compute, random_images
 
-from edgecls.training.features.cache import View
+from edgecls.training.features.cache import AugmentedCopy
 
 COUNT, ROW, ENTRY = 70, 8, 40
 
@@ -92,9 +92,9 @@ def test_what_was_changed_is_computed_again_and_said(tmp_path: Path, name: str) 
 
 def test_files_of_another_network_or_view_are_not_believed(tmp_path: Path) -> None:
     images = random_images(COUNT)
-    for network, view in (({**NETWORK, "weights": "other"}, View()), (NETWORK, View(1, AUGMENT))):
+    for network, copy in (({**NETWORK, "weights": "other"}, AugmentedCopy()), (NETWORK, AugmentedCopy(1, AUGMENT))):
         compute(tmp_path / "own", images)
-        compute(tmp_path / "other", images[::-1], view, network=network)
+        compute(tmp_path / "other", images[::-1], copy, network=network)
         ((own,), (other,)) = ((tmp_path / name).iterdir() for name in ("own", "other"))
         for name in ("rows.f16", "images.index", "shape.json"):
             shutil.copy(other / name, own / name)

@@ -43,17 +43,17 @@ def model() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def trunk() -> keras.Model:
+def extractor() -> keras.Model:
     """The frozen part of MobileNetV2."""
     config = TrainConfig(image_size=SIZE, alpha=0.35)
     return split_at(build_mobilenet_v2(config, 3, Weights("none", None, None, "keras")), FEATURES_LAYER)[0]
 
 
 @pytest.fixture(scope="module")
-def in_openvino(trunk: keras.Model) -> Run:
+def in_openvino(extractor: keras.Model) -> Run:
     """The same in OpenVINO; converting takes seconds."""
     pytest.importorskip("openvino")
-    return forward_module._openvino_forward(forward_module._to_openvino(trunk))
+    return forward_module._openvino_forward(forward_module._to_openvino(extractor))
 
 
 # Padding of the last batch
@@ -80,9 +80,9 @@ def test_every_call_sees_a_whole_batch() -> None:
     assert set(shapes) == {((BATCH_SIZE, SIZE, SIZE, 1), np.dtype(np.uint8))}
 
 
-def test_a_row_does_not_depend_on_how_many_others_came_along(trunk: keras.Model) -> None:
+def test_a_row_does_not_depend_on_how_many_others_came_along(extractor: keras.Model) -> None:
     images = random_images(BATCH_SIZE)
-    forward = fastest_forward(trunk, images, 1)
+    forward = fastest_forward(extractor, images, 1)
     together = forward(images)
     for count in (1, 7):
         np.testing.assert_array_equal(forward(images[:count]), together[:count])
@@ -101,9 +101,9 @@ def test_all_images_are_run_in_order_and_progress_reaches_the_total(count: int) 
 # OpenVINO
 
 
-def test_openvino_agrees_with_keras(trunk: keras.Model, in_openvino: Run) -> None:
+def test_openvino_agrees_with_keras(extractor: keras.Model, in_openvino: Run) -> None:
     images = random_images(BATCH_SIZE)
-    expected = forward_module._keras_forward(trunk)(images)
+    expected = forward_module._keras_forward(extractor)(images)
     found = in_openvino(images)
     assert found.dtype == np.float32 and found.shape == expected.shape
     assert np.abs(found - expected).max() < forward_module.MOST_DIFFERENCE / 10 * np.abs(expected).max()
@@ -186,13 +186,13 @@ def test_a_gpu_is_left_to_tensorflow(model: keras.Model, monkeypatch: pytest.Mon
 
 
 def test_the_choice_is_made_by_measurement(
-    trunk: keras.Model, in_openvino: Run, monkeypatch: pytest.MonkeyPatch
+    extractor: keras.Model, in_openvino: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forward_module, "_openvino_forward", lambda network: in_openvino)
-    chosen = fastest_forward(trunk, random_images(5), WORTH_CONVERTING)
+    chosen = fastest_forward(extractor, random_images(5), WORTH_CONVERTING)
     assert chosen.engine in ("keras", "openvino") and "of Keras' time, outputs differ by" in chosen.why
     images = random_images(9)
-    expected = trunk(images, training=False).numpy()
+    expected = extractor(images, training=False).numpy()
     np.testing.assert_allclose(chosen(images), expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -201,12 +201,12 @@ def test_the_choice_is_made_by_measurement(
 
 @pytest.mark.parametrize("engine", ["keras", "openvino"])
 def test_another_process_gets_the_same_network_to_the_last_bit(
-    engine: str, trunk: keras.Model, monkeypatch: pytest.MonkeyPatch, ray_pool_2: RayPool
+    engine: str, extractor: keras.Model, monkeypatch: pytest.MonkeyPatch, ray_pool_2: RayPool
 ) -> None:
     pytest.importorskip("openvino")
     times = iter([1.0, 0.5] if engine == "openvino" else [0.5, 1.0])
     monkeypatch.setattr(forward_module, "_time", lambda run, batch: (run(batch), next(times)))
-    forward = fastest_forward(trunk, random_images(5), WORTH_CONVERTING)
+    forward = fastest_forward(extractor, random_images(5), WORTH_CONVERTING)
     assert forward.engine == engine
     images = random_images(BATCH_SIZE)
     again = pickle.loads(pickle.dumps(forward))

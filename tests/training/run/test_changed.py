@@ -122,5 +122,6 @@ def test_damaged_settings_are_named(tmp_path: Path, data: bytes) -> None:
     assert _check_settings(tmp_path, settings | {"time_budget_s": 5.0}) == owner
     assert _check_settings(tmp_path.parent, settings | {"epochs": 4}) != owner
     (tmp_path / SETTINGS_FILE).write_bytes(data)
-    with pytest.raises(ConfigError, match=rf"{SETTINGS_FILE} is damaged .*delete it to go on|made with other settings"):
+    refusal = rf"{SETTINGS_FILE} is damaged .*delete it to resume|made with other settings"
+    with pytest.raises(ConfigError, match=refusal):
         _check_settings(tmp_path, settings)

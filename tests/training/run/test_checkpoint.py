@@ -104,8 +104,11 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path
 
 
 def test_one_of_another_run_or_phase_is_refused(tmp_path: Path) -> None:
-    own, path = Checkpoint(tmp_path / "checkpoint-head.npz", "run head"), tmp_path / "checkpoint-head.npz"
-    for owner in ("run views", "other head", ""):
+    own, path = (
+        Checkpoint(tmp_path / "checkpoint-classifier.npz", "run classifier"),
+        tmp_path / "checkpoint-classifier.npz",
+    )
+    for owner in ("run augmented", "other classifier", ""):
         Checkpoint(path, owner).write(ARRAYS, STATE)
         with pytest.raises(TrainingError, match=rf"{path} is damaged \(it is of another run or phase.*delete it"):
             own.read()

@@ -75,12 +75,12 @@ def test_what_carries_code_or_reads_files_is_refused_before_keras_sees_it(
 
     change_layer(model, module=module, class_name=name)
     monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: pytest.fail("Keras was asked"))
-    refuse(model, f"it asks for {module}.{name}, which no network of edgecls has")
+    refuse(model, f"it contains {module}.{name}, which no network of edgecls has")
 
 
 def test_a_module_without_a_class_is_refused_too(model: Path) -> None:
     change_layer(model, build_config={"module": "os"})
-    refuse(model, "it asks for os.None")
+    refuse(model, "it contains os.None")
 
 
 @pytest.mark.parametrize("name", ["../evil.py", "/etc/evil", "assets/x"])

@@ -101,7 +101,7 @@ numbers = st.floats(allow_nan=False)
 layer_records = st.builds(LayerRecord, st.text(), numbers, numbers, st.none() | numbers)
 epoch_records = st.builds(
     EpochRecord,
-    st.sampled_from(["head", "joint", "unfreeze", "all"]),
+    st.sampled_from(["classifier", "joint", "fine-tuning", "network"]),
     st.integers(1, 10**6),
     *[numbers] * 7,
     st.lists(layer_records, max_size=3).map(tuple),
@@ -118,7 +118,7 @@ def test_a_history_comes_back_to_the_last_bit(
     assert read_history(folder) == history
 
 
-EPOCH = EpochRecord("head", 1, 0.5, 0.75, 0.6, 0.7, 1e-3, 0.9, 2.5, (LayerRecord("scores", 1, 0.1),))
+EPOCH = EpochRecord("classifier", 1, 0.5, 0.75, 0.6, 0.7, 1e-3, 0.9, 2.5, (LayerRecord("scores", 1, 0.1),))
 
 
 def test_history_is_also_a_table(tmp_path: Path) -> None:

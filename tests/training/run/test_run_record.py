@@ -40,7 +40,7 @@ def test_a_run_of_ours_is_accepted(record: dict[str, Any], tiny_run: Path) -> No
         (("metrics", "macro_f1"), None, "metrics.macro_f1 must be a number; received None"),
         (("split", "train"), {}, "split.train must list the images of every class"),
         (("seconds",), "long", "seconds must be a number"),
-        (("phases",), [{"name": "head"}], r"phases\[0\] lacks"),
+        (("phases",), [{"name": "classifier"}], r"phases\[0\] lacks"),
         (("diagnosis",), [None], r"diagnosis\[0\] must be an object"),
     ],
 )

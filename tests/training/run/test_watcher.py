@@ -10,6 +10,8 @@ import tensorflow as tf
 from PIL import Image
 from report_run import epoch, layer
 
+from edgecls.report.pictures import PICTURES
+from edgecls.training.context import Pictures
 from edgecls.training.run.watcher import EVENTS_FOLDER, SECONDS_BETWEEN_PICTURES, Watcher
 
 HISTORY = [epoch(number, layers=[layer("scores", 1e-3 * number)]) for number in range(1, 5)]
@@ -34,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_curves_are_drawn_now_and_then(tmp_path: Path, clock: list[float]) -> None:
-    watcher = Watcher(tmp_path)
+    watcher = Watcher(tmp_path, PICTURES)
     watcher(HISTORY[:1])
     assert not any(tmp_path.iterdir())
     clock[0] += SECONDS_BETWEEN_PICTURES + 1
@@ -48,14 +50,14 @@ def test_curves_are_drawn_now_and_then(tmp_path: Path, clock: list[float]) -> No
 
 
 def test_without_tensorboard_nothing_is_written_or_kept(tmp_path: Path) -> None:
-    watcher = Watcher(tmp_path)
+    watcher = Watcher(tmp_path, PICTURES)
     watcher(HISTORY)
     watcher.keep(tmp_path / "finished")
     assert not any(tmp_path.iterdir())
 
 
 def test_every_epoch_is_written_once_and_at_once(tmp_path: Path) -> None:
-    watcher = Watcher(tmp_path, tensorboard=True)
+    watcher = Watcher(tmp_path, Pictures(), tensorboard=True)
     for count in (1, 2, 4):
         watcher(HISTORY[:count])
         curves = read_events(tmp_path / EVENTS_FOLDER)
@@ -71,7 +73,7 @@ def test_every_epoch_is_written_once_and_at_once(tmp_path: Path) -> None:
 def test_events_move_into_the_finished_run(tmp_path: Path) -> None:
     finished = tmp_path / "finished"
     finished.mkdir()
-    watcher = Watcher(tmp_path, tensorboard=True)
+    watcher = Watcher(tmp_path, Pictures(), tensorboard=True)
     watcher(HISTORY)
     watcher.keep(finished)
     assert [path.name for path in tmp_path.iterdir()] == ["finished"]
@@ -80,6 +82,6 @@ def test_events_move_into_the_finished_run(tmp_path: Path) -> None:
 
 def test_a_resumed_run_without_another_epoch_has_its_folder_too(tmp_path: Path) -> None:
     (tmp_path / "finished").mkdir()
-    Watcher(tmp_path, tensorboard=True)(HISTORY)
-    Watcher(tmp_path, tensorboard=True).keep(tmp_path / "finished")
+    Watcher(tmp_path, Pictures(), tensorboard=True)(HISTORY)
+    Watcher(tmp_path, Pictures(), tensorboard=True).keep(tmp_path / "finished")
     assert read_events(tmp_path / "finished" / EVENTS_FOLDER)["val_loss"][-1][0] == 4

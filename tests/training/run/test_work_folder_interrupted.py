@@ -29,7 +29,7 @@ import sys, time
 from pathlib import Path
 from edgecls.training.run.work_folder import new_run
 with new_run(Path(sys.argv[1])) as work:
-    (work / "checkpoint-head.npz").touch()
+    (work / "checkpoint-classifier.npz").touch()
     print("begun", flush=True)
     time.sleep(60)
 """
@@ -119,7 +119,7 @@ def test_a_folder_of_the_same_name_that_is_not_ours_is_left_alone(tmp_path: Path
     photos = work_folder(out) / "photos"
     photos.mkdir(parents=True)
     for options in OPTIONS:
-        with pytest.raises(ConfigError, match=r"run\.partial is in the way of the new run and not ours"):
+        with pytest.raises(ConfigError, match=r"run\.partial is in the way and was not made by edgecls"):
             make_run(out, **options)
     assert photos.is_dir()
 
