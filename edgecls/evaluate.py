@@ -135,8 +135,7 @@ def score(scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], c
         low, high = scores.min(), scores.max()
         raise DataError(f"scores must be probabilities 0..1; received {low} to {high}; end the model with a softmax")
     predicted = scores.argmax(axis=1)
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
+    confusion = confusion_matrix(predicted, labels, len(classes))
     hits, support, guesses = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     recall, precision, f1 = _ratio(hits, support), _ratio(hits, guesses), _ratio(2 * hits, support + guesses)
     return Evaluation(
@@ -150,6 +149,15 @@ def score(scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], c
         confusion=confusion,
         ece=_calibration_error(scores.max(axis=1), predicted == labels),
     )
+
+
+def confusion_matrix(
+    predicted: NDArray[np.integer[Any]], labels: NDArray[np.integer[Any]], classes: int
+) -> NDArray[np.int64]:
+    """Return int64 (C, C): images by true class (rows) and predicted class (columns)."""
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
 
 
 def wilson_interval(hits: int, trials: int, z: float = Z_95) -> tuple[float, float]:
