@@ -18,6 +18,7 @@ from report_run import epoch, layer, make_scores
 
 from edgecls.errors import MissingDependency
 from edgecls.evaluate import Evaluation, score
+from edgecls.images import figure
 from edgecls.report import plots
 from edgecls.report.plots import draw_confusion, draw_curves, draw_layers, draw_recall, short_names
 
@@ -215,7 +216,7 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyte
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "find_spec", lambda _: None)
+    monkeypatch.setattr(figure, "find_spec", lambda _: None)
     with pytest.raises(MissingDependency, match=r"pip install 'edgecls\[train\]'"):
         draw_curves([epoch(1)], tmp_path / "curves.png")
 
