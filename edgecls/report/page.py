@@ -82,7 +82,7 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
             (label, metrics, _interval(metrics.recall or 0.0, metrics.support))
             for label, metrics in held_out.evaluation.per_class.items()
         ],
-        "unjudged": some(held_out.evaluation.unjudged),
+        "missing_classes": some(held_out.evaluation.missing_classes),
         "wrong": held_out.evaluation.images - int(held_out.evaluation.confusion.trace()),
         "mistakes": len(pictures.find_mistakes(held_out)),
         "exports": [

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from edgecls.config import FULL_RATE, HEAD_RATE, TrainConfig
 from edgecls.training.diagnosis.evidence import END_EPOCHS, MIN_EPOCHS, Evidence, Phase
 from edgecls.training.diagnosis.finding import Problem, likely_range
-from edgecls.training.history import EpochRecord
+from edgecls.training.phase_names import trained_part
 
-# The baseline loss is ln(C); a network far above it is sure of wrong answers. Losses are judged in units of ln(C).
+# Losses are judged in units of ln(C), the baseline; a network far above it gives incorrect classes high scores.
 ABOVE_BASELINE = 1.5
 # Dropout and augmentation move an epoch's loss by a few percent of ln(C); a learning rate that is too high by far more.
 RISE, MIN_RISES, RISING_SHARE = 0.25, 2, 0.3
 # A batch of hard images may lose a few times the mean; a spike is beyond what the untrained network lost.
 SPIKE_FACTOR, SPIKE_OVER_MEAN = 3.0, 5.0
-# One spike may be chance.
-MIN_SPIKES = 2
 # Loss, in units of ln(C), that counts as nothing learned.
 NO_FALL = 0.9
 # A step should change the weights by about 1e-3 of themselves (Stanford CS231n, "Ratio of weights:updates").
@@ -35,33 +33,30 @@ GAP, WIDE_GAP = 0.10, 0.20
 LOSS_RISE = 1.2
 # If both losses fell by more in the last fifth of the epochs, more epochs will help.
 STILL_FALLING = 0.05
-# Replaces a loss of zero in a denominator.
-_TINY = 1e-9
+_TINY = 1e-9  # replaces a loss of zero in a denominator
 
 
 def check_spikes(run: Evidence) -> Iterator[Problem]:
     """Yield where the loss of single steps was far above the others."""
     for phase in run.phases:
         records = phase.records
-        if not (spikes := _spikes(records, run.baseline_loss)):
+        least = SPIKE_FACTOR * max(run.baseline_loss, records[0].train_loss)
+        spikes = [
+            record
+            for before, record in zip(records, records[1:], strict=False)
+            if record.largest_step_loss > max(least, SPIKE_OVER_MEAN * before.train_loss)
+        ]
+        if not spikes:
             continue
         worst = max(spikes, key=lambda record: record.largest_step_loss)
         yield (
-            "warning" if len(spikes) >= MIN_SPIKES else "note",
-            f"While training {phase.trained}, the loss of a single step jumped to {worst.largest_step_loss:.3g} in "
-            f"epoch {worst.epoch} (mean of epoch 1: {records[0].train_loss:.3g}). "
+            # One spike may be chance.
+            "warning" if len(spikes) > 1 else "note",
+            f"While training {trained_part(phase.name)}, the loss of a single step jumped to "
+            f"{worst.largest_step_loss:.3g} in epoch {worst.epoch} (mean of epoch 1: {records[0].train_loss:.3g}). "
             f"This happened in {len(spikes)} of {len(records)} epochs.",
             f"--clip-norm 1, {run.lower_rate(phase.name)}, a larger --batch-size; look for damaged images.",
         )
-
-
-def _spikes(records: tuple[EpochRecord, ...], baseline: float) -> list[EpochRecord]:
-    least = SPIKE_FACTOR * max(baseline, records[0].train_loss)
-    return [
-        record
-        for before, record in zip(records, records[1:], strict=False)
-        if record.largest_step_loss > max(least, SPIKE_OVER_MEAN * before.train_loss)
-    ]
 
 
 def check_high_rate(run: Evidence) -> Iterator[Problem]:
@@ -71,7 +66,7 @@ def check_high_rate(run: Evidence) -> Iterator[Problem]:
         if signs:
             yield (
                 "warning",
-                f"The learning rate of {phase.trained} was too high: {'; '.join(signs)}.",
+                f"The learning rate of {trained_part(phase.name)} was too high: {'; '.join(signs)}.",
                 f"{run.lower_rate(phase.name)}, --warmup-epochs 2, or --clip-norm 1.",
             )
 
@@ -100,24 +95,18 @@ def _unsettled(phase: Phase, baseline: float) -> Iterator[str]:
 
 def check_low_rate(run: Evidence) -> Iterator[Problem]:
     """Yield that training was slow because its steps were small."""
-    if (phase := _unfinished(run)) is None:
+    phase = _unfinished(run)
+    if phase is None or (losses := phase.curve("train_loss"))[-1] <= SLOW_FALL * losses[0]:
         return
-    losses, rate = phase.curve("train_loss"), max(record.learning_rate for record in phase.records)
     updates = phase.layers("update_ratio")[: -(-len(losses) // 2)]
-    usual = HEAD_RATE if phase.name == "classifier" else FULL_RATE
-    if losses[-1] <= SLOW_FALL * losses[0]:
-        return
-    if updates.size and np.median(updates) < LOW_UPDATE:
+    rate, usual = phase.curve("learning_rate").max(), HEAD_RATE if phase.name == "classifier" else FULL_RATE
+    low, why = rate < LOW_RATE_SHARE * usual, f"the learning rate was {rate:.1g}"
+    if updates.size:
+        low = np.median(updates) < LOW_UPDATE
         why = f"each step changed the weights by {np.median(updates):.1g} of themselves, where 0.001 is usual"
-    elif not updates.size and rate < LOW_RATE_SHARE * usual:
-        why = f"the learning rate was {rate:.1g}"
-    else:
-        return
-    yield (
-        "warning",
-        f"Training {phase.trained} is too slow: {_pace(phase)}; {why}.",
-        f"--learning-rate {run.config.first_rate * 10:.2g}; more --epochs.",
-    )
+    if low:
+        text = f"Training {trained_part(phase.name)} is too slow: {_pace(phase)}; {why}."
+        yield "warning", text, f"--learning-rate {run.config.first_rate * 10:.2g}; more --epochs."
 
 
 def check_epochs(run: Evidence) -> Iterator[Problem]:
@@ -131,8 +120,8 @@ def check_epochs(run: Evidence) -> Iterator[Problem]:
     if min(falls) > STILL_FALLING:
         yield (
             "note",
-            f"Training {phase.trained} ended while it still improved: {_pace(phase)}, the validation loss fell by "
-            f"{falls[1]:.0%} in the last {last}.",
+            f"Training {trained_part(phase.name)} ended while it still improved: {_pace(phase)}, the validation loss "
+            f"fell by {falls[1]:.0%} in the last {last}.",
             f"--epochs {2 * len(phase.records)}, or a longer --time-budget.",
         )
 
@@ -186,7 +175,7 @@ def check_overfitting(run: Evidence) -> Iterator[Problem]:
 
 
 def _overfitting_remedy(config: TrainConfig) -> str:
-    return _list_options(
+    return _list_applying(
         (True, "more images"),
         (not config.augment, "--augment"),
         (True, f"--dropout {min(0.5, config.dropout + 0.2):.1g}"),
@@ -199,7 +188,7 @@ def _overfitting_remedy(config: TrainConfig) -> str:
 
 def _underfitting_remedy(config: TrainConfig) -> str:
     backbone = config.arch == "mobilenet_v2"
-    return _list_options(
+    return _list_applying(
         (backbone, "a larger --unfreeze" if config.unfreeze else "--unfreeze 3"),
         (backbone, "a larger --image-size"),
         (backbone and config.alpha < 1, "--alpha 1.0"),
@@ -212,7 +201,5 @@ def _underfitting_remedy(config: TrainConfig) -> str:
     )
 
 
-def _list_options(*options: tuple[bool, str]) -> str:
-    """Return those that apply, as one sentence."""
-    chosen: Iterable[str] = (text for applies, text in options if applies)
-    return ", ".join(chosen) + "."
+def _list_applying(*options: tuple[bool, str]) -> str:
+    return ", ".join(text for applies, text in options if applies) + "."

@@ -77,9 +77,9 @@ def diagnose(
         config: of the run.
         classes: the labels in the order of the scores.
         divergence: what was not finite, if anything.
-        train: the kept network's scores on the training images, without dropout and augmentation.
-        val: its scores on the validation images.
-        test: its scores on the test images.
+        train: the kept network's scores on the training images, without dropout and augmentation; likewise `val`.
+        val: see `train`.
+        test: see `train`.
         train_labels: classes of the training images, int (N,), 0..C-1, for a run that did not score them.
 
     Raises:

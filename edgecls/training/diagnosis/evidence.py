@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from edgecls.config import TrainConfig
 from edgecls.training.diagnosis.finding import Scored
 from edgecls.training.history import Divergence, EpochRecord
-from edgecls.training.phase_names import phase_name, trained_part
+from edgecls.training.phase_names import phase_name
 
-# Fewer epochs are no curve.
-MIN_EPOCHS = 3
-# Values at the end of a curve are means over this many epochs: one epoch is noisy.
-END_EPOCHS = 3
+# Fewer epochs are no curve; values at its end are means over this many epochs, as one epoch is noisy.
+MIN_EPOCHS, END_EPOCHS = 3, 3
 # Replaces whatever is larger, infinite or NaN: sums and ratios of it are still numbers.
 HUGE = 1e30
 
@@ -31,11 +29,6 @@ class Phase:
     name: str
     records: tuple[EpochRecord, ...]
     before: EpochRecord | None = None
-
-    @property
-    def trained(self) -> str:
-        """Return which part of the network learned."""
-        return trained_part(self.name)
 
     def curve(self, name: str) -> NDArray[np.float64]:
         """Return a number of each epoch, float64 (epochs,)."""
@@ -66,16 +59,7 @@ def split_phases(history: Sequence[EpochRecord]) -> tuple[Phase, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """All that is known of a run.
-
-    Attributes:
-        phases: with at least one epoch, in order.
-        config: of the run.
-        classes: the labels in the order of the scores.
-        divergence: what was not finite, if anything.
-        train: the scores of the training images; None without them. `val` and `test` likewise.
-        labels: classes of the training images, int (N,), maybe empty.
-    """
+    """All that is known of a run; a split without images or scores is None, unknown training labels are empty."""
 
     phases: tuple[Phase, ...]
     config: TrainConfig

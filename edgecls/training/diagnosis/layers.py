@@ -23,14 +23,11 @@ MIN_CORRELATION = 0.8
 # The gradient of cross-entropy with respect to a score is at most sqrt(2); a layer multiplies it by its inputs, about 1
 # to 30 in norm. A thousand is reached only through large weights.
 EXPLODED_NORM = 1e3
-# Gradients shrink while a network learns; a tenfold rise may be a hard batch.
-GROWTH_FACTOR = 100.0
-# Below this norm, growth does no harm.
-MIN_GROWN_NORM = 10.0
+# Gradients shrink while a network learns; a tenfold rise may be a hard batch, and growth to a small norm does no harm.
+GROWTH_FACTOR, MIN_GROWN_NORM = 100.0, 10.0
 # A Dense layer on flattened ReLU outputs may start with half its units dead (they all lean one way) and learn well.
 DEAD_SHARE, ALL_DEAD_SHARE = 0.8, 0.99
-# Replaces zero in logarithms.
-_TINY = 1e-30
+_TINY = 1e-30  # replaces zero in logarithms
 
 
 def check_finite(run: Evidence) -> Iterator[Problem]:
@@ -42,15 +39,11 @@ def check_finite(run: Evidence) -> Iterator[Problem]:
         f"In epoch {found.epoch}, step {found.step}, of training {trained_part(found.phase)} the {what} became NaN or "
         "infinite. Training stopped there; the best weights before it were kept."
     )
-    if not _diverged_untrained(found):
-        yield "error", text, "See exploding-gradients, its usual cause."
-        return
-    yield (
-        "error",
-        text + " No step came before it, so the cause is not the training but the weights it started from: a damaged "
-        "file, or initial values that are far too large.",
-        "Check the weights file (--weights); a network trained from the start needs He initialization before ReLU.",
-    )
+    remedy = "See exploding-gradients, its usual cause."
+    if _diverged_untrained(found):
+        text += " No step came before it, so the cause is the initial weights: a damaged file, or far too large values."
+        remedy = "Check the weights file (--weights); a network trained from the start needs He initialization."
+    yield "error", text, remedy
 
 
 def _diverged_untrained(found: Divergence) -> bool:
@@ -69,8 +62,8 @@ def check_vanishing(run: Evidence) -> Iterator[Problem]:
         first, last = (phase.records[0].layers[index].name for index in (0, -1))
         yield (
             "error",
-            f"The first layers of {phase.trained} hardly learn, and it gets worse from layer to layer: gradients of "
-            f"{gradients[0]:.1g} in {first} against {gradients[-1]:.1g} in {last}; a step changes them by "
+            f"The first layers of {trained_part(phase.name)} hardly learn, and it gets worse from layer to layer: "
+            f"gradients of {gradients[0]:.1g} in {first} against {gradients[-1]:.1g} in {last}; a step changes them by "
             f"{updates[0]:.1g} and {updates[-1]:.1g} of their weights.",
             "ReLU instead of sigmoid or tanh, He initialization, --batch-norm, fewer layers (--filters, --hidden), "
             "or --clip-norm 1.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecls.evaluate import wilson_interval
-from edgecls.messages.lists import some
+from edgecls.messages.lists import MOST_NAMES, some
 from edgecls.training.diagnosis.evidence import Evidence
 from edgecls.training.diagnosis.finding import Problem, Scored, likely_range
 
@@ -24,15 +24,12 @@ SUSPECT_SCORE = 0.9
 REPORTED_SHARE, WARNED_SHARE, MIN_SUSPECTS = 0.005, 0.02, 3
 # Of normalized accuracy: below it, the network's scores say nothing about a label.
 MIN_LEARNED = 0.5
-# Of a class's images, with 99 % certainty.
-CONFUSED_SHARE = 0.1
+CONFUSED_SHARE = 0.1  # of a class's images, with 99 % certainty
 # Frozen ImageNet features need a few tens of images a class, networks trained from the start some hundreds.
 FEW_FROZEN, FEW_TRAINED = 20, 100
-# Largest class against smallest.
-IMBALANCE = 4.0
+IMBALANCE = 4.0  # largest class against smallest
 # Of an accuracy: if the 95 % interval is wider, a good network cannot be told from a poor one.
 WIDEST_INTERVAL = 0.3
-_MOST_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ def check_confusion(run: Evidence) -> Iterator[Problem]:
         listed = "; ".join(
             f"{classes[given]} taken for {classes[other]} in {counts[given, other]} of {support[given]} images "
             f"({rate:.0%})"
-            for rate, given, other in sorted(pairs, reverse=True)[:_MOST_LISTED]
+            for rate, given, other in sorted(pairs, reverse=True)[:MOST_NAMES]
         )
         yield (
             "note",
@@ -133,17 +130,12 @@ def check_class_sizes(run: Evidence) -> Iterator[Problem]:
     counts = zip(run.classes, run.counts, strict=True)
     few = [(name, count) for name, count in counts if count < enough]
     if few:
-        (name, count), *others = few
-        text = f"{name} has {count} training images"
-        if others:
+        text = f"{few[0][0]} has {few[0][1]} training images"
+        if len(few) > 1:
             text = f"{len(few)} classes have few training images: {some(f'{name} ({count})' for name, count in few)}"
-        yield (
-            "note",
-            f"{text}; {enough} or more are needed for a reliable class.",
-            f"Take more pictures of {'them' if others else name}"
-            + ("" if backbone else "; --arch mobilenet_v2 needs fewer")
-            + ("." if run.config.augment else "; --augment."),
-        )
+        remedy = "Take more pictures of these classes" + ("" if backbone else "; --arch mobilenet_v2 needs fewer")
+        remedy += "." if run.config.augment else "; --augment."
+        yield "note", f"{text}; {enough} or more are needed for a reliable class.", remedy
 
 
 def check_balance(run: Evidence) -> Iterator[Problem]:
@@ -178,24 +170,17 @@ def check_held_out(scored: Scored | None) -> Iterator[Problem]:
         return
     low, high = _interval(scored)
     if high - low > WIDEST_INTERVAL:
-        yield (
-            "warning",
-            f"There are too few {scored.part} images to judge the network: {_result(scored)}, so the accuracy is "
-            f"between {low:.0%} and {high:.0%} (95 % interval).",
-            f"Add {scored.part} images: with 100 of them the interval is at most 20 points wide.",
-        )
+        text = f"There are too few {scored.part} images to judge the network: {_result(scored)}."
+        yield "warning", text, f"Add {scored.part} images: with 100 of them the interval is at most 20 points wide."
 
 
 def check_test(run: Evidence) -> Iterator[Problem]:
     """Yield that the test images contradict the validation images."""
     if run.val and run.test and _interval(run.test)[1] < _interval(run.val)[0]:
-        test, val = (
-            "{} (95 % interval {:.0%} to {:.0%})".format(_result(each), *_interval(each))
-            for each in (run.test, run.val)
-        )
         yield (
             "warning",
-            f"Accuracy on the test images is much lower than on the validation images: {test}, but {val}.",
+            f"Accuracy on the test images is much lower than on the validation images: {_result(run.test)}, but "
+            f"{_result(run.val)}.",
             "Rely on the test images. Make sure that the images of all splits show the same things, and that their "
             "labels are correct.",
         )
@@ -206,4 +191,6 @@ def _interval(scored: Scored) -> tuple[float, float]:
 
 
 def _result(scored: Scored) -> str:
-    return f"{scored.confusion.trace()} of {len(scored.labels)} {scored.part} images are correct"
+    low, high = _interval(scored)
+    correct = f"{scored.confusion.trace()} of {len(scored.labels)} {scored.part} images are correct"
+    return f"{correct} (95 % interval {low:.0%} to {high:.0%})"

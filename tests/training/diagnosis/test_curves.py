@@ -55,7 +55,7 @@ def test_rate_too_low() -> None:
     assert list(found) == ["learning-rate-too-low"]
     assert "2e-05 of themselves" in found["learning-rate-too-low"].text
     assert "--learning-rate 0.01" in found["learning-rate-too-low"].remedy
-    # Old histories have no layers: the step size itself tells.
+    # Old histories have no layers: the learning rate itself shows it.
     bare = normal_epochs(10, layers=[()] * 10, learning_rate=[1e-6] * 10, **slow)
     assert list(diagnosed(bare)) == ["learning-rate-too-low"]
 

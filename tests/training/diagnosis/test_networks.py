@@ -49,7 +49,7 @@ TRAIN, VAL = clouds(), clouds((60, 60, 60, 60), seed=1)
 
 
 def dense(depth: int, width: int = 32, activation: str = "relu", **settings: Any) -> keras.Model:
-    """Return Dense layers and a classifier; depth 0 is a head on frozen features."""
+    """Return Dense layers and a classifier; depth 0 is a classifier on frozen features."""
     keras.utils.set_random_seed(1)
     settings = {"kernel_initializer": "he_normal" if activation == "relu" else "glorot_uniform", **settings}
     x = inputs = keras.Input((FEATURES,))

@@ -32,12 +32,12 @@ def test_wrong_labels_shows_images_of_both_parts() -> None:
     assert "training/180.png is labeled nut but looks like screw (97%)" in finding.text
 
 
-def test_suspects_are_confident_stable_mistakes_surest_first() -> None:
+def test_suspects_are_confident_stable_mistakes_in_order() -> None:
     # Given a a a b b; the second image is doubted most, the third only in one look, the fourth only a little.
     sure = [[0.99, 0.01], [0.02, 0.98], [0.05, 0.95], [0.6, 0.4], [0.05, 0.95]]
-    view = [[0.99, 0.01], [0.02, 0.98], [0.60, 0.40], [0.6, 0.4], [0.05, 0.95]]
+    copy = [[0.99, 0.01], [0.02, 0.98], [0.60, 0.40], [0.6, 0.4], [0.05, 0.95]]
     labels, paths = np.array([0, 0, 0, 1, 1]), list("vwxyz")
-    (suspect,) = find_suspects(Scored("training", np.array([sure, view]), labels, paths), ("a", "b"))
+    (suspect,) = find_suspects(Scored("training", np.array([sure, copy]), labels, paths), ("a", "b"))
     assert (suspect.path, suspect.index, suspect.given, suspect.predicted) == ("w", 1, "a", "b")
     assert suspect.score == pytest.approx(0.98)
     single = find_suspects(Scored("training", np.array(sure), labels), ("a", "b"))
@@ -94,7 +94,7 @@ def test_few_held_out_images_prove_nothing(correct: int, images: int, few: bool,
     if images == 4:
         # Wilson's interval of 4 in 4.
         assert (
-            "4 of 4" in found[f"too-few-{part}-images"].text and "51% and 100%" in found[f"too-few-{part}-images"].text
+            "4 of 4" in found[f"too-few-{part}-images"].text and "51% to 100%" in found[f"too-few-{part}-images"].text
         )
 
 
