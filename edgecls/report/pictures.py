@@ -85,7 +85,7 @@ def draw_final(run: Path) -> dict[str, str]:
     draw_recall(held_out.evaluation, picture_path(run, "recall"))
     mistakes = find_mistakes(held_out)
     if not len(mistakes):
-        missing["mistakes"] = f"All {len(held_out.labels)} images are correct."
+        missing["mistakes"] = f"All {len(held_out.labels)} images are classified correctly."
         return missing
     try:
         _draw_mistakes(run, record, held_out, mistakes)

@@ -48,7 +48,7 @@ def test_what_cannot_be_drawn_has_a_reason(tmp_path: Path) -> None:
     (run / "history.json").unlink()
     missing = draw_final(run)
     assert set(missing) == {"curves", "layers", "mistakes"}
-    assert "older" in missing["curves"] and "All 18 images are correct" in missing["mistakes"]
+    assert "older" in missing["curves"] and "All 18 images are classified correctly" in missing["mistakes"]
     assert picture_path(run, "confusion").is_file()
 
 
