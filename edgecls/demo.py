@@ -1,4 +1,4 @@
-"""The demo: real images shipped in the package are trained on, exported, scored and shown. One folder holds it all."""
+"""The demo: train, export and evaluate a classifier on the images in the package; all files go into one folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgecls.runtime.classifier import load
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
 
-# Small enough for a minute on a laptop, large enough for features that tell ten kinds of clothing apart.
+# Small enough for a minute on a laptop, large enough to tell ten kinds of clothing apart.
 TRAIN_CONFIG = TrainConfig(image_size=128)
 EXPORT_CONFIG = ExportConfig(precisions=("fp32", "int8"))
 SHOWN_PER_CLASS = 4
@@ -29,29 +29,27 @@ SHOWN_PER_CLASS = 4
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made.
+    """The result of the demo.
 
     Attributes:
         run: the run folder.
-        export: what its files scored.
+        export: of that run.
         file: the int8 TFLite file.
-        sheet: PNG of test images with the labels that the int8 file gave them.
-        warnings: what the user should know besides.
+        image: one of the test images.
+        sheet: PNG of test images with the labels that the int8 file gives them.
+        warnings: of the training.
     """
 
     run: Path
     export: ExportResult
     file: Path
+    image: Path
     sheet: Path
     warnings: tuple[str, ...]
 
 
 def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
-    """Return what came of training, exporting and showing the packaged images, all of it inside `out`.
-
-    Raises:
-        EdgeclsError: as training and export raise it.
-    """
+    """Train on the packaged images, export the run, draw test images with their predicted labels, all in `out`."""
     from edgecls.export.artifact import export_run
     from edgecls.report.pictures import PICTURES
     from edgecls.training.train import train
@@ -63,7 +61,8 @@ def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
     written = next(file for file in exported.files if (file.precision, file.format) == ("int8", "tflite"))
     file, sheet = exported.folder / written.path, out / "contact-sheet.png"
     _draw_sheet(file, images, sheet)
-    return DemoResult(run, exported, file, sheet, trained.warnings)
+    image = min(images.glob("test/*/*.png"))
+    return DemoResult(run, exported, file, image, sheet, trained.warnings)
 
 
 def _draw_sheet(file: Path, images: Path, sheet: Path) -> None:
@@ -82,12 +81,12 @@ def _draw_sheet(file: Path, images: Path, sheet: Path) -> None:
 
 
 def unpack_demo_data(folder: Path) -> Path:
-    """Return `folder`, holding train/ and test/ with one folder of PNG files for each of 10 classes.
+    """Return `folder` with train/ and test/, each with a folder of PNG files for each of 10 classes.
 
-    The folder appears complete or not at all. One that is complete already is left as it is.
+    The folder appears complete or not at all; if it is already complete, it is not changed.
 
     Raises:
-        DataError: the folder holds something else, or cannot be written.
+        DataError: the folder contains other files, or cannot be written.
     """
     packaged = resources.files("edgecls").joinpath("demo_data/fashion-mnist.zip")
     with packaged.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -98,10 +97,10 @@ def unpack_demo_data(folder: Path) -> Path:
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".edgecls-demo-") as temporary:
                 staged = Path(temporary) / "images"
                 archive.extractall(staged)
-                # Fails if the folder holds anything: nothing of the user's is ever replaced.
+                # Fails if the folder is not empty: no file of the user is ever replaced.
                 staged.rename(folder)
         except OSError as error:
-            # Another process may have unpacked the same files in the meantime.
+            # Another process may have unpacked the same files at the same time.
             if not _is_complete(folder, archive):
                 raise DataError(
                     f"cannot unpack the demo images into {str(folder)!r}: {error}; name a new or an empty folder"
@@ -110,8 +109,8 @@ def unpack_demo_data(folder: Path) -> Path:
 
 
 def _is_complete(folder: Path, archive: zipfile.ZipFile) -> bool:
-    return all(_holds(folder / name, archive.read(name)) for name in archive.namelist())
+    return all(_has_content(folder / name, archive.read(name)) for name in archive.namelist())
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def _has_content(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content

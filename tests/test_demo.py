@@ -41,14 +41,15 @@ def test_the_demo_trains_exports_scores_and_shows(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.main, ["demo", "--out", str(out)])
     files = sorted(path.name for path in (out / "run" / "export").glob("model-int8*"))
     assert {name.replace(".rejected", "") for name in files} == {"model-int8.onnx", "model-int8.tflite"}
-    # One epoch promises no accuracy, and the gate may say so; then it must say so in the exit code too.
+    # After one epoch the accuracy check may fail; then the exit code must say so.
     assert done.exit_code == any("rejected" in name for name in files), done.output
     for name in files:
         assert re.search(rf"^{re.escape(name)} +[\d,]+ +[01]\.\d+ +[+-][01]\.\d+ +[01]\.\d+", done.stdout, re.MULTILINE)
     assert "(Keras, float)" in done.stdout
-    assert f"pictures: {out / 'contact-sheet.png'}" in done.stdout
+    assert f"test images with predicted labels: {out / 'contact-sheet.png'}" in done.stdout
     tflite = next(name for name in files if name.endswith("tflite"))
-    assert f"Next: edgecls predict {out / 'run' / 'export' / tflite} IMAGE" in done.stdout
+    command = f"Next: edgecls predict {out / 'run' / 'export' / tflite} "
+    assert Path(done.stdout.partition(command)[2].splitlines()[0]).is_relative_to(out / "images" / "test")
     with Image.open(out / "contact-sheet.png") as sheet:
         colors = set(sheet.convert("L").tobytes())
         shown = len(CLASSES) * demo.SHOWN_PER_CLASS

@@ -14,12 +14,12 @@ from edgecls.errors import DataError
 from edgecls.evaluate import evaluate, score, wilson_interval
 
 CLASSES = ("a", "b", "c")
-# Truth 0 0 1 1, predicted 0 1 1 1; class c has neither images nor guesses.
+# Truth 0 0 1 1, predicted 0 1 1 1; class c has neither images nor predictions.
 SCORES = np.array([[0.9, 0.1, 0.0], [0.3, 0.7, 0.0], [0.2, 0.8, 0.0], [0.0, 1.0, 0.0]])
 LABELS = np.array([0, 0, 1, 1])
 
 
-def test_hand_computed_figures() -> None:
+def test_metrics_computed_by_hand() -> None:
     result = score(SCORES, LABELS, CLASSES)
     assert (result.images, result.accuracy) == (4, 0.75)
     assert result.confusion.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
@@ -27,7 +27,7 @@ def test_hand_computed_figures() -> None:
     assert per_class["a"] == {"recall": 0.5, "precision": 1.0, "support": 2}
     assert per_class["b"] == {"recall": 1.0, "precision": pytest.approx(2 / 3), "support": 2}
     assert per_class["c"] == {"recall": None, "precision": 0.0, "support": 0}
-    assert result.unjudged == ["c"]
+    assert result.missing_classes == ["c"]
     # F1: a = 2/3, b = 4/5; c has no image to be judged by.
     assert result.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 2)
     # Every confidence in a bin of its own: gaps 0.1, 0.7, 0.2, 0.0.
@@ -35,7 +35,7 @@ def test_hand_computed_figures() -> None:
 
 
 def test_ece_averages_inside_a_bin_and_puts_edges_into_the_lower_bin() -> None:
-    # 0.91 and 0.93 share the bin (13/15, 14/15]: one right, one wrong -> |0.5 - 0.92|.
+    # 0.91 and 0.93 share the bin (13/15, 14/15]: one correct, one incorrect -> |0.5 - 0.92|.
     shared = score(np.array([[0.91, 0.09], [0.93, 0.07]]), np.array([0, 1]), ("a", "b"))
     assert shared.ece == pytest.approx(0.42)
     # 0.6 = 9/15 belongs to (8/15, 9/15] and 0.61 to the next: gaps |1 - 0.6| and |0 - 0.61| stay apart.
@@ -57,7 +57,7 @@ def results(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
 
 
 @given(results())
-def test_figures_agree_with_each_other(drawn: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> None:
+def test_metrics_agree_with_each_other(drawn: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> None:
     scores, labels, classes = drawn
     result = score(scores, labels, classes)
     assert result.confusion.sum() == result.images == len(labels)
@@ -80,7 +80,7 @@ def test_order_of_images_does_not_matter(drawn: tuple[np.ndarray, np.ndarray, tu
 
 
 @given(results())
-def test_only_right_answers_give_one(drawn: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> None:
+def test_only_correct_predictions_give_one(drawn: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> None:
     scores, _, classes = drawn
     result = score(scores, scores.argmax(axis=1), classes)
     assert result.accuracy == 1.0
@@ -88,22 +88,22 @@ def test_only_right_answers_give_one(drawn: tuple[np.ndarray, np.ndarray, tuple[
 
 
 @pytest.mark.parametrize(
-    ("scores", "labels", "told"),
+    ("scores", "labels", "message"),
     [
         (np.where(SCORES == 0.9, np.nan, SCORES), LABELS, "probabilities"),
         (SCORES * 7, LABELS, "probabilities"),
         (SCORES - 0.5, LABELS, "probabilities"),
-        (SCORES[:, :2], LABELS, "one column a class"),
-        (SCORES[:, 0], LABELS, "one column a class"),
-        (SCORES, LABELS[:3], "one an image"),
-        (SCORES, LABELS.astype(float), "one an image"),
+        (SCORES[:, :2], LABELS, "one column for each class"),
+        (SCORES[:, 0], LABELS, "one column for each class"),
+        (SCORES, LABELS[:3], "one for each image"),
+        (SCORES, LABELS.astype(float), "one for each image"),
         (SCORES, np.array([0, 0, 1, 3]), "0 to 2"),
         (SCORES, np.array([0, 0, 1, -1]), "0 to 2"),
         (SCORES[:0], LABELS[:0], "no image"),
     ],
 )
-def test_unusable_input_is_an_error(scores: np.ndarray, labels: np.ndarray, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_unusable_input_is_an_error(scores: np.ndarray, labels: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         score(scores, labels, CLASSES)
 
 
@@ -116,7 +116,7 @@ def test_evaluate_is_score_of_the_classifiers_scores(tiny_onnx: Path) -> None:
     result = evaluate(classifier, images, labels, progress=lambda done, total: calls.append((done, total)))
     assert result.to_json() == score(classifier.scores(images), labels, classifier.spec.labels).to_json()
     assert calls == [(32, 70), (64, 70), (70, 70)]
-    with pytest.raises(DataError, match="one an image"):
+    with pytest.raises(DataError, match="one for each image"):
         evaluate(classifier, images, labels[:5])
 
 
@@ -126,7 +126,7 @@ def test_wilson_against_a_published_value() -> None:
 
 
 @given(st.integers(1, 2000), st.data())
-def test_wilson_holds_the_share_and_stays_inside(trials: int, data: st.DataObject) -> None:
+def test_wilson_holds_the_fraction_and_stays_inside(trials: int, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, trials))
     low, high = wilson_interval(hits, trials)
     assert 0 <= low <= hits / trials + 1e-12 and hits / trials - 1e-12 <= high <= 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +9,7 @@ import numpy as np
 
 from edgecls.benchmark.record import Record
 from edgecls.benchmark.table import caption
-from edgecls.errors import MissingDependency
-from edgecls.files import write_rendered
+from edgecls.images.figure import new_figure
 from edgecls.messages.names import safe
 
 if TYPE_CHECKING:
@@ -31,21 +28,13 @@ def draw_benchmark(record: Record, path: Path) -> None:
     Raises:
         MissingDependency: Matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingDependency("--plot needs Matplotlib: pip install matplotlib")
-    import matplotlib
-    from matplotlib.figure import Figure
-
     scored = any(result.model["accuracy"] is not None for result in record.results)
-    # A file may be called "$5": that is no formula.
-    with matplotlib.rc_context({"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(WIDTH * (1 + scored), HEIGHT), dpi=DPI, layout="constrained")
+    with new_figure(path, WIDTH * (1 + scored), HEIGHT, DPI) as figure:
         axes = figure.subplots(1, 1 + scored, squeeze=False)[0]
         _draw_distribution(axes[0], record)
         if scored:
             _draw_accuracy(axes[1], record)
         figure.supxlabel(_wrapped(safe(caption(record))), fontsize=8, color="#555555")
-        write_rendered(path, functools.partial(figure.savefig, format="png"))
 
 
 def _draw_distribution(axes: Axes, record: Record) -> None:

@@ -12,9 +12,9 @@ from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
 
 
 @click.command()
-@click.option("--out", type=PATH, default=Path("edgecls-demo"), show_default=True, help="Folder for all of it.")
+@click.option("--out", type=PATH, default=Path("edgecls-demo"), show_default=True, help="Output folder.")
 def demo(out: Path) -> None:
-    """Train, export, score and show: everything once, on images of clothing that come with edgecls.
+    """Train, export and evaluate a classifier on images of clothing that come with edgecls.
 
     \b
     Example:
@@ -28,6 +28,6 @@ def demo(out: Path) -> None:
     for warning in result.warnings:
         warn(warning)
     print_export(result.export)
-    echo(f"pictures: {result.sheet}")
+    echo(f"test images with predicted labels: {result.sheet}")
     check_gate(result.export)
-    echo(f"Next: edgecls predict {result.file} IMAGE")
+    echo(f"Next: edgecls predict {result.file} {result.image}")

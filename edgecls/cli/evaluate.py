@@ -20,24 +20,25 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=PATH)
 @click.argument("data", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @untrusted_option
 @ray_option("Score")
 def evaluate(file: Path, data: Path, as_json: bool, untrusted: bool, ray: str | None) -> None:
-    """Score an exported FILE in its own runtime on the class folders in DATA (its test/ if it has one).
+    """Measure the accuracy of an exported FILE on the class folders in DATA, or on DATA/test if it exists.
 
-    With --ray the workers need edgecls, and DATA under the same path; the figures are the same.
+    FILE runs in its own runtime. With --ray the workers need edgecls, and DATA under the same path; the results are
+    the same.
 
     \b
     Examples:
       edgecls evaluate run/export/model-int8.tflite photos --json
       edgecls evaluate run/export/model-int8.tflite photos --ray local
     """
-    result = _evaluate_here(file, data, untrusted) if ray is None else _evaluate_there(file, data, untrusted, ray)
-    if result.unjudged:
+    result = _evaluate_local(file, data, untrusted) if ray is None else _evaluate_on_ray(file, data, untrusted, ray)
+    if result.missing_classes:
         warn(
-            f"{data} has no image of {some(result.unjudged)}, so nothing is said of that; macro F1 is the mean of the "
-            "other classes"
+            f"{data} has no image of {some(result.missing_classes)}, so the accuracy does not cover that; macro F1 is "
+            "the mean of the other classes"
         )
     if as_json:
         print_json({"file": str(file)} | result.to_json())
@@ -45,7 +46,7 @@ def evaluate(file: Path, data: Path, as_json: bool, untrusted: bool, ray: str | 
         _print_evaluation(result)
 
 
-def _evaluate_here(file: Path, data: Path, untrusted: bool) -> Evaluation:
+def _evaluate_local(file: Path, data: Path, untrusted: bool) -> Evaluation:
     from edgecls.evaluate import evaluate as score_file
     from edgecls.images.dataset import load_labelled
     from edgecls.runtime.classifier import load
@@ -53,13 +54,13 @@ def _evaluate_here(file: Path, data: Path, untrusted: bool) -> Evaluation:
     classifier = load(file, untrusted=untrusted)
     spec = classifier.spec
     with counting_left_out() as left_out, ProgressBars() as bars:
-        tell = functools.partial(bars, "read images")
+        report = functools.partial(bars, "read images")
         size = spec.height, spec.width
-        split = load_labelled(data, spec.labels, *size, bits=spec.bits, left_out=left_out, progress=tell)
+        split = load_labelled(data, spec.labels, *size, bits=spec.bits, left_out=left_out, progress=report)
         return score_file(classifier, split.images, split.labels, progress=lambda *n: bars("score images", *n))
 
 
-def _evaluate_there(file: Path, data: Path, untrusted: bool, address: str) -> Evaluation:
+def _evaluate_on_ray(file: Path, data: Path, untrusted: bool, address: str) -> Evaluation:
     from edgecls.bulk.evaluate import evaluate_all
     from edgecls.bulk.model import pack_model
     from edgecls.model_file.metadata import read_bytes
@@ -67,8 +68,7 @@ def _evaluate_there(file: Path, data: Path, untrusted: bool, address: str) -> Ev
     contents = read_bytes(file)
     with pool_at(address) as pool, counting_left_out() as left_out, ProgressBars() as bars:
         model = pack_model(contents, pool, untrusted=untrusted)
-        tell = functools.partial(bars, "score images")
-        return evaluate_all(model, data, pool, left_out=left_out, progress=tell)
+        return evaluate_all(model, data, pool, left_out=left_out, progress=functools.partial(bars, "score images"))
 
 
 def _print_evaluation(result: Evaluation) -> None:

@@ -14,9 +14,9 @@ from edgecls.cli.terminal import PATH
 @click.argument("run", type=PATH)
 @click.option("--open", "show", is_flag=True, help="Also open the page in the browser.")
 def report(run: Path, show: bool) -> None:
-    """Write RUN/report.html, one page with all pictures of RUN, and print its path.
+    """Write RUN/report.html, one page with the results and pictures of RUN, and print its path.
 
-    The page needs no network and no other file: send it, print it, keep it. Write it anew after an export.
+    The page needs no network and no other file. Run this again after an export to include the exported files.
 
     \b
     Example:

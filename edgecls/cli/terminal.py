@@ -98,6 +98,9 @@ def print_findings(findings: Sequence[Finding]) -> None:
     """Print a diagnosis, the worst first, coloured by its weight on a terminal."""
     colors = {"error": "red", "warning": "yellow", "note": None}
     for finding in findings:
+        if not finding.remedy:
+            echo(f"\n{finding.text}")
+            continue
         echo(f"\n{finding.severity}: {finding.name}", fg=colors[finding.severity], bold=True)
         echo(f"  {finding.text}\n  {finding.remedy}")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from edgecls.errors import DataError, MissingDependency
+from edgecls.errors import DataError
+from edgecls.images.figure import require_matplotlib
 
 CELL = 112
 CAPTION = 34
@@ -21,7 +21,7 @@ GREEN, RED, INK, PAPER = (22, 120, 60), (190, 30, 30), (20, 20, 20), (255, 255, 
 def contact_sheet(
     images: NDArray[np.uint8], predicted: Sequence[str], truth: Sequence[str], scores: Sequence[float], columns: int = 8
 ) -> Image.Image:
-    """Return one picture of many images, each with its predicted label: green if right, red with the truth if wrong.
+    """Return one picture of many images, each with its predicted label: green if correct, else red with the true label.
 
     Args:
         images: uint8 (N, H, W, 1), 0..255.
@@ -43,10 +43,10 @@ def contact_sheet(
     for position, image in enumerate(images):
         left, top = position % columns * CELL, position // columns * (CELL + CAPTION)
         _paste(sheet, image, left, top)
-        right = predicted[position] == truth[position]
+        correct = predicted[position] == truth[position]
         line = _fit("", predicted[position], f" {scores[position]:.0%}", draw, font)
-        draw.text((left + 5, top + CELL - 2), line, GREEN if right else RED, font)
-        if not right:
+        draw.text((left + 5, top + CELL - 2), line, GREEN if correct else RED, font)
+        if not correct:
             draw.text((left + 5, top + CELL + 12), _fit("is ", truth[position], "", draw, font), INK, font)
     return sheet
 
@@ -60,12 +60,12 @@ def _fit(before: str, label: str, after: str, draw: ImageDraw.ImageDraw, font: I
     return line
 
 
-def preview_sheet(originals: NDArray[np.uint8], views: Sequence[NDArray[np.uint8]]) -> Image.Image:
-    """Return one picture of what augmentation does: a row for each image, the original and then its changed views.
+def preview_sheet(originals: NDArray[np.uint8], copies: Sequence[NDArray[np.uint8]]) -> Image.Image:
+    """Return one picture of what augmentation does: a row for each image, the original and then its augmented copies.
 
     Args:
         originals: uint8 (N, H, W, 1), 0..255.
-        views: of all originals, each uint8 (N, H, W, 1), 0..255.
+        copies: of all originals, each uint8 (N, H, W, 1), 0..255.
 
     Raises:
         DataError: there is no image.
@@ -73,11 +73,11 @@ def preview_sheet(originals: NDArray[np.uint8], views: Sequence[NDArray[np.uint8
     """
     if not len(originals):
         raise DataError("there is no image to show; pass at least one")
-    sheet = Image.new("RGB", ((1 + len(views)) * CELL, len(originals) * CELL + HEADING), PAPER)
+    sheet = Image.new("RGB", ((1 + len(copies)) * CELL, len(originals) * CELL + HEADING), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = _load_font(11)
-    for column, images in enumerate((originals, *views)):
-        draw.text((column * CELL + 5, 3), f"view {column}" if column else "original", INK, font)
+    for column, images in enumerate((originals, *copies)):
+        draw.text((column * CELL + 5, 3), f"copy {column}" if column else "original", INK, font)
         for row, image in enumerate(images):
             _paste(sheet, image, column * CELL, row * CELL + HEADING)
     return sheet
@@ -90,8 +90,7 @@ def _paste(sheet: Image.Image, image: NDArray[np.uint8], left: int, top: int) ->
 
 def _load_font(size: int) -> ImageFont.FreeTypeFont:
     """Return Matplotlib's font, because Pillow's own has no letter beyond ASCII."""
-    if find_spec("matplotlib") is None:
-        raise MissingDependency("pictures of a run need Matplotlib: pip install 'edgecls[train]'")
+    require_matplotlib()
     import matplotlib
 
     # As text: Pillow 10.1 takes no path.

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgecls.errors import MissingDependency
-from edgecls.files import write_rendered
+from edgecls.images.figure import new_figure
 from edgecls.messages.names import safe
 from edgecls.profiling.profile import OperatorTime, Profile, profile_caption
 
@@ -44,23 +41,15 @@ def draw_profile(profile: Profile, path: Path) -> None:
     Raises:
         MissingDependency: Matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingDependency("a picture of a profile needs Matplotlib: pip install matplotlib")
-    import matplotlib
-    from matplotlib.figure import Figure
-
     bars = min(MOST_BARS, len(profile.operators))
     colors = _colors(profile.operators)
-    # A layer may be called "$5": that is no formula.
-    with matplotlib.rc_context({"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}):
-        lower_height = BAR_HEIGHT * max(bars, LEAST_BARS) + 0.9
-        figure = Figure(figsize=(WIDTH, FLAME_HEIGHT + lower_height), dpi=DPI, layout="constrained")
+    lower_height = BAR_HEIGHT * max(bars, LEAST_BARS) + 0.9
+    with new_figure(path, WIDTH, FLAME_HEIGHT + lower_height, DPI) as figure:
         # Each with margins of its own: the names of the slowest must not push the flames aside.
         upper, lower = figure.subfigures(2, 1, False, height_ratios=(FLAME_HEIGHT, lower_height))[:, 0]
         _draw_flame(upper.subplots(), profile, colors)
         _draw_slowest(lower.subplots(), profile.operators, bars, colors)
         figure.supxlabel(_wrapped(safe(profile_caption(profile))), fontsize=8, color="#555555")
-        write_rendered(path, functools.partial(figure.savefig, format="png"))
 
 
 def blocks_of(operators: Sequence[OperatorTime]) -> list[str]:

@@ -1,1 +1,1 @@
-"""What a run looks like: pictures and one page of them. Needs the `train` extra (Matplotlib, Jinja), not TensorFlow."""
+"""Pictures of a run and the page that shows them. Needs the `train` extra (Matplotlib, Jinja), not TensorFlow."""

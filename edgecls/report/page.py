@@ -1,4 +1,4 @@
-"""One HTML page of a run that needs nothing else: no network, no JavaScript, pictures inside."""
+"""The report: one HTML page of a run, with its pictures, that needs no network, no JavaScript and no other file."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from edgecls.messages.names import safe
 from edgecls.report import pictures
 from edgecls.report.plots import DPI
 from edgecls.report.settings import describe_changes, read_config, train_command
+from edgecls.training.phase_names import phase_name
 from edgecls.training.run.run_folder import read_whole_record, run_id
 
 PAGE_FILE = "report.html"
 TEMPLATE = "report.html.jinja"
 # An inch in CSS.
 CSS_DPI = 96
-# CSS pixels. What is wider is scrolled sideways rather than shrunk until its letters vanish.
+# CSS pixels. A wider picture is scrolled sideways, as its letters would be too small otherwise.
 WIDEST = 900
 MOST_PAIRS = 8
-# Characters; the table of classes has the names in any case.
+# Characters; the table of classes has all names.
 LONGEST_LIST = 300
 
 
 def write_report(run: Path) -> Path:
-    """Return the path of RUN/report.html, written anew from all that the run folder holds.
+    """Write RUN/report.html from the content of the run folder, and return its path.
 
     Raises:
         ModelFileError: `run` is not a run folder, or is damaged.
@@ -48,7 +49,7 @@ def write_report(run: Path) -> Path:
     record = read_whole_record(run)
     missing = pictures.draw_final(run)
     environment = jinja2.Environment(
-        # What a macro returns is a subclass of str, and done.
+        # A macro returns a subclass of str that is escaped already.
         finalize=lambda value: safe(value) if type(value) is str else value,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -62,7 +63,7 @@ def write_report(run: Path) -> Path:
 
 
 def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Return what the template shows."""
+    """Return the variables of the template."""
     exports = read_entries(run / "export", run_id(record))
     held_out, config = pictures.read_held_out(run, record), read_config(record["config"])
     name = run.resolve().name
@@ -74,17 +75,18 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         "summary": _summarize(record),
         "settings": describe_changes(config),
         "diagnosis": record.get("diagnosis", []),
-        "phases": record.get("phases", []),
+        "warnings": record.get("warnings", []),
+        "phases": [phase | {"name": phase_name(phase["name"])} for phase in record.get("phases", [])],
         "pairs": _find_confused(held_out.evaluation),
         "classes": [
             (label, metrics, _interval(metrics.recall or 0.0, metrics.support))
             for label, metrics in held_out.evaluation.per_class.items()
         ],
-        "unjudged": some(held_out.evaluation.unjudged),
+        "missing_classes": some(held_out.evaluation.missing_classes),
         "wrong": held_out.evaluation.images - int(held_out.evaluation.confusion.trace()),
         "mistakes": len(pictures.find_mistakes(held_out)),
         "exports": [
-            # By its name alone: export.json must not bring other files into the page.
+            # By its file name alone: export.json must not bring files from other folders into the page.
             file | {"picture": _embed(run / "export" / Path(file["flips"]).name) if file["flips"] else None}
             for file in exports.entries
         ],
@@ -95,16 +97,16 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _interval(share: float, images: int) -> str:
-    """Return the 95 % interval of a share of images, in words; "" without images."""
+def _interval(fraction: float, images: int) -> str:
+    """Return the 95 % interval of a fraction of images as text; "" without images."""
     if not images:
         return ""
-    low, high = wilson_interval(round(share * images), images)
+    low, high = wilson_interval(round(fraction * images), images)
     return f"{low:.1%} to {high:.1%}"
 
 
 def _summarize(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what the run was made of and took, a name and a text each."""
+    """Return facts about the images, the network and the run: a name and a text each."""
     config, weights = record["config"], record["weights"]
     counts = [f"{sum(map(len, by_class.values())):,} {part}" for part, by_class in record["split"].items()]
     facts = {
@@ -114,48 +116,36 @@ def _summarize(record: dict[str, Any]) -> list[tuple[str, str]]:
         "Weights": weights["source"] + (f" (sha256 {weights['sha256'][:12]})" if weights["sha256"] else ""),
         "Time": f"{record['seconds']:,.0f} s" if "seconds" in record else "",
         "Left out": record.get("left_out", ""),
-        "Skipped": _count(record.get("skipped"), "unreadable files; run.json lists them"),
-        "Contradictory labels": _count(
-            record.get("contradictions"), "images that have the same pixels under different labels; run.json lists them"
-        ),
-        "Duplicates": _count(
-            record.get("duplicates"),
-            "images that stand in more than one part, so that scores on them are too good; run.json lists them",
-        ),
     }
     return [(name, text) for name, text in facts.items() if text]
 
 
-def _count(listed: list[Any] | None, what: str) -> str:
-    return f"{len(listed):,}: {what}" if listed else ""
-
-
 def _find_confused(evaluation: Evaluation) -> list[tuple[str, str, int, int]]:
-    """Return (true class, predicted class, images, all images of the true class), the most frequent mistakes first."""
+    """Return (true class, predicted class, images, images of the true class), the most frequent mistakes first."""
     labels, wrong = list(evaluation.per_class), evaluation.confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
-    places = [divmod(int(place), len(labels)) for place in order]
+    cells = [divmod(int(position), len(labels)) for position in order]
     return [
         (labels[row], labels[column], int(wrong[row, column]), evaluation.per_class[labels[row]].support)
-        for row, column in places
+        for row, column in cells
         if wrong[row, column]
     ]
 
 
 def _embed(path: Path) -> dict[str, Any] | None:
-    """Return the picture for a page, with its width in CSS pixels and the least one that it may be shrunk to."""
+    """Return the picture for a page, with its width in CSS pixels and the smallest width it may be shrunk to."""
     if not path.is_file():
         return None
     try:
         with Image.open(path) as picture:
-            # Pillow's own sheets are drawn for a screen, pixel for pixel.
+            # A contact sheet has no resolution: it is shown pixel for pixel.
             scale = CSS_DPI / DPI if "dpi" in picture.info else 1.0
             width, height = (round(side * scale) for side in picture.size)
             picture.verify()
-    # What Pillow raises on damaged files.
+    # Pillow raises these on damaged files.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise ModelFileError(f"{path} is damaged ({error}); delete it and write the report again") from error
+        raise ModelFileError(f"{path} is damaged ({error}); delete it and repeat edgecls report") from error
     least = width * 3 // 4 if width > WIDEST else width // 2
     return {
         "data": base64.b64encode(path.read_bytes()).decode("ascii"),

@@ -1,4 +1,4 @@
-"""Which pictures a run has, where they lie, and what each is drawn from. Imports no TensorFlow."""
+"""The pictures of a run: their files, and what each is drawn from. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgecls.report.plots import draw_confusion, draw_curves, draw_layers, draw_
 from edgecls.training.context import Pictures
 from edgecls.training.run import run_folder
 
-# In the order in which draw_final draws them; preview.png is drawn before training, from images that only it has.
+# draw_final draws all but the preview, which needs the training images.
 NAMES = ("curves", "layers", "confusion", "recall", "mistakes", "preview")
 MOST_MISTAKES = 24
 MISTAKES_A_ROW = 6
@@ -29,14 +29,14 @@ MISTAKES_A_ROW = 6
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """The held-out images of a run and what the float model made of them.
+    """The held-out images of a run and the scores that the float model gives them.
 
     Attributes:
         split: "test" or "val".
         paths: posix paths relative to the folder of images.
         labels: true classes, int64 (N,).
         scores: of the float model, float32 (N, C).
-        evaluation: its figures.
+        evaluation: of these scores.
     """
 
     split: str
@@ -47,12 +47,12 @@ class HeldOut:
 
 
 def picture_path(run: Path, name: str) -> Path:
-    """Return where the picture `name`, one of `NAMES`, lies in the run folder."""
+    """Return the path of the picture `name`, one of `NAMES`, in the run folder."""
     return run / run_folder.PICTURES_FOLDER / f"{name}.png"
 
 
 def read_held_out(run: Path, record: dict[str, Any]) -> HeldOut:
-    """Return what the run folder holds on its held-out images; the images themselves are not read.
+    """Return the labels and scores of the held-out images; the images themselves are not read.
 
     Raises:
         ModelFileError: the scores are missing or damaged.
@@ -65,7 +65,7 @@ def read_held_out(run: Path, record: dict[str, Any]) -> HeldOut:
 
 
 def draw_final(run: Path) -> dict[str, str]:
-    """Write every picture that the run folder has the figures for; return why one is missing: name -> reason.
+    """Write every picture that the content of the run folder allows; return why one is missing: name -> reason.
 
     Raises:
         MissingDependency: Matplotlib is not installed.
@@ -75,28 +75,28 @@ def draw_final(run: Path) -> dict[str, str]:
     if history:
         draw_curves(history, picture_path(run, "curves"))
     else:
-        missing["curves"] = f"The run has no {run_folder.HISTORY_FILE}: an older edgecls trained it."
+        missing["curves"] = f"The run has no {run_folder.HISTORY_FILE}: it was trained by an older edgecls."
     if any(epoch.layers for epoch in history):
         draw_layers(history, picture_path(run, "layers"))
     else:
-        missing["layers"] = "The layers were not watched while they learned."
+        missing["layers"] = "Gradients and updates of the layers were not recorded."
     held_out = read_held_out(run, record)
     draw_confusion(held_out.evaluation, picture_path(run, "confusion"))
     draw_recall(held_out.evaluation, picture_path(run, "recall"))
     mistakes = find_mistakes(held_out)
     if not len(mistakes):
-        missing["mistakes"] = f"All {len(held_out.labels)} images are right."
+        missing["mistakes"] = f"All {len(held_out.labels)} images are classified correctly."
         return missing
     try:
         _draw_mistakes(run, record, held_out, mistakes)
     except DataError as error:
-        # Images are moved and deleted long after training; the rest of the report is still worth having.
-        missing["mistakes"] = f"The images cannot be read any more: {error}"
+        # The images may have been moved or deleted since training; the rest of the report does not need them.
+        missing["mistakes"] = f"The images can no longer be read: {error}"
     return missing
 
 
 def find_mistakes(held_out: HeldOut) -> NDArray[np.int64]:
-    """Return the positions of the wrong answers, at most `MOST_MISTAKES`, the most confident first."""
+    """Return the positions of incorrect predictions, at most `MOST_MISTAKES`, the most confident first."""
     wrong = np.flatnonzero(held_out.scores.argmax(1) != held_out.labels)
     return wrong[np.argsort(-held_out.scores[wrong].max(1), kind="stable")][:MOST_MISTAKES]
 
@@ -117,13 +117,13 @@ def _draw_mistakes(run: Path, record: dict[str, Any], held_out: HeldOut, chosen:
     _save(sheet, picture_path(run, "mistakes"))
 
 
-def draw_preview(originals: NDArray[np.uint8], views: Sequence[NDArray[np.uint8]], path: Path) -> None:
-    """Write what augmentation does to images, uint8 (N, H, W, 1), as PNG: the originals and, beside them, their views.
+def draw_preview(originals: NDArray[np.uint8], copies: Sequence[NDArray[np.uint8]], path: Path) -> None:
+    """Write what augmentation does to images, uint8 (N, H, W, 1), as PNG: the originals with their augmented copies.
 
     Raises:
         DataError: there is no image.
     """
-    _save(preview_sheet(originals, views), path)
+    _save(preview_sheet(originals, copies), path)
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -1,26 +1,19 @@
-"""Plots of a run, drawn with Matplotlib without a screen: each function draws one PNG, whole or not at all.
-
-What they show is handed to them; where it comes from is `pictures.py`'s business.
-"""
+"""Plots of a run. Each function writes one PNG, and raises MissingDependency if Matplotlib is not installed."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.errors import MissingDependency
 from edgecls.evaluate import Evaluation, wilson_interval
-from edgecls.files import write_rendered
+from edgecls.images.figure import new_figure
 from edgecls.training.history import EpochRecord
+from edgecls.training.phase_names import phase_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,43 +26,22 @@ _STYLE = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.edgecolor": "#888888",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "text.color": INK,
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    # A class may be called "$5": that is no formula.
-    "text.parse_math": False,
 }
 LONGEST_NAME = 22
-# Epochs, up to which each gets a dot of its own.
+# With more epochs, the curves have no dots.
 DOTTED_EPOCHS = 40
-# Writing a number takes a millisecond; beyond these many cells colour alone tells.
+# Writing a number takes a millisecond; a matrix with more cells is shown by color alone.
 MOST_NUMBERS = 800
-# Updates of about 1e-3 of the weights are healthy; a layer that changes by a millionth stands still.
+# Updates of about 1e-3 of the weights are normal; a layer that changes by a millionth does not learn.
 RATIO_RANGE = (1e-6, 1e-1)
 
 
-@contextlib.contextmanager
-def _new_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """Yield an empty figure, in inches, that is written to `path` as PNG at the end."""
-    if find_spec("matplotlib") is None:
-        raise MissingDependency("pictures of a run need Matplotlib: pip install 'edgecls[train]'")
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # Names in scripts that Matplotlib's own font lacks show as boxes; the page has them as text too.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        # A figure made without pyplot needs no screen and is freed when nobody holds it.
-        figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER)
-        yield figure
-        write_rendered(path, functools.partial(figure.savefig, format="png", bbox_inches="tight", pad_inches=0.12))
-
-
 def short_names(names: Sequence[str]) -> list[str]:
-    """Return names that fit beside a plot and differ: the middle of long ones left out, numbered from 1 if need be."""
+    """Return names that fit beside a plot and differ: long ones without their middle, numbered from 1 if necessary."""
     kept = LONGEST_NAME // 2
     short = [name if len(name) <= LONGEST_NAME else f"{name[:kept]}…{name[-kept:]}" for name in names]
     if len(set(short)) == len(set(names)):
@@ -80,14 +52,10 @@ def short_names(names: Sequence[str]) -> list[str]:
 def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
     """Write the learning curves of all phases, one after the other: loss above, accuracy below.
 
-    The best epoch of each phase, the one with the lowest validation loss, is marked. Numbers that are not finite are
-    gaps.
-
-    Raises:
-        MissingDependency: Matplotlib is not installed.
+    The epoch of each phase with the lowest validation loss is marked. Numbers that are not finite are gaps.
     """
     epochs = np.arange(1, len(history) + 1)
-    with _new_figure(path, WIDTH, 5.6) as figure:
+    with new_figure(path, WIDTH, 5.6, DPI, style=_STYLE, tight=True) as figure:
         loss, accuracy = figure.subplots(2, 1, sharex=True)
         figure.subplots_adjust(hspace=0.12)
         for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
@@ -115,15 +83,16 @@ def _finite(values: Sequence[float]) -> NDArray[np.float64]:
 def _scale_loss(axes: Axes, history: Sequence[EpochRecord]) -> None:
     losses = _finite([loss for record in history for loss in (record.train_loss, record.val_loss)])
     positive = losses[losses > 0]
-    # One step of an exploding run would press all others onto the axis.
+    # A single exploding step would hide all others on a linear axis.
     if len(positive) and positive.max() > 100 * np.median(positive):
         axes.set_yscale("log")
 
 
 def _phases(history: Sequence[EpochRecord]) -> list[tuple[str, int, int]]:
     """Return name, first and one past the last position of each phase."""
-    starts = [i for i in range(len(history)) if i == 0 or history[i].phase != history[i - 1].phase]
-    return [(history[start].phase, start, end) for start, end in zip(starts, [*starts[1:], len(history)], strict=True)]
+    names = [phase_name(record.phase) for record in history]
+    starts = [i for i in range(len(names)) if i == 0 or names[i] != names[i - 1]]
+    return [(names[start], start, end) for start, end in zip(starts, [*starts[1:], len(names)], strict=True)]
 
 
 def _mark_best(loss: Axes, accuracy: Axes, history: Sequence[EpochRecord]) -> None:
@@ -148,19 +117,15 @@ def _mark_phases(loss: Axes, accuracy: Axes, history: Sequence[EpochRecord]) -> 
 
 
 def draw_confusion(evaluation: Evaluation, path: Path) -> None:
-    """Write the confusion matrix: rows are true classes, colour is the share of the row, numbers are images.
-
-    Raises:
-        MissingDependency: Matplotlib is not installed.
-    """
+    """Write the confusion matrix: rows are true classes, the color is the fraction of the row, numbers are images."""
     classes, counts = list(evaluation.per_class), evaluation.confusion
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cell = min(0.75, max(0.2, 5 / len(classes)))
     side = max(2.6, cell * len(classes))
-    with _new_figure(path, side, side) as figure:
+    with new_figure(path, side, side, DPI, style=_STYLE, tight=True) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.spines[:].set_visible(False)
-        # The root shows a confusion of 2 % that would look like none.
+        # With the square root, a confusion of 2 % is still visible.
         axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         letters = min(11.0, cell * 72 * 0.55)
         names, ticks = short_names(classes), range(len(classes))
@@ -173,7 +138,7 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
         axes.tick_params(length=0)
         axes.set_ylabel("true class")
         least = _write_counts(axes, counts, share, cell)
-        axes.set_xlabel("predicted class" + (f" (numbers below {least} left out)" if least > 1 else ""))
+        axes.set_xlabel("predicted class" + (f" (numbers below {least} are not shown)" if least > 1 else ""))
 
 
 def _write_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float64], cell: float) -> int:
@@ -190,14 +155,10 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float
 
 
 def draw_recall(evaluation: Evaluation, path: Path) -> None:
-    """Write the recall of each class with its 95 % interval (Wilson) and number of images, the lowest on top.
-
-    Raises:
-        MissingDependency: Matplotlib is not installed.
-    """
+    """Write the recall of each class with its 95 % interval (Wilson) and number of images, the lowest on top."""
     classes = zip(short_names(list(evaluation.per_class)), evaluation.per_class.values(), strict=True)
     found = sorted(classes, key=lambda item: (item[1].recall is None, item[1].recall or 0))
-    with _new_figure(path, WIDTH - 1.6, 0.9 + 0.27 * len(found)) as figure:
+    with new_figure(path, WIDTH - 1.6, 0.9 + 0.27 * len(found), DPI, style=_STYLE, tight=True) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         for row, (_, metrics) in enumerate(found):
             text = "no image" if metrics.recall is None else f"{metrics.recall:.1%} of {metrics.support}"
@@ -210,7 +171,7 @@ def draw_recall(evaluation: Evaluation, path: Path) -> None:
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
-        axes.set_xlabel("recall; the line is its 95% interval")
+        axes.set_xlabel("recall (line: 95% interval)")
         axes.grid(axis="x", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
 
@@ -218,22 +179,19 @@ def draw_recall(evaluation: Evaluation, path: Path) -> None:
 def draw_layers(history: Sequence[EpochRecord], path: Path) -> None:
     """Write heat maps of what each layer did in each epoch, the layer next to the image on top.
 
-    Rows that pale towards the top are a vanishing gradient. Layers that did not learn in an epoch are gray; the share
-    of dead ReLUs is shown if it was measured.
-
-    Raises:
-        MissingDependency: Matplotlib is not installed.
+    Rows that darken towards the top show a vanishing gradient. Layers that did not learn in an epoch are gray; the
+    fraction of dead ReLUs is shown if it was measured.
     """
     names = _layer_names(history)
     maps = {kind: _layer_map(history, names, kind) for kind in ("update_ratio", "gradient_norm", "dead_share")}
     maps = {kind: values for kind, values in maps.items() if not np.isnan(values).all()}
     titles = {
-        "update_ratio": "change of the weights in a step, as a share of them",
+        "update_ratio": "relative change of the weights in a step",
         "gradient_norm": "norm of the gradient",
-        "dead_share": "share of ReLUs that are zero for every image",
+        "dead_share": "fraction of ReLUs that are zero for every image",
     }
     height = max(1.0, 0.24 * len(names))
-    with _new_figure(path, WIDTH - 1.4, (height + 0.7) * max(1, len(maps))) as figure:
+    with new_figure(path, WIDTH - 1.4, (height + 0.7) * max(1, len(maps)), DPI, style=_STYLE, tight=True) as figure:
         panels = figure.subplots(max(1, len(maps)), 1, squeeze=False)[:, 0]
         figure.subplots_adjust(hspace=0.6 / height, top=1, bottom=0, left=0, right=1)
         for axes, (kind, values) in zip(panels, maps.items(), strict=False):
@@ -246,7 +204,7 @@ def draw_layers(history: Sequence[EpochRecord], path: Path) -> None:
 
 
 def _layer_names(history: Sequence[EpochRecord]) -> list[str]:
-    """Return all layers, from the image to the scores, whichever phase they learned in."""
+    """Return the layers of all phases, from the image to the scores."""
     names: list[str] = []
     for record in sorted(history, key=lambda record: -len(record.layers)):
         place = 0
@@ -258,7 +216,7 @@ def _layer_names(history: Sequence[EpochRecord]) -> list[str]:
 
 
 def _layer_map(history: Sequence[EpochRecord], names: Sequence[str], kind: str) -> NDArray[np.float64]:
-    """Return one figure of each layer (rows) in each epoch (columns); NaN where there is none."""
+    """Return a number of each layer (rows) in each epoch (columns); NaN where there is none."""
     values = np.full((len(names), len(history)), np.nan)
     for column, record in enumerate(history):
         for layer in record.layers:
@@ -279,7 +237,7 @@ def _show_map(figure: Figure, axes: Axes, kind: str, values: NDArray[np.float64]
     }
     axes.set_facecolor(GRID)
     box = (0.5, values.shape[1] + 0.5, values.shape[0] - 0.5, -0.5)
-    # A zero has no logarithm, but belongs with the smallest numbers and not with the layers that were frozen.
+    # Zero has no logarithm; it is shown as the smallest number, not in gray like a frozen layer.
     shown = np.ma.masked_invalid(np.where(values == 0, 1e-30, values))
     colors = "Reds" if kind == "dead_share" else "viridis"
     image = axes.imshow(shown, norm=norms[kind], cmap=colors, aspect="auto", extent=box, interpolation="nearest")

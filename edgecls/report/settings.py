@@ -1,4 +1,4 @@
-"""Which settings of a run are not the usual ones, and the command that trains it again."""
+"""The settings of a run that differ from the defaults, and the command that trains it again."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from edgecls.networks.presets import PRESETS, UNCHANGED
 
 
 def read_config(saved: dict[str, Any]) -> TrainConfig:
-    """Return the settings that run.json holds; what it lacks, as an older run does, is as usual.
+    """Return the settings in run.json; a setting that an older run does not have gets its default.
 
     Raises:
-        ModelFileError: they are no settings.
+        ModelFileError: they are damaged.
     """
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     saved = {RENAMED_SETTINGS.get(name, name): value for name, value in saved.items()}
     settings = {name: value for name, value in saved.items() if name in names}
-    # JSON knows neither tuples nor our records.
+    # JSON has no tuples and no dataclasses.
     settings |= {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
     try:
         if settings.get("augment"):
             settings["augment"] = AugmentConfig(**settings["augment"])
         return TrainConfig(**settings)
-    # Values of other types fail wherever they are first compared or counted.
+    # A value of another type fails at its first comparison.
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"the settings in run.json are damaged ({error}); train again") from error
 
 
 def find_changes(config: TrainConfig, base: TrainConfig) -> dict[str, Any]:
-    """Return what turns `base` into `config`, as `presets.resolve` takes it; `augment` is False where it is off."""
+    """Return the settings that differ from `base`, as `presets.resolve` takes them; `augment` is False if it is off."""
     changes = {name: value for name, value in vars(config).items() if value != getattr(base, name)}
     if "augment" not in changes:
         return changes
     augment = changes.pop("augment")
     if augment is None:
         return changes | {"augment": False}
-    usual = base.augment or UNCHANGED
-    return changes | {name: value for name, value in vars(augment).items() if value != getattr(usual, name)}
+    defaults = base.augment or UNCHANGED
+    return changes | {name: value for name, value in vars(augment).items() if value != getattr(defaults, name)}
 
 
 def describe_changes(config: TrainConfig) -> list[tuple[str, str]]:
@@ -51,14 +51,14 @@ def describe_changes(config: TrainConfig) -> list[tuple[str, str]]:
 
 
 def train_command(config: TrainConfig, data: str, out: Path) -> str:
-    """Return the line for a shell that trains on `data` with these settings into `out`."""
+    """Return the shell command that trains on `data` with these settings into `out`."""
     changes = find_changes(config, PRESETS.get(config.preset, TrainConfig()))
     words = ["edgecls", "train", data, "--out", str(out)]
     words += ["--preset", config.preset] if config.preset else []
     for name, value in changes.items():
         if isinstance(value, bool):
             words.append(f"--{'' if value else 'no-'}{_option(name)}")
-        # None is "the usual", which nobody can ask for in place of a preset's own value.
+        # None is the default, which no option can set in place of a preset's value.
         elif value is not None:
             words += [f"--{_option(name)}", _format(name, value)]
     return shlex.join(words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.files import write_rendered
+from edgecls.images.figure import new_figure
 from edgecls.sweep.grid import short_names
 from edgecls.sweep.sweep import Row, Sweep
 
@@ -33,12 +32,8 @@ COLORS = {"recommended": "#c8102e", "frontier": "#1f5fa8", "other": "#9a9a9a"}
 
 def draw_frontier(found: Sweep, path: Path) -> None:
     """Write a PNG; networks that were not trained, or have no latency, are not in it."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
     rows = [row for row in found.rows if row.scored and row.scored.comparison and row.latency]
-    with matplotlib.rc_context({"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    with new_figure(path, *SIZE, DPI) as figure:
         axes = figure.subplots()
         axes.axvline(found.request.budget_ms, color="#444444", linestyle="--", linewidth=1, label="budget")
         latencies = [point.latency.p50_ms for point in found.frontier]
@@ -51,7 +46,6 @@ def draw_frontier(found: Sweep, path: Path) -> None:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         _draw_labels(axes, rows, found)
-        write_rendered(path, functools.partial(figure.savefig, format="png"))
 
 
 def _standing(found: Sweep, row: Row) -> str:

@@ -1,4 +1,4 @@
-"""What is said of a run when it is over: run.json, its metrics, warnings."""
+"""What a finished run reports: run.json, its metrics, warnings and the findings about its images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from edgecls.images.dataset import Dataset, Split
 from edgecls.images.depth import advise
 from edgecls.messages.lists import some
 from edgecls.networks.weights import Weights
+from edgecls.training.diagnosis.diagnose import NO_PROBLEMS, merge_findings
 from edgecls.training.diagnosis.finding import Finding
+from edgecls.training.phase_names import phase_name
 from edgecls.training.phases import Training
 from edgecls.training.run import run_folder
 from edgecls.versions import tool_versions
@@ -40,7 +42,7 @@ def metrics(scores: dict[str, NDArray[np.float32]], dataset: Dataset) -> dict[st
 
 
 def make_record(config: TrainConfig, weights: Weights | None, dataset: Dataset, data: Path) -> dict[str, Any]:
-    """Return run.json but for what is known only at the end: metrics, phases, diagnosis, seconds."""
+    """Return run.json without what is known only at the end: metrics, phases, diagnosis, seconds."""
     splits = {"train": dataset.train, "val": dataset.val} | ({"test": dataset.test} if dataset.test else {})
     held_out = "test" if dataset.test else "val"
     return {
@@ -69,27 +71,37 @@ def _paths_by_class(split: Split, classes: tuple[str, ...]) -> dict[str, list[st
 def warnings(
     dataset: Dataset, weights: Weights | None, training: Training, config: TrainConfig, seconds: float
 ) -> tuple[str, ...]:
-    """Return what the user should know of the run besides its diagnosis."""
+    """Return the warnings of a run that are not in its diagnosis."""
     found = []
     if weights and weights.source == "none" and not config.unfreeze:
-        found.append("the frozen backbone is random (--weights none): expect poor accuracy")
-    if dataset.bad:
-        found.append(f"{len(dataset.bad)} unreadable files were skipped; run.json lists them")
-    found += advise(dataset.scales, "--bits")
-    found += [*dataset.doubts, *_identical(dataset), *_unjudged(dataset)]
-    # Views are tried in every run; what was asked for and came to nothing is worth a word.
-    asked = [phase for phase in training.phases if phase.name != "augmented"]
-    found += [f"phase {phase.name}: {phase.reason}" for phase in asked if not phase.kept]
+        found.append("the frozen backbone has random weights (--weights none), so accuracy will be low")
+    found += data_warnings(dataset)
+    # Augmented copies are tried in every run; a phase that the user asked for deserves a warning if it is discarded.
+    asked = [phase for phase in training.phases if phase_name(phase.name) != "augmented"]
+    found += [f"{phase_name(phase.name)}: {phase.reason}" for phase in asked if not phase.kept]
     if config.time_budget_s is not None and seconds > config.time_budget_s:
         found.append(
-            f"the run took {seconds:.0f} s of {config.time_budget_s:.0f} s allowed: one pass over the images takes "
-            "longer; use a smaller --image-size"
+            f"the run took {seconds:.0f} s, longer than the time budget of {config.time_budget_s:.0f} s: one pass over "
+            "the images takes longer; use a smaller --image-size"
         )
     return tuple(found)
 
 
+def data_warnings(dataset: Dataset) -> list[str]:
+    """Return the warnings about the images."""
+    skipped = [f"{len(dataset.bad)} unreadable files were skipped; run.json lists them"] if dataset.bad else []
+    bits = advise(dataset.scales, "--bits")
+    return [*skipped, *bits, *dataset.doubts, *_find_copies(dataset), *_find_missing(dataset)]
+
+
+def add_data_findings(findings: Sequence[Finding], dataset: Dataset) -> tuple[Finding, ...]:
+    """Return the diagnosis with the findings about the images; it has no problems only if they have none either."""
+    merged = merge_findings(findings, find_contradictions(dataset))
+    return () if merged == (NO_PROBLEMS,) and data_warnings(dataset) else merged
+
+
 def find_contradictions(dataset: Dataset) -> tuple[Finding, ...]:
-    """Return that images with the same pixels have different labels, if some have."""
+    """Return a finding if images with the same pixels have different labels."""
     if not (groups := dataset.contradictions):
         return ()
     return (
@@ -102,12 +114,12 @@ def find_contradictions(dataset: Dataset) -> tuple[Finding, ...]:
     )
 
 
-def _identical(dataset: Dataset) -> Iterator[str]:
-    """Yield where images with the same pixels lie twice."""
+def _find_copies(dataset: Dataset) -> Iterator[str]:
+    """Yield which images with the same pixels are there more than once."""
     if groups := dataset.duplicates:
         yield (
-            f"{_count(groups)} with the same pixels are in more than one split, so accuracy is overstated: "
-            f"{_examples(groups)}. Keep each in one split; run.json lists all"
+            f"{len(groups):,} {'images are' if len(groups) > 1 else 'image is'} in two or more splits, so accuracy is "
+            f"overstated. Remove all but one copy: {_examples(groups)}; run.json lists all"
         )
     if groups := dataset.repeats:
         yield f"{_count(groups)} repeat another image of their class: {_examples(groups)}. Keep one of each"
@@ -121,9 +133,9 @@ def _examples(groups: Sequence[Sequence[str]]) -> str:
     return some((some(group, 2, " = ") for group in groups), 3, "; ")
 
 
-def _unjudged(dataset: Dataset) -> Iterator[str]:
-    """Yield which classes have no image among those that judge the network."""
+def _find_missing(dataset: Dataset) -> Iterator[str]:
+    """Yield which classes have no validation or no test image."""
     for part, split in (("val", dataset.val), ("test", dataset.test)):
         if split is not None and len(missing := set(range(len(dataset.classes))) - set(split.labels.tolist())):
             names = some(dataset.classes[index] for index in sorted(missing))
-            yield f"{part} has no image of {names}, so its accuracy says nothing of that; add some"
+            yield f"{part} has no image of {names}, so its accuracy does not cover that class; add some"

@@ -22,13 +22,13 @@ from edgecls.networks.model import build_model
 from edgecls.networks.weights import Weights, find_weights
 from edgecls.progress import Progress, silent
 from edgecls.training.context import NO_PICTURES, Context, Pictures
-from edgecls.training.diagnosis.diagnose import add_findings, diagnose
+from edgecls.training.diagnosis.diagnose import diagnose
 from edgecls.training.diagnosis.finding import Finding, Scored
 from edgecls.training.distributed.cluster import Cluster
 from edgecls.training.distributed.workers import Workers, join
 from edgecls.training.features.cache import AugmentedCopy, feature_folder, image_key, prune
 from edgecls.training.features.forward import fastest_forward, run_all
-from edgecls.training.outcome import find_contradictions, make_record, metrics, warnings
+from edgecls.training.outcome import add_data_findings, make_record, metrics, warnings
 from edgecls.training.phases import Training, run_phases
 from edgecls.training.run import run_folder
 from edgecls.training.run.watcher import Watcher
@@ -260,7 +260,7 @@ def _finish(
         val=Scored("validation", scores["val"], dataset.val.labels, dataset.val.paths),
         test=test,
     )
-    findings = add_findings(findings, find_contradictions(dataset))
+    findings = add_data_findings(findings, dataset)
     record["phases"] = [dataclasses.asdict(phase) for phase in training.phases]
     record["diagnosis"] = [dataclasses.asdict(finding) for finding in findings]
     model.save(folder / run_folder.MODEL_FILE)

@@ -1,4 +1,4 @@
-"""The figures of a file, worked out by a cluster: those of one process to the last digit."""
+"""A cluster evaluates a file with exactly the results of one process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgecls.parallel.ray import RayPool
 
 @pytest.fixture
 def on_ray(ray_pool_2: RayPool, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Let `--ray` be the tests' cluster; the addresses and threads asked for."""
+    """Let `--ray` be the tests' cluster; return the addresses and threads that are asked for."""
     asked: list[tuple[str, int]] = []
 
     def connect(address: str, threads: int) -> contextlib.AbstractContextManager[RayPool]:
@@ -33,14 +33,14 @@ def on_ray(ray_pool_2: RayPool, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
 def test_the_command_prints_the_same(
     name: str, file_named: Callable[[str], Path], tiny_data: Path, on_ray: list[tuple[str, int]]
 ) -> None:
-    here = run("evaluate", file_named(name), tiny_data, "--json")
-    there = run("evaluate", file_named(name), tiny_data, "--json", "--ray", "head:6379")
+    local = run("evaluate", file_named(name), tiny_data, "--json")
+    remote = run("evaluate", file_named(name), tiny_data, "--json", "--ray", "head:6379")
     assert on_ray == [("head:6379", 1)]
-    assert there.exit_code == 0 and there.stdout == here.stdout
-    assert json.loads(here.stdout)["images"] == 42
+    assert remote.exit_code == 0 and remote.stdout == local.stdout
+    assert json.loads(local.stdout)["images"] == 42
 
 
-def test_bad_images_are_told_alike(
+def test_bad_images_give_the_same_error(
     int8: Path, tiny_data: Path, tmp_path: Path, on_ray: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = Path(shutil.copytree(tiny_data, tmp_path / "photos"))
@@ -48,10 +48,10 @@ def test_bad_images_are_told_alike(
     (data / "dark" / "empty.png").touch()
     (data / "striped" / "zz.png").write_bytes((data / "striped" / "03.png").read_bytes()[:60])
     Path(data / "bright" / "\udcff.png").write_bytes((data / "bright" / "03.png").read_bytes())
-    here, there = (run("evaluate", int8, data, *flags) for flags in ([], ["--ray", "head:6379"]))
-    assert "4 images in" in here.stderr
-    told = [each.stderr[each.stderr.index("Error:") :] for each in (here, there)]
-    assert told[0] == told[1] and here.exit_code == there.exit_code == 1
+    local, remote = (run("evaluate", int8, data, *flags) for flags in ([], ["--ray", "head:6379"]))
+    assert "4 images in" in local.stderr
+    errors = [each.stderr[each.stderr.index("Error:") :] for each in (local, remote)]
+    assert errors[0] == errors[1] and local.exit_code == remote.exit_code == 1
 
 
 def test_folders_that_are_not_the_classes_are_refused(

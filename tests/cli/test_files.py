@@ -111,7 +111,7 @@ def test_evaluate_says_which_class_it_cannot_judge(int8: Path, pictures: list[Pa
     (tmp_path / "test" / CLASSES[0] / "Thumbs.db").touch()
     done = run("evaluate", int8, tmp_path, "--json")
     assert done.exit_code == 0
-    assert f"has no image of {CLASSES[2]}, so nothing is said of that" in done.stderr
+    assert f"has no image of {CLASSES[2]}, so the accuracy does not cover that" in done.stderr
     assert "Left out 1 file: 1 Thumbs.db (thumbnails of Windows)." in done.stderr
     result = json.loads(done.stdout)
     assert result["per_class"][CLASSES[2]]["recall"] is None and result["per_class"][CLASSES[0]]["recall"] is not None

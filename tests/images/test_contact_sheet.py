@@ -17,7 +17,7 @@ def black_images(count: int) -> np.ndarray:
 
 
 def inks_of(sheet: Image.Image, position: int, columns: int = 8) -> set[str]:
-    """The colours of the caption below the image at `position`; letters are smoothed, so hue decides."""
+    """The colors of the caption below the image at `position`; letters are smoothed, so hue decides."""
     left, top = position % columns * CELL, position // columns * (CELL + CAPTION)
     caption = np.asarray(sheet)[top + CELL - 4 : top + CELL + CAPTION, left : left + CELL].astype(int)
     red, green, blue = np.moveaxis(caption, -1, 0)

@@ -22,7 +22,7 @@ from edgecls.training.run import run_folder
 VOID = {"meta", "img", "br"}
 DIAGNOSIS = [
     {"name": "too-few-images", "severity": "warning", "text": "Class <b>nut</b> has 6.", "remedy": "Add some & more."},
-    {"name": "healthy", "severity": "note", "text": "Nothing else.", "remedy": ""},
+    {"name": "no-problems", "severity": "note", "text": "No problems found.", "remedy": ""},
 ]
 PHASE = {
     "name": "joint",
@@ -80,17 +80,29 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
 
 
 def test_the_page_tells_what_the_run_came_to(tmp_path: Path) -> None:
-    run = make_run(tmp_path, diagnosis=DIAGNOSIS, phases=[PHASE], seconds=83.2, versions={"keras": "3.15.1"})
+    run = make_run(
+        tmp_path,
+        diagnosis=DIAGNOSIS,
+        phases=[PHASE],
+        seconds=83.2,
+        versions={"keras": "3.15.1"},
+        warnings=["1 image is <b>twice</b>"],
+    )
     text = Page(write_report(run)).text
     # 16 of 18; Wilson's interval computed by hand.
     assert "88.89% accuracy on 18 test images; 95% interval 67.2% to 96.9%" in text
     assert "warning: too few images Class <b>nut</b> has 6. Try: Add some & more." in text
-    assert "note: healthy Nothing else." in text and text.count("Try:") == 1
-    assert "joint 4 2 91.00% 90.50% no validation got worse" in text
-    assert "bolt taken for nut : 1 of 6" in text and "The 2 surest of 2 wrong answers" in text
-    assert "83 s" in text and "keras 3.15.1" in text and "All settings are the defaults." in text
+    assert "No problems found." in text and "note:" not in text and text.count("Try:") == 1
+    assert "joint 4 2 91.00% 90.50% discarded validation got worse" in text
+    assert "bolt taken for nut : 1 of 6" in text and "The 2 most confident of 2 incorrect predictions" in text
+    assert (
+        "83 s" in text
+        and "1 image is <b>twice</b>" in text
+        and "keras 3.15.1" in text
+        and "All settings are the defaults." in text
+    )
     assert f"edgecls train {tmp_path / 'images'} --out run " in text
-    assert "edgecls export run --int8 writes them" in text
+    assert "Run edgecls export run --int8 ." in text
 
 
 def test_names_are_text_and_not_markup(tmp_path: Path) -> None:
@@ -135,9 +147,9 @@ def test_exported_files_and_their_flips_are_shown(tmp_path: Path) -> None:
     files = [export_entry("a.tflite", flips="flips.png"), export_entry("b.onnx", passed=True, flips="gone.png")]
     write_exports(run, files)
     shown = Page(write_report(run))
-    assert "a.tflite 2.82 92.50% +1.23 98.00% no" in shown.text and "98.00% yes" in shown.text
+    assert "a.tflite 2.82 92.50% -1.23 98.00% no" in shown.text and "98.00% yes" in shown.text
     assert len(shown.values("src")) == plain + 1
-    assert "Images whose label a.tflite changed. failed: 1.23 points" in shown.text
+    assert "Images that a.tflite labels differently. failed: 1.23 points" in shown.text
     for text in ("{", (run / "export" / "export.json").read_text().replace("0.925", "0.995", 1)):
         (run / "export" / "export.json").write_text(text)
         with pytest.raises(ModelFileError, match=r"export\.json is damaged"):
@@ -163,14 +175,14 @@ def test_a_run_without_its_images_has_a_page(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     shown = Page(write_report(run))
-    assert "The images cannot be read any more" in shown.text
+    assert "The images can no longer be read" in shown.text
     assert len(shown.values("src")) == 4
     # The picture that was drawn while they were there is as good as ever.
     (tmp_path / "elsewhere").rename(tmp_path / "images")
     write_report(run)
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     shown = Page(write_report(run))
-    assert len(shown.values("src")) == 5 and "cannot be read" not in shown.text
+    assert len(shown.values("src")) == 5 and "can no longer be read" not in shown.text
 
 
 def test_an_old_run_has_a_page(tmp_path: Path) -> None:
@@ -182,7 +194,7 @@ def test_an_old_run_has_a_page(tmp_path: Path) -> None:
     record["config"] = {"image_size": 96, "learning_rate": 0.005}
     (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
     text = Page(write_report(run)).text
-    assert "an older edgecls trained it" in text and "Diagnosis" not in text
+    assert "trained by an older edgecls" in text and "Diagnosis" not in text
     assert "--image-size 96 --learning-rate 0.005" in text
 
 
@@ -214,3 +226,11 @@ def test_without_jinja_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_trained_run_has_its_page(run_copy: Path) -> None:
     shown = Page(write_report(run_copy))
     assert "bright, dark, striped" in shown.text and len(shown.values("src")) >= 4
+
+
+def test_phases_of_an_older_run_have_todays_names(tmp_path: Path) -> None:
+    old = [PHASE | {"name": name} for name in ("head", "views", "unfreeze")]
+    healthy = {"name": "healthy", "severity": "note", "text": "Nothing went wrong.", "remedy": "None is needed."}
+    text = Page(write_report(make_run(tmp_path, phases=old, diagnosis=[healthy]))).text
+    assert "classifier 4 2" in text and "augmented 4 2" in text and "fine-tuning 4 2" in text
+    assert "healthy" not in text and "Nothing went wrong." in text

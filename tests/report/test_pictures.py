@@ -43,12 +43,12 @@ def test_held_out_images_stand_in_the_order_of_their_scores(tmp_path: Path) -> N
     assert held_out.evaluation.confusion.tolist() == [[5, 1, 0], [1, 5, 0], [0, 0, 6]]
 
 
-def test_what_cannot_be_drawn_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_drawn_has_a_reason(tmp_path: Path) -> None:
     run = make_run(tmp_path, wrong=[])
     (run / "history.json").unlink()
     missing = draw_final(run)
     assert set(missing) == {"curves", "layers", "mistakes"}
-    assert "older" in missing["curves"] and "All 18 images are right" in missing["mistakes"]
+    assert "older" in missing["curves"] and "All 18 images are classified correctly" in missing["mistakes"]
     assert picture_path(run, "confusion").is_file()
 
 
@@ -61,7 +61,7 @@ def test_images_that_are_gone_cost_one_picture(tmp_path: Path) -> None:
 
 def test_a_damaged_run_is_an_error(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    (run / "history.json").write_text('[{"phase": "head"}]')
+    (run / "history.json").write_text('[{"phase": "classifier"}]')
     with pytest.raises(ModelFileError, match=r"history\.json"):
         draw_final(run)
     with pytest.raises(ModelFileError, match="not a run folder"):

@@ -18,6 +18,7 @@ from report_run import epoch, layer, make_scores
 
 from edgecls.errors import MissingDependency
 from edgecls.evaluate import Evaluation, score
+from edgecls.images import figure
 from edgecls.report import plots
 from edgecls.report.plots import draw_confusion, draw_curves, draw_layers, draw_recall, short_names
 
@@ -50,7 +51,7 @@ def test_curves_hold_both_lines_and_the_border_of_phases(tmp_path: Path) -> None
     one, two = tmp_path / "one.png", tmp_path / "deep" / "two.png"
     history = [epoch(n) for n in range(1, 9)]
     draw_curves(history, one)
-    draw_curves([*history[:5], *(dataclasses.replace(record, phase="unfreeze") for record in history[5:])], two)
+    draw_curves([*history[:5], *(dataclasses.replace(record, phase="fine-tuning") for record in history[5:])], two)
     assert share_of(pixels(one), plots.TRAIN) > 0.001
     assert share_of(pixels(one), plots.VAL) > 0.001
     assert not dark_columns(pixels(one))
@@ -75,7 +76,7 @@ numbers = st.floats(width=32) | st.floats(0, 10)
 
 
 @settings(deadline=None, max_examples=8)
-@given(st.lists(st.tuples(numbers, numbers, st.sampled_from(["head", "joint"])), min_size=1, max_size=6))
+@given(st.lists(st.tuples(numbers, numbers, st.sampled_from(["classifier", "joint"])), min_size=1, max_size=6))
 def test_curves_of_a_run_that_went_wrong_are_drawn_quietly(
     tmp_path_factory: pytest.TempPathFactory, values: list[tuple[float, float, str]]
 ) -> None:
@@ -87,7 +88,7 @@ def test_curves_of_a_run_that_went_wrong_are_drawn_quietly(
     assert pixels(path).shape[1] > 500
 
 
-def test_an_explosion_leaves_the_healthy_epochs_visible(tmp_path: Path) -> None:
+def test_an_explosion_leaves_the_other_epochs_visible(tmp_path: Path) -> None:
     history = [epoch(n) for n in range(1, 20)]
     draw_curves([*history, epoch(20, train_loss=1e9, val_loss=math.inf)], tmp_path / "curves.png")
     picture = pixels(tmp_path / "curves.png")
@@ -114,7 +115,7 @@ def test_confusion_is_dark_where_the_images_are(tmp_path: Path) -> None:
     draw_confusion(evaluate(["a", "b"], [(0, 1, 0.8), (1, 1, 0.8), (2, 1, 0.8)]), tmp_path / "confusion.png")
     picture = pixels(tmp_path / "confusion.png").sum(-1)
     middle = picture.shape[1] // 2
-    # In the colours of a row of cells: bottom right (6 of 6) is darker than top left (3 of 6), bottom left (0) is pale.
+    # In the colors of a row of cells: bottom right (6 of 6) is darker than top left (3 of 6), bottom left (0) is pale.
     right, left = picture[:, middle:], picture[:, :middle]
     half = picture.shape[0] // 2
     assert np.percentile(right[half // 2 * 2 :], 20) < np.percentile(left[:half], 20) - 100
@@ -157,11 +158,11 @@ def test_recall_bars_are_as_long_as_the_recall(tmp_path: Path) -> None:
 
 
 def test_layers_show_a_vanishing_gradient(tmp_path: Path) -> None:
-    healthy = [layer(f"dense_{i}", 1e-3) for i in range(6)]
+    level_layers = [layer(f"dense_{i}", 1e-3) for i in range(6)]
     vanishing = [layer(f"dense_{i}", 10.0 ** (i - 8)) for i in range(6)]
-    draw_layers([epoch(n, layers=healthy) for n in (1, 2)], tmp_path / "healthy.png")
+    draw_layers([epoch(n, layers=level_layers) for n in (1, 2)], tmp_path / "level.png")
     draw_layers([epoch(n, layers=vanishing) for n in (1, 2)], tmp_path / "vanishing.png")
-    dark, level = pixels(tmp_path / "vanishing.png"), pixels(tmp_path / "healthy.png")
+    dark, level = pixels(tmp_path / "vanishing.png"), pixels(tmp_path / "level.png")
     column = dark.shape[1] // 2
     assert len(np.unique(dark[: dark.shape[0] // 2, column], axis=0)) > len(
         np.unique(level[: level.shape[0] // 2, column], axis=0)
@@ -170,9 +171,9 @@ def test_layers_show_a_vanishing_gradient(tmp_path: Path) -> None:
 
 def test_layers_of_all_phases_stand_from_the_image_to_the_scores() -> None:
     history = [
-        epoch(1, "head", [layer("dense", 1e-3), layer("scores", 1e-3)]),
+        epoch(1, "classifier", [layer("dense", 1e-3), layer("scores", 1e-3)]),
         epoch(1, "joint", [layer("gray_to_rgb", 1e-4), layer("dense", 1e-3), layer("scores", 1e-3)]),
-        epoch(1, "unfreeze", [layer(name, 1e-4, 0.5) for name in ("block_15", "block_16", "dense", "scores")]),
+        epoch(1, "fine-tuning", [layer(name, 1e-4, 0.5) for name in ("block_15", "block_16", "dense", "scores")]),
     ]
     names = plots._layer_names(history)
     assert names == ["gray_to_rgb", "block_15", "block_16", "dense", "scores"]
@@ -215,7 +216,7 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyte
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "find_spec", lambda _: None)
+    monkeypatch.setattr(figure, "find_spec", lambda _: None)
     with pytest.raises(MissingDependency, match=r"pip install 'edgecls\[train\]'"):
         draw_curves([epoch(1)], tmp_path / "curves.png")
 

@@ -24,7 +24,7 @@ def layer(
     return LayerRecord(f"layer_{index}", gradient_norm, update_ratio, dead_share)
 
 
-def healthy(epochs: int = 12, phase: str = "network", **changes: Any) -> list[EpochRecord]:
+def normal_epochs(epochs: int = 12, phase: str = "network", **changes: Any) -> list[EpochRecord]:
     """Return the records of a network that learns well, numbers replaced by those in `changes`, one an epoch."""
     records = []
     for epoch in range(epochs):
@@ -46,7 +46,7 @@ def healthy(epochs: int = 12, phase: str = "network", **changes: Any) -> list[Ep
 
 
 def with_layers(*layers: LayerRecord, epochs: int = 12, phase: str = "network") -> list[EpochRecord]:
-    return healthy(epochs, phase, layers=[layers] * epochs)
+    return normal_epochs(epochs, phase, layers=[layers] * epochs)
 
 
 def named(findings: Sequence[Finding]) -> dict[str, Finding]:
@@ -72,7 +72,7 @@ def fast_layers(epochs: int) -> list[tuple[LayerRecord, ...]]:
 
 
 def overfitted(epochs: int = 12) -> list[EpochRecord]:
-    return healthy(
+    return normal_epochs(
         epochs,
         train_accuracy=np.linspace(0.6, 1.0, epochs),
         val_accuracy=[0.7] * epochs,

@@ -19,8 +19,8 @@ CLASSES = ("bolt", "nut", "Mutter ä")
 PER_CLASS = 6
 
 
-def epoch(number: int, phase: str = "head", layers: Sequence[LayerRecord] = (), **changes: Any) -> EpochRecord:
-    """A healthy epoch: the further, the better."""
+def epoch(number: int, phase: str = "classifier", layers: Sequence[LayerRecord] = (), **changes: Any) -> EpochRecord:
+    """An epoch that is better than the one before it."""
     record = EpochRecord(
         phase=phase,
         epoch=number,
@@ -41,7 +41,7 @@ def layer(name: str, ratio: float, dead: float | None = None) -> LayerRecord:
 
 
 def make_scores(classes: int, wrong: Sequence[tuple[int, int, float]] = ()) -> np.ndarray:
-    """Scores of `PER_CLASS` images a class, all right at 0.9 but for `wrong`: (image, answer, its score)."""
+    """Scores of `PER_CLASS` images a class, all correct at 0.9 except `wrong`: (image, predicted class, its score)."""
     truth = np.repeat(np.arange(classes), PER_CLASS)
     scores = np.full((len(truth), classes), 0.1 / (classes - 1), np.float32)
     scores[np.arange(len(truth)), truth] = 0.9

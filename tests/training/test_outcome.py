@@ -13,8 +13,9 @@ from edgecls.config import TrainConfig
 from edgecls.images.dataset import Dataset, Split
 from edgecls.images.depth import Scale
 from edgecls.networks.weights import Weights
-from edgecls.training.diagnosis.diagnose import HEALTHY, add_findings, diagnose
-from edgecls.training.outcome import find_contradictions, make_record, metrics, warnings
+from edgecls.training.diagnosis.diagnose import NO_PROBLEMS, diagnose
+from edgecls.training.history import Divergence
+from edgecls.training.outcome import add_data_findings, find_contradictions, make_record, metrics, warnings
 from edgecls.training.phases import PhaseResult, Training
 from edgecls.training.run.run_folder import images_sha256
 
@@ -115,19 +116,19 @@ def test_a_run_without_faults_has_no_warnings() -> None:
     assert warn(weights=None) == ()
 
 
-def test_a_random_frozen_backbone_is_told_of() -> None:
+def test_a_random_frozen_backbone_is_reported() -> None:
     none = Weights("none", None, None, "keras")
-    assert warn(weights=none) == ("the frozen backbone is random (--weights none): expect poor accuracy",)
+    assert warn(weights=none) == ("the frozen backbone has random weights (--weights none), so accuracy will be low",)
     assert warn(dataclasses.replace(CONFIG, unfreeze=3), weights=none) == ()
 
 
-def test_skipped_and_doubled_images_are_told_of() -> None:
+def test_skipped_and_repeated_images_are_reported() -> None:
     (skipped,) = warn(bad=(("a", "b"), ("c", "d")))
     assert skipped == "2 unreadable files were skipped; run.json lists them"
     (doubled,) = warn(duplicates=(("train/a.png", "test/b.png"),))
     assert doubled == (
-        "2 images (1 different) with the same pixels are in more than one split, so accuracy is overstated: "
-        "train/a.png = test/b.png. Keep each in one split; run.json lists all"
+        "1 image is in two or more splits, so accuracy is overstated. Remove all but one copy: "
+        "train/a.png = test/b.png; run.json lists all"
     )
     (repeated,) = warn(repeats=(tuple(f"{number}.png" for number in range(800)),))
     assert repeated == (
@@ -145,29 +146,38 @@ def test_contradictory_labels_are_a_finding() -> None:
     )
     assert finding.text.endswith("and 6 more.") and len(finding.text) < 250
     others = diagnose([], CONFIG, CLASSES)
-    assert add_findings((HEALTHY, *others), (finding,)) == (finding,)
-    assert add_findings((HEALTHY, *others), ()) == (HEALTHY,)
+    assert add_data_findings((NO_PROBLEMS, *others), make_dataset(contradictions=groups)) == (finding, *others)
+    assert add_data_findings((NO_PROBLEMS, *others), make_dataset()) == (NO_PROBLEMS, *others)
 
 
-def test_what_cannot_be_judged_or_is_doubtful_is_told_of() -> None:
+@pytest.mark.parametrize(
+    "changes", [{"duplicates": (("train/a.png", "test/b.png"),)}, {"val": make_split("val", [0])}, {"doubts": ("Odd",)}]
+)
+def test_a_warning_about_the_images_leaves_no_room_for_no_problems(changes: dict[str, Any]) -> None:
+    assert add_data_findings((NO_PROBLEMS,), make_dataset(**changes)) == ()
+    (late,) = diagnose([], CONFIG, CLASSES, divergence=Divergence("classifier", 1, 0, "loss", None))
+    assert add_data_findings((late,), make_dataset(**changes)) == (late,)
+
+
+def test_what_cannot_be_judged_or_is_doubtful_is_reported() -> None:
     told = warn(val=make_split("val", [0]), test=make_split("test", [1, 1]), doubts=("These may be no classes",))
     assert told == (
         "These may be no classes",
-        "val has no image of Mutter ä, so its accuracy says nothing of that; add some",
-        "test has no image of bolt, so its accuracy says nothing of that; add some",
+        "val has no image of Mutter ä, so its accuracy does not cover that class; add some",
+        "test has no image of bolt, so its accuracy does not cover that class; add some",
     )
 
 
-def test_phases_that_were_undone_are_told_of() -> None:
+def test_discarded_phases_are_reported() -> None:
     discarded = phase("fine-tuning", kept=False, reason="all epochs done; discarded: it did not help")
     augmented = phase("augmented", kept=False, reason="all epochs done; discarded: it did not help")
     assert warn(training=make_training(phase("classifier"), augmented, discarded)) == (
-        "phase unfreeze: all epochs done; discarded: it did not help",
+        "fine-tuning: all epochs done; discarded: it did not help",
     )
 
 
-def test_a_time_budget_that_did_not_suffice_is_told_of() -> None:
+def test_a_time_budget_that_did_not_suffice_is_reported() -> None:
     config = dataclasses.replace(CONFIG, time_budget_s=60.0)
     assert warn(config, seconds=59.0) == () and warn(seconds=1e6) == ()
     (late,) = warn(config, seconds=75.2)
-    assert "the run took 75 s of 60 s allowed" in late and "--image-size" in late
+    assert "the run took 75 s, longer than the time budget of 60 s" in late and "--image-size" in late

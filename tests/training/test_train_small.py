@@ -139,8 +139,8 @@ def test_images_in_two_splits_are_warned_of(data: Path, tmp_path: Path) -> None:
     run = run_train(tmp_path / "split", tmp_path / "run", dataclasses.replace(CONFIG, epochs=1))
     assert run.record["duplicates"] == [["train/dark/3.png", "test/dark/copy.png"]]
     told = (
-        "2 images (1 different) with the same pixels are in more than one split, so accuracy is overstated: "
-        "train/dark/3.png = test/dark/copy.png. Keep each in one split; run.json lists all"
+        "1 image is in two or more splits, so accuracy is overstated. Remove all but one copy: "
+        "train/dark/3.png = test/dark/copy.png; run.json lists all"
     )
     assert told in run.result.warnings and told in run.record["warnings"]
 
@@ -152,11 +152,11 @@ def test_odd_data_is_learned_from_and_what_is_odd_is_recorded(tmp_path: Path) ->
     (tmp_path / "split/train/dark/Thumbs.db").touch()
     (tmp_path / "split/train/bright/copy.png").write_bytes((tmp_path / "split/train/dark/3.png").read_bytes())
     run = run_train(tmp_path / "split", tmp_path / "run", dataclasses.replace(CONFIG, epochs=1))
-    assert "val has no image of dark, so its accuracy says nothing of that; add some" in run.record["warnings"]
+    assert "val has no image of dark, so its accuracy does not cover that class; add some" in run.record["warnings"]
     assert run.record["left_out"] == "Left out 1 file: 1 Thumbs.db (thumbnails of Windows)."
     assert sorted(run.record["contradictions"][0]) == ["train/bright/copy.png", "train/dark/3.png"]
     names = [finding["name"] for finding in run.record["diagnosis"]]
-    assert "contradictory-labels" in names and "healthy" not in names
+    assert "contradictory-labels" in names and "no-problems" not in names
 
 
 def test_overwrite_replaces_an_old_run_whole(data: Path, tmp_path: Path) -> None:

@@ -5,40 +5,42 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fit_records import CONFIG, LAYERS, diagnosed, fast_layers, healthy, layer, overfitted, scored
+from fit_records import CONFIG, LAYERS, diagnosed, fast_layers, layer, normal_epochs, overfitted, scored
 
 from edgecls.config import AugmentConfig, TrainConfig
 
 
 def test_one_spike_is_noted_and_more_warn() -> None:
     losses = [1.9, 1.2, 0.8, 0.7, 30.0, 0.6, 0.5, 0.5, 0.4, 0.4, 0.4, 0.4]
-    once = diagnosed(healthy(largest_step_loss=losses))
+    once = diagnosed(normal_epochs(largest_step_loss=losses))
     assert once["loss-spikes"].severity == "note" and "30 in epoch 5" in once["loss-spikes"].text
     losses[8] = 12.0
-    assert diagnosed(healthy(largest_step_loss=losses))["loss-spikes"].severity == "warning"
+    assert diagnosed(normal_epochs(largest_step_loss=losses))["loss-spikes"].severity == "warning"
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "text"),
     [
         ({"train_loss": [2, 1, 3, 1, 3, 1, 3, 1], "val_loss": [1.0] * 8}, "jumped up in 3 of 7"),
         ({"train_loss": [9, 8, 7, 8, 7, 7, 7, 7], "val_loss": [9.0] * 8}, "stayed near 7"),
-        ({"train_loss": [3.0] + [1.38] * 7, "largest_step_loss": [50.0] + [1.5] * 7}, "never fell below guessing"),
+        ({"train_loss": [3.0] + [1.38] * 7, "largest_step_loss": [50.0] + [1.5] * 7}, "never fell below the baseline"),
     ],
 )
-def test_rate_too_high(changes: dict[str, Any], told: str) -> None:
-    finding = diagnosed(healthy(8, layers=fast_layers(8), **changes))["learning-rate-too-high"]
-    assert told in finding.text and "--learning-rate 0.0001" in finding.remedy
+def test_rate_too_high(changes: dict[str, Any], text: str) -> None:
+    finding = diagnosed(normal_epochs(8, layers=fast_layers(8), **changes))["learning-rate-too-high"]
+    assert text in finding.text and "--learning-rate 0.0001" in finding.remedy
     # The same losses where steps are small have another cause.
     slow = [tuple(layer(index, update_ratio=1e-3) for index in range(LAYERS))] * 8
-    assert "learning-rate-too-high" not in diagnosed(healthy(8, layers=slow, **changes))
+    assert "learning-rate-too-high" not in diagnosed(normal_epochs(8, layers=slow, **changes))
 
 
-def test_phase_that_ruins_what_was_learned() -> None:
-    head, ruined = healthy(phase="classifier"), healthy(3, "fine-tuning", train_loss=[5, 3, 2])
-    finding = diagnosed([*head, *ruined], TrainConfig(unfreeze=3))["learning-rate-too-high"]
-    assert "the unfrozen blocks" in finding.text and "--fine-learning-rate 1e-05" in finding.remedy
-    assert "learning-rate-too-high" not in diagnosed([*head, *healthy(3, "fine-tuning", train_loss=[0.3, 0.2, 0.2])])
+def test_phase_that_forgets_what_was_learned() -> None:
+    classifier, forgot = normal_epochs(phase="classifier"), normal_epochs(3, "fine-tuning", train_loss=[5, 3, 2])
+    finding = diagnosed([*classifier, *forgot], TrainConfig(unfreeze=3))["learning-rate-too-high"]
+    assert "the last blocks of the backbone" in finding.text and "--fine-learning-rate 1e-05" in finding.remedy
+    assert "learning-rate-too-high" not in diagnosed(
+        [*classifier, *normal_epochs(3, "fine-tuning", train_loss=[0.3, 0.2, 0.2])]
+    )
 
 
 def test_rate_too_low() -> None:
@@ -49,12 +51,12 @@ def test_rate_too_low() -> None:
         "val_accuracy": np.linspace(0.25, 0.4, 10),
     }
     layers = [tuple(layer(index, update_ratio=2e-5) for index in range(LAYERS))] * 10
-    found = diagnosed(healthy(10, layers=layers, **slow))
+    found = diagnosed(normal_epochs(10, layers=layers, **slow))
     assert list(found) == ["learning-rate-too-low"]
     assert "2e-05 of themselves" in found["learning-rate-too-low"].text
     assert "--learning-rate 0.01" in found["learning-rate-too-low"].remedy
-    # Old histories have no layers: the step size itself tells.
-    bare = healthy(10, layers=[()] * 10, learning_rate=[1e-6] * 10, **slow)
+    # Old histories have no layers: the learning rate itself shows it.
+    bare = normal_epochs(10, layers=[()] * 10, learning_rate=[1e-6] * 10, **slow)
     assert list(diagnosed(bare)) == ["learning-rate-too-low"]
 
 
@@ -66,8 +68,8 @@ def test_too_few_epochs() -> None:
         "train_accuracy": [0.7] * 5,
         "val_accuracy": [0.7] * 5,
     }
-    found = diagnosed(healthy(5, **changes))
-    assert list(found) == ["healthy", "too-few-epochs"]
+    found = diagnosed(normal_epochs(5, **changes))
+    assert list(found) == ["too-few-epochs"]
     assert "--epochs 10" in found["too-few-epochs"].remedy
 
 
@@ -83,29 +85,32 @@ def test_overfitting_names_what_is_not_tried_yet() -> None:
 def test_gap_of_a_handful_of_images_is_chance() -> None:
     ten = scored([[3, 1, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [1, 0, 0, 1]])
     assert ten.accuracy == 0.8
-    records = healthy(val_accuracy=[0.8] * 12, train_accuracy=[0.95] * 12, val_loss=[0.3] * 6 + [0.5] * 6)
+    records = normal_epochs(val_accuracy=[0.8] * 12, train_accuracy=[0.95] * 12, val_loss=[0.3] * 6 + [0.5] * 6)
     assert "overfitting" in diagnosed(records)
     assert "overfitting" not in diagnosed(records, val=ten)
 
 
 def test_kept_weights_show_overfitting_that_dropout_hid() -> None:
     train, val = scored(np.diag([200] * 4), "training"), scored(np.diag([70] * 4) + 10 * (1 - np.eye(4, dtype=int)))
-    assert "100% of them right, 70% of the" in diagnosed(healthy(), train=train, val=val)["overfitting"].text
+    assert (
+        "100% of the training images are correct, 70% of the"
+        in diagnosed(normal_epochs(), train=train, val=val)["overfitting"].text
+    )
 
 
 @pytest.mark.parametrize(("accuracy", "severity"), [(0.28, "error"), (0.5, "warning"), (0.8, None)])
 def test_underfitting(accuracy: float, severity: str | None) -> None:
     level: dict[str, Any] = {name: [accuracy] * 8 for name in ("train_accuracy", "val_accuracy")}
-    found = diagnosed(healthy(8, train_loss=[1.35] * 8, val_loss=[1.35] * 8, **level))
+    found = diagnosed(normal_epochs(8, train_loss=[1.35] * 8, val_loss=[1.35] * 8, **level))
     assert (found["underfitting"].severity if "underfitting" in found else None) == severity
 
 
-def test_majority_guess_is_underfitting_too() -> None:
+def test_majority_baseline_is_underfitting_too() -> None:
     labels = np.repeat(range(4), [270, 10, 10, 10])
     level: dict[str, Any] = {"train_accuracy": [0.9] * 8, "val_accuracy": [0.9] * 8}
-    found = diagnosed(healthy(8, **level), train_labels=labels)
-    assert "guessing gives 90%" in found["underfitting"].text
+    found = diagnosed(normal_epochs(8, **level), train_labels=labels)
+    assert "the baseline is 90%" in found["underfitting"].text
     # With class weights, 90 % were won otherwise.
     assert "underfitting" not in diagnosed(
-        healthy(8, **level), dataclasses.replace(CONFIG, balance=True), train_labels=labels
+        normal_epochs(8, **level), dataclasses.replace(CONFIG, balance=True), train_labels=labels
     )

@@ -1,4 +1,4 @@
-"""Small networks that really train: each is built to have one illness, and its healthy twin to have none."""
+"""Small networks that really train: each is built to have one problem, and its twin to have none."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TRAIN, VAL = clouds(), clouds((60, 60, 60, 60), seed=1)
 
 
 def dense(depth: int, width: int = 32, activation: str = "relu", **settings: Any) -> keras.Model:
-    """Return Dense layers and a classifier; depth 0 is a head on frozen features."""
+    """Return Dense layers and a classifier; depth 0 is a classifier on frozen features."""
     keras.utils.set_random_seed(1)
     settings = {"kernel_initializer": "he_normal" if activation == "relu" else "glorot_uniform", **settings}
     x = inputs = keras.Input((FEATURES,))
@@ -62,7 +62,7 @@ def examine(
     model: keras.Model, train: Points = TRAIN, val: Points = VAL, config: TrainConfig = CONFIG, **recipe: Any
 ) -> dict[str, Finding]:
     """Return the findings by name of training `model` and scoring its images."""
-    settings = {"phase": "network", "epochs": 8, "learning_rate": config.main_learning_rate, **recipe}
+    settings = {"phase": "all", "epochs": 8, "learning_rate": config.main_learning_rate, **recipe}
     result = fit(model, train, val, Recipe(**settings))
     parts = [
         Scored(part, model(points.x).numpy(), points.labels)
@@ -73,16 +73,16 @@ def examine(
 
 
 @pytest.mark.parametrize("depth", [1, 3, 6])
-def test_healthy_networks(depth: int) -> None:
-    assert list(examine(dense(depth))) == ["healthy"]
+def test_no_problems_of_networks(depth: int) -> None:
+    assert list(examine(dense(depth))) == ["no-problems"]
 
 
-def test_healthy_head_on_frozen_features() -> None:
+def test_no_problems_of_head_on_frozen_features() -> None:
     config = TrainConfig()
-    assert list(examine(dense(0), config=config, phase="classifier")) == ["healthy"]
+    assert list(examine(dense(0), config=config, phase="classifier")) == ["no-problems"]
 
 
-def test_healthy_convolutions_with_dropout_and_batch_norm() -> None:
+def test_no_problems_of_convolutions_with_dropout_and_batch_norm() -> None:
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((12, 12, 1))
     for filters in (8, 16):
@@ -96,7 +96,7 @@ def test_healthy_convolutions_with_dropout_and_batch_norm() -> None:
         noise = np.random.default_rng(seed).normal(0, 1, (len(points.labels), 12, 12, 1))
         return Points((patterns[points.labels] + noise).astype(np.float32), points.labels)
 
-    assert list(examine(model, pictures(TRAIN, 1), pictures(VAL, 2))) == ["healthy"]
+    assert list(examine(model, pictures(TRAIN, 1), pictures(VAL, 2))) == ["no-problems"]
 
 
 def test_chain_of_sigmoids_vanishes() -> None:
@@ -155,11 +155,11 @@ def test_damaged_image_makes_spikes() -> None:
     assert found["loss-spikes"].severity == "warning"
 
 
-def test_few_images_are_learned_by_heart() -> None:
+def test_few_images_are_overfitted() -> None:
     few, other = clouds((8, 8, 8, 8), spread=6), clouds((60, 60, 60, 60), seed=1, spread=6)
     found = examine(dense(2, width=128), few, other, epochs=30)
     assert {"overfitting", "too-few-images"} <= set(found)
-    assert "100% of them right" in found["overfitting"].text
+    assert "100% of the training images are correct" in found["overfitting"].text
 
 
 def test_linear_network_underfits_what_is_not_linear() -> None:

@@ -1,0 +1,22 @@
+"""The phases of a run as messages and pictures name them. Runs of older versions have other names on disk."""
+
+from __future__ import annotations
+
+_OLD_NAMES = {"head": "classifier", "views": "augmented", "unfreeze": "fine-tuning", "all": "network"}
+_TRAINED = {
+    "classifier": "the classifier",
+    "augmented": "the classifier on augmented copies",
+    "joint": "gray_to_rgb and the classifier",
+    "fine-tuning": "the last blocks of the backbone",
+    "network": "the network",
+}
+
+
+def phase_name(name: str) -> str:
+    """Return today's name of a phase."""
+    return _OLD_NAMES.get(name, name)
+
+
+def trained_part(name: str) -> str:
+    """Return which part of the network a phase trains, for use in a sentence."""
+    return _TRAINED.get(phase_name(name), name)
