@@ -91,7 +91,7 @@ def export(
     if target.edge_tpu:
         echo("Accuracy was measured on this machine's CPU, not on an Edge TPU.")
     if board and board not in TARGETS:
-        check_board(result, board)
+        check_board(result, board, run)
     check_gate(result)
     if result.files:
         print_next(result, run, target, board)
@@ -108,7 +108,7 @@ def print_next(result: ExportResult, run: Path, target: Target, board: str | Non
         echo(f"      {shlex.join(['edgecls', 'choose', str(run), str(result.data)])}")
 
 
-def check_board(result: ExportResult, board: str) -> None:
+def check_board(result: ExportResult, board: str, run: Path) -> None:
     """Raise Click's error, exit code 1, with the reason for every passed file that the board cannot run."""
     from edgecls.boards.compatibility import check_file
     from edgecls.boards.finding import is_yes
@@ -120,6 +120,9 @@ def check_board(result: ExportResult, board: str) -> None:
             reasons = "".join(f"\n  {finding.text}" for finding in findings if finding.level == "no")
             refused.append(f"{file.path} does not run on {board}:{reasons}")
     if refused:
+        if TARGETS[profile.export_target].edge_tpu:
+            command = shlex.join(["edgecls", "export", str(run), "--int8", "--board", board])
+            refused.append(f"Not built for the Edge TPU. Run: {command}")
         raise click.ClickException("\n".join(refused))
     if passed := [file.path for file in result.files if file.passed]:
         command = shlex.join(["edgecls", "check", str(result.folder / passed[0]), "--board", board])

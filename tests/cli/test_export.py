@@ -104,10 +104,14 @@ def test_next_are_commands_with_paths_that_exist(
 
 
 def test_a_board_that_runs_every_file_is_named(tiny_export: ExportResult, capsys: pytest.CaptureFixture[str]) -> None:
-    check_board(tiny_export, "raspberry-pi-4b")
+    check_board(tiny_export, "raspberry-pi-4b", Path("run"))
     assert capsys.readouterr().out.startswith("All files that passed run on raspberry-pi-4b.")
 
 
 def test_files_that_the_board_cannot_run_are_an_error(tiny_export: ExportResult) -> None:
-    with pytest.raises(click.ClickException, match=r"(?s)model-fp32\.onnx does not run on coral-usb:\n  .*onnx"):
-        check_board(tiny_export, "coral-usb")
+    with pytest.raises(
+        click.ClickException, match=r"(?s)model-fp32\.onnx does not run on coral-usb:\n  .*onnx"
+    ) as caught:
+        check_board(tiny_export, "coral-usb", Path("my run"))
+    command = "edgecls export 'my run' --int8 --board coral-usb"
+    assert caught.value.message.endswith(f"\nNot built for the Edge TPU. Run: {command}")
