@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,7 +39,7 @@ def choose(
     out: Path | None,
     overwrite: bool,
     as_json: bool,
-    **settings: float,
+    **settings: Any,
 ) -> None:
     """Find the fastest way to run RUN's network that keeps its accuracy on DATA, and write a folder to copy to a board.
 
