@@ -24,8 +24,8 @@ from edgecls.config import ExportConfig
 from edgecls.export import onnx, tflite
 from edgecls.export.calibration import load_samples
 from edgecls.export.fuse import fuse
-from edgecls.export.quantization.bias_correction import prepare
-from edgecls.export.quantization.perturb import vary
+from edgecls.export.quantization.perturb import perturb
+from edgecls.export.quantization.prepare import prepare
 from edgecls.training.run import run_folder
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Array = NDArray[Any]
 
 # What the others of a precision are measured against.
 FIRST = "blocks"
-# By name: whether the stem reads blocks, and what the channels' time is worth (0: all of them stay).
+# By name: whether the stem reads blocks, and the maximum KL divergence of pruning (0 keeps all channels).
 INT8_FORMS = {
     FIRST: (True, 0.0),
     "pixels": (False, 0.0),
@@ -51,8 +51,8 @@ def build(model: keras.Model, calibration: NDArray[np.uint8]) -> dict[str, bytes
         fused = fuse(model, in_blocks=in_blocks)
         files[f"fp32 {form}.tflite"] = tflite.to_fp32(fused)
         files[f"fp32 {form}.onnx"] = onnx.to_fp32(fused)
-    for form, (in_blocks, price) in INT8_FORMS.items():
-        prepared = prepare(fuse(model, in_blocks=in_blocks), calibration, price=price)
+    for form, (in_blocks, max_kl) in INT8_FORMS.items():
+        prepared = prepare(fuse(model, in_blocks=in_blocks), calibration, max_kl=max_kl)
         files[f"int8 {form}.tflite"] = tflite.to_int8(prepared, calibration)
         files[f"int8 {form}.onnx"] = onnx.to_int8(prepared, calibration)
     return files
@@ -114,7 +114,7 @@ def main() -> None:
         "rows": gains(times),
         "images": len(images),
         "agreement": agreement(files, model, images),
-        "agreement_changed": agreement(files, model, vary(images)),
+        "agreement_changed": agreement(files, model, perturb(images)),
     }
     for line in table(figures):
         print("  ".join(line))

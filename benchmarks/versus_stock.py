@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from record import RESULTS, Watch, write_record
 
 from edgecls.benchmark.measure import compare_times, time_interleaved
-from edgecls.config import FORMATS, ExportConfig
+from edgecls.boards.targets import find_target
 from edgecls.evaluate import score
-from edgecls.export.artifact import export_run
 from edgecls.export.calibration import ExportSamples, load_samples
-from edgecls.export.export_folder import find_file, model_name
+from edgecls.export.run_files import export_missing, find_files
 from edgecls.model_file.metadata import read_bytes, split_file
 from edgecls.training.run import run_folder
 
@@ -59,14 +58,6 @@ class Row:
     p90_ms: dict[int, float]
 
 
-def export_missing(run: Path) -> None:
-    """Make what is missing of the files in `PRECISIONS` and both formats."""
-    there = {path.name.replace(".rejected", "") for path in (run / "export").glob("model-*")}
-    missing = [each for each in PRECISIONS if not {model_name(each, kind) for kind in FORMATS} <= there]
-    if missing:
-        export_run(run, ExportConfig(precisions=tuple(missing), max_drop=1.0))
-
-
 def build_files(run: Path, samples: ExportSamples) -> dict[str, bytes]:
     """Return every file by name: ours without their contracts, and the stock ones."""
     model = run_folder.load_model(run)
@@ -80,11 +71,10 @@ def build_files(run: Path, samples: ExportSamples) -> dict[str, bytes]:
     }
     if (nncf := stock.nncf_int8(float_onnx, calibration)) is not None:
         files["nncf int8.onnx"] = nncf
-    for precision in PRECISIONS:
-        for suffix in ("tflite", "onnx"):
-            files[f"edgecls {precision}.{suffix}"] = split_file(
-                read_bytes(find_file(run / "export", precision, suffix))
-            )[0]
+    target = find_target(None)
+    wanted = [file for file in find_files(run, target, max_drop=1.0) if file.precision in PRECISIONS]
+    for file in export_missing(run, wanted, target, max_drop=1.0):
+        files[f"edgecls {file.precision}.{file.format}"] = split_file(read_bytes(file.path))[0]
     return files
 
 
@@ -191,7 +181,6 @@ def main() -> None:
     arguments = parser.parse_args()
     run: Path = arguments.run
     name = arguments.name or run.name
-    export_missing(run)
     record = run_folder.read_record(run)
     samples = load_samples(record, data=None, count=128, seed=0)
     keras_scores = run_folder.read_held_out_scores(run, len(samples.held_out.labels), len(record["classes"]))

@@ -262,8 +262,8 @@ class ExportConfig:
         max_drop: how much accuracy a written file may lose against the float Keras model (0.01 is one point).
         calibration_images: training images that the int8 ranges are measured on.
         golden: True to put a few training images into each file, for `edgecls selftest`.
-        prune: how much likeness to the float model int8 files give up for time by leaving out hidden channels that the
-            training images hardly use; 0 keeps all (see `export.prune`).
+        prune: maximum KL divergence from the float model's scores that int8 files may reach by removing hidden channels
+            that the training images hardly use; 0 keeps all (see `export.quantization.prune`).
         layers: True to measure what each layer of the int8 TFLite file loses; done anyway for a rejected one.
         device: what will run int8 files, a name in `export.targets`, or None for this machine.
         seed: of the choice of calibration images.
@@ -274,7 +274,7 @@ class ExportConfig:
     max_drop: float = 0.01
     calibration_images: int = 128
     golden: bool = True
-    # Of the likeness, rounding to int8 costs about 0.003, this a hundredth of that.
+    # Rounding to int8 costs a divergence of about 0.003, this a hundredth of that.
     prune: float = 0.005
     device: str | None = None
     layers: bool = False

@@ -1,1 +1,1 @@
-"""The fastest way to run a trained network that keeps its accuracy. What `edgecls choose` does."""
+"""Finds the fastest way to run a trained network that keeps its accuracy (`edgecls choose`)."""

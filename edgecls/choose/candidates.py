@@ -1,10 +1,11 @@
-"""Everything that could run a trained network here: each file in each engine, on each device, with each thread count.
+"""Lists all ways to run a trained network here: each file in each engine, on each device, with each thread count.
 
-What cannot run, or may not be shipped, is a candidate too, with the reason. Imports no engine but to score files.
+A way that cannot run or may not be shipped is a candidate too, with the reason.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,9 +43,9 @@ class Candidate:
         precision: one of `limits.PRECISIONS`.
         engine: a name in `engines.ENGINES`.
         device: a name in `engines.DEVICES`.
-        threads: of the interpreter; None if it could not be opened here, or has no place on the board.
-        comparison: the file in this engine against the float model; None if it was not scored.
-        rejected_because: why it may not be shipped; "" if it may.
+        threads: of the interpreter; None if it could not be opened here or cannot run on the board.
+        comparison: of the file in this engine with the float model; None if it was not scored.
+        rejected_because: why it may not be shipped, or "".
     """
 
     file: Path
@@ -57,21 +58,25 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Return a few words that tell it from the others."""
-        where = "" if self.device == "cpu" else f" on {self.device}"
+        """The file, engine, device and threads in words."""
         threads = "" if self.threads is None else f", threads: {self.threads}"
-        return f"{self.file.name} in {self.engine}{where}{threads}"
+        return f"{self.file.name} in {self.engine}{on_device(self.device)}{threads}"
+
+
+def on_device(device: str) -> str:
+    """Return " on DEVICE", or "" for the CPU."""
+    return "" if device == "cpu" else f" on {device}"
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What files are scored on.
+    """The images that files are scored on.
 
     Attributes:
         split: the images.
-        name: what they are, in words.
-        float_scores: of the Keras model, float32 (N, C), if the run has kept them; else None.
-        note: what one should know of them, or "".
+        name: a description of them.
+        float_scores: of the Keras model, float32 (N, C), if the run holds them; else None.
+        note: a warning about them, or "".
     """
 
     split: Split
@@ -82,8 +87,6 @@ class Images:
 
 @dataclass(frozen=True)
 class _Way:
-    """A file in an engine on a device."""
-
     file: RunFile
     engine: str
     device: str
@@ -93,24 +96,24 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
     """Return the run's held-out images if `data` holds them unchanged, else the images that `evaluate` would take.
 
     Raises:
-        ModelFileError: `run` is no run. DataError: the class folders are not the run's, or images cannot be read.
+        ModelFileError: `run` is not a run folder.
+        DataError: the class folders are not the run's, or images cannot be read.
     """
     record = run_folder.read_whole_record(run)
     classes, size, part = record["classes"], record["config"]["image_size"], record["held_out"]["split"]
     bits = record["config"].get("bits")
     paths, labels = flatten_split(record["split"][part], classes)
-
-    def tell(done: int, total: int) -> None:
-        progress("read images", done, total)
-
+    report = functools.partial(progress, "read images")
     if all((data / path).is_file() for path in paths):
-        split = load_paths(data, paths, labels, size, size, bits=bits, progress=tell)
+        split = load_paths(data, paths, labels, size, size, bits=bits, progress=report)
         if run_folder.images_sha256(split.images) == record["held_out"]["sha256"]:
             scores = run_folder.read_held_out_scores(run, len(paths), len(classes))
             return Images(split, f"the run's {len(paths)} held-out images ({part})", scores)
-    split = load_labelled(data, classes, size, size, bits=bits, progress=tell)
+    split = load_labelled(data, classes, size, size, bits=bits, progress=report)
     learned = set(flatten_split(record["split"]["train"], classes)[0]) & set(split.paths)
-    note = f"the run has learned from {len(learned)} of these images: accuracies are too good" if learned else ""
+    note = (
+        f"{len(learned)} of these images are training images of the run, so accuracy is overstated" if learned else ""
+    )
     return Images(split, f"{len(split.paths)} images of {data}", None, note)
 
 
@@ -123,25 +126,16 @@ def find_candidates(
     profile: Profile | None = None,
     progress: Progress = silent,
 ) -> tuple[Candidate, ...]:
-    """Return all candidates, each file scored once in each engine: the number of threads does not change scores.
+    """Return all candidates for a board, or for this machine if `profile` is None.
 
-    Args:
-        files: of `export.run_files`.
-        images: to score them on.
-        classes: the labels.
-        max_drop: accuracy that a file may lose against the float model.
-        profile: the board that it is for; None is this machine.
-        progress: told now and then.
+    Each file is scored once per engine, because the number of threads does not change scores.
 
     Raises:
         ModelFileError: no float file could be scored, and the run has no scores for these images.
     """
-    found: dict[_Way, NDArray[np.float32] | str] = {}
-    for way in _list_ways(files):
-        found[way] = _score(way, images, progress)
+    found = {way: _score(way, images, progress) for way in _list_ways(files)}
     reference = images.float_scores if images.float_scores is not None else _find_reference(found)
-    there = dict.fromkeys(way.file.path for way in found if way.file.is_there)
-    refused = {path: _refuse(path, profile) for path in there}
+    refused = {path: _refuse(path, profile) for path in {way.file.path for way in found if way.file.is_there}}
     candidates: list[Candidate] = []
     for way, scores in found.items():
         candidate = Candidate(way.file.path, way.file.precision, way.engine, way.device, None, None)
@@ -149,49 +143,49 @@ def find_candidates(
             candidates.append(replace(candidate, rejected_because=scores))
             continue
         candidate = replace(candidate, comparison=compare(scores, reference, images.split.labels, classes, max_drop))
-        if reason := refused.get(way.file.path, "") or _misfit(way, profile):
+        if reason := refused.get(way.file.path, "") or _explain_unfit(way, profile):
             candidates.append(replace(candidate, rejected_because=reason))
             continue
-        candidates += _spread_threads(replace(candidate, rejected_because=_failure(way.file, candidate)), profile)
+        candidate = replace(candidate, rejected_because=_explain_failure(way.file, candidate))
+        candidates += _with_threads(candidate, profile)
     return tuple(candidates)
 
 
 def _list_ways(files: Sequence[RunFile]) -> Iterator[_Way]:
     for file in files:
         for engine, entry in ENGINES.items():
-            # Only int8 files are compiled for the Edge TPU.
-            devices = [name for name in entry.devices if name != "edgetpu" or file.precision == "int8"]
-            if file.format in entry.kinds:
-                yield from (
-                    _Way(_compiled(file) if device == "edgetpu" else file, engine, device) for device in devices
-                )
+            for device in entry.devices if file.format in entry.kinds else ():
+                # Only int8 files are compiled for the Edge TPU.
+                if device != "edgetpu":
+                    yield _Way(file, engine, device)
+                elif file.precision == "int8":
+                    yield _Way(_compiled(file), engine, device)
 
 
 def _compiled(file: RunFile) -> RunFile:
-    """Return what edgetpu_compiler made of a file, or the file itself: opening it says what to do."""
+    """Return the file that edgetpu_compiler made of it, or the file itself: opening that one says what to do."""
     compiled = compiled_path(file.path)
     if not compiled.is_file() or not file.is_there:
         return file
     try:
-        if not is_compiled_from(compiled, file.path):
-            advice = f"{compiled.name} was compiled from an earlier {file.path.name}; compile it again (edgecls check)"
-            return replace(file, path=compiled, is_there=False, problem=advice)
+        if is_compiled_from(compiled, file.path):
+            return replace(file, path=compiled)
+        problem = f"{compiled.name} was compiled from an earlier {file.path.name}; compile it again (edgecls check)"
     except ModelFileError as error:
-        return replace(file, path=compiled, is_there=False, problem=str(error))
-    return replace(file, path=compiled)
+        problem = str(error)
+    return replace(file, path=compiled, is_there=False, problem=problem)
 
 
 def _score(way: _Way, images: Images, progress: Progress) -> NDArray[np.float32] | str:
-    """Return the scores, float32 (N, C), or why there are none."""
+    """Return the scores, float32 (N, C), or the reason why there are none."""
     if not way.file.is_there:
         return way.file.problem
     if not is_installed(way.engine):
         return f"{way.engine} is not installed; {install_line(way.engine, way.device)}"
-    where = "" if way.device == "cpu" else f" on {way.device}"
-    stage = f"score {way.file.path.name} in {way.engine}{where}"
+    stage = f"score {way.file.path.name} in {way.engine}{on_device(way.device)}"
     try:
         with load(way.file.path, engine=way.engine, device=way.device) as classifier:
-            return score_images(classifier, images.split.images, lambda done, total: progress(stage, done, total))
+            return score_images(classifier, images.split.images, functools.partial(progress, stage))
     except EdgeclsError as error:
         return str(error)
 
@@ -201,11 +195,11 @@ def _find_reference(found: Mapping[_Way, NDArray[np.float32] | str]) -> NDArray[
         if way.file.precision == "fp32" and not isinstance(scores, str):
             return scores
     reasons = "; ".join(dict.fromkeys(scores for scores in found.values() if isinstance(scores, str)))
-    raise ModelFileError(f"no float file can be scored, so there is nothing to hold the others against: {reasons}")
+    raise ModelFileError(f"no float file can be scored, so the others cannot be compared with it: {reasons}")
 
 
-def _failure(file: RunFile, candidate: Candidate) -> str:
-    """Return why a file that runs is not good enough, or ""."""
+def _explain_failure(file: RunFile, candidate: Candidate) -> str:
+    """Return why a file that runs is not accurate enough, or ""."""
     comparison = candidate.comparison
     return file.problem or ("" if comparison is None or comparison.passed else comparison.verdict)
 
@@ -216,7 +210,7 @@ def _refuse(path: Path, profile: Profile | None) -> str:
     return f"does not run on {profile.name}: {reasons}" if profile and reasons else ""
 
 
-def _misfit(way: _Way, profile: Profile | None) -> str:
+def _explain_unfit(way: _Way, profile: Profile | None) -> str:
     """Return why an engine cannot run on a board, or ""."""
     if profile is None:
         return ""
@@ -228,28 +222,25 @@ def _misfit(way: _Way, profile: Profile | None) -> str:
     return "" if any(wheels) else f"PyPI has no {way.engine} for {profile.name}"
 
 
-def _spread_threads(candidate: Candidate, profile: Profile | None) -> Iterator[Candidate]:
-    """Yield a candidate with every number of threads: up to the big cores of this machine, which does the timing."""
+def _with_threads(candidate: Candidate, profile: Profile | None) -> Iterator[Candidate]:
+    """Yield a candidate with each number of threads, up to the big cores of this machine, which does the timing."""
     most = default_threads()
-    cores = profile.hardware.cores if profile is not None else 0
-    if cores:
-        most = min(most, cores)
-    # On an accelerator the CPU's threads have next to nothing to do.
-    counts = range(1, most + 1) if candidate.device == "cpu" else (most,)
-    for count in counts:
+    if profile is not None and profile.hardware.cores:
+        most = min(most, profile.hardware.cores)
+    # On an accelerator the number of CPU threads hardly matters.
+    for count in range(1 if candidate.device == "cpu" else most, most + 1):
         yield replace(candidate, threads=count)
 
 
 def to_json(candidate: Candidate) -> dict[str, Any]:
-    """Return what is known of a candidate before it is timed, for `choose --json`."""
+    """Return the keys of a candidate in `choose --json` that do not depend on timing."""
     comparison = candidate.comparison
+    scores = {key: getattr(comparison, key, None) for key in ("accuracy", "drop", "agreement")}
     return {
         "file": str(candidate.file),
         "precision": candidate.precision,
         "engine": candidate.engine,
         "device": candidate.device,
         "threads": candidate.threads,
-        "accuracy": None if comparison is None else comparison.accuracy,
-        "drop": None if comparison is None else comparison.drop,
-        "agreement": None if comparison is None else comparison.agreement,
+        **scores,
     }

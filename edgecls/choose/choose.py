@@ -1,4 +1,4 @@
-"""The fastest way to run a trained network that keeps its accuracy: export what is missing, score, time, explain."""
+"""Finds the fastest way to run a trained network that keeps its accuracy: exports, scores, times and explains."""
 
 from __future__ import annotations
 
@@ -32,23 +32,17 @@ def choose_run(
     command: Sequence[str] = LOCAL,
     progress: Progress = silent,
 ) -> Choice:
-    """Return what was found for the run folder `run`; files that it lacks are exported.
+    """Return the choice for the run folder `run`, its missing files exported and all scored on the images in `data`.
 
-    Args:
-        run: the run folder.
-        data: images to score files on.
-        profile: the board that it is for; None is this machine.
-        max_drop: accuracy that a file may lose against the float model.
-        seconds: to time each of the nearest few, at least.
-        command: starts a worker that times, as in `session.run_benchmark`.
-        progress: told now and then.
+    The choice is for a board, or for this machine if `profile` is None. Each finalist is timed for `seconds` at least,
+    in workers that `command` starts.
 
     Raises:
         ConfigError: a setting is out of range.
-        ModelFileError: `run` is no run, or a file in it is damaged. DataError: images cannot be used.
-        BenchmarkError: a process that timed ended.
+        ModelFileError: `run` is not a run folder, or a file in it is damaged. DataError: images cannot be used.
+        BenchmarkError: a timing process ended.
     """
-    # Out of range is said before minutes pass.
+    # Checked here, before minutes pass.
     Settings(seconds=seconds)
     ExportConfig(max_drop=max_drop)
     record, target = run_folder.read_whole_record(run), _target(profile)

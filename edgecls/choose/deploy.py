@@ -1,7 +1,4 @@
-"""The folder to copy to where the network will run: the file, a requirements line, a script of ten lines, the report.
-
-It appears whole or not at all.
-"""
+"""Writes the folder to copy to a board: the model file, requirements.txt, a script of ten lines and a report."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from edgecls.boards.profiles import load_profile
 from edgecls.choose.candidates import Candidate
 from edgecls.choose.choice import Choice, markdown_report
 from edgecls.errors import ConfigError
-from edgecls.files import read_json, sync_files
+from edgecls.files import file_sha256, read_json, sync_files
 from edgecls.model_file.container import detect_kind
 from edgecls.model_file.metadata import read_bytes, split_file
 from edgecls.model_file.read import read_graph
@@ -44,22 +41,24 @@ def check_out(out: Path, *, overwrite: bool = False) -> None:
     """Check, before any work is done, that a deploy folder may be written to `out`.
 
     Raises:
-        ConfigError: there is something that this module did not write, or that was changed since.
+        ConfigError: it holds files that this module did not write, or that were changed since.
     """
     out = out.resolve()
     if Path.cwd().is_relative_to(out):
-        raise ConfigError(f"the current folder {Path.cwd()} would be replaced; go elsewhere, or give --out another one")
+        raise ConfigError(
+            f"the current folder {Path.cwd()} would be replaced; change to another folder, or give another --out"
+        )
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is not a folder; give --out another name")
+        raise ConfigError(f"{out} is not a folder; give another --out")
     if out.is_dir() and not overwrite and not _is_ours(out):
         raise ConfigError(
-            f"{out} holds files that 'edgecls choose' did not write, or that were changed since; give --out another "
-            "folder, or --overwrite to replace it with all that is in it"
+            f"{out} holds files that 'edgecls choose' did not write, or that were changed since; give another --out, "
+            "or --overwrite to replace the whole folder"
         )
 
 
 def write_deploy(choice: Choice, out: Path) -> Path:
-    """Return `out` after writing the folder of the recommended configuration in the place of what was there.
+    """Write the folder of the recommended configuration, whole or not at all, and return `out`.
 
     Raises:
         ConfigError: nothing is recommended.
@@ -73,7 +72,9 @@ def write_deploy(choice: Choice, out: Path) -> Path:
         "report.md": f"{markdown_report(choice)}\n{_how_to_run(choice, candidate)}",
     }
     contents = {candidate.file.name: read_bytes(candidate.file)} | {name: text.encode() for name, text in texts.items()}
-    record = choice.to_json() | {"deploy": {name: _sha256(content) for name, content in contents.items()}}
+    record = choice.to_json() | {
+        "deploy": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    }
     contents[RECORD_FILE] = (json.dumps(record, indent=1, ensure_ascii=True) + "\n").encode()
     _replace(out.resolve(), contents)
     return out
@@ -96,15 +97,12 @@ def _how_to_run(choice: Choice, candidate: Candidate) -> str:
         profile, data = load_profile(choice.device), read_bytes(candidate.file)
         installs = install_lines(read_graph(split_file(data)[0], detect_kind(data)), profile)
         lines += [f"- {system}: `{line}`" for system, line in installs.items()]
-    return "\n".join([*lines, f"Timed with {candidate.engine} {_version(choice)}; another version may differ.", ""])
-
-
-def _version(choice: Choice) -> str:
-    return choice.winner.result.engine_version if choice.winner else ""
+    version = choice.winner.result.engine_version if choice.winner else ""
+    return "\n".join([*lines, f"Timed with {candidate.engine} {version}; another version may differ.", ""])
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return True if the folder is empty, or holds nothing but what `write_deploy` wrote, unchanged."""
+    """Return True if the folder is empty, or holds only what `write_deploy` wrote, unchanged."""
     names = {path.name for path in folder.iterdir()}
     if not names:
         return True
@@ -116,7 +114,7 @@ def _is_ours(folder: Path) -> bool:
         return False
     if not isinstance(written, dict) or names != {RECORD_FILE, *written}:
         return False
-    return all((folder / name).is_file() and _sha256((folder / name).read_bytes()) == written[name] for name in written)
+    return all((folder / name).is_file() and file_sha256(folder / name) == written[name] for name in written)
 
 
 def _replace(out: Path, contents: Mapping[str, bytes]) -> None:
@@ -135,7 +133,3 @@ def _replace(out: Path, contents: Mapping[str, bytes]) -> None:
             if not out.exists() and old.exists():
                 old.rename(out)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -1,51 +1,46 @@
-"""Why int8 won or lost: what the processor lacks, what the engine left in float, how little there is to compute."""
+"""Explains why int8 files are faster or slower than float files on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from edgecls.choose.candidates import Candidate
-from edgecls.choose.rounds import Timed, Timing
+from edgecls.choose.rounds import TimedCandidate, Timing
 from edgecls.profiling.profile import Profile, profile_file
 
-# The steps between float and int8 that every graph has, at its input and output, take less.
-STEPS_SHARE = 0.05
-# Below, calling an operator takes a large part of its time, and int8 makes the arithmetic alone faster: LiteRT and
-# ONNX Runtime need 1 to 3 microseconds for an operator on almost no data.
+# Conversions between float and int8 at a graph's input and output take a smaller fraction of its time.
+CONVERSION_FRACTION = 0.05
+# Below this, calling an operator takes much of its time, and int8 speeds up only the arithmetic: LiteRT and ONNX
+# Runtime need 1 to 3 microseconds for an operator on almost no data.
 CALL_US = 10.0
 PROFILE_SECONDS = 2.0
 INT8_ISA = ("vnni", "dotprod", "i8mm")
 
 
 def explain_int8(timing: Timing, candidates: Sequence[Candidate]) -> str:
-    """Return what int8 gained or why it lost, in a sentence or two.
-
-    Args:
-        timing: of the candidates.
-        candidates: those that were not even timed, too.
-    """
+    """Return how much faster int8 is or why it is not, in one or two sentences."""
     winner = timing.winner
     others = [each for each in timing.timed if not each.candidate.rejected_because]
     if winner.candidate.precision == "int8":
         best = next((each for each in others if each.candidate.precision != "int8"), None)
         if best is None:
-            return "int8 won: no float configuration may be shipped."
-        return f"int8 won: {best.candidate.name}, the fastest in float, takes {best.ratio.ratio:.2f} times as long."
+            return "int8 is the fastest: no float configuration may be shipped."
+        longer = f"takes {best.ratio.ratio:.2f} times as long"
+        return f"int8 is the fastest: {best.candidate.name}, the fastest in float, {longer}."
     best = next((each for each in others if each.candidate.precision == "int8"), None)
     if best is None:
         return _explain_absence(timing, candidates)
     if best.ratio.ratio < 1:
-        return (
-            f"int8 may have won: {best.candidate.name} took {best.ratio.ratio:.2f} times as long, not measured validly."
-        )
+        took = f"took {best.ratio.ratio:.2f} times as long"
+        return f"int8 may be faster: {best.candidate.name} {took}, but that time is invalid."
     causes = _causes(best, timing.record.machine["isa"])
     unknown = "no usual cause was found; 'edgecls benchmark FILE --profile' shows where the time goes"
-    lost = f"int8 lost: {best.candidate.name} takes {best.ratio.ratio:.2f} times as long"
-    return f"{lost}: {'; '.join(causes) or unknown}."
+    slower = f"int8 is slower: {best.candidate.name} takes {best.ratio.ratio:.2f} times as long"
+    return f"{slower}: {'; '.join(causes) or unknown}."
 
 
-def _causes(lost: Timed, isa: Sequence[str]) -> list[str]:
-    candidate, model = lost.candidate, lost.result.model
+def _causes(timed: TimedCandidate, isa: Sequence[str]) -> list[str]:
+    candidate, model = timed.candidate, timed.result.model
     if candidate.device != "cpu":
         return [f"it ran on {candidate.device}, whose operators are not profiled"]
     profile = profile_file(candidate.file, candidate.engine, candidate.threads, PROFILE_SECONDS)
@@ -53,25 +48,23 @@ def _causes(lost: Timed, isa: Sequence[str]) -> list[str]:
 
 
 def find_causes(profile: Profile, isa: Sequence[str], image: str) -> Iterator[str]:
-    """Yield why an int8 file may be slower than a float one.
+    """Yield the reasons why the int8 file of `profile` may be slower than a float one.
 
-    Args:
-        profile: where the int8 file's time goes.
-        isa: of the processor, as `doctor.FEATURES` names them.
-        image: the size of the input, in words.
+    `isa` has the processor's instruction sets, as `doctor.FEATURES` names them, `image` the input's size, "224x224".
     """
     if not set(INT8_ISA) & set(isa):
         has = f"; it has {', '.join(isa)}" if isa else ""
         yield f"the processor has no int8 dot product (VNNI on x86, dotprod or i8mm on ARM{has})"
-    steps = [each for each in profile.operators if "quantize" in each.type.lower()]
-    share = sum(each.share for each in steps)
-    if share >= STEPS_SHARE:
-        yield f"steps between float and int8 (Q/DQ) are left over: {len(steps)}, which take {share:.0%} of its time"
+    conversions = [each for each in profile.operators if "quantize" in each.type.lower()]
+    fraction = sum(each.share for each in conversions)
+    if fraction >= CONVERSION_FRACTION:
+        taking = f"{len(conversions)}, which take {fraction * 100:.0f} % of its time"
+        yield f"conversions between float and int8 (Q/DQ) remain: {taking}"
     call_us = profile.invoke_ms * 1e3 / max(1, len(profile.operators))
     if call_us < CALL_US:
         yield (
             f"the image is small ({image}): {len(profile.operators)} operators take {call_us:.1f} microseconds each, "
-            "much of it for being called, which int8 does not change"
+            "much of it for the call, which int8 does not change"
         )
 
 

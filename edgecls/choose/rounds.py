@@ -1,7 +1,7 @@
-"""Which of the candidates is the fastest that may be shipped: a short round for all, a long one for the nearest few.
+"""Finds the fastest candidate that may be shipped: a short screening round for all, a long one for the finalists.
 
-Nobody needs to know exactly how slow a hopeless candidate is. All times of a round are taken in turns, and rounds are
-tied together by their fastest, which takes part in the next one too.
+The candidates of a batch are timed in turns. The fastest of a batch is timed again in the next one, so that times of
+different batches can be compared.
 """
 
 from __future__ import annotations
@@ -20,62 +20,61 @@ from edgecls.choose.candidates import Candidate
 from edgecls.errors import ConfigError
 from edgecls.progress import Progress, silent
 
-SHORT_SECONDS = 1.0
-# The short round's interval of those that are measured again reaches within so many times the fastest one's time.
+SCREENING_SECONDS = 1.0
+# A candidate is a finalist if its confidence interval begins below this multiple of the fastest one's time.
 NEAR = 1.1
-# More would share the machine's caches, and a good choice is among them.
-MOST_CONTENDERS = 8
-# A neighbour that disturbed the fastest may be gone the next time.
+# More would compete for the machine's caches.
+MOST_FINALISTS = 8
+# Contention that disturbed the fastest may be over the next time.
 ATTEMPTS = 3
-# A process with an engine and a network in it (check.rules.MEMORY_MB), and room for the system.
+# Memory of a process with an engine and a network.
 PROCESS_MB = 256
-MOST_TOGETHER = 12
+LARGEST_BATCH = 12
 
 Measure = Callable[[Sequence[Candidate], float, str], Record]
 
 
 @dataclass(frozen=True, eq=False)
-class Timed:
+class TimedCandidate:
     """A candidate with its time.
 
     Attributes:
-        candidate: that was timed.
-        result: of the longest round that it took part in.
-        ratio: how many times the winner's time it takes; of the winner 1.
-        is_long: False if it took part in the short round alone.
+        candidate: the candidate.
+        result: of the last round that it took part in.
+        ratio: its time divided by the winner's.
+        is_finalist: False if it took part in the screening round only.
     """
 
     candidate: Candidate
     result: Result
     ratio: Ratio
-    is_long: bool
+    is_finalist: bool
 
     @property
-    def is_sound(self) -> bool:
-        """Return True if its time is valid, or would be but for a neighbour, who made it no shorter."""
+    def is_usable(self) -> bool:
+        """True if its time is valid, or invalid only because of contention, which never makes a time shorter."""
         return is_at_worst_too_long(self.result.causes)
 
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """What timing came to.
+    """The times of all candidates.
 
     Attributes:
         timed: every candidate that was timed, the fastest first.
-        winner: the fastest that may be shipped and whose time is valid, or would be valid but for a noisy neighbour;
-            the fastest of all that may be shipped if there is none.
+        winner: the fastest finalist with a usable time, or the fastest of all finalists if none has one.
         record: of the last round.
     """
 
-    timed: tuple[Timed, ...]
-    winner: Timed
+    timed: tuple[TimedCandidate, ...]
+    winner: TimedCandidate
     record: Record
 
     @property
-    def runner_up(self) -> Timed | None:
-        """Return the next of those that the winner was held against in the long round, or None if it was alone."""
-        others = [each for each in self.timed if each.is_long and each is not self.winner]
-        # One that was faster, but not measured validly, did not run up.
+    def runner_up(self) -> TimedCandidate | None:
+        """The finalist after the winner, or None if there is none."""
+        others = [each for each in self.timed if each.is_finalist and each is not self.winner]
+        # One that was faster, but whose time is invalid, is not the runner-up.
         return next((each for each in others if each.ratio.ratio >= 1 or each.result.valid), None)
 
 
@@ -88,11 +87,8 @@ def time_candidates(
 ) -> Timing:
     """Return the times of all candidates that could be opened, and the winner.
 
-    Args:
-        candidates: one at least that may be shipped. Those rejected are timed shortly, to tell what the rule costs.
-        seconds: to measure each of the nearest few, at least.
-        command: starts a worker, here or on another machine.
-        progress: told now and then.
+    Rejected candidates take part in the screening round only. Each finalist is measured for `seconds` at least, in
+    workers that `command` starts.
 
     Raises:
         ConfigError: no candidate may be shipped, or seconds are out of range.
@@ -103,105 +99,107 @@ def time_candidates(
         raise ConfigError("no candidate may be shipped, so there is nothing to choose from")
 
     def measure(chosen: Sequence[Candidate], seconds: float, stage: str) -> Record:
-        def tell(name: str, done: int, total: int, note: str = "", /) -> None:
+        def report(name: str, done: int, total: int, note: str = "", /) -> None:
             progress(f"{stage}: {name}", done, total, note)
 
         configurations = [Configuration(str(each.file), each.engine, each.threads, each.device) for each in chosen]
-        return run_benchmark(configurations, Settings(seconds=seconds), command=command, progress=tell)
+        return run_benchmark(configurations, Settings(seconds=seconds), command=command, progress=report)
 
-    # Out of range is said before minutes pass.
+    # Checked here, before minutes pass.
     Settings(seconds=seconds)
-    short = _screen(opened, measure, min(SHORT_SECONDS, seconds))
-    allowed = sorted((each for each in short if _may_ship(each.candidate)), key=lambda each: each.ratio.ratio)
-    near = [each.candidate for each in allowed[2:MOST_CONTENDERS] if each.ratio.low <= NEAR]
-    contenders = [*(each.candidate for each in allowed[:2]), *near]
+    screened = _screen(opened, measure, min(SCREENING_SECONDS, seconds))
+    allowed = sorted((each for each in screened if _may_ship(each.candidate)), key=lambda each: each.ratio.ratio)
+    near = [each.candidate for each in allowed[2:MOST_FINALISTS] if each.ratio.low <= NEAR]
+    finalists = [*(each.candidate for each in allowed[:2]), *near]
     for _ in range(ATTEMPTS):
-        record = measure(contenders, seconds, "the nearest")
+        record = measure(finalists, seconds, "final round")
         if min(record.results, key=lambda result: result.p50_ms).valid:
             break
-    return _conclude(short, contenders, record)
+    return _rank(screened, finalists, record)
 
 
 def _may_ship(candidate: Candidate) -> bool:
     return not candidate.rejected_because
 
 
-def _screen(candidates: Sequence[Candidate], measure: Measure, seconds: float) -> list[Timed]:
-    """Return all candidates timed shortly, held against the fastest that may be shipped.
+def _screen(candidates: Sequence[Candidate], measure: Measure, seconds: float) -> list[TimedCandidate]:
+    """Return all candidates with times of the screening round, compared with the fastest that may be shipped.
 
-    As many at once as fit the memory; the fastest so far takes its turns among the next ones, so that a machine that
-    slows down meanwhile slows down both.
+    A batch has as many candidates as fit into memory, and the fastest so far: a machine that slows down meanwhile slows
+    down both.
     """
-    # What may be shipped first, so that every batch has one to be held against.
+    # Those that may be shipped come first, so that every batch has one to compare with.
     waiting = sorted(candidates, key=lambda candidate: not _may_ship(candidate))
-    together = _count_together()
-    timed: list[Timed] = []
+    size = _batch_size()
+    timed: list[TimedCandidate] = []
     best: Candidate | None = None
     done = 0
     while done < len(waiting):
-        batch = [*([best] if best else []), *waiting[done : done + together]]
-        done += together
-        record = measure(batch, seconds, f"all, {min(done, len(waiting))} of {len(waiting)}")
-        allowed = [place for place, candidate in enumerate(batch) if _may_ship(candidate)]
-        fastest = min(allowed, key=lambda place: record.results[place].p50_ms)
+        batch = [*([best] if best else []), *waiting[done : done + size]]
+        done += size
+        record = measure(batch, seconds, f"screening round, {min(done, len(waiting))} of {len(waiting)}")
+        fastest = _fastest(record, [i for i, candidate in enumerate(batch) if _may_ship(candidate)])
         if best is not None:
-            factor = _ratio(record, 0, fastest).ratio
-            timed = [replace(each, ratio=_scale(each.ratio, factor)) for each in timed if each.candidate != best]
-        timed += _hold_against(batch, record, fastest, is_long=False)
+            timed = _rescale([each for each in timed if each.candidate != best], record, fastest)
+        timed += _compare(batch, record, fastest, is_finalist=False)
         best = batch[fastest]
     return timed
 
 
-def _conclude(short: Sequence[Timed], contenders: Sequence[Candidate], record: Record) -> Timing:
-    places = range(len(contenders))
-    # All take turns with a neighbour: what is the fastest in spite of it is the fastest.
-    sound = [place for place in places if is_at_worst_too_long(record.results[place].causes)]
-    fastest = min(sound or places, key=lambda place: record.results[place].p50_ms)
-    final = _hold_against(contenders, record, fastest, is_long=True)
-    # The fastest of the short round is the first contender: through it, the others are held against the winner.
-    factor = _ratio(record, 0, fastest).ratio
-    rest = [replace(each, ratio=_scale(each.ratio, factor)) for each in short if each.candidate not in contenders]
+def _rank(screened: Sequence[TimedCandidate], finalists: Sequence[Candidate], record: Record) -> Timing:
+    usable = [i for i, result in enumerate(record.results) if is_at_worst_too_long(result.causes)]
+    fastest = _fastest(record, usable or range(len(finalists)))
+    final = _compare(finalists, record, fastest, is_finalist=True)
+    # The first finalist is the fastest of the screening round: through it, the others are compared with the winner.
+    rest = _rescale([each for each in screened if each.candidate not in finalists], record, fastest)
     timed = sorted([*final, *rest], key=lambda each: each.ratio.ratio)
     return Timing(tuple(timed), final[fastest], record)
 
 
-def _hold_against(batch: Sequence[Candidate], record: Record, fastest: int, *, is_long: bool) -> list[Timed]:
+def _fastest(record: Record, indices: Sequence[int]) -> int:
+    return min(indices, key=lambda i: record.results[i].p50_ms)
+
+
+def _compare(batch: Sequence[Candidate], record: Record, fastest: int, *, is_finalist: bool) -> list[TimedCandidate]:
     return [
-        Timed(candidate, result, _ratio(record, place, fastest), is_long)
-        for place, (candidate, result) in enumerate(zip(batch, record.results, strict=True))
+        TimedCandidate(candidate, result, _ratio(record, i, fastest), is_finalist)
+        for i, (candidate, result) in enumerate(zip(batch, record.results, strict=True))
     ]
 
 
+def _rescale(timed: Sequence[TimedCandidate], record: Record, fastest: int) -> list[TimedCandidate]:
+    """Return candidates that were compared with the first one of `record`, compared with the fastest one of it."""
+    factor = _ratio(record, 0, fastest).ratio
+    ratios = [Ratio(each.ratio.ratio * factor, each.ratio.low * factor, each.ratio.high * factor) for each in timed]
+    return [replace(each, ratio=ratio) for each, ratio in zip(timed, ratios, strict=True)]
+
+
 def _ratio(record: Record, slow: int, fast: int) -> Ratio:
-    # A result alone, or held against itself, has no pair.
+    # A result has no ratio to itself.
     return find_ratio(record, slow, fast) or Ratio(1.0, 1.0, 1.0)
 
 
-def _scale(ratio: Ratio, factor: float) -> Ratio:
-    return Ratio(ratio.ratio * factor, ratio.low * factor, ratio.high * factor)
-
-
-def _count_together() -> int:
+def _batch_size() -> int:
     """Return how many candidates are in memory at once."""
     from edgecls.boards.machine import read_machine
 
-    return min(MOST_TOGETHER, max(2, read_machine().memory_mb // PROCESS_MB - 1))
+    return min(LARGEST_BATCH, max(2, read_machine().memory_mb // PROCESS_MB - 1))
 
 
-def explain_place(timed: Timed, timing: Timing) -> str:
+def explain_rank(timed: TimedCandidate, timing: Timing) -> str:
     """Return why a candidate is not the winner; "" for the winner."""
     if timed is timing.winner:
         return ""
     if reason := timed.candidate.rejected_because:
         return reason
     ratio, result = timed.ratio, timed.result
-    if timed.is_long and timing.winner.is_sound and not timed.is_sound:
-        return f"its time is not valid: {', '.join(result.causes)}"
-    how = "" if timed.is_long else ", in the short round"
-    return f"slower: {ratio.ratio:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times the recommended one's time{how}"
+    if timed.is_finalist and timing.winner.is_usable and not timed.is_usable:
+        return f"its time is invalid: {', '.join(result.causes)}"
+    where = "" if timed.is_finalist else ", in the screening round"
+    return f"slower: {ratio.ratio:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times the recommended one's time{where}"
 
 
-def to_json(timed: Timed) -> dict[str, Any]:
+def to_json(timed: TimedCandidate) -> dict[str, Any]:
     """Return the keys that timing adds to a candidate in `choose --json`."""
     result = timed.result
     return {
@@ -213,7 +211,7 @@ def to_json(timed: Timed) -> dict[str, Any]:
         "ratio": timed.ratio.ratio,
         "ratio_low": timed.ratio.low,
         "ratio_high": timed.ratio.high,
-        "round": "long" if timed.is_long else "short",
+        "round": "long" if timed.is_finalist else "short",
         "valid": result.valid,
         "warnings": result.warnings,
     }

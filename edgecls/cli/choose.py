@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,33 +18,38 @@ from edgecls.config import ExportConfig
 @click.command()
 @click.argument("run", type=PATH)
 @click.argument("data", type=PATH)
-@click.option("--device", help="A board that 'edgecls devices' lists.  [default: this machine]")
+@click.option("--board", help="Board that will run the network; 'edgecls devices' lists them.  [default: this machine]")
+@click.option("--device", "old_board", hidden=True, help="The former name of --board.")
 @click.option(
-    "--max-drop", type=float, default=ExportConfig.max_drop, show_default=True, help="Accuracy a file may lose."
+    "--max-drop",
+    type=float,
+    default=ExportConfig.max_drop,
+    show_default=True,
+    help="Accuracy that a file may lose; 0.01 is one point.",
 )
-@click.option("--seconds", type=float, default=Settings.seconds, show_default=True, help="For each of the nearest few.")
-@click.option("--out", type=PATH, help="Folder to deploy.  [default: RUN/deploy]")
-@click.option("--overwrite", is_flag=True, help="Replace that folder, whatever is in it.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--seconds", type=float, default=Settings.seconds, show_default=True, help="Time to measure a finalist.")
+@click.option("--out", type=PATH, help="Folder to copy to the board.  [default: RUN/deploy]")
+@click.option("--overwrite", is_flag=True, help="Replace that folder and all files in it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def choose(
     run: Path,
     data: Path,
-    device: str | None,
-    max_drop: float,
-    seconds: float,
+    board: str | None,
+    old_board: str | None,
     out: Path | None,
     overwrite: bool,
     as_json: bool,
+    **settings: Any,
 ) -> None:
-    """Find the fastest way to run RUN's network here that keeps its accuracy on DATA, and write a folder to deploy.
+    """Find the fastest way to run RUN's network that keeps its accuracy on DATA, and write a folder to copy to a board.
 
-    Every format, precision, engine, provider and number of threads is tried; what is not exported yet is. Exits with 1
+    Tries every format, precision, engine, device and number of threads, and exports missing files first. Exits with 1
     if nothing may be shipped.
 
     \b
     Examples:
       edgecls choose run photos
-      edgecls choose run photos --device raspberry-pi-4b --max-drop 0.005
+      edgecls choose run photos --board raspberry-pi-4b --max-drop 0.005
     """
     from edgecls.boards.profiles import load_profile
     from edgecls.choose.choice import text_report
@@ -50,13 +57,14 @@ def choose(
     from edgecls.choose.deploy import check_out, write_deploy
     from edgecls.cli.progress import LiveProgress
 
-    profile = load_profile(device) if device else None
+    board = old_board if board is None else board
+    profile = None if board is None else load_profile(board)
     out = out or run / "deploy"
     check_out(out, overwrite=overwrite)
-    if find_spec("tensorflow") is not None and needs_export(run, profile, max_drop):
+    if find_spec("tensorflow") is not None and needs_export(run, profile, settings["max_drop"]):
         load_tensorflow()
     with LiveProgress() as progress:
-        choice = choose_run(run, data, profile=profile, max_drop=max_drop, seconds=seconds, progress=progress)
+        choice = choose_run(run, data, profile=profile, progress=progress, **settings)
     if choice.winner is not None:
         write_deploy(choice, out)
     if as_json:
@@ -66,6 +74,8 @@ def choose(
     for warning in choice.warnings:
         warn(warning)
     if choice.winner is None:
-        raise click.ClickException("nothing may be shipped; --max-drop sets the limit, the reasons stand above")
+        raise click.ClickException("nothing may be shipped, for the reasons above; --max-drop sets the limit")
     if not as_json:
-        echo(f"To deploy: {out}   try it: python {out / 'predict.py'} IMAGE")
+        image = data / choice.images.split.paths[0]
+        echo(f"Folder to copy to the board: {out}")
+        echo(f"Next: {shlex.join(['python', str(out / 'predict.py'), str(image)])}")

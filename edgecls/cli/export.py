@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.boards.profiles import device_names, export_target, load_profile
-from edgecls.boards.targets import TARGETS, find_target
+from edgecls.boards.profiles import export_target, load_profile
+from edgecls.boards.targets import TARGETS, Target, find_target
 from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
 from edgecls.config import FORMATS, ExportConfig
@@ -20,50 +21,66 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--int8", "int8", is_flag=True, help="Full integer: smallest and fastest.")
-@click.option("--fp16", "fp16", is_flag=True, help="Float weights of 16 bits: half the size of fp32.")
-@click.option("--fp32", "fp32", is_flag=True, help="Float; the default if no precision is named.")
+@click.option("--int8", "int8", is_flag=True, help="8-bit integers: the smallest and fastest files.")
+@click.option("--fp16", "fp16", is_flag=True, help="16-bit float weights: half the size of fp32.")
+@click.option("--fp32", "fp32", is_flag=True, help="32-bit float; the default if no precision is given.")
 @click.option(
-    "--format", "formats", multiple=True, type=click.Choice(FORMATS), help="[default: all that the device runs]"
+    "--format", "formats", multiple=True, type=click.Choice(FORMATS), help="[default: all that the board runs]"
 )
 @click.option(
-    "--max-drop", type=float, default=ExportConfig.max_drop, show_default=True, help="Accuracy a file may lose."
+    "--max-drop",
+    type=float,
+    default=ExportConfig.max_drop,
+    show_default=True,
+    help="Accuracy that a file may lose; 0.01 is one point.",
 )
 @click.option(
-    "--device",
-    help=f"What runs the int8 files: a board ('edgecls devices'), or {', '.join(TARGETS)}.  [default: this machine]",
+    "--board",
+    help=f"Board or processor that runs the int8 files: a name from 'edgecls devices', or {', '.join(TARGETS)}."
+    "  [default: this machine]",
 )
-@click.option("--layers", is_flag=True, help="Also measure what each layer of the int8 TFLite file loses.")
+@click.option("--device", "old_board", hidden=True, help="The former name of --board.")
+@click.option("--layers", is_flag=True, help="Also measure the error of each layer of the int8 TFLite file.")
 @click.option(
     "--prune",
     type=float,
     default=ExportConfig.prune,
     show_default=True,
-    help="Leave channels that the training images hardly use out of int8 files: 0 keeps all, 0.1 is faster and less"
-    " like the float model.",
+    help="Maximum KL divergence from removing channels that the training images hardly use: 0 keeps all channels, "
+    "0.1 makes int8 files faster and less accurate.",
 )
 @click.option(
-    "--golden/--no-golden", default=True, show_default=True, help="Put a few images into the files for selftest."
+    "--golden/--no-golden", default=True, show_default=True, help="Store a few images in the files for selftest."
 )
 @click.option("--out", type=PATH, help="Folder for the files.  [default: RUN/export]")
-@click.option("--data", type=PATH, help="The run's images, if they moved.")
-def export(run: Path, formats: tuple[Any, ...], out: Path | None, data: Path | None, **settings: Any) -> None:
-    """Write RUN's model as TFLite and ONNX files, and score each file on images it never saw.
+@click.option("--data", type=PATH, help="Folder of the run's images, if they were moved.")
+def export(
+    run: Path,
+    formats: tuple[Any, ...],
+    board: str | None,
+    old_board: str | None,
+    out: Path | None,
+    data: Path | None,
+    **settings: Any,
+) -> None:
+    """Write RUN's model as TFLite and ONNX files, and measure each file's accuracy on held-out images.
 
-    Exits with 1 if a file lost more accuracy than --max-drop; it is then named NAME.rejected.SUFFIX.
+    Exits with 1 if a file lost more accuracy than --max-drop; that file is named NAME.rejected.SUFFIX.
 
     \b
     Examples:
       edgecls export run --int8
       edgecls export run --int8 --fp16 --fp32 --format tflite --out files
-      edgecls export run --int8 --device coral
+      edgecls export run --int8 --board coral-usb
     """
+    board = old_board if board is None else board
     precisions = tuple(name for name in PRECISIONS if settings.pop(name))
-    board = settings["device"] if settings["device"] in device_names() else None
-    settings["device"] = export_target(settings["device"])
-    target = find_target(settings["device"])
+    target = find_target(export_target(board))
     config = ExportConfig(
-        precisions=precisions or ExportConfig.precisions, formats=formats or target.formats, **settings
+        precisions=precisions or ExportConfig.precisions,
+        formats=formats or target.formats,
+        device=target.name if board else None,
+        **settings,
     )
     load_tensorflow()
     from edgecls.export.artifact import export_run
@@ -72,17 +89,27 @@ def export(run: Path, formats: tuple[Any, ...], out: Path | None, data: Path | N
         result = export_run(run, config, out=out, data=data, progress=bars)
     print_export(result)
     if target.edge_tpu:
-        echo("scored on this machine's CPU, not on an Edge TPU. Next: edgecls check FILE --device coral-usb --compile")
-    if board:
-        check_board(result, board)
+        echo("Accuracy was measured on this machine's CPU, not on an Edge TPU.")
+    if board and board not in TARGETS:
+        check_board(result, board, run)
     check_gate(result)
-    if result.files and not target.edge_tpu:
-        file = result.folder / result.files[0].path
-        echo(f"Next: edgecls predict {file} IMAGE      or which file is fastest: edgecls choose {run} DATA")
+    if result.files:
+        print_next(result, run, target, board)
 
 
-def check_board(result: ExportResult, board: str) -> None:
-    """Raise Click's error, exit code 1, with the reason for every good file that the board cannot run."""
+def print_next(result: ExportResult, run: Path, target: Target, board: str | None) -> None:
+    """Print the commands that a user may run next, ready to be copied."""
+    file = str(result.folder / result.files[0].path)
+    if target.edge_tpu:
+        name = "coral-usb" if board is None or board in TARGETS else board
+        echo(f"Next: {shlex.join(['edgecls', 'check', file, '--board', name, '--compile'])}")
+    else:
+        echo(f"Next: {shlex.join(['edgecls', 'predict', file, str(result.image)])}")
+        echo(f"      {shlex.join(['edgecls', 'choose', str(run), str(result.data)])}")
+
+
+def check_board(result: ExportResult, board: str, run: Path) -> None:
+    """Raise Click's error, exit code 1, with the reason for every passed file that the board cannot run."""
     from edgecls.boards.compatibility import check_file
     from edgecls.boards.finding import is_yes
 
@@ -93,33 +120,40 @@ def check_board(result: ExportResult, board: str) -> None:
             reasons = "".join(f"\n  {finding.text}" for finding in findings if finding.level == "no")
             refused.append(f"{file.path} does not run on {board}:{reasons}")
     if refused:
+        if TARGETS[profile.export_target].edge_tpu:
+            command = shlex.join(["edgecls", "export", str(run), "--int8", "--board", board])
+            refused.append(f"Not built for the Edge TPU. Run: {command}")
         raise click.ClickException("\n".join(refused))
-    echo(f"{board} runs what passed; how to install it there: edgecls check FILE --device {board}")
+    if passed := [file.path for file in result.files if file.passed]:
+        command = shlex.join(["edgecls", "check", str(result.folder / passed[0]), "--board", board])
+        echo(f"All files that passed run on {board}. To see how to install them there: {command}")
 
 
 def print_export(result: ExportResult) -> None:
-    """Print the table of files, and where pictures and tables that belong to them are."""
+    """Print the table of files and the paths of their pictures and tables."""
     from edgecls.export.export_folder import layers_name
+    from edgecls.export.gate import format_change
 
     for note in result.notes:
         warn(note)
-    echo(f"{'file':30} {'bytes':>10} {'accuracy':>9} {'drop':>8} {'agreement':>10}")
-    echo(f"{'(Keras, float)':30} {'':>10} {result.float_accuracy:9.4f}")
+    echo(f"{'file':30} {'bytes':>10} {'accuracy':>9} {'change':>7} {'agreement':>10}")
+    echo(f"{'(Keras, float)':30} {'':>10} {result.float_accuracy * 100:7.2f} %")
     for file in result.files:
         measured = file.comparison
-        figures = f"{file.bytes:10,} {measured.accuracy:9.4f} {measured.drop:+8.4f} {measured.agreement:10.4f}"
-        echo(f"{file.path:30} {figures}  {measured.verdict}", fg=None if file.passed else "red")
+        figures = f"{file.bytes:10,} {measured.accuracy * 100:7.2f} % {format_change(measured.drop):>7}"
+        agreement = f"{measured.agreement * 100:8.2f} %"
+        echo(f"{file.path:30} {figures} {agreement}  {measured.verdict}", fg=None if file.passed else "red")
     echo(f"{result.images} held-out images; files in {result.folder}")
     for file in result.files:
         if file.flips:
-            echo(f"images that changed their label in {file.path}: {result.folder / file.flips}")
+            echo(f"Images that {file.path} labels differently: {result.folder / file.flips}")
         if file.worst_layer:
             table = result.folder / layers_name(file.precision, file.format)
-            echo(f"layer that loses most of the signal in {file.path}: {file.worst_layer} (all: {table})")
+            echo(f"Layer of {file.path} that loses most of the signal: {file.worst_layer} (all layers: {table})")
 
 
 def check_gate(result: ExportResult) -> None:
-    """Raise Click's error, exit code 1, with the verdict of every file that may not be shipped."""
+    """Raise Click's error, exit code 1, with the verdict on every file that may not be shipped."""
     rejected = [f"{file.path} {file.comparison.verdict}" for file in result.files if not file.passed]
     if rejected:
         raise click.ClickException("; ".join(rejected) + ". Do not ship it (--max-drop sets the limit)")

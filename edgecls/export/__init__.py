@@ -1,1 +1,1 @@
-"""Export: a trained model becomes TFLite and ONNX files. Needs the `train` extra (TensorFlow)."""
+"""Exports a trained model as TFLite and ONNX files. Needs the `train` extra (TensorFlow)."""

@@ -1,6 +1,6 @@
-"""Writes exported files and says whether they are any good: convert, add the contract, score the file, gate.
+"""Writes exported files: converts the network, adds the metadata, scores each file in its runtime and compares.
 
-The one place where TensorFlow and the runtimes meet.
+Only this module uses both TensorFlow and the runtimes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.export_folder import ExportedFile
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.gate import compare
-from edgecls.export.quantization.bias_correction import correct
-from edgecls.export.quantization.equalize import equalize
+from edgecls.export.quantization.bias_correction import correct_bias
 from edgecls.export.quantization.layer_error import measure_layers, worst_layer
-from edgecls.export.quantization.prune import prune
+from edgecls.export.quantization.prepare import prune_and_equalize
 from edgecls.images.contact_sheet import contact_sheet
 from edgecls.images.decode import LUMA, RESAMPLE
 from edgecls.model_file.container import Kind
@@ -47,26 +46,21 @@ LAYER_IMAGES = 8
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export came to.
-
-    Attributes:
-        folder: where the files are.
-        float_accuracy: of the Keras model on the same images, 0..1.
-        images: how many held-out images the files were scored on.
-        files: one entry for each file written now.
-        notes: what was wrong with files that were there before.
-    """
+    """The files that an export wrote, scored on `images` held-out images; `notes` are problems with earlier files."""
 
     folder: Path
     float_accuracy: float
     images: int
     files: tuple[ExportedFile, ...]
+    # The folder of the run's images and one of its held-out images.
+    data: Path
+    image: Path
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What every file of one export shares."""
+    """What all files of one export share."""
 
     model: keras.Model
     samples: ExportSamples
@@ -82,21 +76,21 @@ class _Job:
         return float((self.keras_scores.argmax(1) == self.samples.held_out.labels).mean())
 
     @functools.cached_property
-    def fused(self) -> FusedModel:
-        """What float files are made of."""
+    def float_fused(self) -> FusedModel:
         return fuse(self.model)
 
     @functools.cached_property
+    def int8_fused(self) -> FusedModel:
+        return fuse(self.model, in_blocks=not self.target.edge_tpu)
+
+    @functools.cached_property
     def equalized(self) -> FusedModel:
-        """The float network with the channels of int8 files, scaled as there."""
-        images = self.samples.calibration.images
-        fused = fuse(self.model, in_blocks=not self.target.edge_tpu)
-        return equalize(prune(fused, images, self.config.prune), images)
+        return prune_and_equalize(self.int8_fused, self.samples.calibration.images, self.config.prune)
 
     @functools.cached_property
     def prepared(self) -> FusedModel:
-        """What int8 files are made of: prepared once for all that have 8-bit weights."""
-        return correct(self.equalized, self.samples.calibration.images)
+        """The network of all int8 files with 8-bit weights."""
+        return correct_bias(self.equalized, self.samples.calibration.images)
 
 
 def export_run(
@@ -107,15 +101,16 @@ def export_run(
     data: Path | None = None,
     progress: Progress = silent,
 ) -> ExportResult:
-    """Return what the files score that this call writes to `out` (default: the run's folder `export`).
+    """Write the files to `out` (default: the run's folder `export`) and return their scores.
 
-    A file whose accuracy dropped by more than `config.max_drop` is kept as NAME.rejected.SUFFIX, so that nobody ships
-    it by mistake.
+    A file whose accuracy dropped by more than `config.max_drop` is named NAME.rejected.SUFFIX, so that nobody ships it
+    by mistake.
 
     Raises:
-        ModelFileError: `run` is no run. DataError: its images are gone or changed. ExportError: a conversion failed.
-        ConfigError: the device is not known, or does not run one of the formats, another process exports into `out`,
-        or the files there are of another run.
+        ModelFileError: `run` is not a run folder. DataError: its images are missing or changed.
+        ExportError: a conversion failed.
+        ConfigError: the target is unknown or does not run one of the formats, another process exports into `out`, or
+            the files there are of another run.
     """
     target = find_target(config.device, config.formats)
     record = run_folder.read_whole_record(run)
@@ -135,12 +130,20 @@ def export_run(
     files = []
     with export_folder.work_in(folder, run, run_folder.run_id(record)) as (partial, older):
         for note in older.notes:
-            progress("look at earlier exports", 1, 1, note)
+            progress("check earlier exports", 1, 1, note)
         for precision in config.precisions:
             for kind in config.formats:
                 files.append(_write_file(job, precision, kind, partial, progress))
         export_folder.publish(partial, folder, _record(job), files, older)
-    return ExportResult(folder, job.float_accuracy, len(samples.held_out.labels), tuple(files), older.notes)
+    return ExportResult(
+        folder=folder,
+        float_accuracy=job.float_accuracy,
+        images=len(samples.held_out.labels),
+        files=tuple(files),
+        data=samples.root,
+        image=samples.root / samples.held_out.paths[0],
+        notes=older.notes,
+    )
 
 
 def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: Progress) -> ExportedFile:
@@ -150,7 +153,7 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
     progress(f"convert {name}", 1, 1)
     draft = folder / f"draft-{name}"
     draft.write_bytes(attach_spec(graph, _spec(job, precision), kind))
-    # Not whatever is installed: figures are of one runtime.
+    # Always the format's own engine, so that figures do not depend on what is installed.
     classifier = load(draft, engine=own_engine(kind))
     images = job.samples.held_out.images
     scores = score_images(classifier, images, functools.partial(progress, f"score {name}"))
@@ -164,7 +167,7 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
     if not comparison.passed:
         name = export_folder.model_name(precision, kind, rejected=True)
     (folder / name).write_bytes(data)
-    asked = precision == "int8" and kind == "tflite" and (job.config.layers or not comparison.passed)
+    with_layers = precision == "int8" and kind == "tflite" and (job.config.layers or not comparison.passed)
     table = folder / export_folder.layers_name(precision, kind)
     return ExportedFile(
         path=name,
@@ -176,38 +179,38 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
         macro_f1=evaluation.macro_f1,
         per_class=evaluation.to_json()["per_class"],
         flips=_draw_flips(job, scores, folder / export_folder.flips_name(precision, kind)),
-        worst_layer=_write_layers(job, graph, table) if asked else "",
+        worst_layer=_write_layers(job, graph, table) if with_layers else "",
     )
 
 
 def _convert(job: _Job, precision: str, kind: Kind) -> bytes:
     if precision == "fp32":
-        return tflite.to_fp32(job.fused) if kind == "tflite" else onnx.to_fp32(job.fused)
+        return tflite.to_fp32(job.float_fused) if kind == "tflite" else onnx.to_fp32(job.float_fused)
     if precision == "fp16":
-        return tflite.to_fp16(job.fused) if kind == "tflite" else onnx.to_fp16(job.fused)
+        return tflite.to_fp16(job.float_fused) if kind == "tflite" else onnx.to_fp16(job.float_fused)
     calibration = job.samples.calibration.images
     if kind == "tflite":
         return tflite.to_int8(job.prepared, calibration, target=job.target)
     prepared = job.prepared
     if job.target.weight_bits < 8:
-        prepared = correct(job.equalized, calibration, job.target.weight_steps)
+        prepared = correct_bias(job.equalized, calibration, job.target.weight_steps)
     return onnx.to_int8(prepared, calibration, target=job.target)
 
 
 def _draw_flips(job: _Job, scores: NDArray[np.float32], path: Path) -> str:
-    """Return the name of a picture of the images whose label the file changed, or "" if there is none."""
-    guess, held_out, classes = scores.argmax(1), job.samples.held_out, job.record["classes"]
-    flipped = np.flatnonzero(guess != job.keras_scores.argmax(1))[:MAX_FLIPS_SHOWN]
+    """Draw the images that the file labels differently; return the picture's name, or "" if there are none."""
+    labels, held_out, classes = scores.argmax(1), job.samples.held_out, job.record["classes"]
+    flipped = np.flatnonzero(labels != job.keras_scores.argmax(1))[:MAX_FLIPS_SHOWN]
     if not len(flipped):
         return ""
-    predicted = [classes[index] for index in guess[flipped]]
+    predicted = [classes[index] for index in labels[flipped]]
     truth = [classes[index] for index in held_out.labels[flipped]]
     contact_sheet(held_out.images[flipped], predicted, truth, list(scores[flipped].max(1))).save(path)
     return path.name
 
 
 def _write_layers(job: _Job, graph: bytes, path: Path) -> str:
-    """Return the layer that loses most of the signal, after writing the table of all of them."""
+    """Write the table of all layers' errors and return the layer that loses most of the signal."""
     rows = measure_layers(job.equalized, graph, job.samples.calibration.images[:LAYER_IMAGES])
     lines = [f"{row.layer},{row.snr_db:.1f},{row.lost_db:.1f}" for row in rows]
     path.write_text("\n".join(["layer,snr_db,lost_db", *lines]) + "\n", encoding="utf-8")
@@ -227,7 +230,7 @@ def _spec(job: _Job, precision: str) -> ModelSpec:
         precision=precision,
         input_dtype="uint8",
         input_scale=1.0,
-        input_zero_point=job.equalized.pad_gray if quantized else 0,
+        input_zero_point=job.int8_fused.pad_gray if quantized else 0,
         target=job.target.name if quantized else "",
         arch=job.record["arch"],
         weights=job.record["weights"],
@@ -242,7 +245,7 @@ def _spec(job: _Job, precision: str) -> ModelSpec:
 
 
 def _record(job: _Job) -> dict[str, Any]:
-    """Return export.json but for its files."""
+    """Return export.json without its `files`."""
     return {
         "format_version": 1,
         "run": {"path": str(job.run.resolve()), "id": run_folder.run_id(job.record)},

@@ -1,11 +1,8 @@
-"""The images an export works with: some of the run's own training images to quantize on, its held-out ones to score.
-
-The two never overlap: what a file is scored on, it has not seen.
-"""
+"""The images of an export: training images to calibrate on and held-out images to score on, which never overlap."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ class ExportSamples:
 
     Attributes:
         root: the folder that the images' paths are relative to.
-        calibration: training images, the same number of each class as far as they go.
+        calibration: training images, the same number of each class where there are enough.
         held_out: the run's test images, or its validation images if it has no test.
         held_out_name: "test" or "val".
     """
@@ -43,21 +40,16 @@ def load_samples(
     seed: int,
     progress: ProgressCallback | None = None,
 ) -> ExportSamples:
-    """Return the images that the run `record` (run.json) was made of.
+    """Return held-out images and `count` calibration images of the run whose run.json is `record`.
 
-    Args:
-        record: the content of run.json.
-        data: the folder of images, if it is no longer where the run found it.
-        count: calibration images to draw.
-        seed: of the draw.
-        progress: called with (images read, images in all).
+    `data` is the folder of images, if it was moved since the run.
 
     Raises:
-        DataError: images vanished, or the held-out ones are not those that the run was scored on.
+        DataError: images are missing, or the held-out ones are not those that the run was scored on.
     """
     root = data or Path(record["data"])
     if not root.is_dir():
-        raise DataError(f"the run's images are not at {root} any more; give their folder with --data")
+        raise DataError(f"the run's images are no longer at {root}; give their folder with --data")
     size, bits = record["config"]["image_size"], record["config"].get("bits")
     paths, labels = flatten_split(record["split"]["train"], record["classes"])
     chosen = choose_stratified(labels, count, seed)
@@ -71,13 +63,13 @@ def load_samples(
 
 
 def flatten_split(by_class: dict[str, list[str]], classes: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Return the paths of a part of run.json's split, and the index of the class of each."""
+    """Return the paths of a part of run.json's split and the class index of each."""
     pairs = [(path, index) for index, name in enumerate(classes) for path in by_class[name]]
     return [path for path, _ in pairs], [index for _, index in pairs]
 
 
 def choose_stratified(labels: Sequence[int], count: int, seed: int) -> list[int]:
-    """Return at most `count` positions in `labels`, classes taken in turn until they run out, drawn by `seed`."""
+    """Return at most `count` indices into `labels`, drawn at random, the classes in turn until they run out."""
     order = np.random.default_rng(seed).permutation(len(labels))
     turn = np.zeros(len(labels), np.int64)
     seen: dict[int, int] = {}
@@ -88,10 +80,16 @@ def choose_stratified(labels: Sequence[int], count: int, seed: int) -> list[int]
 
 
 def with_full_range(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return `images` with one black and one white pixel in the first: the input's measured range is then 0..255.
+    """Return a copy of `images` with one black and one white pixel in the first, so that their range is 0..255.
 
-    Only so does the converter choose one step per gray value, which makes a raw pixel the quantized input.
+    Only then does a converter choose one step per gray value, which makes a raw pixel the quantized input.
     """
     images = images.copy()
     images[0, 0, 0], images[0, 0, 1] = 0, 255
     return images
+
+
+def centered_inputs(calibration: NDArray[np.uint8], pad_gray: int) -> Iterator[NDArray[np.float32]]:
+    """Yield each calibration image as the converters measure it: float32 (1, S, S, 1), less `pad_gray`."""
+    for image in with_full_range(calibration):
+        yield image[None].astype(np.float32) - pad_gray

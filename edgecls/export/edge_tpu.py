@@ -1,7 +1,7 @@
-"""The network in the operations that the Edge TPU compiler maps, and the check that a TFLite file holds no others.
+"""Rewrites the network in operations that the Edge TPU compiler maps, and checks that a TFLite file has no others.
 
-The compiler stops at the first operation it does not know: that one and all after it would run on the board's CPU. So
-the network gets nothing that Google's own tf2_mobilenet_v2_1.0_224_ptq.tflite does not have, but PAD and MAX_POOL_2D.
+The compiler stops at the first operation that it does not know: that one and all after it run on the board's CPU. So
+the network has only the operations of Google's tf2_mobilenet_v2_1.0_224_ptq.tflite, PAD and MAX_POOL_2D.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def for_edge_tpu(fused: FusedModel) -> FusedModel:
     """Return the same network with the same weights, without space-to-depth and without Dense layers.
 
     The stem on 2x2 blocks becomes one of stride 2 on the image. A Dense layer becomes a convolution as large as the
-    feature map: TensorFlow 2.21 gives either a scale per channel, and the Edge TPU takes that of a convolution alone.
+    feature map: TensorFlow 2.21 writes scales per channel for both, and the Edge TPU accepts only a convolution's.
     """
     import keras
     from keras import layers as kinds
@@ -36,7 +36,7 @@ def for_edge_tpu(fused: FusedModel) -> FusedModel:
         if layer.name == STEM and weights[STEM][0].shape != layer.kernel.shape:
             return kinds.Conv2D(layer.filters, weights[STEM][0].shape[:2], strides=2, padding="same", name=STEM)
         if isinstance(layer, kinds.Dense):
-            # The last one's softmax follows as a layer of its own, on scores in a row.
+            # The softmax of the last one becomes a layer of its own.
             activation = None if layer is core.layers[-1] else layer.activation
             return kinds.Conv2D(layer.units, weights[layer.name][0].shape[:2], activation=activation, name=layer.name)
         if isinstance(layer, kinds.GlobalAveragePooling2D):
@@ -57,13 +57,13 @@ def for_edge_tpu(fused: FusedModel) -> FusedModel:
 
 
 def _weights(core: keras.Model) -> Weights:
-    """Return the weights of all layers, by name, in the shapes that `for_edge_tpu` gives them."""
+    """Return the weights of all layers, by name, in the shapes of `for_edge_tpu`."""
     from keras import layers as kinds
 
     sources = sources_of(core)
     weights = {layer.name: layer.get_weights() for layer in core.layers if layer.weights}
     if BLOCKS in sources:
-        # Back from 2x2 blocks to pixels: fuse._stem_weights has the way there.
+        # From 2x2 blocks back to pixels: the reverse of fuse._fuse_stem.
         kernel = weights[STEM][0]
         side, filters = 2 * kernel.shape[0], kernel.shape[-1]
         pixels = kernel.reshape(side // 2, side // 2, 2, 2, filters).transpose(0, 2, 1, 3, 4)
@@ -79,6 +79,5 @@ def _weights(core: keras.Model) -> Weights:
 
 def check_mapping(graph: bytes) -> None:
     """Raise ExportError for a TFLite file of which a convolution or more would run on the board's CPU."""
-    findings = preflight(read_graph(graph, "tflite"))
-    if told := reasons_against(findings):
-        raise ExportError(f"the Edge TPU would not run this file: {told}; choose another --device")
+    if reasons := reasons_against(preflight(read_graph(graph, "tflite"))):
+        raise ExportError(f"the Edge TPU would not run this file: {reasons}; choose another --board")

@@ -1,4 +1,4 @@
-"""The export folder: the record of one file, and how finished files take the place of older ones."""
+"""The export folder and its export.json: what earlier exports left, and how new files replace theirs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARTIAL = ".partial-"
 
 
 class Entry(TypedDict):
-    """What readers of export.json take from one of its `files`."""
+    """The keys of one of the `files` in export.json that are read again."""
 
     path: str
     sha256: str
@@ -37,7 +37,7 @@ class Entry(TypedDict):
 
 
 class Owner(TypedDict):
-    """The run that files were exported from: its folder then, and `run_folder.run_id` of its run.json."""
+    """The run that files were exported from: its folder at that time, and its `run_folder.run_id`."""
 
     path: str
     id: str
@@ -48,19 +48,19 @@ class _Required(TypedDict):
 
 
 class Record(_Required, total=False):
-    """What readers take from export.json; an older edgecls wrote no run."""
+    """The keys of export.json that are read again; an older edgecls wrote no `run`."""
 
     run: Owner
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier exports have left in a folder.
+    """What earlier exports left in a folder.
 
     Attributes:
-        entries: those of export.json whose file is there, as it was written, and of the run in question.
-        notes: what is wrong with the others.
-        is_others: True if they are of another run.
+        entries: those of export.json whose file is of this run and unchanged.
+        notes: what is wrong with the other files.
+        is_others: True if the files are of another run.
     """
 
     entries: list[dict[str, Any]]
@@ -70,19 +70,14 @@ class Earlier:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """One written file and what it scored, read off the file itself in its own runtime.
+    """One exported file and its scores, measured with the file itself in its own runtime.
 
     Attributes:
         path: file name inside the export folder.
-        format: "tflite" or "onnx".
-        precision: one of `config.PRECISIONS`.
-        bytes: size of the file.
-        sha256: of the file.
-        comparison: the file against the float Keras model on the held-out images.
-        macro_f1: mean F1 over the classes, 0..1.
+        comparison: with the float Keras model on the held-out images.
         per_class: label -> recall, precision, support.
-        flips: name of the picture of the images that changed their label, or "" if none did.
-        worst_layer: the layer of an int8 TFLite file that loses most of the signal, if it was measured; else "".
+        flips: name of the picture of the images that the file labels differently, or "".
+        worst_layer: the layer of an int8 TFLite file that loses most of the signal, or "" if not measured.
     """
 
     path: str
@@ -109,7 +104,7 @@ class ExportedFile:
 
 
 def read_entries(folder: Path, run_id: str) -> Earlier:
-    """Return what export.json of a folder says of files of the run `run_id`; nothing if there is no export.json.
+    """Return the entries of a folder's export.json that are of the run `run_id`.
 
     Raises:
         ModelFileError: export.json is damaged.
@@ -122,12 +117,12 @@ def read_entries(folder: Path, run_id: str) -> Earlier:
         return Earlier([], (note,), is_others=True)
     kept, notes = [], []
     for entry in document["files"]:
-        # By its name alone: export.json must not speak of other files.
+        # By its name alone: export.json must not refer to files in other folders.
         path = folder / Path(entry["path"]).name
         if path.is_file() and file_sha256(path) == entry["sha256"]:
             kept.append(entry)
         else:
-            what = "is not as it was exported" if path.is_file() else "is not there any more"
+            what = "was changed after its export" if path.is_file() else "is missing"
             notes.append(f"{path} {what}; export it again")
     return Earlier(kept, tuple(notes))
 
@@ -145,15 +140,15 @@ def _read_document(folder: Path) -> dict[str, Any]:
 
 
 def model_name(precision: str, kind: str, *, rejected: bool = False) -> str:
-    """Return the name of an exported file; a rejected one says so, that nobody ships it by mistake."""
+    """Return the name of an exported file; a rejected one says so, so that nobody ships it by mistake."""
     return f"model-{precision}.rejected.{kind}" if rejected else f"model-{precision}.{kind}"
 
 
 def find_file(folder: Path, precision: str, kind: str) -> Path:
-    """Return the path of a file in an export folder, a rejected one if no other is there.
+    """Return the path of a file in an export folder, or else of the rejected one.
 
     Raises:
-        ModelFileError: there is none.
+        ModelFileError: there is neither.
     """
     paths = [folder / model_name(precision, kind, rejected=rejected) for rejected in (False, True)]
     if found := next(filter(Path.is_file, paths), None):
@@ -162,21 +157,21 @@ def find_file(folder: Path, precision: str, kind: str) -> Path:
 
 
 def flips_name(precision: str, kind: str) -> str:
-    """Return the name of the picture of images whose label a file changed."""
+    """Return the name of the picture of a file's differently labeled images."""
     return f"flips-{precision}-{kind}.png"
 
 
 def layers_name(precision: str, kind: str) -> str:
-    """Return the name of the table of what each layer of a file loses."""
+    """Return the name of the table of the layers' errors."""
     return f"layers-{precision}-{kind}.csv"
 
 
 @contextlib.contextmanager
 def work_in(folder: Path, run: Path, run_id: str) -> Iterator[tuple[Path, Earlier]]:
-    """Yield a folder inside `folder` that goes in the end, and what earlier exports left; nobody else works there.
+    """Lock `folder`; yield a temporary folder inside it, and what earlier exports left.
 
     Raises:
-        ConfigError: another process does, or the files there are of another run.
+        ConfigError: another process exports there, or the files there are of another run.
         ModelFileError: export.json is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -191,33 +186,28 @@ def work_in(folder: Path, run: Path, run_id: str) -> Iterator[tuple[Path, Earlie
         if older.is_others:
             _check_replaceable(folder, run.resolve())
         for leftover in folder.glob(f"{PARTIAL}*"):
-            # Of a process that was killed.
+            # From a process that was killed.
             shutil.rmtree(leftover)
         partial = stack.enter_context(tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder))
         yield Path(partial), older
 
 
 def _check_replaceable(folder: Path, run: Path) -> None:
-    """Raise ConfigError unless the files of another training are of the folder `run`, trained anew since."""
-    there = _read_document(folder).get("run", {}).get("path", "made by an older edgecls")
-    if there != str(run) and not folder.resolve().is_relative_to(run):
+    """Raise ConfigError unless the files are of the folder `run`, which was trained again since."""
+    other = _read_document(folder).get("run", {}).get("path", "made by an older edgecls")
+    if other != str(run) and not folder.resolve().is_relative_to(run):
         raise ConfigError(
-            f"{folder} holds files of another run ({there}), whose accuracy is not that of {run}; give --out another "
-            "folder, or remove that one"
+            f"{folder} holds files of another run ({other}), not of {run}; give another --out, or remove that folder"
         )
 
 
 def publish(
     finished: Path, folder: Path, record: dict[str, Any], files: Sequence[ExportedFile], older: Earlier
 ) -> None:
-    """Move finished files into `folder`. What export.json says holds at any moment: it drops first what is replaced.
+    """Move the new `files` from `finished` into `folder` and write export.json: `record` and its `files`.
 
-    Args:
-        finished: folder on the same file system that holds the new files and pictures.
-        folder: the export folder.
-        record: export.json but for its `files`.
-        files: what `finished` holds.
-        older: of `work_in`; entries whose file is not replaced are kept. Files of another training are removed.
+    export.json is true at any moment: it first drops what is replaced. Entries of `older` whose files are not replaced
+    are kept; files of another training are removed.
     """
     sync_files(finished)
     changed = {model_name(f.precision, f.format, rejected=r) for f in files for r in (False, True)}

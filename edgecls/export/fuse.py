@@ -1,9 +1,9 @@
-"""A trained network rewritten for inference: same scores, fewer and cheaper operations.
+"""Rewrites a trained network for inference: the same scores with fewer and cheaper operations.
 
-Scaling, gray_to_rgb, stem convolution and its BatchNorm are all linear, so they become one convolution on the
-single-channel image; every other BatchNorm goes into the convolution before it or the classifier after it; Dropout
-goes. Where the network begins otherwise, scaling goes into the first layer with weights. A ReLU that is a layer's
-activation becomes a layer of its own, so that every layer with weights but the last is linear.
+Scaling, gray_to_rgb, the stem convolution and its BatchNorm are all linear, so they become one convolution on the
+single-channel image. Every other BatchNorm is folded into the convolution before it or the classifier after it, and
+Dropout is removed. In networks that begin differently, scaling is folded into the first layer with weights. A ReLU that
+is a layer's activation becomes a layer of its own, so that every layer with weights but the last is linear.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 STEM = "Conv1"
 BLOCKS = "space_to_depth"
-# What one stem convolution swallows: they do nothing in the fused network.
+# Layers that become part of the stem convolution and do nothing in the fused network.
 FRONT = ("center", "pad_image", "gray_to_rgb")
-# What the network lays around the image before the stem, where the convolution itself cannot.
+# The padding around the image where the stem convolution cannot pad itself.
 EDGES = "pad_stem"
-# The fused kernel, 3 + 3 - 1 pixels (gray_to_rgb, then stem), lies somewhere in so many, from two before the pixel on.
+# The fused kernel, 3 + 3 - 1 pixels (gray_to_rgb, then stem), lies within this many, starting two before the pixel.
 _PIXELS = 6
 
 
@@ -34,8 +34,8 @@ class FusedModel:
     """The fused network and how a raw pixel enters it.
 
     Attributes:
-        core: Keras model from centred images float32 (1, S, S, 1), pixel - pad_gray, to scores float32 (1, C).
-        pad_gray: the gray value that stands for zero: what the image is padded with at its borders.
+        core: Keras model from centered images float32 (1, S, S, 1), pixel - pad_gray, to scores float32 (1, C).
+        pad_gray: the gray value that means zero; the image's borders are padded with it.
     """
 
     core: keras.Model
@@ -48,9 +48,9 @@ def fuse(model: keras.Model, *, in_blocks: bool = False) -> FusedModel:
     Folding a BatchNorm into the convolution before it: Jacob et al. 2018 (arXiv:1712.05877), section 3.2.
 
     Args:
-        model: the trained network; it is left as it is.
-        in_blocks: let the stem read an image of even size as blocks of 2x2 pixels, which is faster in int8 by 2 to 7 %
-            (LiteRT, ONNX Runtime) and slower in float by 1 to 2 %. A gray_to_rgb that learned always does.
+        model: the trained network; it is not changed.
+        in_blocks: True to let the stem read an image of even size as blocks of 2x2 pixels, which is faster in int8 by
+            2 to 7 % (LiteRT, ONNX Runtime) and slower in float by 1 to 2 %. A learned gray_to_rgb always does.
     """
     import keras
     from keras import layers as kinds
@@ -76,7 +76,7 @@ def fuse(model: keras.Model, *, in_blocks: bool = False) -> FusedModel:
 
 @dataclass(frozen=True, eq=False)
 class _Stem:
-    """The convolution that gray_to_rgb and the stem are together.
+    """The convolution that replaces gray_to_rgb and the stem.
 
     Attributes:
         kernel: (H, W, 1, F), or (H, W, 4, F) if it reads blocks of 2x2 pixels.
@@ -94,12 +94,12 @@ class _Stem:
 
     @property
     def pads_itself(self) -> bool:
-        """Return True if these edges are what "same" means."""
+        """True if padding "same" gives these edges."""
         return self.edges[1] - self.edges[0] in (0, 1)
 
 
 def _clone(model: keras.Model, folded: Weights, stem: _Stem | None, layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Return what stands for `layer` in the fused network."""
+    """Return the layer that replaces `layer` in the fused network."""
     from keras import layers as kinds
 
     if layer.name == STEM and stem is not None:
@@ -116,7 +116,7 @@ def _clone(model: keras.Model, folded: Weights, stem: _Stem | None, layer: keras
 def _call(
     model: keras.Model, stem: _Stem | None, layer: keras.layers.Layer, *args: Any, **kwargs: Any
 ) -> keras.KerasTensor:
-    """Return what the layer that `_clone` made gives; one that does nothing gives its input."""
+    """Return the output of a layer that `_clone` made, or its input for a layer that does nothing."""
     from keras import layers as kinds
 
     if isinstance(layer, (kinds.Rescaling, kinds.BatchNormalization, kinds.Dropout)):
@@ -141,9 +141,9 @@ def _is_rectified(layer: keras.layers.Layer) -> bool:
 
 
 def _has_one_stem(model: keras.Model) -> bool:
-    """Return True if all before the first ReLU can be one convolution.
+    """Return True if everything before the first ReLU can be one convolution.
 
-    A random gray_to_rgb cannot: its own zero padding lies between it and the stem.
+    Not with a random gray_to_rgb: its own zero padding lies between it and the stem.
     """
     return "pad_image" in [layer.name for layer in model.layers]
 
@@ -151,7 +151,7 @@ def _has_one_stem(model: keras.Model) -> bool:
 def _fold_scaling(model: keras.Model, scaling: keras.layers.Rescaling, folded: Weights) -> None:
     """Put the scaling of the image into the first layer's weights in `folded`.
 
-    The offset needs no place there: it is the gray that the image is centred on before it comes in.
+    The offset is not needed: the image is already centered on it.
     """
     from keras import layers as kinds
 
@@ -162,7 +162,7 @@ def _fold_scaling(model: keras.Model, scaling: keras.layers.Rescaling, folded: W
 
 
 def _fold_batch_norms(model: keras.Model) -> Weights:
-    """Return kernel and bias, by name, of every layer that takes in a BatchNorm: before its ReLU, or after one."""
+    """Return kernel and bias, by name, of every layer into which a BatchNorm before or after it is folded."""
     from keras import layers as kinds
 
     folded = {}
@@ -201,11 +201,11 @@ def _gain_and_offset(norm: keras.layers.BatchNormalization) -> tuple[Array, Arra
 
 
 def _fuse_stem(model: keras.Model, folded: list[Array], in_blocks: bool) -> _Stem:
-    """Return gray_to_rgb and the stem convolution, of kernel and bias `folded`, in one, without what is zero around it.
+    """Return gray_to_rgb and the stem convolution `folded` (kernel, bias) as one, without zeros at its edges.
 
-    A pixel's kernel starts two pixels before it, whether the network pads one pixel first (Keras) or two (PyTorch). As
-    blocks of 2x2 pixels, an even image needs no stride. A gray_to_rgb that looks at one pixel leaves 3x3 pixels or 2x2
-    blocks of the whole kernel.
+    The kernel starts two pixels before its pixel, whether the network pads one pixel first (Keras) or two (PyTorch). An
+    even image in blocks of 2x2 pixels needs no stride. If gray_to_rgb reads one pixel, the kernel has 3x3 pixels or 2x2
+    blocks.
     """
     to_rgb, to_rgb_bias = (np.asarray(w, np.float64) for w in model.get_layer("gray_to_rgb").get_weights())
     stem, bias = folded
@@ -222,7 +222,7 @@ def _fuse_stem(model: keras.Model, folded: list[Array], in_blocks: bool) -> _Ste
         half = _PIXELS // 2
         kernel = kernel.reshape(half, 2, half, 2, -1).transpose(0, 2, 1, 3, 4).reshape(half, half, 4, -1)
         size, start, stride = size // 2, 1, 1
-    # Square, and the same in both directions, so that one pair of edges serves both.
+    # Square, so that rows and columns share one pair of edges.
     used = np.flatnonzero(kernel.any((1, 2, 3)) | kernel.any((0, 2, 3)))
     first, last = (int(used[0]), int(used[-1])) if len(used) else (0, len(kernel) - 1)
     kernel = kernel[first : last + 1, first : last + 1]

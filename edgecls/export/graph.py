@@ -1,4 +1,4 @@
-"""Steps through a fused network layer by layer: what reads what, and what goes in and out of each."""
+"""Walks through a fused network layer by layer: which layer reads which, and what each computes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 # Kernel and bias, by layer name.
 Weights = dict[str, list[Array]]
-# What a layer gives, some images at a time: first by the float network, second by the one that is made of it.
+# A layer's outputs for some images at a time: the float network's and those of the network made from it.
 Batches = list[tuple[Any, Any]]
 
-# 128 images of 224x224; larger ones have more pixels each. With 64 the files differed a third more from the float model
-# on clothes.
+# 128 images of 224x224. With 64, files differed a third more from the float model on clothes.
 SWEEP_PIXELS = 128 * 224 * 224
-# What a layer computes at once: more only takes memory.
+# Computed at once; more only takes memory.
 BATCH_PIXELS = 8 * 224 * 224
 LEAST_IMAGES = 16
 
 
 def walk(core: keras.Model, start: Any, step: Callable[[keras.layers.Layer, list[Any]], Any]) -> None:
-    """Call `step` on every layer in order with what it made of the layers before; values go once they are read."""
+    """Call `step` on every layer in order with its results for the layers before; a result is freed after its use."""
     sources = sources_of(core)
     unread = count_readers(sources)
     values: dict[str, Any] = {}
@@ -41,14 +40,14 @@ def walk(core: keras.Model, start: Any, step: Callable[[keras.layers.Layer, list
 
 
 def in_batches(images: Array, pixels: int) -> Iterator[Array]:
-    """Yield `images` (N, H, W, 1) some at a time: as many as have no more than `pixels` together, but one at least."""
+    """Yield `images` (N, H, W, 1) in batches of at most `pixels` pixels, but of one image at least."""
     size = max(1, pixels // (images.shape[1] * images.shape[2]))
     for start in range(0, len(images), size):
         yield images[start : start + size]
 
 
-def both_sides(calibration: NDArray[np.uint8], pad_gray: int) -> Batches:
-    """Return what both networks read: images of uint8 (N, S, S, 1), as many as a sweep takes, centred on `pad_gray`."""
+def pair_inputs(calibration: NDArray[np.uint8], pad_gray: int) -> Batches:
+    """Return the input of both networks: the first images, uint8 (N, S, S, 1), that a sweep takes, less `pad_gray`."""
     import tensorflow as tf
 
     count = max(LEAST_IMAGES, SWEEP_PIXELS // (calibration.shape[1] * calibration.shape[2]))
@@ -56,31 +55,36 @@ def both_sides(calibration: NDArray[np.uint8], pad_gray: int) -> Batches:
     return [(image, image) for image in (tf.constant(batch.astype(np.float32) - pad_gray) for batch in batches)]
 
 
-def each_side(layer: keras.layers.Layer, pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """Return what `layer`, which has no weights, makes of the first and of the second sides."""
-    first, second = (list(side) for side in zip(*pairs, strict=True))
+def apply_to_both(layer: keras.layers.Layer, pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Return the outputs of `layer`, which has no weights, for the float and for the quantized activations."""
+    first, second = (list(inputs) for inputs in zip(*pairs, strict=True))
     return layer(one_or_all(first)), layer(one_or_all(second))
 
 
-def draw_places(batches: Sequence[tuple[Any, ...]], count: int) -> list[Array]:
-    """Return what the tensors (N, ..., C) of each batch hold at the same places, float64 (P, C) each, drawn at random.
+def sample_positions(batches: Sequence[tuple[Any, ...]], count: int) -> list[Array]:
+    """Return the values of the tensors (N, ..., C) at the same random positions, float64 (P, C) each.
 
     Args:
-        batches: tensors of one shape but for their channels, some images at a time.
+        batches: tensors that differ in shape only by their channels, some images at a time.
         count: P at most, or a few more.
     """
     random = np.random.default_rng(0)
     chosen = []
     for batch in batches:
-        sides = [side.numpy().reshape(-1, side.shape[-1]) for side in batch]
-        places = len(sides[0])
-        rows = random.choice(places, min(places, -(-count // len(batches))), replace=False)
-        chosen.append([side[rows] for side in sides])
-    return [np.concatenate(side).astype(np.float64) for side in zip(*chosen, strict=True)]
+        tensors = [tensor.numpy().reshape(-1, tensor.shape[-1]) for tensor in batch]
+        positions = len(tensors[0])
+        rows = random.choice(positions, min(positions, -(-count // len(batches))), replace=False)
+        chosen.append([tensor[rows] for tensor in tensors])
+    return [np.concatenate(values).astype(np.float64) for values in zip(*chosen, strict=True)]
+
+
+def damping(products: Array, fraction: float) -> float:
+    """Return what is added to the diagonal of `products` before it is inverted: a fraction of the diagonal's mean."""
+    return float(fraction * np.mean(np.diag(products)) + 1e-12)
 
 
 def sources_of(core: keras.Model) -> dict[str, list[str]]:
-    """Return, by layer name, the layers that it reads."""
+    """Return for each layer, by name, the layers that it reads."""
     made_by = {id(layer.output): layer.name for layer in core.layers}
     sources: dict[str, list[str]] = {core.layers[0].name: []}
     for layer in core.layers[1:]:
@@ -90,17 +94,17 @@ def sources_of(core: keras.Model) -> dict[str, list[str]]:
 
 
 def count_readers(sources: dict[str, list[str]]) -> Counter[str]:
-    """Return, by layer name, how often the layer is read, of what `sources_of` returns."""
+    """Return for each layer, by name, how many layers read it. `sources` comes from `sources_of`."""
     return Counter(name for names in sources.values() for name in names)
 
 
 def one_or_all(values: list[Any]) -> Any:
-    """Return the values as a Keras layer takes them: a list only if there are several."""
+    """Return a Keras layer's input: a list only if there are several."""
     return values if len(values) > 1 else values[0]
 
 
 def with_weights(core: keras.Model, weights: Weights) -> keras.Model:
-    """Return a copy of `core` with its own weights, but for those given by layer name."""
+    """Return a copy of `core` in which `weights`, by layer name, replace its own."""
     import keras
 
     copy = keras.models.clone_model(core)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgecls.boards.targets import ANY, Target
 from edgecls.errors import ExportError
-from edgecls.export.calibration import with_full_range
+from edgecls.export.calibration import centered_inputs
 from edgecls.export.fuse import BLOCKS, FusedModel
 from edgecls.output_capture import quietly
 
@@ -33,9 +33,9 @@ def to_fp32(fused: FusedModel) -> bytes:
 
 
 def to_fp16(fused: FusedModel) -> bytes:
-    """Return an ONNX file with weights of 16 bits: uint8 image in, float32 scores (1, C) out, computed in float32.
+    """Return an ONNX file with 16-bit weights: uint8 image in, float32 scores (1, C) out, computed in float32.
 
-    A Cast widens each weight; onnxruntime does that once, on loading. Arithmetic of 16 bits throughout, as
+    A Cast widens each weight; onnxruntime does that once, on loading. 16-bit arithmetic, as
     onnxruntime.transformers.float16 writes it, took 1.3 times as long on an x86 CPU, which has no kernels for it.
     """
     with quietly("conversion to fp16 ONNX"):
@@ -51,8 +51,8 @@ def to_fp16(fused: FusedModel) -> bytes:
 def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = ANY) -> bytes:
     """Return an int8 ONNX file in QDQ form: uint8 image in, float32 scores (1, C) out.
 
-    Weights are int8 per channel; their bits and the activations' type are the target's. The last layer stays float: it
-    takes a thousandth of the time, and 256 steps over the range of its outputs move scores by percents.
+    Weights are int8 per channel; the target decides their bits and the activations' type. The last layer stays float:
+    it takes a thousandth of the time, and 256 steps for its outputs would change scores by several percent.
 
     Args:
         fused: the network.
@@ -84,19 +84,19 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
 
 
 def _last_layer(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the nodes from the last product of matrices to the scores."""
-    places = [place for place, node in enumerate(graph.node) if node.op_type in ("Gemm", "MatMul")]
-    return [node.name for node in graph.node[places[-1] :]]
+    """Return the names of the nodes from the last matrix product to the scores."""
+    last = max(i for i, node in enumerate(graph.node) if node.op_type in ("Gemm", "MatMul"))
+    return [node.name for node in graph.node[last:]]
 
 
 class _Images:
-    """Feeds calibration images to onnxruntime's quantizer, one by one, as its CalibrationDataReader asks."""
+    """Gives onnxruntime's quantizer one calibration image at a time, as a CalibrationDataReader does."""
 
     def __init__(self, fused: FusedModel, images: NDArray[np.uint8]) -> None:
-        self._feeds = ({INPUT: image[None].astype(np.float32) - fused.pad_gray} for image in with_full_range(images))
+        self._images = centered_inputs(images, fused.pad_gray)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self._feeds, None)
+        return {INPUT: image} if (image := next(self._images, None)) is not None else None
 
 
 def _convert(core: keras.Model) -> onnx.ModelProto:
@@ -134,13 +134,13 @@ def _merge_pads(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
-    """Make the raw image the graph's input; what lies before the first layer with weights is replaced.
+    """Make the raw image the graph's input and replace all nodes before the first layer with weights.
 
-    One DequantizeLinear centres the image, in float files too: onnxruntime took 0.02 ms for it where Cast and Sub took
-    0.8 ms.
+    One DequantizeLinear centers the image, also in float files: onnxruntime took 0.02 ms for it, and 0.8 ms for Cast
+    and Sub.
 
     Raises:
-        ExportError: a quantizer chose another step than one gray value, so a raw pixel would mean something else.
+        ExportError: a quantizer chose another step than one gray value, so a raw pixel would have another meaning.
     """
     from onnx import TensorProto
 
@@ -160,9 +160,9 @@ def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
 
 
 def _front(graph: onnx.GraphProto, fused: FusedModel, quantized: str, flat: bool) -> list[onnx.NodeProto]:
-    """Return the nodes from the raw image to the centred one, or to its pixels in a row for a dense layer (`flat`).
+    """Return the nodes from the raw image to the centered one, or to its pixels in a row for a dense layer (`flat`).
 
-    `quantized` is what the stem's kernel reads: "uint8", "int8", or "" for floats.
+    `quantized` is the type of the stem's input: "uint8", "int8", or "" for floats.
     """
     from onnx import helper, numpy_helper
 
@@ -194,7 +194,7 @@ def _front(graph: onnx.GraphProto, fused: FusedModel, quantized: str, flat: bool
 
 
 def _check_input_step(graph: onnx.GraphProto, producer: onnx.NodeProto | None, pad_gray: int) -> str:
-    """Return what the stem reads, "uint8", "int8" or "" for floats, after checking that a step is one gray value."""
+    """Return the type of the stem's input, "uint8", "int8" or "" for floats; check that a step is one gray value."""
     from onnx import numpy_helper
 
     if producer is None or producer.op_type != "DequantizeLinear":
@@ -208,7 +208,7 @@ def _check_input_step(graph: onnx.GraphProto, producer: onnx.NodeProto | None, p
 
 
 def _halve_weights(graph: onnx.GraphProto) -> None:
-    """Store each kernel in 16 bits; biases are few, and stay."""
+    """Store each kernel in 16 bits; biases are few and stay float32."""
     from onnx import TensorProto, helper, numpy_helper
 
     for tensor in list(graph.initializer):

@@ -1,7 +1,4 @@
-"""The exported files that a run has for one processor, and the export of those that it lacks.
-
-TensorFlow is needed for the second alone: a board looks at files that were copied to it.
-"""
+"""Finds the exported files of a run for one processor, and exports the missing ones (only this needs TensorFlow)."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from edgecls.config import FORMATS, ExportConfig, Format
 from edgecls.errors import EdgeclsError
 from edgecls.export.export_folder import RECORD_FILE, model_name, read_entries
 from edgecls.limits import PRECISIONS
-from edgecls.model_file.metadata import ModelSpec, read_spec
+from edgecls.model_file.metadata import read_spec
 from edgecls.progress import Progress, silent
 from edgecls.training.run import run_folder
 
@@ -25,14 +22,14 @@ NO_TENSORFLOW = "it is not exported, and exporting needs TensorFlow: pip install
 
 @dataclass(frozen=True)
 class RunFile:
-    """A file that a run could have.
+    """A file that a run has or could have.
 
     Attributes:
-        path: where it is, or would be.
+        path: where it is or would be.
         format: "tflite" or "onnx".
         precision: one of `limits.PRECISIONS`.
         is_there: False if it must be exported first.
-        problem: why it may not be shipped; "" if nothing is known against it.
+        problem: why it may not be shipped, or "".
     """
 
     path: Path
@@ -43,9 +40,9 @@ class RunFile:
 
 
 def find_files(run: Path, target: Target, max_drop: float) -> tuple[RunFile, ...]:
-    """Return a file of every precision and format that the target runs, there or missing.
+    """Return a file for every precision and format that the target runs.
 
-    A file that its export rejected counts as missing if it lost no more than `max_drop`: exported again, it passes.
+    A rejected file counts as missing if it lost no more than `max_drop`: exported again, it passes.
 
     Raises:
         ModelFileError: a file is damaged, or not ours.
@@ -55,8 +52,8 @@ def find_files(run: Path, target: Target, max_drop: float) -> tuple[RunFile, ...
     folders = {precision: own if precision == "int8" else run / "export" for precision in PRECISIONS}
     known = {folder: _find_known(run, folder) for folder in folders.values()}
     return tuple(
-        _find_file(folders[precision], precision, kind, max_drop, known[folders[precision]])
-        for precision in PRECISIONS
+        _find_file(folder, precision, kind, max_drop, known[folder])
+        for precision, folder in folders.items()
         for kind in target.formats
     )
 
@@ -67,20 +64,20 @@ def find_folder(run: Path, target: Target) -> Path:
     Raises:
         ModelFileError: a file is damaged, or not ours.
     """
-    known = _find_known(run, run / "export")
-    both = [(path, kind) for kind in FORMATS for path in _names(run / "export", "int8", kind)]
-    for path, kind in both:
-        made_for = read_spec(path).target if path.is_file() and _is_known(path, known) else ""
-        # TFLite files are alike for every processor but the Edge TPU.
-        if kind == "tflite" and "coral" not in (made_for, target.name):
-            continue
-        if made_for and made_for != target.name:
-            return run / f"export-{target.name}"
-    return run / "export"
+    folder = run / "export"
+    known = _find_known(run, folder)
+    for kind in FORMATS:
+        for path in _paths(folder, "int8", kind):
+            made_for = read_spec(path).target if path.is_file() and _is_known(path, known) else ""
+            # TFLite files are the same for every processor except the Edge TPU.
+            is_same = kind == "tflite" and "coral" not in (made_for, target.name)
+            if made_for not in ("", target.name) and not is_same:
+                return run / f"export-{target.name}"
+    return folder
 
 
 def _find_known(run: Path, folder: Path) -> frozenset[str] | None:
-    """Return the names of the files that are as this run's export wrote them; None without an export.json."""
+    """Return the names of this run's unchanged files in a folder; None without an export.json."""
     if not (folder / RECORD_FILE).is_file():
         return None
     found = read_entries(folder, run_folder.run_id(run_folder.read_record(run)))
@@ -100,22 +97,16 @@ def export_missing(
     data: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[RunFile, ...]:
-    """Return the files after those that were missing were exported beside the others; those that could not say why.
+    """Export the missing ones of `files`, which `find_files` returned, and return all of them.
 
-    Args:
-        run: the run folder.
-        files: of `find_files`.
-        target: that they are made for.
-        max_drop: accuracy that a file may lose.
-        data: the run's images, if they moved.
-        progress: told now and then.
+    The `problem` of a file says why it could not be exported. `data` is the folder of the run's images, if they moved.
     """
     missing = [file for file in files if not file.is_there]
-    together: dict[tuple[Path, tuple[Format, ...]], list[str]] = {}
+    groups: dict[tuple[Path, tuple[Format, ...]], list[str]] = {}
     for (folder, precision), group in groupby(missing, key=lambda file: (file.path.parent, file.precision)):
-        together.setdefault((folder, tuple(file.format for file in group)), []).append(precision)
+        groups.setdefault((folder, tuple(file.format for file in group)), []).append(precision)
     problems: dict[tuple[str, Format], str] = {}
-    for (folder, formats), precisions in together.items():
+    for (folder, formats), precisions in groups.items():
         config = ExportConfig(
             precisions=tuple(precisions),
             formats=formats,
@@ -125,18 +116,19 @@ def export_missing(
         )
         if problem := _export(run, config, folder, data, progress):
             problems |= {(precision, kind): problem for precision in precisions for kind in formats}
-    found = []
-    for file in files:
-        now = _find_file(file.path.parent, file.precision, file.format, max_drop, _find_known(run, file.path.parent))
-        # One that could not be exported again is still the rejected one.
-        reasons = now.problem, problems.get((file.precision, file.format), "")
-        problem = "; ".join(filter(None, reasons))
-        found.append(file if file.is_there else replace(now, problem=problem))
+    found = list(files)
+    for i, file in enumerate(files):
+        if not file.is_there:
+            folder = file.path.parent
+            now = _find_file(folder, file.precision, file.format, max_drop, _find_known(run, folder))
+            # A file that could not be exported again is still the rejected one.
+            reasons = now.problem, problems.get((file.precision, file.format), "")
+            found[i] = replace(now, problem="; ".join(filter(None, reasons)))
     return tuple(found)
 
 
 def _export(run: Path, config: ExportConfig, out: Path, data: Path | None, progress: Progress) -> str:
-    """Return "" after exporting, or why that failed."""
+    """Export and return "", or why that failed."""
     if find_spec("tensorflow") is None:
         return NO_TENSORFLOW
     from edgecls.export.artifact import export_run
@@ -149,10 +141,10 @@ def _export(run: Path, config: ExportConfig, out: Path, data: Path | None, progr
 
 
 def _find_file(folder: Path, precision: str, kind: Format, max_drop: float, known: frozenset[str] | None) -> RunFile:
-    good, rejected = _names(folder, precision, kind)
+    good, rejected = _paths(folder, precision, kind)
     there = [path for path in (good, rejected) if path.is_file()]
     if there and not any(_is_known(path, known) for path in there):
-        # Of another run, or changed since: as good as missing.
+        # It is of another run or was changed, so it counts as missing.
         return RunFile(good, kind, precision, False, f"{there[0].name} is not the file that {RECORD_FILE} describes")
     if good in there and _is_known(good, known) or not there:
         return RunFile(good, kind, precision, good in there)
@@ -162,12 +154,12 @@ def _find_file(folder: Path, precision: str, kind: Format, max_drop: float, know
     return RunFile(rejected, kind, precision, not admitted, f"rejected at export: {metrics.get('verdict', 'unknown')}")
 
 
-def _names(folder: Path, precision: str, kind: str) -> tuple[Path, Path]:
-    """Return where a good file is, and where a rejected one."""
+def _paths(folder: Path, precision: str, kind: str) -> tuple[Path, Path]:
+    """Return the path of a file that passed and that of a rejected one."""
     return folder / model_name(precision, kind), folder / model_name(precision, kind, rejected=True)
 
 
 def _wants_golden(files: Sequence[RunFile]) -> bool:
-    """Return False if the files that are there were exported without images inside: the others must be likewise."""
-    there: list[ModelSpec] = [read_spec(file.path) for file in files if file.is_there]
+    """Return False if the files that are there hold no images for selftest: the others then get none either."""
+    there = [read_spec(file.path) for file in files if file.is_there]
     return not there or any(spec.golden for spec in there)

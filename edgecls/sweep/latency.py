@@ -15,7 +15,7 @@ from edgecls.boards.doctor import find_profile
 from edgecls.boards.machine import read_machine
 from edgecls.boards.profiles import Profile
 from edgecls.boards.targets import Target, find_target
-from edgecls.choose.rounds import MOST_TOGETHER
+from edgecls.choose.rounds import LARGEST_BATCH
 from edgecls.config import Format, TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import Estimate, estimate
@@ -144,8 +144,8 @@ def measure_latencies(
         EdgeclsError: of `benchmark`.
     """
     found = []
-    for start in range(0, len(files), MOST_TOGETHER):
-        record = benchmark(files[start : start + MOST_TOGETHER], progress)
+    for start in range(0, len(files), LARGEST_BATCH):
+        record = benchmark(files[start : start + LARGEST_BATCH], progress)
         found += [
             Latency(
                 result.p50_ms,

@@ -16,6 +16,7 @@ from edgecls.errors import ConfigError
 from edgecls.export import onnx as onnx_export
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.quantization import bias_correction, equalize
+from edgecls.export.quantization.prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +30,8 @@ def prepared(calibration: np.ndarray) -> dict[str, FusedModel]:
     with pytest.MonkeyPatch.context() as patch:
         # A network with random weights has no use for images of another camera.
         for module in (equalize, bias_correction):
-            patch.setattr(module, "VARIED", 0)
-        return {
-            name: bias_correction.prepare(fused, calibration, target.weight_steps, price=0)
-            for name, target in TARGETS.items()
-        }
+            patch.setattr(module, "PERTURBED_FRACTION", 0)
+        return {name: prepare(fused, calibration, target.weight_steps, max_kl=0) for name, target in TARGETS.items()}
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_every_file_in_every_engine_with_every_number_of_threads(files: list[Run
         for threads in (1, 2)
     }
     assert len(ways) == len(set(ways)) == 16
-    # What is not here is told, not left out.
+    # What is not here is listed too.
     assert {each.device for each in found} == {"cpu", "cuda", "tensorrt", "edgetpu"}
     assert all(each.threads is None and each.comparison is None for each in found if each.device != "cpu")
     assert all("CUDAExecutionProvider" in reason for reason in reasons(found, "onnxruntime", "cuda"))
@@ -64,7 +64,7 @@ def test_every_file_in_every_engine_with_every_number_of_threads(files: list[Run
 
 
 def test_the_number_of_threads_does_not_change_scores(files: list[RunFile], images: Images) -> None:
-    # What scoring each file once an engine relies on.
+    # Scoring each file once per engine relies on this.
     for file in files:
         for engine in ("litert" if file.format == "tflite" else "onnxruntime", "openvino"):
             one, four = (load(file.path, engine=engine, threads=count).scores(images.split.images) for count in (1, 4))
@@ -88,12 +88,12 @@ def test_missing_and_rejected_files_are_candidates(files: list[RunFile], images:
     found = find_candidates([files[0], absent, bad], images, CLASSES, 1)
     assert {each.rejected_because for each in found if each.file == absent.path} == {"it is not exported"}
     on_cpu = [each for each in found if each.file == bad.path and each.device == "cpu"]
-    # Scored and timed all the same, to tell what the rule costs.
+    # Rejected files are scored and timed too.
     assert len(on_cpu) == 4 and all(each.comparison and each.threads for each in on_cpu)
     assert {each.rejected_because for each in on_cpu} == {"rejected at export: failed"}
 
 
-def test_a_file_that_loses_too_much_here_is_out(files: list[RunFile], images: Images) -> None:
+def test_a_file_that_loses_too_much_here_is_rejected(files: list[RunFile], images: Images) -> None:
     assert images.float_scores is not None
     # As if the float model had been right on every image with another network than the files'.
     right = np.eye(len(CLASSES), dtype=np.float32)[images.split.labels]
@@ -109,7 +109,7 @@ def test_a_board_refuses_files_engines_and_threads(files: list[RunFile], images:
     assert all(reason for reason in reasons(found, "onnxruntime"))
     assert all("PyPI has no openvino" in reason or "does not run on" in reason for reason in reasons(found, "openvino"))
     assert reasons(found, "litert") == {""}
-    # They are not timed for nothing.
+    # They are not timed.
     assert {each.threads for each in found if each.rejected_because} == {None}
     # Int8 sums that overflow without VNNI.
     onnx = [file for file in files if file.format == "onnx" and file.precision == "int8"]
@@ -134,7 +134,7 @@ def test_held_out_images_are_taken_if_data_holds_them(tiny_run: Path, tiny_data:
     images = load_images(tiny_run, copy)
     assert images.float_scores is None and len(images.split.paths) == 42
     learned = sum(map(len, record["split"]["train"].values()))
-    assert f"learned from {learned} of these" in images.note
+    assert f"{learned} of these images are the run's training images" in images.note
 
 
 def test_other_images_are_held_against_the_float_file(files: list[RunFile], tiny_run: Path, tmp_path: Path) -> None:

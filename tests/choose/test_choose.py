@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,12 +77,14 @@ def test_a_real_choice_with_exports_in_a_process_of_its_own(run_copy: Path, tiny
     check_document(json.loads(done.stdout), run_copy)
 
 
-def test_the_command_tells_and_writes(chosen_run: Path, tiny_data: Path, machine: FakeMachine, tmp_path: Path) -> None:
+def test_the_command_prints_and_writes(chosen_run: Path, tiny_data: Path, machine: FakeMachine, tmp_path: Path) -> None:
     out = tmp_path / "ship"
     done = edgecls("choose", chosen_run, tiny_data, "--max-drop", 1, "--out", out, "--seconds", 2)
     assert done.exit_code == 0
     assert "Recommended: model-int8.onnx in " in done.stdout
-    assert "int8 won" in done.stdout and f"To deploy: {out}" in done.stdout
+    assert "int8 is the fastest" in done.stdout and f"Folder to copy to the board: {out}" in done.stdout
+    *_, command = done.stdout.splitlines()
+    assert all(Path(path).is_file() for path in shlex.split(command)[2:])
     assert (out / "model-int8.onnx").is_file() and machine.seconds[-1] == 2
     (out / "mine.txt").write_text("mine")
     rounds_before = len(machine.rounds)
@@ -90,16 +93,16 @@ def test_the_command_tells_and_writes(chosen_run: Path, tiny_data: Path, machine
     assert len(machine.rounds) == rounds_before and (out / "mine.txt").is_file()
 
 
-def test_another_board_is_answered_with_a_warning(chosen_run: Path, tiny_data: Path, machine: FakeMachine) -> None:
+def test_for_another_board_there_is_a_warning(chosen_run: Path, tiny_data: Path, machine: FakeMachine) -> None:
     # As if exported for a Pi.
     for path in (chosen_run / "export").glob("model-int8.*"):
         rewrite(path, target="arm64")
-    done = edgecls("choose", chosen_run, tiny_data, "--max-drop", 1, "--device", "raspberry-pi-4b", "--json")
+    done = edgecls("choose", chosen_run, tiny_data, "--max-drop", 1, "--board", "raspberry-pi-4b", "--json")
     assert done.exit_code == 0
     document = json.loads(done.stdout)
     assert (document["device"], document["timed_on_device"]) == ("raspberry-pi-4b", False)
-    assert "do not answer for it" in document["warnings"][0] and "int8 .tflite in litert" in document["warnings"][0]
-    assert "do not answer for it" in done.stderr
+    assert "times there will differ" in document["warnings"][0] and "int8 .tflite in litert" in document["warnings"][0]
+    assert "times there will differ" in done.stderr
     assert not needs_export(chosen_run, load_profile("raspberry-pi-4b"), 1)
     assert needs_export(chosen_run, load_profile("desktop-x86"), 1)
     assert "raspberry-pi-4b" in (chosen_run / "deploy" / "report.md").read_text()
@@ -121,7 +124,7 @@ def test_nothing_may_be_shipped(
     def refuse(*arguments: Any) -> str:
         return "refused"
 
-    monkeypatch.setattr(candidates, "_failure", refuse)
+    monkeypatch.setattr(candidates, "_explain_failure", refuse)
     done = edgecls("choose", chosen_run, tiny_data, "--json", "--max-drop", 1)
     assert done.exit_code == 1
     document = json.loads(done.stdout)
@@ -143,7 +146,7 @@ def test_without_tensorflow_it_chooses_among_what_was_copied(
     assert len(reasons) == 1 and "pip install 'edgecls[train]'" in reasons.pop()
 
 
-def test_why_int8_lost_is_told(
+def test_the_reason_why_int8_is_slower_is_given(
     chosen_run: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, machine: FakeMachine
 ) -> None:
     slow = FakeMachine(dict.fromkeys(FILES, 1.0) | {"model-int8.onnx": 3.0, "model-int8.tflite": 3.0})
@@ -156,13 +159,15 @@ def test_why_int8_lost_is_told(
 
     monkeypatch.setattr(int8_gain, "profile_file", profile_file)
     choice = choose_run(chosen_run, tiny_data, max_drop=1)
-    assert choice.int8.startswith("int8 lost: model-int8.") and len(asked) == 1
+    assert choice.int8.startswith("int8 is slower: model-int8.") and len(asked) == 1
 
 
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--device", "toaster"], 2, "no device 'toaster'"),
+        (["--board", "toaster"], 2, "'toaster'"),
+        (["--board", ""], 2, "''"),
+        (["--device", "toaster"], 2, "'toaster'"),
         (["--max-drop", "2"], 2, "max drop must be 0 to 1"),
         (["--seconds", "0"], 2, "seconds must be above 0"),
         (["--seconds", "much"], 2, "not a valid float"),

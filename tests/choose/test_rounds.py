@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecls.choose import rounds
-from edgecls.choose.rounds import SHORT_SECONDS, Timing, explain_place, time_candidates
+from edgecls.choose.rounds import SCREENING_SECONDS, Timing, explain_rank, time_candidates
 from edgecls.errors import ConfigError
 
 
@@ -24,7 +24,7 @@ def choose_on(
     candidates = [make_candidate(name, rejected_because="lost" if name in rejected else "") for name in times_ms]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounds, "run_benchmark", machine.run)
-        patch.setattr(rounds, "_count_together", lambda: together)
+        patch.setattr(rounds, "_batch_size", lambda: together)
         return time_candidates(candidates, 3)
 
 
@@ -32,21 +32,21 @@ def winner(timing: Timing) -> str:
     return timing.winner.candidate.file.name
 
 
-def test_the_nearest_few_are_timed_again_and_hopeless_ones_are_not() -> None:
+def test_only_the_finalists_are_timed_again() -> None:
     times = {"model-a.onnx": 4.0, "model-b.onnx": 2.1, "model-c.onnx": 2.0, "model-d.onnx": 2.15, "model-e.onnx": 9.0}
     machine = FakeMachine(times)
     timing = choose_on(machine, times)
     assert winner(timing) == "model-c.onnx"
     assert machine.rounds == [list(times), ["model-c.onnx", "model-b.onnx", "model-d.onnx"]]
-    assert machine.seconds == [SHORT_SECONDS, 3]
+    assert machine.seconds == [SCREENING_SECONDS, 3]
     found = {each.candidate.file.name: each for each in timing.timed}
     assert list(found) == ["model-c.onnx", "model-b.onnx", "model-d.onnx", "model-a.onnx", "model-e.onnx"]
     assert found["model-e.onnx"].ratio.ratio == pytest.approx(4.5, rel=0.02)
-    assert not found["model-e.onnx"].is_long and found["model-d.onnx"].is_long
+    assert not found["model-e.onnx"].is_finalist and found["model-d.onnx"].is_finalist
     assert timing.runner_up is found["model-b.onnx"]
-    assert explain_place(timing.winner, timing) == ""
-    assert "times the recommended one's time, in the short round" in explain_place(found["model-e.onnx"], timing)
-    assert explain_place(found["model-b.onnx"], timing).startswith("slower: 1.05 [1.0")
+    assert explain_rank(timing.winner, timing) == ""
+    assert "times the recommended one's time, in the screening round" in explain_rank(found["model-e.onnx"], timing)
+    assert explain_rank(found["model-b.onnx"], timing).startswith("slower: 1.05 [1.0")
 
 
 def test_the_second_is_timed_again_however_slow_so_that_there_is_a_margin() -> None:
@@ -62,46 +62,46 @@ def test_one_candidate_wins_alone() -> None:
     assert timing.winner.ratio.ratio == 1
 
 
-def test_rejected_ones_are_timed_shortly_and_never_win() -> None:
+def test_rejected_ones_are_only_screened_and_never_win() -> None:
     machine = FakeMachine(times := {"model-a.onnx": 1.0, "model-b.onnx": 2.0, "model-c.onnx": 2.05})
     timing = choose_on(machine, times, rejected=("model-a.onnx",))
     assert winner(timing) == "model-b.onnx"
     assert "model-a.onnx" not in machine.rounds[-1]
     fast = timing.timed[0]
     assert fast.candidate.file.name == "model-a.onnx" and fast.ratio.ratio == pytest.approx(0.5, rel=0.02)
-    assert explain_place(fast, timing) == "lost"
+    assert explain_rank(fast, timing) == "lost"
 
 
-def test_a_time_that_is_not_valid_wins_only_if_none_is() -> None:
+def test_an_invalid_time_wins_only_if_none_is_valid() -> None:
     times = {"model-a.onnx": 2.0, "model-b.onnx": 2.1}
     machine = FakeMachine(times, invalid=("model-a.onnx",), cause="fallback provider")
     timing = choose_on(machine, times)
     assert winner(timing) == "model-b.onnx" and timing.runner_up is None
-    # It had its chances.
+    # It was timed again each time.
     assert len(machine.rounds) == 1 + rounds.ATTEMPTS
-    assert explain_place(timing.timed[0], timing) == "its time is not valid: fallback provider"
+    assert explain_rank(timing.timed[0], timing) == "its time is invalid: fallback provider"
     timing = choose(times, invalid=tuple(times), cause="fallback provider")
     assert winner(timing) == "model-a.onnx" and not timing.winner.result.valid
 
 
-def test_what_is_the_fastest_in_spite_of_a_neighbour_wins() -> None:
+def test_the_fastest_wins_in_spite_of_contention() -> None:
     machine = FakeMachine(times := {"model-a.onnx": 2.0, "model-b.onnx": 2.1}, invalid=("model-a.onnx",))
     timing = choose_on(machine, times)
     assert winner(timing) == "model-a.onnx" and not timing.winner.result.valid
     assert timing.runner_up is not None and timing.runner_up.candidate.file.name == "model-b.onnx"
-    assert explain_place(timing.runner_up, timing).startswith("slower: 1.05 [1.0")
-    # It was asked again in the hope of a valid time.
+    assert explain_rank(timing.runner_up, timing).startswith("slower: 1.05 [1.0")
+    # It was timed again for a valid time.
     assert len(machine.rounds) == 1 + rounds.ATTEMPTS
 
 
-def test_what_a_neighbour_disturbed_and_was_slower_lost_by_being_slower() -> None:
+def test_a_time_made_longer_by_contention_is_called_slower() -> None:
     timing = choose({"model-a.onnx": 2.0, "model-b.onnx": 2.1}, invalid=("model-b.onnx",))
     slow = timing.timed[1]
-    assert timing.winner.result.valid and slow.is_long and not slow.result.valid
-    assert explain_place(slow, timing).startswith("slower: 1.05 [1.0")
+    assert timing.winner.result.valid and slow.is_finalist and not slow.result.valid
+    assert explain_rank(slow, timing).startswith("slower: 1.05 [1.0")
 
 
-def test_a_neighbour_that_goes_away_does_not_decide() -> None:
+def test_contention_that_ends_does_not_decide() -> None:
     times = {"model-a.onnx": 2.0, "model-b.onnx": 2.1}
     machine = FakeMachine(times, invalid=("model-a.onnx",), invalid_rounds=2)
     timing = choose_on(machine, times)
@@ -110,7 +110,7 @@ def test_a_neighbour_that_goes_away_does_not_decide() -> None:
 
 
 @pytest.mark.parametrize("together", [2, 3, 12])
-def test_a_machine_that_slows_down_does_not_favour_those_that_came_first(together: int) -> None:
+def test_a_machine_that_slows_down_does_not_favor_those_that_came_first(together: int) -> None:
     times = {f"model-{place}.onnx": 3.0 - place / 5 for place in range(8)}
     timing = choose(times, together, slower=2.0)
     assert winner(timing) == "model-7.onnx"
@@ -132,7 +132,7 @@ def test_the_choice_is_within_5_percent_of_the_best(medians: list[float], togeth
     assert len(timing.timed) == len(times)
 
 
-def test_nothing_to_choose_from_is_an_error_before_anything_is_timed() -> None:
+def test_without_candidates_nothing_is_timed() -> None:
     machine = FakeMachine(times := {"model-a.onnx": 1.0})
     with pytest.raises(ConfigError, match="no candidate may be shipped"):
         choose_on(machine, times, rejected=tuple(times))
@@ -143,7 +143,7 @@ def test_nothing_to_choose_from_is_an_error_before_anything_is_timed() -> None:
     assert machine.rounds == []
 
 
-def test_what_is_in_memory_at_once_depends_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_depends_on_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     import edgecls.boards.machine
 
     class Machine:
@@ -152,5 +152,5 @@ def test_what_is_in_memory_at_once_depends_on_the_machine(monkeypatch: pytest.Mo
     monkeypatch.setattr(edgecls.boards.machine, "read_machine", lambda: Machine)
     counts = []
     for Machine.memory_mb in (0, 512, 1024, 64_000):
-        counts.append(rounds._count_together())
+        counts.append(rounds._batch_size())
     assert counts == [2, 2, 3, 12]

@@ -1,7 +1,10 @@
-"""The export command's options; what files come to is tested in test_artifact.py and test_cli.py."""
+"""The export command's options and output; the files are tested in test_artifact.py."""
 
 from __future__ import annotations
 
+import shlex
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,12 @@ from edgecls.export.artifact import ExportResult
 
 @pytest.fixture
 def configs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[ExportConfig]:
-    """Collects what the command asks for; nothing is exported."""
+    """Collects the requested exports; nothing is exported."""
     asked: list[ExportConfig] = []
 
     def export_run(_: Path, config: ExportConfig, **__: Any) -> ExportResult:
         asked.append(config)
-        return ExportResult(tmp_path, 0.5, 4, ())
+        return ExportResult(tmp_path, 0.5, 4, (), tmp_path, tmp_path)
 
     monkeypatch.setattr(artifact, "export_run", export_run)
     return asked
@@ -44,22 +47,25 @@ def test_flags_name_the_precisions(flags: list[str], precisions: tuple[str, ...]
 
 
 @pytest.mark.parametrize(
-    ("flags", "price"), [([], ExportConfig.prune), (["--prune", "0"], 0), (["--prune", "0.1"], 0.1)]
+    ("flags", "max_kl"), [([], ExportConfig.prune), (["--prune", "0"], 0), (["--prune", "0.1"], 0.1)]
 )
-def test_prune_says_what_time_is_worth(flags: list[str], price: float, configs: list[ExportConfig]) -> None:
+def test_prune_sets_the_maximum_divergence(flags: list[str], max_kl: float, configs: list[ExportConfig]) -> None:
     assert run("export", "run", "--int8", *flags).exit_code == 0
-    assert configs[0].prune == price
+    assert configs[0].prune == max_kl
 
 
-def test_a_price_below_zero_is_refused(configs: list[ExportConfig]) -> None:
+def test_a_divergence_below_zero_is_refused(configs: list[ExportConfig]) -> None:
     done = run("export", "run", "--int8", "--prune", "-1")
     assert (done.exit_code, configs) == (2, [])
     assert "prune must be 0 (keep all channels) or more; received -1" in done.stderr
 
 
-@pytest.mark.parametrize("device", ["coral", "coral-usb"])
-def test_a_coral_gets_tflite_alone_and_is_not_said_to_be_tested(device: str, configs: list[ExportConfig]) -> None:
-    done = run("export", "run", "--int8", "--device", device)
+@pytest.mark.parametrize("option", ["--board", "--device"])
+@pytest.mark.parametrize("board", ["coral", "coral-usb"])
+def test_a_coral_gets_tflite_alone_and_is_not_said_to_be_tested(
+    option: str, board: str, configs: list[ExportConfig]
+) -> None:
+    done = run("export", "run", "--int8", option, board)
     assert done.exit_code == 0
     assert "not on an Edge TPU" in done.stdout
     (config,) = configs
@@ -67,23 +73,45 @@ def test_a_coral_gets_tflite_alone_and_is_not_said_to_be_tested(device: str, con
 
 
 def test_other_boards_are_known_by_their_processor(configs: list[ExportConfig]) -> None:
-    done = run("export", "run", "--int8", "--device", "raspberry-pi-5", "--format", "onnx")
+    done = run("export", "run", "--int8", "--board", "raspberry-pi-5", "--format", "onnx")
     assert "Edge TPU" not in done.stdout
     (config,) = configs
     assert (config.formats, config.device) == (("onnx",), "arm64")
 
 
-def test_an_unknown_device_is_told_in_a_sentence(configs: list[ExportConfig]) -> None:
-    done = run("export", "run", "--device", "pi9")
+@pytest.mark.parametrize("name", ["pi9", ""])
+def test_an_unknown_board_is_refused(name: str, configs: list[ExportConfig]) -> None:
+    done = run("export", "run", "--board", name)
     assert (done.exit_code, configs) == (2, [])
-    assert "Error: --device must be one of" in done.stderr and "received 'pi9'" in done.stderr
+    assert f"{name!r}" in done.stderr
 
 
-def test_a_board_that_runs_every_file_is_said_to(tiny_export: ExportResult, capsys: pytest.CaptureFixture[str]) -> None:
-    check_board(tiny_export, "raspberry-pi-4b")
-    assert capsys.readouterr().out.startswith("raspberry-pi-4b runs what passed")
+def test_the_former_option_is_hidden(configs: list[ExportConfig]) -> None:
+    assert "--board" in (text := run("export", "--help").stdout) and "--device" not in text
 
 
-def test_files_that_the_board_cannot_run_are_no_success(tiny_export: ExportResult) -> None:
-    with pytest.raises(click.ClickException, match=r"(?s)model-fp32\.onnx does not run on coral-usb:\n  .*onnx"):
-        check_board(tiny_export, "coral-usb")
+def test_next_are_commands_with_paths_that_exist(
+    run_copy: Path, tiny_export: ExportResult, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = replace(tiny_export, folder=Path(shutil.copytree(tiny_export.folder, run_copy / "my export")))
+    monkeypatch.setattr(artifact, "export_run", lambda *_, **__: result)
+    done = run("export", run_copy, "--int8")
+    assert done.exit_code == 0
+    first, second = done.stdout.splitlines()[-2:]
+    assert shlex.split(first)[:3] == ["Next:", "edgecls", "predict"]
+    assert shlex.split(second) == ["edgecls", "choose", str(run_copy), str(tiny_data)]
+    assert all(Path(path).exists() for path in (*shlex.split(first)[3:], *shlex.split(second)[2:]))
+
+
+def test_a_board_that_runs_every_file_is_named(tiny_export: ExportResult, capsys: pytest.CaptureFixture[str]) -> None:
+    check_board(tiny_export, "raspberry-pi-4b", Path("run"))
+    assert capsys.readouterr().out.startswith("All files that passed run on raspberry-pi-4b.")
+
+
+def test_files_that_the_board_cannot_run_are_an_error(tiny_export: ExportResult) -> None:
+    with pytest.raises(
+        click.ClickException, match=r"(?s)model-fp32\.onnx does not run on coral-usb:\n  .*onnx"
+    ) as caught:
+        check_board(tiny_export, "coral-usb", Path("my run"))
+    command = "edgecls export 'my run' --int8 --board coral-usb"
+    assert caught.value.message.endswith(f"\nNot built for the Edge TPU. Run: {command}")

@@ -27,7 +27,7 @@ from edgecls.training.run.run_folder import SCORES_FILE, images_sha256, load_mod
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
 
-# design.md, "JSON keys that scripts read".
+# The keys that scripts read.
 RECORD_KEYS = {"float_accuracy", "images", "files"}
 FILE_KEYS = {"path", "format", "precision", "bytes", "sha256", "accuracy", "drop", "agreement", "passed"}
 NAMES = [f"model-{precision}.{kind}" for precision in ("fp32", "int8") for kind in ("tflite", "onnx")]
@@ -66,7 +66,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_record_tells_of_every_file(tiny_export: ExportResult, tiny_run: Path) -> None:
+def test_the_record_lists_every_file(tiny_export: ExportResult, tiny_run: Path) -> None:
     record = read_json(tiny_export.folder)
     assert record.keys() >= RECORD_KEYS
     assert [entry["path"] for entry in record["files"]] == NAMES
@@ -85,7 +85,7 @@ def test_the_record_tells_of_every_file(tiny_export: ExportResult, tiny_run: Pat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_contract_holds_the_figures_of_the_file(tiny_export: ExportResult, tiny_run: Path, name: str) -> None:
+def test_the_metadata_holds_the_figures_of_the_file(tiny_export: ExportResult, tiny_run: Path, name: str) -> None:
     spec, run = read_spec(tiny_export.folder / name), read_record(tiny_run)
     entry = next(entry for entry in read_json(tiny_export.folder)["files"] if entry["path"] == name)
     same = ("accuracy", "drop", "agreement", "macro_f1")
@@ -164,7 +164,7 @@ def test_earlier_precisions_stay_in_the_record(run_copy: Path, converters: Calla
     after = {entry["path"]: entry for entry in read_json(run_copy / "export")["files"]}
     assert after.keys() == {"model-int8.tflite", "model-int8.onnx", "model-fp32.tflite"}
     assert {name: after[name] for name in before} == before
-    # A file that somebody deleted is not told of any more, and one written again is told of once.
+    # A deleted file is no longer listed, and one written again is listed once.
     (run_copy / "export" / "model-int8.onnx").unlink()
     export_run(run_copy, ExportConfig(formats=("tflite",), max_drop=1))
     assert [entry["path"] for entry in read_json(run_copy / "export")["files"]] == [
@@ -268,11 +268,11 @@ def test_progress_names_every_file(run_copy: Path, converters: Callable[..., Non
 
 
 def test_int8_files_leave_out_channels_and_float_files_do_not(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its few small images would show too little.
-    monkeypatch.setattr(prune, "PLACES_PER_CHANNEL", 0)
+    # The run has few and small images.
+    monkeypatch.setattr(prune, "POSITIONS_PER_CHANNEL", 0)
     sizes = []
-    for price in (0, 1000):
-        config = ExportConfig(precisions=("fp32", "int8"), formats=("onnx",), max_drop=1, prune=price)
+    for max_kl in (0, 1000):
+        config = ExportConfig(precisions=("fp32", "int8"), formats=("onnx",), max_drop=1, prune=max_kl)
         sizes.append([file.bytes for file in export_run(run_copy, config).files])
     (all_float, all_int8), (few_float, few_int8) = sizes
     assert few_int8 < 0.98 * all_int8

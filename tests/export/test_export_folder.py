@@ -117,7 +117,7 @@ def test_files_of_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     mix, (one, two) = tmp_path / "mix", (tmp_path / name for name in ("one", "two"))
     export(mix, one, "1", "model-int8.tflite")
     before = {path.name: path.read_bytes() for path in mix.iterdir()}
-    with pytest.raises(ConfigError, match=rf"{mix} holds files of another run \({one}\), .*--out another"):
+    with pytest.raises(ConfigError, match=rf"{mix} holds files of another run \({one}\), .*another --out"):
         export(mix, two, "2", "model-fp32.onnx")
     assert {path.name: path.read_bytes() for path in mix.iterdir()} == before
     # The same run, whatever it is called by now.
@@ -152,9 +152,7 @@ def test_a_file_that_was_changed_is_not_listed_any_more(tmp_path: Path) -> None:
     export(tmp_path, RUN, ID, "model-int8.tflite", "model-int8.onnx", "model-fp32.onnx")
     (tmp_path / "model-int8.tflite").write_text("other bytes")
     (tmp_path / "model-fp32.onnx").unlink()
-    export(
-        tmp_path, RUN, ID, "model-fp16.onnx", notes=("int8.tflite is not as it was exported", "is not there any more")
-    )
+    export(tmp_path, RUN, ID, "model-fp16.onnx", notes=("int8.tflite was changed after its export", "is missing"))
     assert [entry["path"] for entry in read_sealed(tmp_path / "export.json")["files"]] == [
         "model-int8.onnx",
         "model-fp16.onnx",

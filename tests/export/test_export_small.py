@@ -19,8 +19,9 @@ from edgecls.export import tflite
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.gate import compare
 from edgecls.export.graph import sources_of, with_weights
-from edgecls.export.quantization import bias_correction, equalize
+from edgecls.export.quantization import equalize
 from edgecls.export.quantization.layer_error import measure_layers
+from edgecls.export.quantization.prepare import prepare
 from edgecls.networks.model import build_model
 from edgecls.networks.weights import Weights
 
@@ -67,7 +68,7 @@ def exported(request: pytest.FixtureRequest) -> Exported:
     model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
     model.fit(images, labels, epochs=EPOCHS, batch_size=16, verbose=0)
     fused = fuse(model)
-    prepared = bias_correction.prepare(fused, images)
+    prepared = prepare(fused, images)
     graphs = {
         "fp32.tflite": tflite.to_fp32(fused),
         "int8.tflite": tflite.to_int8(prepared, images),
@@ -219,7 +220,7 @@ def test_equalizing_makes_channels_alike(uneven: tuple[FusedModel, np.ndarray]) 
 def test_preparation_helps(uneven: tuple[FusedModel, np.ndarray]) -> None:
     fused, images = uneven
     exact = core_scores(fused, images[30:])
-    prepared = bias_correction.prepare(fused, images[:30])
+    prepared = prepare(fused, images[:30])
     plain, better = (
         np.abs(run_tflite(tflite.to_int8(network, images[:30]), images[30:]) - exact).mean()
         for network in (fused, prepared)

@@ -25,7 +25,7 @@ def test_equal_scores_pass_with_no_flip() -> None:
     scores = one_hot([0, 1, 2, 1])
     result = compare(scores, scores, labels, CLASSES, 0.0)
     assert (result.accuracy, result.drop, result.agreement, result.mcnemar_p) == (0.75, 0, 1, 1)
-    assert result.passed and result.verdict.startswith("passed")
+    assert result.passed and result.verdict == "passed: same result as the float model on every image"
     assert result.class_drop == {"a": 0, "b": 0, "c": 0}
 
 
@@ -38,7 +38,7 @@ def test_counts_flips_and_drop_by_hand() -> None:
     assert result.drop == pytest.approx(2 / 8)
     assert result.agreement == pytest.approx(4 / 8)
     assert result.class_drop == pytest.approx({"a": 1 / 4, "b": 1 / 2, "c": 0})
-    assert result.passed and "accuracy -25.00 points" in result.verdict
+    assert result.passed and result.verdict == "passed: -25.00 points (3 got worse, 1 got better; not significant)"
     # The float model's label has 0.8 there; where the file answers otherwise it has 0.1.
     assert result.score_shift == pytest.approx(-0.7 * 4 / 8)
 
@@ -48,13 +48,13 @@ def test_one_image_more_than_allowed_fails() -> None:
     file_guess = [1, 2] + [0] * 98
     assert compare(one_hot(file_guess), one_hot([0] * 100), labels, CLASSES, 0.02).passed
     failed = compare(one_hot(file_guess), one_hot([0] * 100), labels, CLASSES, 0.01)
-    assert not failed.passed and "1.00 allowed" in failed.verdict
+    assert not failed.passed and failed.verdict.startswith("failed: -2.00 points, at most 1.00 may be lost (")
 
 
 def test_names_a_collapse_to_one_class() -> None:
     labels = np.arange(60) % 3
     result = compare(one_hot([1] * 60), one_hot(list(labels)), labels, CLASSES, 1.0)
-    assert not result.passed and "answers 'b' for 100%" in result.verdict
+    assert not result.passed and "labels 100 % of the images 'b'" in result.verdict
 
 
 def test_names_saturated_scores_even_if_accuracy_holds() -> None:

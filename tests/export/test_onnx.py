@@ -12,6 +12,7 @@ from tiny import SIZE, Converted
 from training_run import keras_scores
 
 from edgecls.errors import ExportError
+from edgecls.export import calibration
 from edgecls.export import onnx as onnx_export
 from edgecls.export.fuse import FusedModel, fuse
 
@@ -125,6 +126,6 @@ def test_an_input_scale_other_than_one_is_refused(monkeypatch: pytest.MonkeyPatc
     dull = np.random.default_rng(0).integers(100, 150, (8, 8, 8, 1)).astype(np.uint8)
     assert onnx_export.to_int8(fused, dull)
     # Without black and white among the images, the quantizer picks a finer step than one gray value.
-    monkeypatch.setattr(onnx_export, "with_full_range", lambda images: images)
+    monkeypatch.setattr(calibration, "with_full_range", lambda images: images)
     with pytest.raises(ExportError, match="input's quantization is .* expected 1"):
         onnx_export.to_int8(fused, dull)

@@ -9,7 +9,7 @@ from training_run import keras_scores
 from edgecls.config import TrainConfig
 from edgecls.export import calibration, tflite
 from edgecls.export.fuse import fuse
-from edgecls.export.quantization import bias_correction
+from edgecls.export.quantization.prepare import prepare
 from edgecls.model_file.tflite import read_tflite
 from edgecls.networks.model import build_model
 
@@ -70,7 +70,7 @@ def test_a_network_with_a_dead_layer_answers_as_in_keras() -> None:
     layer.set_weights([kernel, bias - 1000])
     images = varied_images(8, SIZE, np.random.default_rng(3))
     fused = fuse(model)
-    scores, _, _ = run(tflite.to_int8(bias_correction.prepare(fused, images), images), images)
+    scores, _, _ = run(tflite.to_int8(prepare(fused, images), images), images)
     np.testing.assert_allclose(scores, keras_scores(model, images), atol=FP32_TOLERANCE)
 
 

@@ -164,8 +164,8 @@ def test_accuracies_of_other_bytes_are_not_shown(tmp_path: Path) -> None:
     (run / "export" / "c.onnx").unlink()
     shown = Page(write_report(run))
     assert "a.tflite 2.82" not in shown.text and "b.onnx 2.82" in shown.text and "c.onnx 2.82" not in shown.text
-    assert "a.tflite is not as it was exported; export it again" in shown.text
-    assert "c.onnx is not there any more" in shown.text
+    assert "a.tflite was changed after its export; export it again" in shown.text
+    assert "c.onnx is missing" in shown.text
     write_exports(run, [export_entry("a.tflite")], run_id="another")
     shown = Page(write_report(run))
     assert "a.tflite 2.82" not in shown.text and "are of an earlier training, another run" in shown.text

@@ -1,4 +1,4 @@
-"""Candidates, and a machine whose times are known: what `edgecls choose` is tested with."""
+"""Candidates and a machine with known times, to test `edgecls choose` with."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmark_files import MODEL, make_record, make_result, make_times
 from edgecls.benchmark.measure import compare_times
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.record import Record
+from edgecls.benchmark.verdict import NEIGHBOUR
 from edgecls.choose.candidates import Candidate, Images
 from edgecls.choose.choice import Choice
 from edgecls.export.gate import Comparison, compare
@@ -26,7 +27,7 @@ LABELS = np.arange(20) % 2
 
 
 def make_comparison(wrong: int = 0, max_drop: float = 0.01) -> Comparison:
-    """Return what the gate says of a file that gets so many of 20 images wrong where the float model is right."""
+    """Return the comparison of a file with `wrong` incorrect labels on 20 images with a float model that has none."""
     right = np.eye(2, dtype=np.float32)[LABELS]
     scores = right.copy()
     scores[:wrong] = 1 - scores[:wrong]
@@ -46,15 +47,15 @@ def make_candidate(name: str = "model-int8.onnx", **changes: Any) -> Candidate:
 
 
 class FakeMachine:
-    """Stands in for `run_benchmark`: takes the times that it is told, and keeps what it was asked.
+    """Replaces `run_benchmark`: returns known times and keeps the requests.
 
     Args:
         times_ms: median by file name.
-        noise: of single calls and of turns.
+        noise: of single calls and of batches.
         invalid: file names whose results are not valid.
-        cause: of that, or of each by its name.
-        invalid_rounds: for so many rounds.
-        slower: every round takes so many times as long as the one before.
+        cause: why they are invalid, or the cause of each by its name.
+        invalid_rounds: the number of rounds that they are invalid for.
+        slower: the time of every round divided by that of the one before.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class FakeMachine:
         *,
         noise: float = 0.003,
         invalid: Sequence[str] = (),
-        cause: str | Mapping[str, str] = "noisy neighbour",
+        cause: str | Mapping[str, str] = NEIGHBOUR,
         invalid_rounds: int = 99,
         slower: float = 1,
     ) -> None:
@@ -122,7 +123,7 @@ def make_choice(candidates: Sequence[Candidate], **changes: Any) -> Choice:
 
 
 def rewrite(path: Path, to: Path | None = None, **changes: object) -> None:
-    """Change an exported file's contract, as if it had been exported so."""
+    """Change an exported file's metadata as if it had been exported with it."""
     data = path.read_bytes()
     graph, spec = split_file(data)
     path.unlink()

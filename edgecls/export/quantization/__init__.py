@@ -1,1 +1,1 @@
-"""What makes a network fit for int8 files, and what int8 does to it."""
+"""Prepares a network for int8 files, and measures what int8 does to it."""

@@ -1,7 +1,4 @@
-"""Makes the fused network fit for int8: one preparation for TFLite and ONNX alike.
-
-Imports TensorFlow inside its functions; runs no exported file.
-"""
+"""Bias correction: rounds weights to the int8 grid and corrects each layer's output for the rounding."""
 
 from __future__ import annotations
 
@@ -12,43 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.boards.targets import WEIGHT_STEPS
-from edgecls.config import ExportConfig
 from edgecls.export.fuse import FusedModel
-from edgecls.export.graph import Array, Batches, both_sides, each_side, per_output, sources_of, walk, with_weights
-from edgecls.export.quantization.equalize import equalize
-from edgecls.export.quantization.perturb import VARIED, vary_some
-from edgecls.export.quantization.prune import prune
+from edgecls.export.graph import Array, Batches, apply_to_both, pair_inputs, per_output, sources_of, walk, with_weights
+from edgecls.export.quantization.perturb import PERTURBED_FRACTION, perturb_some
 from edgecls.export.quantization.rounding import round_weights
 
 if TYPE_CHECKING:
     import keras
 
-# A slope outside is no drift of rounding but a channel with next to no signal.
+# A slope outside this range comes from a channel with almost no signal, not from rounding.
 SLOPE = (0.5, 2.0)
 
 
-def prepare(
-    fused: FusedModel,
-    calibration: NDArray[np.uint8],
-    weight_steps: int = WEIGHT_STEPS,
-    *,
-    price: float = ExportConfig.prune,
-) -> FusedModel:
-    """Return a copy of `fused` that loses little when a converter makes it int8: pruned, equalized, corrected."""
-    return correct(equalize(prune(fused, calibration, price), calibration), calibration, weight_steps)
+def correct_bias(equalized: FusedModel, calibration: NDArray[np.uint8], weight_steps: int = WEIGHT_STEPS) -> FusedModel:
+    """Return a copy of the network with weights on the int8 grid and each channel fitted to the float network's.
 
-
-def correct(equalized: FusedModel, calibration: NDArray[np.uint8], weight_steps: int = WEIGHT_STEPS) -> FusedModel:
-    """Return a copy of the network with weights on the int8 grid, each channel brought back in line with the float one.
-
-    One sweep carries the float and the quantized activations side by side. What a layer gives before its activation is
-    corrected by the straight line that fits the float values best: the offset is the empirical bias correction of
-    Nagel et al. 2019 (arXiv:1906.04721), section 4.2; the slope, which a converter's step per channel takes in
-    without rounding anew, is ours. The last layer is left alone: its scores are the result.
+    One sweep computes the float and the quantized activations together. The output of each layer, before its
+    activation, is corrected by the straight line that fits the float values best. The offset is the empirical bias
+    correction of Nagel et al. 2019 (arXiv:1906.04721), section 4.2. The slope is our addition: a converter's step per
+    channel absorbs it without rounding again. The last layer is not changed, because its scores are the result.
 
     Args:
-        equalized: the network; it is left as it is.
-        calibration: uint8 (N, S, S, 1), 0..255: training images, classes mixed from the first on.
+        equalized: the network; it is not changed.
+        calibration: uint8 (N, S, S, 1), 0..255: training images, the classes mixed from the start.
         weight_steps: steps of the converter's grid from zero to a channel's largest weight.
     """
     core = equalized.core
@@ -61,24 +44,24 @@ def correct(equalized: FusedModel, calibration: NDArray[np.uint8], weight_steps:
         if layer.weights:
             outputs = _fit_layer(layer, corrected.get_layer(layer.name), inputs[0], weight_steps)
         else:
-            outputs = [each_side(layer, pairs) for pairs in zip(*inputs, strict=True)]
-        return outputs if layer.name in unquantized else _with_steps(outputs)
+            outputs = [apply_to_both(layer, pairs) for pairs in zip(*inputs, strict=True)]
+        return outputs if layer.name in unquantized else _quantize(outputs)
 
-    walk(core, both_sides(vary_some(calibration, VARIED), equalized.pad_gray), step)
+    walk(core, pair_inputs(perturb_some(calibration, PERTURBED_FRACTION), equalized.pad_gray), step)
     return FusedModel(corrected, equalized.pad_gray)
 
 
 def _fit_layer(layer: keras.layers.Layer, corrected: keras.layers.Layer, inputs: Batches, weight_steps: int) -> Batches:
-    """Set the weights of `corrected` and return what `layer` and it give, each on its own side of `inputs`."""
+    """Set the weights of `corrected` and return the float output of `layer` and the quantized one of `corrected`."""
     import tensorflow as tf
 
     corrected.set_weights(
         [round_weights(layer, [rounded for _, rounded in inputs], weight_steps), layer.get_weights()[1]]
     )
-    # Linear: a ReLU is a layer of its own here, and the last layer never comes.
+    # Both are linear: a ReLU is a layer of its own here, and the last layer is skipped.
     outputs = [(layer(exact), corrected(rounded)) for exact, rounded in inputs]
-    wanted, given, squared, together = _means(outputs)
-    slope = np.clip((together - wanted * given) / np.maximum(squared - given**2, 1e-12), *SLOPE)
+    wanted, given, squared, product = _means(outputs)
+    slope = np.clip((product - wanted * given) / np.maximum(squared - given**2, 1e-12), *SLOPE)
     offset = wanted - given * slope
     kernel, bias = corrected.get_weights()
     corrected.set_weights([kernel * per_output(layer, slope), bias * slope + offset])
@@ -87,19 +70,19 @@ def _fit_layer(layer: keras.layers.Layer, corrected: keras.layers.Layer, inputs:
 
 
 def _means(pairs: Batches) -> Array:
-    """Return the means of first, second, its square and the product of both by channel, float64 (4, C)."""
+    """Return the means by channel of first, second, second squared and first times second, float64 (4, C)."""
     import tensorflow as tf
 
-    total, places = np.zeros(()), 0
+    total, count = np.zeros(()), 0
     for pair in pairs:
-        first, second = (tf.reshape(tf.cast(side, tf.float64), (-1, side.shape[-1])) for side in pair)
+        first, second = (tf.reshape(tf.cast(values, tf.float64), (-1, values.shape[-1])) for values in pair)
         total = total + tf.reduce_sum(tf.stack([first, second, second**2, first * second]), 1).numpy()
-        places += len(first)
-    return np.asarray(total / places)
+        count += len(first)
+    return np.asarray(total / count)
 
 
-def _with_steps(outputs: Batches) -> Batches:
-    """Return `outputs`, their second sides in 256 steps over the range of all."""
+def _quantize(outputs: Batches) -> Batches:
+    """Return `outputs` with the quantized activations in 256 steps over their range."""
     import tensorflow as tf
 
     low = min(float(tf.reduce_min(rounded)) for _, rounded in outputs)
@@ -110,11 +93,11 @@ def _with_steps(outputs: Batches) -> Batches:
 
 
 def _not_quantized(core: keras.Model, sources: dict[str, list[str]]) -> set[str]:
-    """Return the layers whose output keeps its steps: a ReLU takes it in, or it is padding, or the image itself."""
+    """Return the layers whose output is not quantized again: a ReLU follows, or it is padding or the image itself."""
     from keras import layers as kinds
 
     paddings = {layer.name for layer in core.layers if isinstance(layer, kinds.ZeroPadding2D)}
-    cut = {name for layer in core.layers if isinstance(layer, kinds.ReLU) for name in sources[layer.name]}
-    # One step a gray value, whatever grays there are.
+    before_relu = {name for layer in core.layers if isinstance(layer, kinds.ReLU) for name in sources[layer.name]}
+    # The image has one step per gray value, whatever gray values it holds.
     image = {layer.name for layer in itertools.takewhile(lambda layer: not layer.weights, core.layers)}
-    return paddings | cut | image
+    return paddings | before_relu | image

@@ -1,4 +1,4 @@
-"""Gives the channels of a fused network ranges that 8 bits serve evenly, at unchanged scores."""
+"""Cross-layer equalization: rescales the channels of a fused network so that they use 8 bits evenly."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from edgecls.export.graph import (
     walk,
     with_weights,
 )
-from edgecls.export.quantization.perturb import VARIED, vary_some
+from edgecls.export.quantization.perturb import PERTURBED_FRACTION, perturb_some
 
 if TYPE_CHECKING:
     import keras
 
-# Per layer: the least and the largest value of each output channel.
+# Per layer: the smallest and the largest value of each output channel.
 Ranges = dict[str, tuple[Array, Array]]
 
-# Images that run through the network at once, in pixels: 16 of 224x224.
+# Computed at once: 16 images of 224x224.
 BATCH_PIXELS = 16 * 224 * 224
-# How far a channel's largest value stays below the ReLU's ceiling: unseen images go a little beyond what was measured.
+# Keeps a channel's largest value below the ReLU's ceiling: new images go a little beyond what was measured.
 HEADROOM = 1.1
 LARGEST_SCALE = 16.0
-# A linear channel this much narrower than the widest one is noise: it is widened no further.
+# A linear channel narrower than this fraction of the widest one is noise and is not widened further.
 NARROWEST = 1e-3
-# A convolution that reads equalized channels has one step for all of them, so widening costs its weights precision;
-# a depthwise one has a step for each. 0.3 to 0.7 measured alike, 1 worse.
+# A convolution has one step for all channels it reads, so widening them costs its weights precision; a depthwise one
+# has a step for each channel. 0.3 to 0.7 measured alike, 1 worse.
 SHARED_STEP_EXPONENT = 0.7
 
 
 def equalize(fused: FusedModel, calibration: NDArray[np.uint8]) -> FusedModel:
     """Return a copy of `fused` with the same scores whose channels use the 8 bits of their tensor evenly.
 
-    Cross-layer equalization: Nagel et al. 2019 (arXiv:1906.04721), section 4.1; weighing activations against weights
-    by an exponent: Xiao et al. 2022 (arXiv:2211.10438). Linear channels are centred on zero as well, as a convolution
-    of one pixel takes the offset into its bias.
+    Cross-layer equalization is from Nagel et al. 2019 (arXiv:1906.04721), section 4.1, the exponent that balances
+    activations and weights from Xiao et al. 2022 (arXiv:2211.10438). Linear channels that pointwise convolutions read
+    are also centered on zero; the bias of those convolutions takes the offset.
 
     Args:
-        fused: the network; it is left as it is.
+        fused: the network; it is not changed.
         calibration: uint8 (N, S, S, 1), 0..255: training images that ranges are measured on.
     """
     core = fused.core
-    ranges = _measure_ranges(core, vary_some(calibration, VARIED).astype(np.float32) - fused.pad_gray)
+    ranges = _measure_ranges(core, perturb_some(calibration, PERTURBED_FRACTION).astype(np.float32) - fused.pad_gray)
     sources = sources_of(core)
     weights: Weights = {
         layer.name: [np.asarray(w, np.float64) for w in layer.get_weights()] for layer in core.layers if layer.weights
@@ -61,28 +61,28 @@ def equalize(fused: FusedModel, calibration: NDArray[np.uint8]) -> FusedModel:
         if group.ceilings:
             _scale(group, _relu_scale(group, ranges), weights)
         elif all(layer.kernel.shape[:2] == (1, 1) for layer in group.readers):
-            _centre(group, ranges, weights, sources)
+            _center(group, ranges, weights, sources)
             _scale(group, _linear_scale(group, ranges), weights)
     return FusedModel(with_weights(core, weights), fused.pad_gray)
 
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Layers whose outputs share one scale per channel, because nothing with weights lies between them."""
+    """Layers whose outputs share one scale per channel, because no weights lie between them."""
 
     layers: list[keras.layers.Layer]
     readers: list[keras.layers.Layer]
 
     @property
     def ceilings(self) -> list[tuple[str, float | None]]:
-        """Return each ReLU's name and the value it cuts at, None if it cuts at none."""
+        """The name of each ReLU and the value it clips at, or None."""
         import keras
 
         return [(layer.name, layer.max_value) for layer in self.layers if isinstance(layer, keras.layers.ReLU)]
 
 
 def _groups(core: keras.Model, sources: dict[str, list[str]]) -> list[_Group]:
-    """Return the groups that may be rescaled: made by linear layers only, read by layers with weights."""
+    """Return the groups that may be rescaled: computed by linear layers only, read by layers with weights only."""
     from keras import layers as kinds
 
     shaping = (kinds.ZeroPadding2D, kinds.MaxPooling2D, kinds.GlobalAveragePooling2D, kinds.Flatten)
@@ -109,10 +109,7 @@ def _groups(core: keras.Model, sources: dict[str, list[str]]) -> list[_Group]:
 
 
 def _relu_scale(group: _Group, ranges: Ranges) -> Array:
-    """Return by how much each channel may grow before it meets the ReLU's ceiling, where it would be cut.
-
-    Where there is no ceiling, it may grow to the widest channel's range.
-    """
+    """Return how much each channel may grow: up to the ReLU's ceiling, or without one to the widest channel's range."""
     rooms = []
     for name, ceiling in group.ceilings:
         high = ranges[name][1] * HEADROOM
@@ -123,14 +120,14 @@ def _relu_scale(group: _Group, ranges: Ranges) -> Array:
 
 
 def _linear_scale(group: _Group, ranges: Ranges) -> Array:
-    """Return what makes the channels' ranges alike in the tensor of the group where they are widest."""
+    """Return the scales that make the channels' ranges equal in the tensor of the group where they are widest."""
     widths = [np.maximum(high, -low) for low, high in (ranges[layer.name] for layer in group.layers)]
-    shares = np.max([width / max(width.max(), 1e-9) for width in widths], axis=0)
-    return np.asarray(1 / np.maximum(shares, NARROWEST), np.float64)
+    relative = np.max([width / max(width.max(), 1e-9) for width in widths], axis=0)
+    return np.asarray(1 / np.maximum(relative, NARROWEST), np.float64)
 
 
-def _centre(group: _Group, ranges: Ranges, weights: Weights, sources: dict[str, list[str]]) -> None:
-    """Move the middle of every linear channel to zero and take the move back in the layers that read it."""
+def _center(group: _Group, ranges: Ranges, weights: Weights, sources: dict[str, list[str]]) -> None:
+    """Move the middle of every linear channel to zero and undo it in the bias of the layers that read it."""
     moves: dict[str, Array] = {}
     for layer in group.layers:
         low, high = ranges[layer.name]
@@ -146,14 +143,14 @@ def _centre(group: _Group, ranges: Ranges, weights: Weights, sources: dict[str, 
 
 
 def _scale(group: _Group, scale: Array, weights: Weights) -> None:
-    """Multiply the group's channels by `scale` and divide the weights of its readers by it."""
+    """Multiply the group's channels by `scale` and divide the weights that read them by it."""
     for layer in group.layers:
         if layer.weights:
             kernel, bias = weights[layer.name]
             weights[layer.name] = [kernel * per_output(layer, scale), bias * scale]
     for layer in group.readers:
         kernel = weights[layer.name][0]
-        # Input channels are the third axis of both kinds of convolution; Flatten puts them last, pixel after pixel.
+        # Input channels are the third axis of both kinds of convolution; after Flatten they are last within each pixel.
         divisor = scale[:, None] if kernel.ndim == 4 else np.tile(scale, len(kernel) // len(scale))[:, None]
         weights[layer.name][0] = kernel / divisor
 

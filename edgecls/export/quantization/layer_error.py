@@ -1,4 +1,4 @@
-"""Which layer of an int8 TFLite file loses the signal: each layer's output against the float network's."""
+"""Measures each layer's error in an int8 TFLite file: its output against the float network's."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from edgecls.export.fuse import FusedModel
 from edgecls.output_capture import quietly
 
-# About what 8 bits give a signal that fills their range; a layer is blamed for what it loses below that.
+# About what 8 bits allow for a signal that fills their range; a layer's loss is counted from there.
 BEST_DB = 40.0
 
 
 @dataclass(frozen=True)
 class LayerNoise:
-    """One layer's output in the int8 file against the float network's, over some images.
+    """The error of one layer's output in the int8 file.
 
     Attributes:
         layer: name of the Keras layer.
-        snr_db: power of the float output over power of the error, in decibels; 20 dB is an error of a tenth.
-        lost_db: how much less that is than at the worst layer before it.
+        snr_db: power of the float output over power of the error, in decibels; 20 dB is an error of 10 %.
+        lost_db: by how much it is below the worst layer before it.
     """
 
     layer: str
@@ -36,8 +36,8 @@ def measure_layers(fused: FusedModel, graph: bytes, images: NDArray[np.uint8]) -
 
     Args:
         fused: the float network.
-        graph: the int8 TFLite file of it.
-        images: uint8 (N, S, S, 1), 0..255; a dozen tells enough.
+        graph: its int8 TFLite file.
+        images: uint8 (N, S, S, 1), 0..255; a dozen is enough.
     """
     signal: dict[str, float] = {}
     error: dict[str, float] = {}
@@ -64,20 +64,19 @@ def _float_outputs(fused: FusedModel, images: NDArray[np.uint8]) -> Iterator[dic
     import keras
 
     core = fused.core
-    # The last layer's softmax is an operation of its own in the file, so its tensor is something else there.
+    # Without the last layer: its softmax is an operation of its own in the file.
     layers = core.layers[1:-1]
-    names = [layer.name for layer in layers]
     probe = keras.Model(core.input, [layer.output for layer in layers])
     for image in images:
         outputs = probe(image[None].astype(np.float32) - fused.pad_gray, training=False)
-        yield {name: output.numpy() for name, output in zip(names, outputs, strict=True)}
+        yield {layer.name: output.numpy() for layer, output in zip(layers, outputs, strict=True)}
 
 
 def _file_outputs(graph: bytes, images: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.float32]]]:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     with quietly("LiteRT without its delegate"):
-        # A delegate would swallow the tensors between layers.
+        # A delegate would hide the tensors between layers.
         plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         interpreter: Any = Interpreter(
             model_content=graph, experimental_preserve_all_tensors=True, experimental_op_resolver_type=plain
@@ -94,8 +93,8 @@ def _file_outputs(graph: bytes, images: NDArray[np.uint8]) -> Iterator[dict[str,
 def _layer_of(detail: dict[str, Any]) -> str:
     """Return the Keras layer whose output a tensor is, or "" for constants.
 
-    The converter names a tensor MODEL/LAYER_1/OPERATION after all the operations it fused, in an order of its own; a
-    ReLU among them is the last that ran.
+    The converter names a tensor MODEL/LAYER_1/OPERATION, once for each operation it fused, in any order; a ReLU among
+    them runs last.
     """
     fused = detail["name"].split(";")
     parts = next((name for name in fused if "/Relu" in name), fused[0]).split("/")

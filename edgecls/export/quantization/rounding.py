@@ -1,4 +1,4 @@
-"""Rounds weights to the grid that converters choose, so that the errors of one make up for those of another."""
+"""Weight rounding to the converters' int8 grid, in which the errors of weights compensate each other (GPTQ-like)."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecls.export.graph import Array, draw_places, is_depthwise
+from edgecls.export.graph import Array, damping, is_depthwise, sample_positions
 
 if TYPE_CHECKING:
     import keras
 
-# What a layer reads, at most that many places of it: more measured no better.
-PLACES = 20_000
-# The inputs' products are a square matrix. Only the hidden layer of the lecture's flatten head has more inputs.
+# Positions of a layer's input that are used at most; more measured no better.
+POSITIONS = 20_000
+# The covariance is a square matrix of this size. Only the hidden layer of the flatten head has more inputs.
 MOST_INPUTS = 2048
-# Added to the diagonal, as a share of its mean. The paper's 0.01 trusts a few dozen smooth images too far: it made
-# clothes worse than plain rounding. 0.1 to 0.5 measured alike, and better than plain rounding on clothes and tiles.
+# The paper's 0.01 overfits a few dozen smooth images and made clothes worse than plain rounding. 0.1 to 0.5 measured
+# alike, and better than plain rounding on clothes and tiles.
 DAMPING = 0.2
-# A depthwise kernel of 3x3 weights can be rounded in 512 ways, and all are tried. Larger ones have too many.
+# A depthwise kernel of 3x3 weights can be rounded in 512 ways, and all are tried. A larger one has too many.
 MOST_TAPS = 9
-# 20,000 places show well how nine weights go together; 0.2 measured worse on clothes.
+# 20,000 positions are many for a covariance of nine weights; 0.2 measured worse on clothes.
 TAPS_DAMPING = 0.01
 
 
 def round_weights(layer: keras.layers.Layer, inputs: Sequence[Any], weight_steps: int) -> Array:
-    """Return the layer's kernel on the converters' grid, so rounded that what the layer gives changes least.
+    """Return the layer's kernel on the converters' grid, rounded so that the layer's output changes least.
 
-    Weights that multiply one pixel are rounded one input channel after the other, and what the rounding of one adds to
-    the output is taken off by those that are still to come, as far as the inputs go together: GPTQ, Frantar et al. 2022
-    (arXiv:2210.17323), algorithm 1, the channels of most power first. A depthwise kernel's weights go up or down in the
-    one of all ways that suits the images best: one that finds edges must go on adding up to what it did, or smooth gray
-    becomes an edge. In the first of MobileNetV2, two such kernels caused most of what clothes lost by rounding.
+    A pointwise kernel is rounded one input channel at a time, and the channels that are not rounded yet compensate the
+    error as far as the inputs correlate: GPTQ, Frantar et al. 2022 (arXiv:2210.17323), algorithm 1, the channels of
+    most power first. For a depthwise kernel all combinations of rounding up and down are tried: the sum of an edge
+    detector's weights must not change, or smooth gray becomes an edge. Two such kernels in the first depthwise layer of
+    MobileNetV2 caused most of what clothes lost by rounding.
 
     Args:
         layer: a convolution or a Dense layer.
-        inputs: what it reads in the quantized network, batches of float32 (N, ..., I).
+        inputs: its inputs in the quantized network, batches of float32 (N, ..., I).
         weight_steps: steps of the grid from zero to a channel's largest weight.
     """
     kernel = layer.get_weights()[0]
@@ -51,7 +51,7 @@ def round_weights(layer: keras.layers.Layer, inputs: Sequence[Any], weight_steps
 
 
 def round_to_grid(layer: keras.layers.Layer, kernel: Array, weight_steps: int) -> Array:
-    """Return `kernel` on the grid that converters choose: for each output channel, even steps up to the largest weight.
+    """Return `kernel` on the converters' grid: even steps up to the largest weight of each output channel.
 
     Rounding again changes nothing, so the converters keep these weights.
     """
@@ -62,16 +62,15 @@ def round_to_grid(layer: keras.layers.Layer, kernel: Array, weight_steps: int) -
 
 
 def _covariance(inputs: Sequence[Any]) -> Array:
-    """Return how the channels of `inputs` go together, float64 (I, I)."""
-    (values,) = draw_places([(batch,) for batch in inputs], PLACES)
-    # Their means cause an offset alone, which is corrected after.
+    """Return the covariance of the channels of `inputs`, float64 (I, I)."""
+    (values,) = sample_positions([(batch,) for batch in inputs], POSITIONS)
+    # The means cause only an offset, which bias correction removes.
     values -= values.mean(0)
     return np.asarray(values.T @ values / len(values))
 
 
-def _damp(covariance: Array, share: float) -> Array:
-    """Return `covariance` with `share` of its diagonal's mean added to the diagonal."""
-    return np.asarray(covariance + (share * np.mean(np.diag(covariance)) + 1e-12) * np.eye(len(covariance)))
+def _damp(covariance: Array, fraction: float) -> Array:
+    return np.asarray(covariance + damping(covariance, fraction) * np.eye(len(covariance)))
 
 
 def _round_with_feedback(kernel: Array, covariance: Array, weight_steps: int) -> Array:
@@ -81,43 +80,43 @@ def _round_with_feedback(kernel: Array, covariance: Array, weight_steps: int) ->
     step = np.maximum(np.abs(kernel).max(0), 1e-12) / weight_steps
     order = np.argsort(-np.diag(covariance))
     damped = _damp(covariance, DAMPING)
-    # Its rows say by how much the weights to come make up for one that is rounded now.
+    # Each row says by how much the remaining weights compensate for one that is rounded now.
     factor = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
     left, rounded = kernel[order], np.empty_like(kernel)
-    for place, channel in enumerate(order):
-        steps = np.clip(np.round(left[place] / step), -weight_steps, weight_steps)
-        # The converter takes its step from the largest weight: that one stays.
+    for i, channel in enumerate(order):
+        steps = np.clip(np.round(left[i] / step), -weight_steps, weight_steps)
+        # The converter derives its step from the largest weight, so that one does not change.
         rounded[channel] = np.where(largest == channel, ends, steps) * step
-        error = (left[place] - rounded[channel]) / factor[place, place]
-        left[place + 1 :] -= np.outer(factor[place, place + 1 :], error)
+        error = (left[i] - rounded[channel]) / factor[i, i]
+        left[i + 1 :] -= np.outer(factor[i, i + 1 :], error)
     return rounded
 
 
 def _tap_covariance(layer: keras.layers.Layer, inputs: Sequence[Any]) -> Array:
-    """Return how the pixels under a depthwise kernel of T weights go together, float64 (C, T, T)."""
+    """Return the covariance of the pixels under a depthwise kernel of T weights, float64 (C, T, T)."""
     random = np.random.default_rng(0)
     height, width = layer.kernel_size
     edge = [(0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)]
-    total, square, places = np.zeros(()), np.zeros(()), 0
+    total, square, positions = np.zeros(()), np.zeros(()), 0
     for batch in (each.numpy() for each in inputs):
         batch = np.pad(batch, edge) if layer.padding == "same" else batch
-        count = min(-(-PLACES // len(inputs)), batch[..., 0].size)
+        count = min(-(-POSITIONS // len(inputs)), batch[..., 0].size)
         image, top, left = (
             random.integers(0, limit, count)
             for limit in (len(batch), batch.shape[1] - height + 1, batch.shape[2] - width + 1)
         )
         taps = [batch[image, top + row, left + column] for row in range(height) for column in range(width)]
         values = np.stack(taps).transpose(2, 0, 1).astype(np.float64)
-        total, square, places = total + values.sum(2), square + values @ values.transpose(0, 2, 1), places + count
-    mean = np.asarray(total / places)
-    # Their means cause an offset alone, which is corrected after.
-    return np.asarray(square / places - mean[:, :, None] * mean[:, None, :])
+        total, square = total + values.sum(2), square + values @ values.transpose(0, 2, 1)
+        positions += count
+    mean = np.asarray(total / positions)
+    return np.asarray(square / positions - mean[:, :, None] * mean[:, None, :])
 
 
 def _round_all_ways(kernel: Array, covariance: Array, weight_steps: int) -> Array:
-    """Return `kernel` (C, T) on the grid, each weight rounded up or down as the channel's `covariance` (C, T, T) asks.
+    """Return `kernel` (C, T) on the grid, each weight rounded up or down, best for `covariance` (C, T, T).
 
-    Another slope of a channel's output costs nothing: it is corrected after, too.
+    A changed slope of a channel's output does not count: bias correction removes it.
     """
     ways = np.array(list(itertools.product((0, 1), repeat=kernel.shape[1])))
     rounded = np.empty_like(kernel)
@@ -125,7 +124,7 @@ def _round_all_ways(kernel: Array, covariance: Array, weight_steps: int) -> Arra
         largest = np.abs(weights).argmax()
         step = max(abs(weights[largest]), 1e-12) / weight_steps
         tried = np.clip(np.floor(weights / step) + ways, -weight_steps, weight_steps) * step
-        # The converter takes its step from the largest weight: that one stays.
+        # The converter derives its step from the largest weight, so that one does not change.
         tried[:, largest] = weights[largest]
         damped = _damp(together, TAPS_DAMPING)
         aligned, power = tried @ damped @ weights, np.einsum("wt,ts,ws->w", tried, damped, tried)

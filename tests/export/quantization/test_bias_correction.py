@@ -13,7 +13,7 @@ from edgecls.boards.targets import WEIGHT_STEPS
 from edgecls.export import graph, onnx, tflite
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.graph import sources_of, with_weights
-from edgecls.export.quantization import bias_correction, equalize, rounding
+from edgecls.export.quantization import bias_correction, equalize, prepare, rounding
 
 SIZE = 48
 # Channels of one tensor differ by a hundred times, as they do in trained networks.
@@ -68,7 +68,7 @@ def error(kind: str, fused: FusedModel, reference: FusedModel, images: np.ndarra
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_int8_loses_several_times_less_with_preparation(kind: str, uneven: FusedModel, images: np.ndarray) -> None:
     plain = error(kind, uneven, uneven, images)
-    prepared = error(kind, bias_correction.prepare(uneven, images[:32]), uneven, images)
+    prepared = error(kind, prepare.prepare(uneven, images[:32]), uneven, images)
     assert prepared < plain / 3, (plain, prepared)
 
 
@@ -76,16 +76,16 @@ def test_int8_loses_several_times_less_with_preparation(kind: str, uneven: Fused
 def whole(request: pytest.FixtureRequest, images: np.ndarray) -> tuple[str, FusedModel, float]:
     """A kind of file, a network and the error of the file made with all steps."""
     network = uneven_network("flatten")
-    return request.param, network, error(request.param, bias_correction.prepare(network, images[:32]), network, images)
+    return request.param, network, error(request.param, prepare.prepare(network, images[:32]), network, images)
 
 
-@pytest.mark.parametrize("step", ["equalize", "correct"])
+@pytest.mark.parametrize("step", ["equalize", "correct_bias"])
 def test_a_file_made_without_one_step_loses_more(
     step: str, whole: tuple[str, FusedModel, float], images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, network, with_all = whole
-    monkeypatch.setattr(bias_correction, step, lambda fused, *_: fused)
-    lacking = error(kind, bias_correction.prepare(network, images[:32]), network, images)
+    monkeypatch.setattr(prepare, step, lambda fused, *_: fused)
+    lacking = error(kind, prepare.prepare(network, images[:32]), network, images)
     # Measured: 0.07 with both steps, 0.11 to 0.12 without correcting, 0.25 without equalizing.
     assert with_all < lacking * 0.8, (with_all, lacking)
 
@@ -105,28 +105,35 @@ def only_round(layer: Any, corrected: Any, inputs: graph.Batches, weight_steps: 
     return [(layer(exact), corrected(rounded)) for exact, rounded in inputs]
 
 
-@pytest.mark.parametrize(("step", "without"), [("equalize", keep_unequal), ("_fit_layer", only_round)])
-def test_each_step_earns_its_place(
-    step: str, without: Callable[..., Any], uneven: FusedModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "step", "without"), [(prepare, "equalize", keep_unequal), (bias_correction, "_fit_layer", only_round)]
+)
+def test_each_step_reduces_the_error(
+    module: Any,
+    step: str,
+    without: Callable[..., Any],
+    uneven: FusedModel,
+    images: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calibration, unseen = images[:32], images[32:]
-    whole = rounding_error(bias_correction.prepare(uneven, calibration), uneven, unseen)
-    monkeypatch.setattr(bias_correction, step, without)
-    lacking = rounding_error(bias_correction.prepare(uneven, calibration), uneven, unseen)
+    whole = rounding_error(prepare.prepare(uneven, calibration), uneven, unseen)
+    monkeypatch.setattr(module, step, without)
+    lacking = rounding_error(prepare.prepare(uneven, calibration), uneven, unseen)
     assert whole < lacking * 0.8, (whole, lacking)
 
 
-def test_one_image_in_sixteen_is_seen_as_another_camera_might_give_it(
+def test_one_image_in_sixteen_is_perturbed(
     uneven: FusedModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
     def look(calibration: np.ndarray, pad_gray: int) -> graph.Batches:
         seen.append(calibration)
-        return graph.both_sides(calibration, pad_gray)
+        return graph.pair_inputs(calibration, pad_gray)
 
-    monkeypatch.setattr(bias_correction, "both_sides", look)
-    bias_correction.correct(uneven, images[:32])
+    monkeypatch.setattr(bias_correction, "pair_inputs", look)
+    bias_correction.correct_bias(uneven, images[:32])
     assert sum(not np.array_equal(old, new) for old, new in zip(images, seen[0], strict=False)) == 2
 
 
@@ -142,7 +149,7 @@ def test_equalized_network_gives_the_same_scores(head: str, images: np.ndarray) 
 def test_preparation_leaves_its_input_alone_and_every_weight_on_the_grid(head: str, images: np.ndarray) -> None:
     fused = uneven_network(head)
     before = [w.copy() for w in fused.core.get_weights()]
-    prepared = bias_correction.prepare(fused, images[:16])
+    prepared = prepare.prepare(fused, images[:16])
     assert all(np.array_equal(old, new) for old, new in zip(before, fused.core.get_weights(), strict=True))
     for layer in prepared.core.layers[:-1]:
         if layer.weights:
@@ -154,12 +161,12 @@ def test_preparation_leaves_its_input_alone_and_every_weight_on_the_grid(head: s
 
 
 def test_batches_change_nothing(uneven: FusedModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Which places of the images it draws depends on the batches.
+    # Which positions are drawn depends on the batches.
     monkeypatch.setattr(
         bias_correction, "round_weights", lambda layer, _, s: rounding.round_to_grid(layer, layer.get_weights()[0], s)
     )
-    whole = bias_correction.correct(uneven, images[:16])
+    whole = bias_correction.correct_bias(uneven, images[:16])
     monkeypatch.setattr(graph, "BATCH_PIXELS", 3 * images.shape[1] * images.shape[2])
-    in_batches = bias_correction.correct(uneven, images[:16])
+    in_batches = bias_correction.correct_bias(uneven, images[:16])
     for one, other in zip(whole.core.get_weights(), in_batches.core.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())

@@ -33,7 +33,7 @@ def networks() -> Networks:
     images = varied_images(40, SIZE, np.random.default_rng(4))
     calibration = images[:32]
     reference = equalize.equalize(fuse(random_network("keras", SIZE, 0.35, "gap")), calibration)
-    return Networks(reference, bias_correction.correct(reference, calibration), calibration, images[32:])
+    return Networks(reference, bias_correction.correct_bias(reference, calibration), calibration, images[32:])
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def rows(networks: Networks) -> list[LayerNoise]:
 
 def test_lists_the_layers_in_order_with_finite_ratios(networks: Networks, rows: list[LayerNoise]) -> None:
     order = [layer.name for layer in networks.reference.core.layers]
-    places = [order.index(row.layer) for row in rows]
-    assert places == sorted(set(places))
+    positions = [order.index(row.layer) for row in rows]
+    assert positions == sorted(set(positions))
     # Of every block what its convolutions give, a ReLU taken in.
     names = {row.layer for row in rows}
     for block in range(1, 17):

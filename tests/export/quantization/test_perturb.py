@@ -11,22 +11,22 @@ SIZE = 32
 def test_some_of_the_images_change() -> None:
     images = varied_images(11, SIZE, np.random.default_rng(0))
     before = images.copy()
-    result = perturb.vary_some(images, 0.5)
+    result = perturb.perturb_some(images, 0.5)
     assert (result.shape, result.dtype.name) == (images.shape, "uint8")
     assert sum(not np.array_equal(old, new) for old, new in zip(images, result, strict=True)) == 5
     assert np.array_equal(images, before)
-    assert np.array_equal(result, perturb.vary_some(images, 0.5))
-    assert not np.array_equal(result, perturb.vary_some(images, 0.5, seed=1))
+    assert np.array_equal(result, perturb.perturb_some(images, 0.5))
+    assert not np.array_equal(result, perturb.perturb_some(images, 0.5, seed=1))
 
 
 def test_a_single_image_stays() -> None:
     image = varied_images(1, SIZE, np.random.default_rng(0))
-    assert np.array_equal(perturb.vary_some(image, 0.5), image)
+    assert np.array_equal(perturb.perturb_some(image, 0.5), image)
 
 
 def test_light_noise_and_focus_are_changed() -> None:
     gray = np.full((64, SIZE, SIZE, 1), 128, np.uint8)
-    result = perturb.vary(gray).astype(float)
+    result = perturb.perturb(gray).astype(float)
     means, deviations = result.mean((1, 2, 3)), result.std((1, 2, 3))
     # A fifth of 255 either way, and noise of up to 12 gray levels.
     assert means.min() < 128 - 30

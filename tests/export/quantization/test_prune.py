@@ -13,10 +13,10 @@ from edgecls.export.quantization import prune as pruning
 from edgecls.export.quantization.prune import STEP, prune
 
 SIZE = 48
-# Of block 2: 48 hidden channels at 12x12 places.
+# Of block 2: 48 hidden channels at 12x12 positions.
 MAKER, FILTER, READER = "block_2_expand", "block_2_depthwise", "block_2_project"
 SPARE, STAYS = np.arange(0, 48, 3), np.arange(1, 48, 3)
-# Random networks need their channels: for this, only those go that cost nothing.
+# Random networks need their channels: at this limit, only those are removed that cost nothing.
 NEXT_TO_NOTHING = 0.01
 
 
@@ -38,7 +38,7 @@ def with_dead_channels(network: FusedModel) -> FusedModel:
 
 
 def with_twins(network: FusedModel) -> FusedModel:
-    """Every third hidden channel of the block is another one once more."""
+    """Every third hidden channel of the block repeats another one."""
     weights = {name: network.core.get_layer(name).get_weights() for name in (MAKER, FILTER)}
     for name, axis in ((MAKER, 3), (FILTER, 2)):
         kernel, bias = weights[name]
@@ -61,7 +61,7 @@ def divergence(fused: FusedModel, reference: FusedModel, images: np.ndarray) -> 
     return float((wanted * np.log(wanted / given)).sum(1).mean())
 
 
-def test_dead_channels_go_and_no_score_changes(network: FusedModel, images: np.ndarray) -> None:
+def test_dead_channels_are_removed_and_no_score_changes(network: FusedModel, images: np.ndarray) -> None:
     dead = with_dead_channels(network)
     pruned = prune(dead, images[:64], NEXT_TO_NOTHING)
     assert widths(dead)[FILTER] == 48
@@ -69,20 +69,20 @@ def test_dead_channels_go_and_no_score_changes(network: FusedModel, images: np.n
     np.testing.assert_allclose(scores(pruned, images[64:]), scores(dead, images[64:]), atol=1e-3)
 
 
-def test_what_stays_makes_up_for_what_goes(network: FusedModel, images: np.ndarray) -> None:
+def test_the_kept_channels_replace_the_removed_ones(network: FusedModel, images: np.ndarray) -> None:
     twins = with_twins(network)
     pruned = prune(twins, images[:64], NEXT_TO_NOTHING)
     assert widths(pruned)[FILTER] == 32
     assert divergence(pruned, twins, images[64:]) < 1e-4
-    # Left out and nothing else done, they are missed.
+    # Removing them without fitting the others changes the scores.
     kernel, bias = twins.core.get_layer(READER).get_weights()
     kernel[:, :, SPARE] = 0
     without = FusedModel(with_weights(twins.core, {READER: [kernel, bias]}), twins.pad_gray)
     assert divergence(without, twins, images[64:]) > 1e-2
 
 
-def test_the_price_is_kept_to(network: FusedModel, images: np.ndarray) -> None:
-    narrow, wide = (prune(network, images[:64], price) for price in (10, 4))
+def test_the_divergence_stays_below_the_maximum(network: FusedModel, images: np.ndarray) -> None:
+    narrow, wide = (prune(network, images[:64], max_kl) for max_kl in (10, 4))
     full = widths(network)
     for pruned in (narrow, wide):
         assert all(width == full[name] or width % STEP == 0 for name, width in widths(pruned).items())
@@ -91,7 +91,6 @@ def test_the_price_is_kept_to(network: FusedModel, images: np.ndarray) -> None:
     )
     assert saved_narrow > saved_wide > 0
     lost_narrow, lost_wide = (divergence(pruned, network, images[64:]) for pruned in (narrow, wide))
-    # All channels together are worth 10 and 4, and what is saved is a part of them.
     assert 0 < lost_wide < 4
     assert lost_wide < lost_narrow < 10
 
@@ -111,8 +110,8 @@ def test_nothing_to_do_gives_the_network_back(network: FusedModel, images: np.nd
     assert prune(without_blocks, images) is without_blocks
 
 
-def test_channels_seen_at_too_few_places_stay(network: FusedModel, images: np.ndarray) -> None:
-    """Twelve images show 108 places of a layer of 144 channels: any could be made of the others."""
+def test_channels_with_too_few_positions_are_kept(network: FusedModel, images: np.ndarray) -> None:
+    """Twelve images show 108 positions of a layer of 144 channels: any could be expressed by the others."""
     full, pruned = widths(network), widths(prune(network, images[:12], 1000))
     assert pruned["expanded_conv_depthwise"] == full["expanded_conv_depthwise"] == 16
     assert pruned["block_1_depthwise"] < full["block_1_depthwise"]
@@ -121,13 +120,13 @@ def test_channels_seen_at_too_few_places_stay(network: FusedModel, images: np.nd
     assert all(pruned[name] == full[name] for name in late)
 
 
-def test_images_of_another_light_or_camera_are_thought_of(network: FusedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perturbed_images_keep_their_scores(network: FusedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     clean = np.broadcast_to(rng.integers(60, 200, (64, 1, 1, 1)), (64, SIZE, SIZE, 1)).astype(np.uint8)
     noisy = np.clip(clean[:24] + rng.normal(0, 8, (24, SIZE, SIZE, 1)), 0, 255).astype(np.uint8)
-    thought_of = divergence(prune(network, clean, 2), network, noisy)
-    monkeypatch.setattr(pruning, "VARIED", 0)
-    assert divergence(prune(network, clean, 2), network, noisy) > 3 * thought_of
+    perturbed = divergence(prune(network, clean, 2), network, noisy)
+    monkeypatch.setattr(pruning, "PERTURBED_FRACTION", 0)
+    assert divergence(prune(network, clean, 2), network, noisy) > 3 * perturbed
 
 
 def block(hidden: Any, name: str) -> Any:
