@@ -1,8 +1,8 @@
-"""Benchmarks as tables: plain, in Markdown, for Rich. Each says on what machine, with what versions and when."""
+"""Benchmarks as tables, in plain text, Markdown and for Rich, with the machine, the versions and the date."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TEXT_COLUMNS = 2
-# What a narrow terminal does without, the least needed first.
+# Columns that a narrow terminal leaves out, the least needed first.
 SPARE = (
     *("file MB", "n", "std", "mean", "load", "first", "peak MB", "per s", "p99", "jitter", "age p50", "95 % interval"),
     *("p90", "age p99", "dropped", "times the\nfastest"),
@@ -23,7 +23,7 @@ BORDER = 3
 
 
 def caption(record: Record) -> str:
-    """Return where, with what and when a record was measured."""
+    """Return the machine, the versions and the date of a record."""
     machine = record.machine
     name = machine["board"] or machine["cpu"] or machine["arch"]
     name += f" at {machine['host']}" if "host" in machine else ""
@@ -45,7 +45,7 @@ def header(record: Record) -> list[str]:
 
 
 def rows(record: Record) -> list[list[str]]:
-    """Return one row a result, in the columns of `header`."""
+    """Return one row for each result, in the columns of `header`."""
     fastest = min(range(len(record.results)), key=lambda place: record.results[place].p50_ms)
     found = []
     for place, result in enumerate(record.results):
@@ -56,7 +56,7 @@ def rows(record: Record) -> list[list[str]]:
 
 
 def text_table(record: Record) -> str:
-    """Return the table as plain text, columns aligned, with the caption and the warnings below."""
+    """Return the table as aligned plain text, with the caption and the warnings below."""
     return "\n".join([align([header(record), *rows(record)]), caption(record), *warning_lines(record)])
 
 
@@ -70,10 +70,10 @@ def markdown_table(record: Record) -> str:
 
 
 def rich_table(record: Record, width: int, show: Callable[[str], str]) -> Table:
-    """Return the table for Rich, which must be installed, for a terminal of this width; `show` makes cells fit for it.
+    """Return the table for Rich, which must be installed, for a terminal of this width; `show` escapes cells.
 
-    One that is too narrow for all columns gets those that matter, in short: `warning_lines` has the reasons, Markdown
-    and JSON all figures. Figures never take two lines.
+    If not all columns fit, the less important ones are left out and the others shortened: `warning_lines` has the
+    reasons, Markdown and JSON have all numbers. Numbers never take two lines.
     """
     from rich.table import Table
 
@@ -81,7 +81,7 @@ def rich_table(record: Record, width: int, show: Callable[[str], str]) -> Table:
     shown = _fit_columns(columns, width)
     names = [name.replace("\n", " ") for name in shown]
     left_out = [name for name in columns if name not in names]
-    note = f"No room for {', '.join(left_out)}: see --markdown." if left_out else ""
+    note = f"No room for {', '.join(left_out)}. Use --markdown to see them." if left_out else ""
     table = Table(caption=show("\n".join(filter(None, (note, caption(record))))), caption_justify="left")
     for place, name in enumerate(shown):
         justify: Literal["left", "right"] = "left" if place < TEXT_COLUMNS else "right"
@@ -92,7 +92,7 @@ def rich_table(record: Record, width: int, show: Callable[[str], str]) -> Table:
 
 
 def warning_lines(record: Record) -> list[str]:
-    """Return every warning with the results that it concerns."""
+    """Return every warning once, with its results."""
     concerned: dict[str, list[str]] = {}
     for result in record.results:
         for warning in result.warnings:
@@ -105,7 +105,7 @@ def warning_lines(record: Record) -> list[str]:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
-    """Return how the results changed, as plain text."""
+    """Return the comparisons as plain text."""
     lines = [["", "old p50 ms", "new p50 ms", "new / old", "95 % interval", ""]]
     for each in comparisons:
         interval = f"{each.low:.3f}..{each.high:.3f}"
@@ -115,14 +115,14 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def _fit_columns(columns: dict[str, tuple[str, ...]], width: int) -> dict[str, tuple[str, ...]]:
-    """Return all columns if they fit, else shortened ones without as many of `SPARE` as do not."""
+    """Return all columns if they fit, else shortened ones without the first of `SPARE`, as many as necessary."""
 
     def needs(columns: dict[str, tuple[str, ...]]) -> int:
         return 1 + sum(BORDER + max(map(len, (*name.split("\n"), *cells))) for name, cells in columns.items())
 
     if needs(columns) <= width:
         return columns
-    # "no: throttled" is "no" then, and "2.00 (1.60..2.50)" is "2.00".
+    # "no: throttled" becomes "no", and "2.00 (1.60..2.50)" becomes "2.00".
     short = {name: tuple(cell.split(":")[0].split(" (")[0] for cell in cells) for name, cells in columns.items()}
     short["file"] = columns["file"]
     short = {name.replace("times the ", "times the\n"): cells for name, cells in short.items()}
@@ -162,19 +162,16 @@ def _ratio_text(record: Record, place: int, fastest: int) -> str:
     return f"{found.ratio:.2f} ({found.low:.2f}..{found.high:.2f})" if found else ""
 
 
-def format_ms(value: float) -> str:
-    """Return milliseconds with as many digits as tell."""
-    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+def format_ms(value: float, *, estimated: bool = False) -> str:
+    """Return milliseconds with as many digits as are known of a measured or an estimated time."""
+    if value >= 100 and estimated:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.{2 if estimated else 3}f}"
 
 
-def align(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells as plain text, the columns as wide as their widest cell."""
+def align(lines: Sequence[Sequence[str]], left: Collection[int] = range(TEXT_COLUMNS)) -> str:
+    """Return lines of cells as plain text, each column as wide as its widest cell; `left` are the columns of words."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if place < TEXT_COLUMNS else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        aligned.append("  ".join(cells).rstrip())
-    return "\n".join(aligned)
+    sides = ["<" if column in left else ">" for column in range(len(widths))]
+    formats = [f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True)]
+    return "\n".join("  ".join(formats).format(*line).rstrip() for line in lines)

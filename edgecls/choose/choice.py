@@ -12,7 +12,7 @@ from typing import Any
 
 from edgecls import __version__
 from edgecls.benchmark.table import align, caption, format_ms
-from edgecls.benchmark.verdict import NEIGHBOUR
+from edgecls.benchmark.verdict import CONTENTION
 from edgecls.choose import candidates as candidate_module
 from edgecls.choose import rounds
 from edgecls.choose.candidates import Candidate, Images
@@ -81,7 +81,7 @@ class Choice:
 
     def _explain_not_valid(self, winner: Timed) -> str:
         if winner.is_sound:
-            return f"its time is not valid ({NEIGHBOUR}), which only makes it longer: it was the fastest all the same"
+            return f"its time is not valid ({CONTENTION}), which only makes it longer: it was the fastest all the same"
         causes = ", ".join(winner.result.causes)
         return f"no measurement is valid ({causes}): the order may change; choose again on a quiet machine"
 

@@ -15,7 +15,7 @@ from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.process import LOCAL
 from edgecls.benchmark.record import Record, Result, find_ratio
 from edgecls.benchmark.session import run_benchmark
-from edgecls.benchmark.verdict import is_at_worst_too_long
+from edgecls.benchmark.verdict import is_only_contention
 from edgecls.choose.candidates import Candidate
 from edgecls.errors import ConfigError
 from edgecls.progress import Progress, silent
@@ -53,7 +53,7 @@ class Timed:
     @property
     def is_sound(self) -> bool:
         """Return True if its time is valid, or would be but for a neighbour, who made it no shorter."""
-        return is_at_worst_too_long(self.result.causes)
+        return is_only_contention(self.result.causes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Timing:
 
     Attributes:
         timed: every candidate that was timed, the fastest first.
-        winner: the fastest that may be shipped and whose time is valid, or would be valid but for a noisy neighbour;
+        winner: the fastest that may be shipped and whose time is valid, or would be valid but for contention;
             the fastest of all that may be shipped if there is none.
         record: of the last round.
     """
@@ -155,7 +155,7 @@ def _screen(candidates: Sequence[Candidate], measure: Measure, seconds: float) -
 def _conclude(short: Sequence[Timed], contenders: Sequence[Candidate], record: Record) -> Timing:
     places = range(len(contenders))
     # All take turns with a neighbour: what is the fastest in spite of it is the fastest.
-    sound = [place for place in places if is_at_worst_too_long(record.results[place].causes)]
+    sound = [place for place in places if is_only_contention(record.results[place].causes)]
     fastest = min(sound or places, key=lambda place: record.results[place].p50_ms)
     final = _hold_against(contenders, record, fastest, is_long=True)
     # The fastest of the short round is the first contender: through it, the others are held against the winner.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.files import write_rendered
+from edgecls.images.figure import new_figure
 from edgecls.sweep.grid import short_names
 from edgecls.sweep.sweep import Row, Sweep
 
@@ -26,19 +25,15 @@ SIZE, DPI = (8.0, 5.4), 130
 FONT, LARGEST_MARKER = 8, 260.0
 # Labels are tried in rings around their point, the nearest first.
 RINGS, DIRECTIONS = (20, 28, 40, 56, 74, 94), 16
-# Lines are kept free at so many places.
+# Points along each line that labels must not cover.
 STEPS = 200
 COLORS = {"recommended": "#c8102e", "frontier": "#1f5fa8", "other": "#9a9a9a"}
 
 
 def draw_frontier(found: Sweep, path: Path) -> None:
     """Write a PNG; networks that were not trained, or have no latency, are not in it."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
     rows = [row for row in found.rows if row.scored and row.scored.comparison and row.latency]
-    with matplotlib.rc_context({"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    with new_figure(path, *SIZE, DPI) as figure:
         axes = figure.subplots()
         axes.axvline(found.request.budget_ms, color="#444444", linestyle="--", linewidth=1, label="budget")
         latencies = [point.latency.p50_ms for point in found.frontier]
@@ -47,11 +42,10 @@ def draw_frontier(found: Sweep, path: Path) -> None:
         for row in rows:
             _draw_row(axes, row, _standing(found, row), max(each.scored.size_bytes for each in rows if each.scored))
         _finish(figure, axes, found)
-        # Only now is it known where on the picture a point lies.
+        # The layout decides where on the picture a point lies.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         _draw_labels(axes, rows, found)
-        write_rendered(path, functools.partial(figure.savefig, format="png"))
 
 
 def _standing(found: Sweep, row: Row) -> str:
@@ -73,26 +67,29 @@ def _draw_row(axes: Axes, row: Row, standing: str, largest_bytes: int) -> None:
 
 
 def _finish(figure: Figure, axes: Axes, found: Sweep) -> None:
-    where = found.place.profile.title if found.place.profile else "this machine"
-    source = "measured" if found.place.is_timed else "estimated"
+    budget_ms = found.request.budget_ms
+    where = found.deployment.profile.title if found.deployment.profile else "this machine"
+    source = "measured" if found.deployment.is_timed else "estimated"
     axes.set(
         xlabel=f"p50 of one image, ms, {source} (line: its interval)",
         ylabel="accuracy of the exported file, % (line: 95 % interval)",
-        title=f"{where}: {found.place.precision} .{found.place.format}, budget {found.request.budget_ms:g} ms",
+        title=f"{where}: {found.deployment.precision} .{found.deployment.format}, budget {budget_ms:g} ms",
     )
     axes.margins(x=0.1, y=0.1)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     handles = [
         axes.scatter([], [], 60, color=COLORS["recommended"], label="recommended"),
-        axes.scatter([], [], 60, color=COLORS["other"], label="beaten (hollow: may not be shipped); area: bytes"),
+        axes.scatter(
+            [], [], 60, color=COLORS["other"], label="slower or less accurate (hollow: cannot be shipped); area: bytes"
+        ),
     ]
     lines = axes.get_lines()
     figure.legend(handles=[*lines, *handles], fontsize=FONT, frameon=False, loc="outside lower center", ncols=4)
 
 
 def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
-    """Write beside each point what it is, where the fewest other things are."""
+    """Write beside each point what it is, where it covers the least."""
     from matplotlib.text import Text
 
     names = short_names(tuple(row.candidate for row in rows))
@@ -112,10 +109,10 @@ def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
             color=COLORS[_standing(found, row)] if _standing(found, row) != "other" else "#666666",
             arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6, "shrinkB": 4},
         )
-        place = axes.transData.transform(label.xy)
+        at = axes.transData.transform(label.xy)
         # An annotation's own extent counts its line to the point too.
         size = np.array(Text.get_window_extent(label).size)
-        boxes = {offset: _box(place + np.array(offset) * DPI / 72, size) for offset in _offsets()}
+        boxes = {offset: _box(at + np.array(offset) * DPI / 72, size) for offset in _offsets()}
         best = min(boxes, key=lambda offset: _clutter(boxes[offset], axes.bbox, taken, drawn))
         label.set_position(best)
         taken.append(boxes[best])
@@ -128,16 +125,16 @@ def _box(middle: NDArray[np.float64], size: NDArray[np.float64]) -> Bbox:
 
 
 def _clutter(box: Bbox, area: Bbox, taken: Sequence[Bbox], drawn: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return how bad a place for a label is: outside the picture, over other labels, over lines."""
+    """Return how bad a position for a label is: outside the picture, over other labels, over lines."""
     outside = max(area.x0 - box.x0, box.x1 - area.x1, area.y0 - box.y0, box.y1 - area.y1, 0)
     covered = ((drawn > (box.x0, box.y0)) & (drawn < (box.x1, box.y1))).all(axis=1).sum()
     return float(outside), float(sum(box.overlaps(other) for other in taken)), float(covered)
 
 
 def _offsets() -> list[tuple[float, float]]:
-    turns = [2 * math.pi * turn / DIRECTIONS + math.pi / 6 for turn in range(DIRECTIONS)]
+    angles = [2 * math.pi * step / DIRECTIONS + math.pi / 6 for step in range(DIRECTIONS)]
     # Words are wider than high.
-    return [(1.6 * ring * math.cos(turn), ring * math.sin(turn)) for ring in RINGS for turn in turns]
+    return [(1.6 * ring * math.cos(angle), ring * math.sin(angle)) for ring in RINGS for angle in angles]
 
 
 def _drawn(axes: Axes, rows: Sequence[Row], found: Sweep) -> NDArray[np.float64]:

@@ -50,7 +50,7 @@ def test_what_is_measured_and_why_not(device: str, available: list[str], card: s
 def test_a_card_that_was_busy_or_slowed_down_makes_no_valid_figure() -> None:
     assert gpu.judge_gpu("0", ["Not Active", "Not Active"]) == []
     assert gpu.judge_gpu("[N/A]", []) == []
-    assert gpu.judge_gpu("40", ["Not Active", "Active"]) == ["noisy neighbour", "throttled"]
+    assert gpu.judge_gpu("40", ["Not Active", "Active"]) == ["contention", "throttled"]
 
 
 def test_nvidia_smi_is_asked_as_it_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

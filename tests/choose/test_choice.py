@@ -77,13 +77,13 @@ def test_equals_are_called_equals(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_warnings(monkeypatch: pytest.MonkeyPatch, choice: Choice) -> None:
     assert choice.warnings == ()
     noisy = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(TIMES)))
-    assert "not valid (noisy neighbour), which only makes it longer" in noisy.warnings[0]
-    assert "not valid: noisy neighbour" in text_report(noisy)
+    assert "not valid (contention), which only makes it longer" in noisy.warnings[0]
+    assert "not valid: contention" in text_report(noisy)
     hot = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(TIMES), cause="throttled"))
     assert "no measurement is valid (throttled)" in hot.warnings[0]
     doubtful = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=("model-int8.onnx",), cause="fallback provider"))
     assert "not measured validly: model-int8.onnx in onnxruntime, threads: 1 (0.5" in doubtful.warnings[0]
-    causes = {"model-int8.onnx": "fallback provider", "model-fp32.onnx": "noisy neighbour"}
+    causes = {"model-int8.onnx": "fallback provider", "model-fp32.onnx": "contention"}
     both = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(causes), cause=causes))
     assert "which only makes it longer" in both.warnings[0] and "model-int8.onnx in onnx" in both.warnings[1]
     away = make_choice((), device="raspberry-pi-4b", is_here=False, advice="Its profile says so.")

@@ -1,4 +1,4 @@
-"""The estimate: it must meet published figures, refuse what cannot be, and its stored errors must be of these data."""
+"""Estimates agree with published latencies, impossible ones are refused, and the stored errors are up to date."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from estimate_validation import fit_spreads
+from estimate_validation import digest, fit_prior_scales
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured_board import measured_record
@@ -17,10 +17,10 @@ from edgecls.boards.profiles import device_names, load_profile, read_table
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import Estimate, Measured, estimate, load_validation, make_run
-from edgecls.estimate.figures import digest, load_figures
-from edgecls.estimate.grounds import GROUNDS
+from edgecls.estimate.evidence import EVIDENCE
 from edgecls.estimate.measured import read_measured
 from edgecls.estimate.operators import Network, count_network
+from edgecls.estimate.published_latencies import load_latencies
 
 NETWORK = count_network(TrainConfig(), 6)
 PI4 = load_profile("raspberry-pi-4b")
@@ -33,16 +33,16 @@ def small(image_size: int = 160, alpha: float = 0.5) -> Network:
 def test_the_stored_fit_and_errors_are_of_today_s_figures() -> None:
     table = read_table("estimate")
     hint = "run benchmarks/estimate_errors.py"
-    assert table["figures_sha256"] == digest(load_figures()), hint
-    assert fit_spreads(load_figures()) == pytest.approx(table["spreads"], rel=1e-2, abs=1e-3), hint
+    assert table["latencies_sha256"] == digest(load_latencies()), hint
+    assert fit_prior_scales(load_latencies()) == pytest.approx(table["prior_scales"], rel=1e-2, abs=1e-3), hint
 
 
 def test_stored_errors_are_as_promised() -> None:
-    found = {grounds: load_validation(grounds) for grounds in GROUNDS}
-    assert found["figure"].median_error < 0.25
-    assert all(0.7 < row.coverage <= 1 and row.figures >= 40 for row in found.values())
+    found = {evidence: load_validation(evidence) for evidence in EVIDENCE}
+    assert found["latency"].median_error < 0.25
+    assert all(0.7 < row.coverage <= 1 and row.latencies >= 40 for row in found.values())
     # Who knows less errs more.
-    order = [found[grounds].median_error for grounds in ("figure", "engine", "board", "new")]
+    order = [found[evidence].median_error for evidence in ("latency", "engine", "board", "new")]
     assert order == sorted(order)
 
 
@@ -53,9 +53,9 @@ def test_published_figures_are_met() -> None:
     assert 38 < fp32.p50_ms < 50
     for found in (int8, fp32):
         assert found.low_ms < found.p50_ms < found.high_ms
-        assert found.validation.grounds == "figure"
+        assert found.validation.evidence == "latency"
         assert not found.calibrated
-        assert any("XNNPACK README" in row.source for row in found.leans_on)
+        assert any("XNNPACK README" in row.source for row in found.nearest_references)
 
 
 @pytest.mark.parametrize("name", device_names())
@@ -68,14 +68,14 @@ def test_every_board_has_an_estimate(name: str) -> None:
 
 
 def test_grounds_say_what_is_known() -> None:
-    def grounds(name: str, engine: str | None = None, network: Network = NETWORK) -> str:
-        return estimate(network, load_profile(name), "int8", engine=engine).validation.grounds
+    def evidence(name: str, engine: str | None = None, network: Network = NETWORK) -> str:
+        return estimate(network, load_profile(name), "int8", engine=engine).validation.evidence
 
-    assert grounds("raspberry-pi-5") == "figure"
-    assert grounds("jetson-nano") == "engine"
-    assert grounds("desktop-x86") == "board"
-    assert grounds("raspberry-pi-4b", "onnxruntime") == "new"
-    assert grounds("coral-usb") == "board"
+    assert evidence("raspberry-pi-5") == "latency"
+    assert evidence("jetson-nano") == "engine"
+    assert evidence("desktop-x86") == "board"
+    assert evidence("raspberry-pi-4b", "onnxruntime") == "new"
+    assert evidence("coral-usb") == "board"
     unlike = estimate(count_network(TrainConfig(arch="mlp"), 6), PI4, "int8")
     assert any("no latency of a network like mlp" in note for note in unlike.notes)
 
@@ -130,10 +130,10 @@ def test_a_measurement_scales_the_board_and_narrows_the_interval() -> None:
     slow = estimate(small(), PI4, "int8", measured=[Measured(run, 2 * usual)])
     assert 1.3 * before.p50_ms < slow.p50_ms < 2.5 * before.p50_ms
     assert slow.high_ms / slow.low_ms < before.high_ms / before.low_ms
-    assert (slow.calibrated, slow.validation.grounds) == (True, "measured")
-    # In another setting it helps too, but the grounds stay what they were.
+    assert (slow.calibrated, slow.validation.evidence) == (True, "measured")
+    # In another setting it helps too, but the evidence stays what it was.
     other = estimate(small(), PI4, "int8", threads=1, measured=[Measured(run, 2 * usual)])
-    assert other.validation.grounds == "figure"
+    assert other.validation.evidence == "latency"
     assert other.p50_ms > estimate(small(), PI4, "int8", threads=1).p50_ms
     # Another board's estimate is not touched.
     assert estimate(small(), PI4, "int8") == before
@@ -184,6 +184,6 @@ def test_a_record_that_does_not_fit_is_refused(int8: Path, tmp_path: Path) -> No
 
 def test_the_documentation_shows_the_stored_errors() -> None:
     text = (Path(__file__).parents[2] / "docs/estimates.md").read_text(encoding="utf-8")
-    for grounds in GROUNDS:
-        row = load_validation(grounds)
-        assert f"| {row.figures} | {row.median_error:.0%} | {row.coverage:.0%} |".replace("%", " %") in text, grounds
+    for evidence in EVIDENCE:
+        row = load_validation(evidence)
+        assert f"| {row.latencies} | {row.median_error:.0%} | {row.coverage:.0%} |".replace("%", " %") in text, evidence

@@ -63,7 +63,7 @@ class FakeMachine:
         *,
         noise: float = 0.003,
         invalid: Sequence[str] = (),
-        cause: str | Mapping[str, str] = "noisy neighbour",
+        cause: str | Mapping[str, str] = "contention",
         invalid_rounds: int = 99,
         slower: float = 1,
     ) -> None:
