@@ -10,7 +10,6 @@ from edgecls.boards.profiles import Profile
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import KERNELS, Measured, make_run
 from edgecls.estimate.graph_operators import read_network
-from edgecls.estimate.operators import Network
 from edgecls.estimate.published_latencies import load_processor
 
 # Device of a result -> kind of processor.
@@ -61,19 +60,14 @@ def _why_not(result: Result, kind: str) -> str:
 
 
 def _measured(result: Result, profile: Profile, path: Path, files: list[Path]) -> Measured:
-    network = _find(result, [*files, Path(result.file), path.parent / Path(result.file).name])
-    run = make_run(network, profile, str(result.model["precision"]), result.engine, result.threads)
-    return Measured(run, result.p50_ms)
-
-
-def _find(result: Result, paths: list[Path]) -> Network:
-    """Return the network that was measured: the file's sha256 is in the record, its operators are not."""
-    for path in paths:
-        if not path.is_file():
+    """Return a result with its network, which is not in the record: the file is found by its sha256."""
+    for file in (*files, Path(result.file), path.parent / Path(result.file).name):
+        if not file.is_file():
             continue
-        network, spec = read_network(path)
+        network, spec = read_network(file)
         if spec.graph_sha256 == result.model["sha256"]:
-            return network
+            run = make_run(network, profile, str(result.model["precision"]), result.engine, result.threads)
+            return Measured(run, result.p50_ms)
     raise ConfigError(
         f"the measured file {result.file!r} is missing, and its layers are needed; put it beside the record"
     )

@@ -110,13 +110,7 @@ def count_network(config: TrainConfig, class_count: int) -> Network:
 
 
 def inverted_residuals(side: int, channels: int, alpha: float) -> tuple[list[Operator], int, int]:
-    """Return MobileNetV2's blocks and last convolution, and the side and channels of what they give.
-
-    Args:
-        side: of the feature map that the stem gives.
-        channels: of it.
-        alpha: width multiplier.
-    """
+    """Return MobileNetV2's blocks and last convolution after a stem, and the side and channels of their output."""
     operators = []
     for expansion, filters, repetitions, stride in STAGES:
         outputs = round_channels(filters * alpha)

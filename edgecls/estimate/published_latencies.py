@@ -59,18 +59,9 @@ def load_processor(name: str) -> Processor:
 @functools.cache
 def load_latencies() -> tuple[PublishedLatency, ...]:
     """Return the published latencies of all boards and of devices/tables/latencies.toml."""
-    return (*_of_boards(), *_of_table())
-
-
-def _of_boards() -> list[PublishedLatency]:
-    return [
+    of_boards = [
         PublishedLatency(
-            model=row.model,
-            processor=row.chip or profile.hardware.processor,
-            engine=row.engine,
-            precision=row.precision,
-            cores=row.cores,
-            ms=row.ms,
+            *(row.model, row.chip or profile.hardware.processor, row.engine, row.precision, row.cores, row.ms),
             source=row.source,
             runtime=row.runtime,
         )
@@ -78,17 +69,9 @@ def _of_boards() -> list[PublishedLatency]:
         for row in profile.latencies
         if not row.left_out
     ]
-
-
-def _of_table() -> list[PublishedLatency]:
-    return [
+    of_table = [
         PublishedLatency(
-            model=model,
-            processor=rows["processor"],
-            engine=rows["engine"],
-            precision=precision,
-            cores=rows["cores"],
-            ms=ms,
+            *(model, rows["processor"], rows["engine"], precision, rows["cores"], ms),
             source=rows["source"],
             ghz=rows.get("ghz", 0),
         )
@@ -96,3 +79,4 @@ def _of_table() -> list[PublishedLatency]:
         for precision in ("fp32", "int8")
         for model, ms in rows.get(precision, {}).items()
     ]
+    return (*of_boards, *of_table)

@@ -102,3 +102,10 @@ def test_a_file_has_its_own_size_and_precision(int8: Path) -> None:
     done = run("estimate", int8, "--image-size", "96")
     assert (done.exit_code, "--image-size needs --arch" in done.stderr) == (2, True)
     assert run("estimate", int8.with_name("none.tflite")).exit_code == 1
+
+
+def test_the_former_name_of_the_option_board_still_works() -> None:
+    arguments = ("estimate", *ARCH, "--precision", "int8", "--json")
+    former, today = (run(*arguments, option, "raspberry-pi-4b").stdout for option in ("--device", "--board"))
+    assert json.loads(former)["device"] == "raspberry-pi-4b" and former == today
+    assert "--device" not in run("estimate", "--help").stdout
