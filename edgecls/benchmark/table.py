@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgecls.benchmark.compare import Comparison
-from edgecls.benchmark.record import Record, Result, find_ratio
+from edgecls.benchmark.record import Record, find_ratio
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,22 +37,40 @@ def caption(record: Record) -> str:
 
 def header(record: Record) -> list[str]:
     """Return the names of the columns."""
-    paced = record.settings["fps"] is not None
-    pacing = ["dropped", "age p50", "age p99", "jitter"] if paced else []
-    times = ["p50 ms", "95 % interval", "p90", "p99", "mean", "std", "per s"]
-    ratio = ["times the fastest"] if record.ratios else []
-    return ["file", "engine", "threads", *times, *ratio, *pacing, "first", "load", "peak MB", "file MB", "n", "valid"]
+    return list(_cells(record, 0))
 
 
 def rows(record: Record) -> list[list[str]]:
     """Return one row for each result, in the columns of `header`."""
-    fastest = min(range(len(record.results)), key=lambda place: record.results[place].p50_ms)
-    found = []
-    for place, result in enumerate(record.results):
-        ratio = [_ratio_text(record, place, fastest)] if record.ratios else []
-        valid = "yes" if result.valid else f"no: {', '.join(result.causes)}"
-        found.append([*_start(result), *ratio, *_pacing(result), *_end(result), str(result.n), valid])
-    return found
+    return [list(_cells(record, index).values()) for index in range(len(record.results))]
+
+
+def _cells(record: Record, index: int) -> dict[str, str]:
+    """Return the cells of one result by column."""
+    result = record.results[index]
+    cells = {
+        "file": Path(result.file).name,
+        "engine": result.engine if result.device == "cpu" else f"{result.engine} {result.device}",
+        "threads": str(result.threads),
+        "p50 ms": format_ms(result.p50_ms),
+        "95 % interval": f"{format_ms(result.p50_low_ms)}..{format_ms(result.p50_high_ms)}",
+    }
+    cells |= {name: format_ms(getattr(result, f"{name}_ms")) for name in ("p90", "p99", "mean", "std")}
+    cells["per s"] = f"{result.per_second:.1f}"
+    if record.ratios:
+        cells["times the fastest"] = _ratio_text(record, index)
+    if result.paced is not None:
+        cells["dropped"] = f"{result.paced['dropped']} of {result.paced['frames']}"
+        for name in ("age p50", "age p99", "jitter"):
+            cells[name] = format_ms(result.paced[f"{name.replace(' ', '_')}_ms"])
+    return cells | {
+        "first": format_ms(result.first_ms),
+        "load": format_ms(result.load_ms),
+        "peak MB": "" if result.peak_rss_mb is None else f"{result.peak_rss_mb:.0f}",
+        "file MB": f"{result.model['bytes'] / 1e6:.1f}",
+        "n": str(result.n),
+        "valid": "yes" if result.valid else f"no: {', '.join(result.causes)}",
+    }
 
 
 def text_table(record: Record) -> str:
@@ -133,32 +151,12 @@ def _fit_columns(columns: dict[str, tuple[str, ...]], width: int) -> dict[str, t
     return short
 
 
-def _start(result: Result) -> list[str]:
-    where = "" if result.device == "cpu" else f" {result.device}"
-    interval = f"{format_ms(result.p50_low_ms)}..{format_ms(result.p50_high_ms)}"
-    times = [format_ms(value) for value in (result.p90_ms, result.p99_ms, result.mean_ms, result.std_ms)]
-    cells = [Path(result.file).name, f"{result.engine}{where}", str(result.threads), format_ms(result.p50_ms), interval]
-    return [*cells, *times, f"{result.per_second:.1f}"]
-
-
-def _pacing(result: Result) -> list[str]:
-    if result.paced is None:
-        return []
-    paced = result.paced
-    times = [format_ms(paced[key]) for key in ("age_p50_ms", "age_p99_ms", "jitter_ms")]
-    return [f"{paced['dropped']} of {paced['frames']}", *times]
-
-
-def _end(result: Result) -> list[str]:
-    memory = "" if result.peak_rss_mb is None else f"{result.peak_rss_mb:.0f}"
-    return [format_ms(result.first_ms), format_ms(result.load_ms), memory, f"{result.model['bytes'] / 1e6:.1f}"]
-
-
-def _ratio_text(record: Record, place: int, fastest: int) -> str:
+def _ratio_text(record: Record, index: int) -> str:
     """Return how many times slower a result is than the fastest, with its interval."""
-    if place == fastest:
+    fastest = min(range(len(record.results)), key=lambda each: record.results[each].p50_ms)
+    if index == fastest:
         return "1"
-    found = find_ratio(record, place, fastest)
+    found = find_ratio(record, index, fastest)
     return f"{found.ratio:.2f} ({found.low:.2f}..{found.high:.2f})" if found else ""
 
 

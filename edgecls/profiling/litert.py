@@ -12,7 +12,6 @@ A Pad runs together with the operator that reads it, because LiteRT fuses the tw
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from edgecls.benchmark.measure import time_calls
 from edgecls.errors import ModelFileError
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.tflite import _field, _follow, _ints, _tables, _vector, read_tflite
-from edgecls.profiling.timed import LEAST_RUNS, WARM_UP_RUNS, Timed, interquartile_mean
+from edgecls.profiling.timed import WARM_UP_RUNS, Timed, interquartile_mean, time_runs
 from edgecls.runtime.litert import _captured_stderr, _import_interpreter
 
 METHOD = "each operator cut out of the graph and run alone, as LiteRT's Python packages have no profiler"
@@ -140,11 +139,7 @@ def _time_cut(module: Any, cut: Cut, threads: int, seconds: float) -> float:
     for index, values in _random_inputs(interpreter):
         interpreter.set_tensor(index, values)
     time_calls(interpreter.invoke, WARM_UP_RUNS)
-    end = time.perf_counter() + seconds
-    times = list(time_calls(interpreter.invoke, LEAST_RUNS))
-    while time.perf_counter() < end:
-        times += list(time_calls(interpreter.invoke, LEAST_RUNS))
-    return interquartile_mean(times)
+    return time_runs(interpreter.invoke, seconds)
 
 
 def _random_inputs(interpreter: Any) -> Iterator[tuple[int, NDArray[Any]]]:

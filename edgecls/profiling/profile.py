@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import importlib
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgecls.benchmark.measure import time_calls, warm_up
+from edgecls.benchmark.measure import warm_up
 from edgecls.benchmark.table import align
 from edgecls.model_file.container import detect_kind
 from edgecls.model_file.metadata import read_bytes, split_file
 from edgecls.model_file.read import read_graph
 from edgecls.profiling.layers import find_layers
-from edgecls.profiling.timed import LEAST_RUNS, Timed, interquartile_mean
+from edgecls.profiling.timed import Timed, time_runs
 from edgecls.runtime.classifier import load
 
 SECONDS = 5.0
@@ -66,7 +64,8 @@ def profile_file(
     with load(path, engine=engine, threads=threads) as classifier:
         opened = classifier.engine
         image = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 1), np.uint8)
-        invoke_ms = _time_whole(lambda: opened.run(image), part)
+        warm_up(lambda: opened.run(image), part)
+        invoke_ms = time_runs(lambda: opened.run(image), part)
     module = importlib.import_module(f"edgecls.profiling.{PROFILERS[opened.name]}")
     timed: list[Timed] = module.time_operators(graph, spec, opened.threads, 3 * part)
     sum_ms = sum(each.ms for each in timed)
@@ -100,12 +99,3 @@ def profile_caption(profile: Profile) -> str:
     whole = f"sum {profile.sum_ms:.3f} ms, the whole network {profile.invoke_ms:.3f} ms"
     what = f"{profile.file} in {profile.engine} {profile.engine_version}, {threads}"
     return f"{what}: {len(profile.operators)} operators, {whole}. Times: {profile.method}."
-
-
-def _time_whole(action: Callable[[], object], seconds: float) -> float:
-    warm_up(action, seconds)
-    end = time.perf_counter() + seconds
-    times = list(time_calls(action, LEAST_RUNS))
-    while time.perf_counter() < end:
-        times += list(time_calls(action, LEAST_RUNS))
-    return interquartile_mean(times)

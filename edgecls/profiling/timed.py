@@ -6,10 +6,13 @@ operators in the order they run: `graph` has no metadata, `threads` are the engi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from edgecls.benchmark.measure import time_calls
 
 # The first runs prepare weights and fill caches.
 WARM_UP_RUNS = 5
@@ -23,6 +26,15 @@ class Timed(NamedTuple):
     type: str  # in the engine, such as "CONV_2D" or "QLinearConv"
     ms: float  # time of one run
     origins: tuple[str, ...] = ()  # names in the file of the operators in it
+
+
+def time_runs(action: Callable[[], object], seconds: float) -> float:
+    """Return the time of one run in ms, from runs for so many seconds, or `LEAST_RUNS`."""
+    end = time.perf_counter() + seconds
+    times = list(time_calls(action, LEAST_RUNS))
+    while time.perf_counter() < end:
+        times += list(time_calls(action, LEAST_RUNS))
+    return interquartile_mean(times)
 
 
 def interquartile_mean(values: Sequence[float]) -> float:

@@ -27,7 +27,7 @@ FONT, LARGEST_MARKER = 8, 260.0
 RINGS, DIRECTIONS = (20, 28, 40, 56, 74, 94), 16
 # Points along each line that labels must not cover.
 STEPS = 200
-COLORS = {"recommended": "#c8102e", "frontier": "#1f5fa8", "other": "#9a9a9a"}
+COLORS = {"recommended": "#c8102e", "frontier": "#1f5fa8", "slower": "#9a9a9a", "out": "#9a9a9a"}
 
 
 def draw_frontier(found: Sweep, path: Path) -> None:
@@ -40,19 +40,12 @@ def draw_frontier(found: Sweep, path: Path) -> None:
         accuracies = [point.accuracy * 100 for point in found.frontier]
         axes.plot(latencies, accuracies, color=COLORS["frontier"], linewidth=1, label="frontier")
         for row in rows:
-            _draw_row(axes, row, _standing(found, row), max(each.scored.size_bytes for each in rows if each.scored))
+            _draw_row(axes, row, found.standing(row), max(each.scored.size_bytes for each in rows if each.scored))
         _finish(figure, axes, found)
         # The layout decides where on the picture a point lies.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         _draw_labels(axes, rows, found)
-
-
-def _standing(found: Sweep, row: Row) -> str:
-    name = row.candidate.name
-    if found.recommended and found.recommended.name == name:
-        return "recommended"
-    return "frontier" if any(point.name == name for point in found.frontier) else "other"
 
 
 def _draw_row(axes: Axes, row: Row, standing: str, largest_bytes: int) -> None:
@@ -81,7 +74,7 @@ def _finish(figure: Figure, axes: Axes, found: Sweep) -> None:
     handles = [
         axes.scatter([], [], 60, color=COLORS["recommended"], label="recommended"),
         axes.scatter(
-            [], [], 60, color=COLORS["other"], label="slower or less accurate (hollow: cannot be shipped); area: bytes"
+            [], [], 60, color=COLORS["slower"], label="slower or less accurate (hollow: cannot be shipped); area: bytes"
         ),
     ]
     lines = axes.get_lines()
@@ -106,7 +99,7 @@ def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
             fontsize=FONT,
             ha="center",
             va="center",
-            color=COLORS[_standing(found, row)] if _standing(found, row) != "other" else "#666666",
+            color=COLORS[found.standing(row)] if found.standing(row) in ("recommended", "frontier") else "#666666",
             arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6, "shrinkB": 4},
         )
         at = axes.transData.transform(label.xy)

@@ -109,7 +109,7 @@ def _cells(found: Sweep, row: Row) -> list[str]:
     comparison, latency = row.scored.comparison, row.latency
     return [
         row.candidate.name,
-        _standing(found, row),
+        found.standing(row),
         f"{comparison.accuracy:.4f}",
         f"{comparison.accuracy_low:.3f}..{comparison.accuracy_high:.3f}",
         _format(latency, latency.p50_ms),
@@ -121,15 +121,6 @@ def _cells(found: Sweep, row: Row) -> list[str]:
 
 def _format(latency: Latency, ms: float) -> str:
     return format_ms(ms, estimated=latency.source == "estimate")
-
-
-def _standing(found: Sweep, row: Row) -> str:
-    name = row.candidate.name
-    if row.left_out_because:
-        return "out"
-    if found.recommended and name == found.recommended.name:
-        return "recommended"
-    return "frontier" if any(point.name == name for point in found.frontier) else "slower"
 
 
 def _conclusion(found: Sweep) -> list[str]:

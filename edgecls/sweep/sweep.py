@@ -54,6 +54,15 @@ class Sweep:
     faster: Step | None  # the next step down
     warnings: tuple[str, ...] = ()  # of the trainings in this call
 
+    def standing(self, row: Row) -> str:
+        """Return "out", "recommended", "frontier" or "slower"."""
+        name = row.candidate.name
+        if row.left_out_because:
+            return "out"
+        if self.recommended and name == self.recommended.name:
+            return "recommended"
+        return "frontier" if any(point.name == name for point in self.frontier) else "slower"
+
 
 def sweep(
     data: Path,

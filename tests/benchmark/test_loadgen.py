@@ -112,7 +112,7 @@ def test_offline_summary_has_a_rate_and_no_latencies() -> None:
 
 
 @given(st.lists(st.integers(1, 10**12), min_size=4, max_size=4), st.booleans())
-def test_whatever_the_figures_are_they_are_read(ns: list[int], valid: bool) -> None:
+def test_any_numbers_are_read(ns: list[int], valid: bool) -> None:
     text = TOO_SHORT
     for old, new in zip((" 1272", " 1342\n95", " 3125", " 1419"), ns, strict=True):
         text = text.replace(old, f" {new}" + old[5:])
@@ -122,7 +122,7 @@ def test_whatever_the_figures_are_they_are_read(ns: list[int], valid: bool) -> N
 
 
 @pytest.mark.parametrize("lost", ["Scenario", "50.00 percentile", "QPS w/o", "Mean latency"])
-def test_summary_that_lacks_a_figure_is_an_error(lost: str) -> None:
+def test_summary_without_a_number_is_an_error(lost: str) -> None:
     lines = [line for line in TOO_SHORT.splitlines() if not line.startswith(lost)]
     with pytest.raises(BenchmarkError, match="summary cannot be read"):
         parse_summary("\n".join(lines))

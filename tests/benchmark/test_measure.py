@@ -48,7 +48,7 @@ def test_an_action_of_twice_the_time_is_found_twice_as_slow() -> None:
 
 
 @pytest.mark.parametrize("batches", [1, 3])
-def test_every_action_has_its_turn_as_often_and_in_a_row(batches: int) -> None:
+def test_every_action_runs_in_batches_equally_often(batches: int) -> None:
     called: list[str] = []
     actions = {name: partial(called.append, name) for name in "abc"}
     samples = time_interleaved(actions, batches=batches)
@@ -65,7 +65,7 @@ def called_order(seed: int) -> list[str]:
     return called[::BATCH_CALLS]
 
 
-def test_the_order_changes_from_turn_to_turn_and_follows_the_seed() -> None:
+def test_the_order_changes_from_batch_to_batch_and_follows_the_seed() -> None:
     order = called_order(1)
     assert {"".join(order[i : i + 2]) for i in range(0, len(order), 2)} == {"ab", "ba"}
     assert called_order(1) == order != called_order(2)
@@ -118,7 +118,7 @@ def test_constant_times_have_an_exact_ratio(fast: float, slow: float, batches: i
     assert (found.ratio, found.low, found.high) == pytest.approx((slow / fast,) * 3, rel=1e-12)
 
 
-def test_what_hits_a_whole_turn_cancels_out_and_a_single_call_does_not_count() -> None:
+def test_what_affects_a_whole_batch_cancels_out_and_a_single_call_does_not_count() -> None:
     moments = np.random.default_rng(0).uniform(1, 5, (20, 1))
     fast = np.repeat(moments, CALLS, 1)
     slow = 3 * fast
@@ -127,7 +127,7 @@ def test_what_hits_a_whole_turn_cancels_out_and_a_single_call_does_not_count() -
     assert (found.ratio, found.low, found.high) == pytest.approx((3, 3, 3))
 
 
-def test_the_interval_widens_with_noise_and_narrows_with_turns() -> None:
+def test_the_interval_widens_with_noise_and_narrows_with_batches() -> None:
     def width(noise: float, batches: int) -> float:
         rng = np.random.default_rng(5)
         slow, fast = (base * rng.normal(1, noise, (batches, 1)) * np.ones(CALLS) for base in (2, 1))
@@ -240,7 +240,7 @@ def test_every_frame_is_done_or_dropped(fps: float, seconds: float, call_ms: flo
     assert paced.age_p99_ms <= 2 * max(call_ms, 1000 / fps) + call_ms + 1e-3
 
 
-def test_a_summary_has_numpys_figures() -> None:
+def test_a_summary_agrees_with_numpy() -> None:
     times = np.random.default_rng(0).lognormal(1, 0.3, (30, 10))
     found = summarize(times)
     assert (found.p50_ms, found.p90_ms, found.p99_ms) == tuple(np.percentile(times, (50, 90, 99)))
@@ -250,7 +250,7 @@ def test_a_summary_has_numpys_figures() -> None:
     assert summarize(times) == found != summarize(times, seed=1)
 
 
-def test_the_interval_knows_that_calls_of_a_turn_share_its_noise() -> None:
+def test_the_interval_knows_that_calls_of_a_batch_share_its_noise() -> None:
     random = np.random.default_rng(0)
     alone = random.normal(10, 1, (40, 50))
     together = random.normal(10, 1, (40, 1)) + random.normal(0, 0.01, (40, 50))
@@ -272,7 +272,7 @@ def test_the_interval_holds_the_true_median_about_19_times_in_20() -> None:
     assert 85 <= sum(each.p50_low_ms <= 10 <= each.p50_high_ms for each in found) <= 100
 
 
-def test_a_single_turn_is_drawn_by_calls() -> None:
+def test_a_single_batch_is_drawn_by_calls() -> None:
     draws = draw_medians(np.array([[1.0, 2, 3, 4, 5]]))
     assert draws.min() < 3 < draws.max()
     assert np.array_equal(draw_medians(np.array([[7.0]])), np.full(measure.BOOTSTRAP_ROUNDS, 7))

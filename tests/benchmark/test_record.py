@@ -146,6 +146,6 @@ def test_a_number_that_is_none_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_tell_results_apart() -> None:
+def test_names_distinguish_results() -> None:
     assert make_result().name == "model-int8.tflite in litert, threads: 1"
     assert make_result(device="edgetpu").name == "model-int8.tflite in litert on edgetpu, threads: 1"

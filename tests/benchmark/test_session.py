@@ -25,7 +25,7 @@ def run(configurations: tuple[Configuration, ...] = ONE, settings: Settings = SH
     return run_benchmark(configurations, settings, command=fake_command(**answers))
 
 
-def test_a_healthy_run() -> None:
+def test_a_valid_run() -> None:
     record = run()
     (result,) = record.results
     assert (result.valid, result.causes, result.warnings) == (True, [], [])
@@ -84,7 +84,7 @@ def test_configurations_alternate_and_are_compared_in_pairs(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("call_ms", "calls"), [(0.01, 200), (1, 100), (10, 10), (80, 5)])
-def test_a_turn_is_a_tenth_of_a_second_within_limits(call_ms: float, calls: int) -> None:
+def test_a_batch_is_a_tenth_of_a_second_within_limits(call_ms: float, calls: int) -> None:
     record = run(warm_up={"calls": 9, "steady": True, "call_ms": call_ms})
     assert record.results[0].calls_per_batch == calls
     assert record.results[0].n >= 100
@@ -110,7 +110,7 @@ def test_a_camera() -> None:
     assert (record.results[0].n, record.results[0].fps, record.ratios) == (150, 30, [])
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     told: list[tuple[str, int, int]] = []
     run_benchmark(ONE, SHORT, command=fake_command(), progress=lambda *each: told.append(each[:3]))
     assert told[0] == ("loading and warming up", 1, 1)

@@ -28,7 +28,7 @@ FAST = make_result(make_times(2))
 RATIO = {"slow": 0, "fast": 1, "ratio": 2.0, "low": 1.6, "high": 2.5}
 
 
-def test_each_says_where_with_what_and_when() -> None:
+def test_the_caption_has_machine_versions_and_date() -> None:
     text = caption(make_record(SLOW, FAST))
     for part in ("Raspberry Pi 4 Model B Rev 1.4 (neon)", "4 CPUs", "kernel 6.6.20", "Python 3.11.2", "2025-05-01"):
         assert part in text

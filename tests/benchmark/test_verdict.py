@@ -31,7 +31,7 @@ def notes(*states: State, **changes: Any) -> list[str]:
     return [finding.rule for finding in found(*states, **changes) if finding.level == "note"]
 
 
-def test_a_quiet_machine_is_well() -> None:
+def test_a_quiet_machine_has_no_problem() -> None:
     assert found() == ()
 
 
@@ -114,7 +114,7 @@ def test_four_cpus_have_room_for_four_times_as_much() -> None:
         ([None, None], None, ""),
     ],
 )
-def test_throttling_that_the_firmware_tells(bits: list[int | None], level: str | None, said: str) -> None:
+def test_throttling_that_the_firmware_reports(bits: list[int | None], level: str | None, said: str) -> None:
     findings = found(*(make_state(firmware=value) for value in bits))
     assert [(finding.rule, finding.level) for finding in findings] == ([("throttled", level)] if level else [])
     assert all(said in finding.text for finding in findings)

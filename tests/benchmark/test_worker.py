@@ -83,7 +83,7 @@ def test_warm_up_batches_and_pace(worker: WorkerProcess, model: str) -> None:
     assert 0.25 < paced["wall_s"]
 
 
-def test_the_usual_number_of_threads_is_told(worker: WorkerProcess, model: str) -> None:
+def test_the_usual_number_of_threads_is_reported(worker: WorkerProcess, model: str) -> None:
     opened = worker.ask("open", **request(model, threads=None))
     assert 1 <= opened["threads"] <= 4
     assert len(opened["cpus"]) == min(opened["threads"], len(os.sched_getaffinity(0)))
@@ -95,7 +95,7 @@ def test_more_threads_than_cpus_use_all_cpus(worker: WorkerProcess, model: str) 
     assert (opened["threads"], set(opened["cpus"])) == (2 * len(cpus), cpus)
 
 
-def test_the_machine_is_told(worker: WorkerProcess) -> None:
+def test_the_machine_is_described(worker: WorkerProcess) -> None:
     assert worker.ask("describe")["allowed_cpus"] == sorted(os.sched_getaffinity(0))
     assert worker.ask("state")["at_s"] > 0
 
@@ -118,7 +118,7 @@ def test_a_bug_keeps_its_traceback(model: str) -> None:
         worker.ask("dance")
 
 
-def test_a_command_that_does_not_start_a_worker_tells_why() -> None:
+def test_a_command_that_does_not_start_a_worker_is_an_error_with_the_reason() -> None:
     with WorkerProcess(["sh", "-c", "echo no such board >&2; exit 7"]) as worker:
         with pytest.raises(BenchmarkError, match="exit status 7; no such board"):
             worker.ask("state")
@@ -182,7 +182,7 @@ def stand_in(engine: Engine | None = None, **members: Any) -> Any:
     return SimpleNamespace(spec=make_spec(), engine=engine, **members)
 
 
-def test_invoke_runs_the_network_on_ready_images_in_turn(tmp_path: Path) -> None:
+def test_invoke_runs_the_network_on_ready_images_one_after_the_other(tmp_path: Path) -> None:
     engine = Engine()
     for gray in (10, 200):
         Image.new("L", (30, 40), gray).save(tmp_path / f"{gray}.png")
@@ -210,7 +210,7 @@ def test_end_to_end_begins_at_the_file() -> None:
     assert seen == ["a.png", "b.png", "a.png"]
 
 
-def test_waiting_is_told_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_is_counted_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for thread, waited in ((1, 250_000_000), (2, 1_000_000_000)):
         folder = tmp_path / f"proc/self/task/{thread}"
         folder.mkdir(parents=True)

@@ -33,7 +33,7 @@ LATENCIES = load_latencies()
 SOME = tuple(latency for latency in LATENCIES if latency.processor in ("bcm2711", "bcm2837b0", "tegra-x1"))[:40]
 
 
-def test_every_figure_can_be_used() -> None:
+def test_every_latency_can_be_used() -> None:
     assert len(LATENCIES) > 200
     for latency in LATENCIES:
         assert load_processor(latency.processor).kind in ("cpu", "edgetpu", "gpu")
@@ -72,7 +72,7 @@ def test_nothing_of_what_is_left_out_is_known(
         assert not keys & {SCHEMES[name](latency) for latency in rest}
 
 
-def test_a_left_out_figure_does_not_move_its_own_prediction() -> None:
+def test_a_left_out_latency_does_not_move_its_own_prediction() -> None:
     (first, *rest) = SOME
     changed = (dataclasses.replace(first, ms=100 * first.ms), *rest)
     before, after = (leave_out(latencies, by_latency)[0] for latencies in (SOME, changed))
@@ -92,7 +92,7 @@ def test_one_measurement_is_all_that_is_known_of_a_setting() -> None:
     assert len(held) == pairs
 
 
-def test_grounds_follow_from_what_is_known() -> None:
+def test_evidence_follows_from_what_is_known() -> None:
     def only(processor: str, engine: str) -> list[PublishedLatency]:
         return [latency for latency in LATENCIES if (latency.processor, latency.engine) == (processor, engine)]
 

@@ -48,7 +48,7 @@ def test_the_documents_are_what_the_results_say() -> None:
     assert "README.md is what" in done.stdout and "from-the-lecture.md is what" in done.stdout
 
 
-def test_a_stale_readme_is_found_and_mended(tmp_path: Path) -> None:
+def test_a_stale_readme_is_found_and_fixed(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(README, encoding="utf-8")
     write(tmp_path)
@@ -65,7 +65,7 @@ def test_a_stale_readme_is_found_and_mended(tmp_path: Path) -> None:
     assert run("--check", *options).returncode == 1
 
 
-def test_the_line_below_says_what_the_figures_depend_on() -> None:
+def test_the_line_below_says_what_the_results_depend_on() -> None:
     assert tables.caption(RECORD, "cold_start") == (
         "Some CPU (avx2), 2 CPUs; python 3.11.7, edgecls 0.1.0; 2026-01-02; valid; "
         "`python benchmarks/cold_start.py model-int8.tflite a.png`."

@@ -73,7 +73,7 @@ def test_options_reach_the_measurement(stage: Stage, model: Path, tmp_path: Path
         (["--images", "/nowhere"], 1, "no image in"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_measured(
+def test_wrong_usage_is_refused_before_anything_is_measured(
     stage: Stage, model: Path, options: list[str], code: int, said: str
 ) -> None:
     done = run("benchmark", model, *options)
@@ -82,7 +82,7 @@ def test_wrong_usage_is_told_before_anything_is_measured(
     assert stage.asked == ()
 
 
-def test_what_is_not_valid_is_told(stage: Stage, model: Path) -> None:
+def test_an_invalid_result_is_reported(stage: Stage, model: Path) -> None:
     invalid: dict[str, Any] = {"valid": False, "causes": ["throttled"], "warnings": ["throttled: too hot"]}
     stage.record = make_record(make_result(), make_result(file="b.tflite", **invalid))
     done = run("benchmark", model)
@@ -133,7 +133,7 @@ def test_unlike_runs_are_refused_unless_forced(stage: Stage, model: Path, tmp_pa
     assert run("benchmark", model, "--compare", tmp_path / "old.json", "--force").exit_code == 0
 
 
-def test_a_result_that_the_old_file_lacks_is_told(stage: Stage, model: Path, tmp_path: Path) -> None:
+def test_a_result_that_is_not_in_the_old_file_is_reported(stage: Stage, model: Path, tmp_path: Path) -> None:
     write_record(make_record(), tmp_path / "old.json")
     stage.record = make_record(make_result(), make_result(threads=4))
     done = run("benchmark", model, "--compare", tmp_path / "old.json")

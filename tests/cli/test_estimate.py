@@ -33,7 +33,7 @@ def test_a_file_on_a_board(int8: Path) -> None:
     assert {"median_error", "coverage", "latencies"} <= found["validation"].keys()
 
 
-def test_the_text_says_all_that_the_document_holds(int8: Path) -> None:
+def test_the_text_has_all_that_the_document_has(int8: Path) -> None:
     text = run("estimate", int8, "--board", "raspberry-pi-4b").stdout
     found = json.loads(run("estimate", int8, "--board", "raspberry-pi-4b", "--json").stdout)
     assert f"{found['multiply_adds'] / 1e6:.1f} M multiply-adds, {found['weight_bytes']:,} bytes" in text

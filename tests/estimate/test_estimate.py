@@ -30,7 +30,7 @@ def small(image_size: int = 160, alpha: float = 0.5) -> Network:
     return count_network(TrainConfig(image_size=image_size, alpha=alpha), 6)
 
 
-def test_the_stored_fit_and_errors_are_of_today_s_figures() -> None:
+def test_the_stored_fit_and_errors_are_up_to_date() -> None:
     table = read_table("estimate")
     hint = "run benchmarks/estimate_errors.py"
     assert table["latencies_sha256"] == digest(load_latencies()), hint
@@ -46,7 +46,7 @@ def test_stored_errors_are_as_promised() -> None:
     assert order == sorted(order)
 
 
-def test_published_figures_are_met() -> None:
+def test_estimates_agree_with_published_latencies() -> None:
     # XNNPACK on a Pi 4 with 4 threads: 17 and 20 ms in int8, 41 to 46 ms in fp32 (devices/raspberry-pi-4b*.toml).
     int8, fp32 = (estimate(NETWORK, PI4, precision) for precision in ("int8", "fp32"))
     assert 15 < int8.p50_ms < 22
@@ -67,7 +67,7 @@ def test_every_board_has_an_estimate(name: str) -> None:
     assert (found.engine, found.device) == (profile.recommended.engine, name)
 
 
-def test_grounds_say_what_is_known() -> None:
+def test_evidence_follows_from_the_board_and_engine() -> None:
     def evidence(name: str, engine: str | None = None, network: Network = NETWORK) -> str:
         return estimate(network, load_profile(name), "int8", engine=engine).validation.evidence
 

@@ -273,7 +273,7 @@ def test_interquartile_mean_lies_within_and_ignores_the_largest(values: list[flo
         assert interquartile_mean(disturbed) == pytest.approx(found)
 
 
-def test_the_table_begins_with_the_slowest_and_says_how_the_figures_came_about() -> None:
+def test_the_table_begins_with_the_slowest_and_names_the_method() -> None:
     lines = profile_table(PROFILE, most=2).splitlines()
     assert lines[1].split() == ["0.6000", "60.0%", "60.0%", "Conv", "block_1_$x$"]
     assert lines[2].split()[:4] == ["0.2000", "20.0%", "80.0%", "Conv"]

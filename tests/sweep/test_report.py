@@ -20,7 +20,7 @@ from edgecls.sweep.report import text_report, to_json
 FOUR = Space()
 
 
-def test_the_document_says_what_the_table_says() -> None:
+def test_the_document_agrees_with_the_table() -> None:
     found = make_sweep(FOUR, wrong=[60, 24, 23, 4], times_ms=[4, 7, 10, 30], budget_ms=25)
     document = json.loads(json.dumps(to_json(found)))
     rows = document["candidates"]

@@ -89,7 +89,7 @@ def test_runs_of_other_settings_are_not_taken_for_ours(swept: Path, tiny_data: P
         sweep(tiny_data, swept, other, Request(25, PI, max_drop=1))
 
 
-def test_changed_images_are_told(swept: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_changed_images_are_refused(swept: Path, tiny_data: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
     out = Path(shutil.copytree(swept, tmp_path / "out"))
     for record in out.glob("*/run.json"):
@@ -177,7 +177,7 @@ def test_no_weights_at_all_is_no_wrong_usage(tiny_data: Path, tmp_path: Path, mo
         sweep(tiny_data, tmp_path / "out", grid, Request(25, PI))
 
 
-def test_what_training_warns_of_is_told_once(tiny_data: Path, tmp_path: Path) -> None:
+def test_warnings_of_training_are_shown_once(tiny_data: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
     for number in range(6):
         shutil.copy(data / "dark" / "03.png", data / "dark" / f"copy{number}.png")
@@ -218,7 +218,9 @@ def test_a_cluster_gives_the_same_networks(
 # The command
 
 
-def test_the_command_tells_writes_and_goes_on(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_reports_writes_and_continues(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     options = ("--board", "raspberry-pi-4b", "--budget", "25ms", "--arch", "cnn,mlp", "--image-size", "32")
     arguments = ("sweep", tiny_data, *options, "--out", out, "--epochs", 2, "--no-augment", "--max-drop", 1)
@@ -242,7 +244,7 @@ def test_the_command_tells_writes_and_goes_on(tiny_data: Path, tmp_path: Path, m
     assert json.loads(again.stdout)["frontier"] == document["frontier"]
 
 
-def test_a_run_that_it_had_begun_goes_on_or_says_what_to_do(
+def test_a_run_that_was_interrupted_continues_or_is_refused(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
