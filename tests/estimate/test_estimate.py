@@ -117,9 +117,9 @@ def test_what_cannot_be_is_refused() -> None:
         estimate(NETWORK, PI4, "int8", threads=5)
     with pytest.raises(ConfigError, match="runs networks in edgetpu, not in onnxruntime"):
         estimate(NETWORK, load_profile("coral-usb"), "int8", engine="onnxruntime")
-    with pytest.raises(ConfigError, match=r"fp32 on an Edge TPU.*use int8"):
+    with pytest.raises(ConfigError, match=r"no fp32 latency is published for an Edge TPU.*use int8"):
         estimate(NETWORK, load_profile("coral-usb"), "fp32")
-    with pytest.raises(ConfigError, match=r"int8 on a desktop GPU.*use fp16 or fp32"):
+    with pytest.raises(ConfigError, match=r"no int8 latency is published for a desktop GPU.*use fp16 or fp32"):
         estimate(NETWORK, load_profile("desktop-nvidia"), "int8")
 
 
