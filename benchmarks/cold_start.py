@@ -77,7 +77,7 @@ def measure(file: Path, image: Path, turns: int) -> dict[str, Any]:
     for name in ("bare", "edgecls"):
         if label is not None and label not in run(name):
             sys.exit(f"{name} printed {run(name)!r}, expected {label}")
-    times = time_interleaved({name: functools.partial(run, name) for name in commands}, turns=turns)
+    times = time_interleaved({name: functools.partial(run, name) for name in commands}, batches=turns)
     ratio = compare_times(times["edgecls"], times["bare"])
     return {
         "file": file.name,

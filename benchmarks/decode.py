@@ -60,7 +60,7 @@ def time_frames(file: Path, frames: list[Path], threads: int, turns: int) -> lis
         actions[f"edgecls {frame.stem}"] = lambda frame=frame: classifier.predict(frame)  # type: ignore[misc]
     ready = np.zeros((classifier.spec.height, classifier.spec.width, 1), np.uint8)
     actions["network"] = lambda: classifier.predict(ready)
-    times = time_interleaved(actions, turns=turns)
+    times = time_interleaved(actions, batches=turns)
     rows = []
     for frame in frames:
         plain, ours = times[f"plain {frame.stem}"], times[f"edgecls {frame.stem}"]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import estimate_validation
-from estimate_validation import HEADLINE, Held, fit_spreads
+from estimate_validation import HEADLINE, Held, digest, fit_prior_scales, left_out
 
-from edgecls.estimate import grounds as estimate_grounds
-from edgecls.estimate.figures import digest, left_out, load_figures
-from edgecls.estimate.grounds import GROUNDS
+from edgecls.estimate import evidence as estimate_evidence
+from edgecls.estimate.evidence import EVIDENCE
+from edgecls.estimate.published_latencies import load_latencies
 from edgecls.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
@@ -23,10 +23,10 @@ TABLE = ROOT / "devices" / "tables" / "estimate.toml"
 
 
 def summarize(rows: list[Held]) -> dict[str, Any]:
-    """Return the figures of a table's row."""
+    """Return the latencies of a table's row."""
     return {
-        "figures": len(rows),
-        "boards": len({row.figure.processor for row in rows}),
+        "latencies": len(rows),
+        "boards": len({row.latency.processor for row in rows}),
         "median_error": round(estimate_validation.median_error(rows), 3),
         "coverage": round(estimate_validation.coverage(rows), 3),
         "quantile": round(estimate_validation.quantile([row.score for row in rows]), 3),
@@ -34,36 +34,41 @@ def summarize(rows: list[Held]) -> dict[str, Any]:
 
 
 def to_json(row: Held) -> dict[str, Any]:
-    """Return a left-out figure as it stands in the results."""
-    figure = row.figure
-    known = {"board": figure.processor, "engine": figure.engine, "precision": figure.precision, "cores": figure.cores}
-    found = {"ms": figure.ms, "predicted_ms": round(row.predicted_ms, 3), "error": round(row.error, 3)}
-    return known | {"model": figure.model, "grounds": row.grounds} | found | {"score": round(row.score, 3)}
+    """Return a left-out latency as it stands in the results."""
+    latency = row.latency
+    known = {
+        "board": latency.processor,
+        "engine": latency.engine,
+        "precision": latency.precision,
+        "cores": latency.cores,
+    }
+    found = {"ms": latency.ms, "predicted_ms": round(row.predicted_ms, 3), "error": round(row.error, 3)}
+    return known | {"model": latency.model, "evidence": row.evidence} | found | {"score": round(row.score, 3)}
 
 
 def headline(rows: list[Held]) -> dict[str, Any]:
-    """Return the errors over the published figures of MobileNetV2, and of each board."""
+    """Return the errors over the published latencies of MobileNetV2, and of each board."""
     rows = [row for row in rows if row.arch == HEADLINE]
     boards = {
-        board: {"figures": len(found), "median_error": round(estimate_validation.median_error(found), 3)}
-        for board in sorted({row.figure.processor for row in rows})
-        if (found := [row for row in rows if row.figure.processor == board])
+        board: {"latencies": len(found), "median_error": round(estimate_validation.median_error(found), 3)}
+        for board in sorted({row.latency.processor for row in rows})
+        if (found := [row for row in rows if row.latency.processor == board])
     }
-    return {"figures": len(rows), "median_error": round(estimate_validation.median_error(rows), 3), "boards": boards}
+    return {"latencies": len(rows), "median_error": round(estimate_validation.median_error(rows), 3), "boards": boards}
 
 
 def main() -> None:
     """Write both files and print the table."""
-    figures = load_figures()
-    spreads = {group: round(spread, 4) for group, spread in fit_spreads(figures).items()}
-    held = estimate_validation.validate(figures)
-    tables = {grounds: summarize(estimate_validation.targets(held[grounds], grounds)) for grounds in GROUNDS}
+    latencies = load_latencies()
+    prior_scales = {group: round(prior_scale, 4) for group, prior_scale in fit_prior_scales(latencies).items()}
+    held = estimate_validation.validate(latencies)
+    tables = {evidence: summarize(estimate_validation.targets(held[evidence], evidence)) for evidence in EVIDENCE}
     record = {
         "schema": 1,
-        "figures": len(figures),
+        "latencies": len(latencies),
         "left_out": [{"board": board, "ms": row.ms, "why": row.left_out} for board, row in left_out()],
-        "nominal_coverage": estimate_grounds.COVERAGE,
-        "grounds": tables,
+        "nominal_coverage": estimate_evidence.COVERAGE,
+        "evidence": tables,
         "mobilenet_v2": {name: headline(rows) for name, rows in held.items()},
         "predictions": {name: [to_json(row) for row in rows] for name, rows in held.items()},
     }
@@ -71,9 +76,9 @@ def main() -> None:
     write_atomically(RESULTS, (json.dumps(record) + "\n").encode())
     lines = [
         "# Written by benchmarks/estimate_errors.py; see benchmarks/estimate_validation.py.",
-        f'figures_sha256 = "{digest(figures)}"',
+        f'latencies_sha256 = "{digest(latencies)}"',
     ]
-    for title, values in [("spreads", spreads), *((f"grounds.{name}", row) for name, row in tables.items())]:
+    for title, values in [("prior_scales", prior_scales), *((f"evidence.{name}", row) for name, row in tables.items())]:
         lines += ["", f"[{title}]", *(f"{key} = {value}" for key, value in values.items())]
     write_atomically(TABLE, ("\n".join(lines) + "\n").encode())
     for name, row in tables.items():

@@ -18,9 +18,9 @@ from record import Watch, write_record
 
 from edgecls.config import TrainConfig
 from edgecls.estimate.estimate import published_fit
-from edgecls.estimate.figures import load_figures, load_processor
 from edgecls.estimate.model import Run, fit_runs, run_of
 from edgecls.estimate.operators import count_network
+from edgecls.estimate.published_latencies import load_latencies, load_processor
 from edgecls.export import tflite
 from edgecls.export.fuse import fuse
 from edgecls.networks.model import build_model
@@ -32,7 +32,7 @@ CONFIGS = tuple(
 )
 CLASSES = 6
 ROUNDS, CALLS = 60, 5
-# A processor of the kind that this was written on, without figures of its own: only the one measurement tells of it.
+# A processor of the kind that this was written on, without latencies of its own: only the one measurement is known.
 PROCESSOR = "x86-vnni"
 
 
@@ -92,9 +92,11 @@ def _measure(interpreters: list[Any]) -> list[float]:
 
 
 def _row(run: Run, ms: float, anchor: Run, anchor_ms: float) -> dict[str, Any]:
-    figures = load_figures()
-    known = [run_of(figure) for figure in figures]
-    fitted = fit_runs([*known, anchor], [figure.ms for figure in figures] + [anchor_ms], published_fit().spreads)
+    latencies = load_latencies()
+    known = [run_of(latency) for latency in latencies]
+    fitted = fit_runs(
+        [*known, anchor], [latency.ms for latency in latencies] + [anchor_ms], published_fit().prior_scales
+    )
     mean, sd = fitted.predict(run)
     return {
         "network": run.network.name,

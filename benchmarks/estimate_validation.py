@@ -1,25 +1,28 @@
-"""How far the model is off: published figures are left out, and predicted from the others.
+"""The error of the latency model: published latencies are left out, and predicted from the others.
 
-What a board's figures can tell depends on what is known of it, so there are several ways to leave out, and an estimate
-is given the error and the interval of the way that resembles it: its `Grounds`.
+The error depends on what is known of a board, so there are several ways to leave latencies out. An estimate gets the
+error and the interval of the way that resembles it: its `Evidence`.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgecls.estimate.figures import Figure, load_processor
-from edgecls.estimate.grounds import COVERAGE, TARGETS, Grounds, grounds_of
+from edgecls.boards.profiles import Latency, load_profiles, read_table
+from edgecls.estimate.evidence import COVERAGE, TARGETS, Evidence, find_evidence
 from edgecls.estimate.model import FIXED, Design, Fit, Run, fit, fit_runs, run_of
+from edgecls.estimate.published_latencies import PublishedLatency, load_processor
 from edgecls.estimate.published_networks import published_network
 
 HEADLINE = "mobilenet_v2"
-# Spread of an effect in units of the logarithm, before the fit. "free" is for what nothing is known of.
+# Prior scale of an effect in units of the logarithm, before the fit. "free" is for effects of unknown size.
 START = {
     "free": 1.0,
     "family": 0.3,
@@ -32,8 +35,8 @@ START = {
     "size": 0.1,
     "network": 0.1,
     "setting": 0.1,
-    # Two published reports of one engine on one board differ by up to 20 %. Larger than that, so that what was measured
-    # on a machine outweighs what is published of its kind.
+    # Two published reports of one engine on one board differ by up to 20 %. This is larger, so that a measurement on a
+    # machine outweighs what is published about machines like it.
     "own": 0.3,
     "noise": 0.08,
 }
@@ -42,69 +45,62 @@ LEAST, MOST = 0.05, 1.0
 
 @dataclass(frozen=True)
 class Held:
-    """A figure that was left out.
+    """A latency that was left out."""
 
-    Attributes:
-        figure: it.
-        grounds: what was known of it.
-        predicted_ms: from the others.
-        sd: standard deviation of the logarithm, by the model.
-    """
-
-    figure: Figure
-    grounds: Grounds
-    predicted_ms: float
-    sd: float
+    latency: PublishedLatency  # the published one
+    evidence: Evidence  # what was known of it
+    predicted_ms: float  # from the others
+    sd: float  # standard deviation of the logarithm, by the model
 
     @property
     def error(self) -> float:
-        """Return how far the prediction is off, as a share of the figure."""
-        return abs(self.predicted_ms / self.figure.ms - 1)
+        """Return the relative error of the prediction."""
+        return abs(self.predicted_ms / self.latency.ms - 1)
 
     @property
     def score(self) -> float:
-        """Return how far it is off in standard deviations."""
-        return abs(math.log(self.predicted_ms / self.figure.ms)) / self.sd
+        """Return the error in standard deviations."""
+        return abs(math.log(self.predicted_ms / self.latency.ms)) / self.sd
 
     @property
     def arch(self) -> str:
-        """Return the arch of the figure's network."""
-        return published_network(self.figure.model).arch
+        """Return the arch of the latency's network."""
+        return published_network(self.latency.model).arch
 
 
-def by_setting(figure: Figure) -> Hashable:
-    """Return what figures share that differ in the network alone."""
-    return figure.processor, figure.engine, figure.precision, figure.cores
+def by_setting(latency: PublishedLatency) -> Hashable:
+    """Return what latencies share that differ only in the network."""
+    return latency.processor, latency.engine, latency.precision, latency.cores
 
 
-def by_figure(figure: Figure) -> Hashable:
-    """Return what figures share that were measured twice, so that neither tells the other."""
-    return by_setting(figure), figure.model
+def by_latency(latency: PublishedLatency) -> Hashable:
+    """Return what latencies of the same thing share, so that neither predicts the other."""
+    return by_setting(latency), latency.model
 
 
-def by_engine(figure: Figure) -> Hashable:
-    """Return what one engine's figures of a board share."""
-    return figure.processor, figure.engine
+def by_engine(latency: PublishedLatency) -> Hashable:
+    """Return what one engine's latencies of a board share."""
+    return latency.processor, latency.engine
 
 
-def by_board(figure: Figure) -> Hashable:
-    """Return what all figures of a board share."""
-    return figure.processor
+def by_board(latency: PublishedLatency) -> Hashable:
+    """Return what all latencies of a board share."""
+    return latency.processor
 
 
-def by_group(figure: Figure) -> Hashable:
-    """Return what one engine's figures of a group of processors share."""
-    return load_processor(figure.processor).group, figure.engine
+def by_group(latency: PublishedLatency) -> Hashable:
+    """Return what one engine's latencies of a group of processors share."""
+    return load_processor(latency.processor).group, latency.engine
 
 
-def by_network(figure: Figure) -> Hashable:
-    """Return what all figures of a network share, whatever its size."""
-    return published_network(figure.model).arch
+def by_network(latency: PublishedLatency) -> Hashable:
+    """Return what all latencies of a network share, whatever its size."""
+    return published_network(latency.model).arch
 
 
-# How figures are left out to test each of the grounds; "measured" has `leave_all_but_one_out`.
-SCHEMES: dict[Grounds, Callable[[Figure], Hashable]] = {
-    "figure": by_figure,
+# How latencies are left out to test each kind of evidence; "measured" has `leave_all_but_one_out`.
+SCHEMES: dict[Evidence, Callable[[PublishedLatency], Hashable]] = {
+    "latency": by_latency,
     "engine": by_engine,
     "board": by_board,
     "new": by_group,
@@ -112,41 +108,41 @@ SCHEMES: dict[Grounds, Callable[[Figure], Hashable]] = {
 }
 
 
-def leave_out(figures: Sequence[Figure], key: Callable[[Figure], Hashable]) -> list[Held]:
-    """Return the prediction of every figure from those with another `key`, the spreads fitted to these alone."""
+def leave_out(latencies: Sequence[PublishedLatency], key: Callable[[PublishedLatency], Hashable]) -> list[Held]:
+    """Return the prediction of every latency from those with another `key`, the prior scales fitted to these alone."""
     held: list[Held] = []
-    for out, rest in _folds(figures, key):
-        model, known = fit(rest, fit_spreads(rest)), [run_of(figure) for figure in rest]
-        held += [_hold(figure, model, grounds_of(run_of(figure), known)) for figure in out]
+    for out, rest in _folds(latencies, key):
+        model, known = fit(rest, fit_prior_scales(rest)), [run_of(latency) for latency in rest]
+        held += [_hold(latency, model, find_evidence(run_of(latency), known)) for latency in out]
     return held
 
 
-def leave_all_but_one_out(figures: Sequence[Figure]) -> list[Held]:
-    """Return what one measurement in a setting tells of another network in it: every pair of figures, in both ways."""
+def leave_all_but_one_out(latencies: Sequence[PublishedLatency]) -> list[Held]:
+    """Return how well one measurement in a setting predicts another network in it: every pair, in both directions."""
     held: list[Held] = []
-    for out, rest in _folds(figures, by_setting):
-        if len({figure.model for figure in out}) < 2:
+    for out, rest in _folds(latencies, by_setting):
+        if len({latency.model for latency in out}) < 2:
             continue
-        spreads, known = fit_spreads(rest), [run_of(figure) for figure in rest]
+        prior_scales, known = fit_prior_scales(rest), [run_of(latency) for latency in rest]
         for measured in out:
-            latencies_ms = [figure.ms for figure in (*rest, measured)]
-            model = fit_runs([*known, _own(measured)], latencies_ms, spreads)
-            others = [figure for figure in out if figure.model != measured.model]
-            held += [_hold(figure, model, "measured", own=True) for figure in others]
+            latencies_ms = [latency.ms for latency in (*rest, measured)]
+            model = fit_runs([*known, _own(measured)], latencies_ms, prior_scales)
+            others = [latency for latency in out if latency.model != measured.model]
+            held += [_hold(latency, model, "measured", own=True) for latency in others]
     return held
 
 
-def validate(figures: Sequence[Figure]) -> dict[Grounds, list[Held]]:
-    """Return the predictions of all left-out figures by the way in which they were left out."""
-    held: dict[Grounds, list[Held]] = {"measured": leave_all_but_one_out(figures)}
-    return held | {grounds: leave_out(figures, key) for grounds, key in SCHEMES.items()}
+def validate(latencies: Sequence[PublishedLatency]) -> dict[Evidence, list[Held]]:
+    """Return the predictions of all left-out latencies by the way in which they were left out."""
+    held: dict[Evidence, list[Held]] = {"measured": leave_all_but_one_out(latencies)}
+    return held | {evidence: leave_out(latencies, key) for evidence, key in SCHEMES.items()}
 
 
-def targets(held: Sequence[Held], grounds: Grounds) -> list[Held]:
-    """Return the left-out figures of networks like ours that were predicted on these grounds."""
-    if grounds == "network":
+def targets(held: Sequence[Held], evidence: Evidence) -> list[Held]:
+    """Return the left-out latencies of networks like ours that were predicted on this evidence."""
+    if evidence == "network":
         return list(held)
-    return [row for row in held if row.grounds == grounds and row.arch in TARGETS]
+    return [row for row in held if row.evidence == evidence and row.arch in TARGETS]
 
 
 def quantile(scores: Sequence[float]) -> float:
@@ -157,10 +153,10 @@ def quantile(scores: Sequence[float]) -> float:
 
 
 def coverage(rows: Sequence[Held]) -> float:
-    """Return the share of figures inside their intervals, each interval made from the other boards' figures."""
+    """Return the fraction of latencies inside their intervals; each interval comes from the other boards' latencies."""
     boards: dict[Hashable, list[float]] = defaultdict(list)
     for row in rows:
-        boards[row.figure.processor].append(row.score)
+        boards[row.latency.processor].append(row.score)
     inside = 0
     for board, scores in boards.items():
         others = [score for name, found in boards.items() if name != board for score in found]
@@ -169,38 +165,60 @@ def coverage(rows: Sequence[Held]) -> float:
 
 
 def median_error(rows: Sequence[Held]) -> float:
-    """Return the median of the errors, a share."""
+    """Return the median of the relative errors."""
     return float(np.median([row.error for row in rows]))
 
 
-def _own(figure: Figure) -> Run:
-    return replace(run_of(figure), own=True)
+def _own(latency: PublishedLatency) -> Run:
+    return replace(run_of(latency), own=True)
 
 
-def _hold(figure: Figure, model: Fit, grounds: Grounds, own: bool = False) -> Held:
-    mean, sd = model.predict(_own(figure) if own else run_of(figure))
-    return Held(figure, grounds, math.exp(mean), sd)
+def _hold(latency: PublishedLatency, model: Fit, evidence: Evidence, own: bool = False) -> Held:
+    mean, sd = model.predict(_own(latency) if own else run_of(latency))
+    return Held(latency, evidence, math.exp(mean), sd)
 
 
-def _folds(figures: Sequence[Figure], key: Callable[[Figure], Hashable]) -> Iterable[tuple[list[Figure], list[Figure]]]:
-    keys = [key(figure) for figure in figures]
+def _folds(
+    latencies: Sequence[PublishedLatency], key: Callable[[PublishedLatency], Hashable]
+) -> Iterable[tuple[list[PublishedLatency], list[PublishedLatency]]]:
+    keys = [key(latency) for latency in latencies]
     for left in dict.fromkeys(keys):
-        pairs = list(zip(figures, keys, strict=True))
-        yield [figure for figure, k in pairs if k == left], [figure for figure, k in pairs if k != left]
+        pairs = list(zip(latencies, keys, strict=True))
+        yield [latency for latency, k in pairs if k == left], [latency for latency, k in pairs if k != left]
 
 
-def fit_spreads(figures: Sequence[Figure]) -> dict[str, float]:
-    """Return the spreads under which the figures are most likely, from `START` on."""
-    design = Design([run_of(figure) for figure in figures], [figure.ms for figure in figures])
-    spreads, best = dict(START), design.likelihood(START)
+@functools.cache
+def left_out() -> tuple[tuple[str, Latency], ...]:
+    """Return (board, latency) of what is published and cannot be learnt from; `Latency.left_out` says why."""
+    return tuple((profile.name, row) for profile in load_profiles() for row in profile.latencies if row.left_out)
+
+
+def digest(latencies: Iterable[PublishedLatency]) -> str:
+    """Return the sha256 of all that a fit to these latencies depends on."""
+    values = [(f.model, f.processor, f.engine, f.precision, f.cores, f.ms, f.ghz) for f in latencies]
+    return hashlib.sha256(repr((values, read_table("processors"))).encode()).hexdigest()
+
+
+def find_likelihood(design: Design, prior_scales: Mapping[str, float]) -> float:
+    """Return the logarithm of the likelihood, without constants."""
+    _, factor, solved = design.solve(prior_scales)
+    return float(-0.5 * design.unexplained @ solved - np.log(np.diag(factor)).sum())
+
+
+def fit_prior_scales(latencies: Sequence[PublishedLatency]) -> dict[str, float]:
+    """Return the prior scales under which the latencies are most likely, from `START` on."""
+    design = Design([run_of(latency) for latency in latencies], [latency.ms for latency in latencies])
+    prior_scales, best = dict(START), find_likelihood(design, START)
     for step in (2.0, 1.4, 1.4, 1.15, 1.15):
         for group in START:
             if group in FIXED:
                 continue
             for factor in (step, 1 / step):
-                # Walk on as long as it helps. The bounds keep a group from vanishing, or from explaining everything.
-                while (tried := spreads | {group: min(max(spreads[group] * factor, LEAST), MOST)}) != spreads:
-                    if (found := design.likelihood(tried)) <= best + 1e-9:
+                # Continue as long as it helps. The bounds keep a group from vanishing, or from explaining everything.
+                while (
+                    tried := prior_scales | {group: min(max(prior_scales[group] * factor, LEAST), MOST)}
+                ) != prior_scales:
+                    if (found := find_likelihood(design, tried)) <= best + 1e-9:
                         break
-                    spreads, best = tried, found
-    return spreads
+                    prior_scales, best = tried, found
+    return prior_scales

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from record import rows_verdict, write_record
 
-from edgecls.benchmark.compare import Comparison, compare_records, tell
+from edgecls.benchmark.compare import Comparison, compare_records, find_verdict
 from edgecls.benchmark.plan import Settings, plan
 from edgecls.benchmark.record import Record
 from edgecls.benchmark.session import run_benchmark
@@ -46,7 +46,7 @@ def count(pairs: list[dict[str, Any]], later: list[Comparison]) -> dict[str, Any
     ratios = [pair["ratio"] for pair in pairs]
     return {
         "pairs": len(pairs),
-        "pairs_called_different": sum(tell(pair["low"], pair["high"]) != "no different" for pair in pairs),
+        "pairs_called_different": sum(find_verdict(pair["low"], pair["high"]) != "no different" for pair in pairs),
         "intervals_without_1": sum(not pair["low"] <= 1 <= pair["high"] for pair in pairs),
         "pair_ratios_p5_p95": [float(value) for value in np.percentile(ratios, (5, 95))] if ratios else None,
         "runs_compared": len(later),

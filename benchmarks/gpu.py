@@ -29,6 +29,7 @@ import numpy as np
 from record import RESULTS, Watch, write_record
 
 from edgecls.benchmark.measure import time_interleaved, warm_up
+from edgecls.benchmark.verdict import CONTENTION
 from edgecls.export.export_folder import find_file
 from edgecls.model_file.metadata import read_bytes, split_file
 from edgecls.runtime.cuda_graph import CudaGraph
@@ -76,7 +77,7 @@ def judge_gpu(busy_percent: str, throttled: list[str]) -> list[str]:
         busy_percent: how busy the card was before, as nvidia-smi says it.
         throttled: for each of `THROTTLES` "Active" or not, afterwards.
     """
-    causes = ["noisy neighbour"] if busy_percent.isdigit() and int(busy_percent) > BUSY_PERCENT else []
+    causes = [CONTENTION] if busy_percent.isdigit() and int(busy_percent) > BUSY_PERCENT else []
     return causes + (["throttled"] if "Active" in throttled else [])
 
 
@@ -119,7 +120,7 @@ def measure_one(graph: Path, device: str, batch: int, turns: int) -> dict[str, A
     bound()
     others = [binding.copy_outputs_to_cpu()[0]] + ([] if recorded is None else [replay.run(images)])
     differ = max(float(np.abs(other - scores).max()) for other in others)
-    times = time_interleaved(ways, turns=turns)
+    times = time_interleaved(ways, batches=turns)
     # onnxruntime keeps what it once took: this is the most it held.
     after = ask_gpu("memory.used")
     p50 = {name: float(np.median(samples)) for name, samples in times.items()}

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from record import Watch, write_record
 
-from edgecls.benchmark.measure import TURN_DROPPED, time_calls
+from edgecls.benchmark.measure import BATCH_DROPPED, time_calls
 from edgecls.benchmark.worker import make_action
 
 MOST_SHARE = 0.005
@@ -53,7 +53,7 @@ def measure(ms: float, calls: int, turns: int) -> dict[str, Any]:
         began = time.perf_counter_ns()
         samples = time_calls(action, calls)
         wall = (time.perf_counter_ns() - began) / 1e6
-        added.append((samples - engine.took_ms)[TURN_DROPPED:])
+        added.append((samples - engine.took_ms)[BATCH_DROPPED:])
         between.append((wall - sum(engine.took_ms)) / calls)
     gc.enable()
     median = float(np.median(added))

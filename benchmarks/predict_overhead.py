@@ -55,7 +55,7 @@ def measure(file: Path, engine: str, threads: int, turns: int) -> dict[str, Any]
             "bare": bare_call(classifier.engine, image[np.newaxis]),
             "edgecls": lambda: classifier.predict(image),
         }
-        times = time_interleaved(actions, turns=turns)
+        times = time_interleaved(actions, batches=turns)
         version = classifier.engine.version
     medians = {name: np.median(samples, axis=1) for name, samples in times.items()}
     over_us = float(np.median(medians["edgecls"] - medians["bare"])) * 1e3

@@ -92,7 +92,7 @@ def time_all(files: dict[str, bytes], image: NDArray[np.uint8], threads: int, tu
             run = RUNNERS[engine](content, threads)
             actions[f"{name} in {engine}"] = lambda run=run: run(image)  # type: ignore[misc]
             keys[f"{name} in {engine}"] = (name, engine)
-    samples = time_interleaved(actions, turns=turns)
+    samples = time_interleaved(actions, batches=turns)
     return {keys[action]: times for action, times in samples.items()}
 
 

@@ -1,1 +1,1 @@
-"""Measures exported files, says whether the figures can be trusted, and compares them."""
+"""Times exported files, checks whether the times are valid, and compares them."""

@@ -1,4 +1,4 @@
-"""Hold a benchmark against an older one: only like against like, and only what is beyond the noise counts."""
+"""Compare a benchmark with an older one, if both measured the same, and find differences beyond the noise."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from edgecls.benchmark.measure import compare_runs
 from edgecls.benchmark.record import BenchmarkError, Record, Result
 
-# Two runs of one file differ by a few per cent, because memory lies elsewhere in each process; the bootstrap cannot
-# see that in one run. Shown by benchmarks/false_alarms.py.
+# Two runs of one file differ by a few percent, because memory is laid out differently in each process; the bootstrap
+# of one run does not include that. See benchmarks/false_alarms.py.
 TOLERANCE = 0.05
-# Other weights in the same network change a file's size by less.
-SIZE_SHARE = 0.1
+# Different weights in the same network change a file's size by less.
+SIZE_TOLERANCE = 0.1
 MACHINE_KEYS = ("arch", "cpu", "board", "isa", "allowed_cpus", "quota_cpus")
 MODEL_KEYS = ("format", "arch", "precision", "height", "width", "classes")
 RESULT_KEYS = ("engine", "device", "threads", "scope", "fps")
@@ -22,31 +22,22 @@ RESULT_KEYS = ("engine", "device", "threads", "scope", "fps")
 
 @dataclass(frozen=True)
 class Comparison:
-    """A result held against an older one.
+    """A result compared with an older one."""
 
-    Attributes:
-        name: of the new result.
-        old_p50_ms: median then.
-        new_p50_ms: median now.
-        ratio: how many times slower it is now.
-        low: lower end of the ratio's 95 % interval.
-        high: upper end.
-    """
-
-    name: str
-    old_p50_ms: float
-    new_p50_ms: float
-    ratio: float
-    low: float
-    high: float
+    name: str  # of the new result
+    old_p50_ms: float  # the older median
+    new_p50_ms: float  # the new median
+    ratio: float  # of the new median to the older one
+    low: float  # lower end of the ratio's 95 % confidence interval
+    high: float  # its upper end
 
     @property
     def verdict(self) -> str:
-        """Return "slower" or "faster" if the interval lies beyond the tolerance, else "no different"."""
-        return tell(self.low, self.high)
+        """Return "slower", "faster" or "no different"."""
+        return find_verdict(self.low, self.high)
 
 
-def tell(low: float, high: float) -> str:
+def find_verdict(low: float, high: float) -> str:
     """Return "slower" or "faster" if the 95 % interval of a ratio lies beyond the tolerance, else "no different"."""
     if low > 1 + TOLERANCE:
         return "slower"
@@ -54,33 +45,28 @@ def tell(low: float, high: float) -> str:
 
 
 def compare_records(old: Record, new: Record, *, force: bool = False) -> tuple[Comparison, ...]:
-    """Return every result of `new` that `old` has too, held against it.
+    """Return every result of `new` compared with that of `old`.
 
-    Results belong together if file name, engine, device and number of threads are the same, or if each record has but
-    one.
-
-    Args:
-        old: measured before.
-        new: measured now.
-        force: True to compare what is unlike, or not valid.
+    Results belong together if file name, engine, device and number of threads are the same, or if each record has
+    only one.
 
     Raises:
-        BenchmarkError: no result belongs to an old one, or machines, scopes or models are unlike, or a result is not
-            valid, and `force` is not set.
+        BenchmarkError: no two results belong together; or without `force`, machines, scopes or models differ, or a
+            result is not valid.
     """
     pairs = list(_pair(old, new))
     if not pairs:
         names = ", ".join(result.name for result in old.results)
-        raise BenchmarkError(f"nothing to compare: the old file holds {names}; measure the same")
-    reasons = [*_unlike_machines(old, new)]
+        raise BenchmarkError(f"nothing to compare: the old file has {names}; measure the same")
+    reasons = [*_find_machine_changes(old, new)]
     for before, now in pairs:
-        reasons += _unlike_results(before, now)
+        reasons += _find_result_changes(before, now)
     if reasons and not force:
-        told = "\n  ".join(dict.fromkeys(reasons))
-        raise BenchmarkError(f"these cannot be compared:\n  {told}\nMeasure alike, or pass --force.")
+        listed = "\n  ".join(dict.fromkeys(reasons))
+        raise BenchmarkError(f"these results cannot be compared:\n  {listed}\nMeasure the same, or pass --force.")
     found = []
     for before, now in pairs:
-        ratio = compare_runs(now.turns, before.turns)
+        ratio = compare_runs(now.batches, before.batches)
         found.append(Comparison(now.name, before.p50_ms, now.p50_ms, ratio.ratio, ratio.low, ratio.high))
     return tuple(found)
 
@@ -105,7 +91,7 @@ def _key(result: Result) -> tuple[Any, ...]:
     return Path(result.file).name, result.engine, result.device, result.threads
 
 
-def _unlike_machines(old: Record, new: Record) -> Iterator[str]:
+def _find_machine_changes(old: Record, new: Record) -> Iterator[str]:
     for key in MACHINE_KEYS:
         before, now = old.machine.get(key), new.machine.get(key)
         if before != now:
@@ -119,7 +105,7 @@ def _governors(record: Record) -> list[str]:
     return sorted({governor for state in record.states for governor in state["governors"].values()})
 
 
-def _unlike_results(old: Result, new: Result) -> Iterator[str]:
+def _find_result_changes(old: Result, new: Result) -> Iterator[str]:
     for key in RESULT_KEYS:
         before, now = getattr(old, key), getattr(new, key)
         if before != now:
@@ -129,7 +115,7 @@ def _unlike_results(old: Result, new: Result) -> Iterator[str]:
         if before != now:
             yield f"{new.name}: models: {key} was {before!r}, is {now!r}"
     before, now = old.model["bytes"], new.model["bytes"]
-    if abs(now - before) > SIZE_SHARE * before:
+    if abs(now - before) > SIZE_TOLERANCE * before:
         yield f"{new.name}: models: the file had {before} bytes, has {now}"
     for when, result in (("old", old), ("new", new)):
         if not result.valid:

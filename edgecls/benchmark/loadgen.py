@@ -1,29 +1,26 @@
-"""MLPerf's own yardstick: LoadGen asks an exported file for answers, as it asks systems that are submitted to MLPerf.
+"""Timing by MLPerf's LoadGen, which queries an exported file as it queries systems that are submitted to MLPerf.
 
-LoadGen decides which image is asked for and when, and takes the time. Its clock runs from before a query is handed to
-Python to when Python has told it of the answer, so that its times hold what a Python callback costs: some
-microseconds, which `LoadgenResult.callback_us` is. Ours begin and end around the same call of the engine.
+LoadGen chooses the image and the moment of each query, and takes the time. Its times include the Python callback, some
+microseconds, which `LoadgenResult.callback_us` holds. Ours begin and end around the same call of the engine.
 
-This is no MLPerf result: those are reviewed, on networks and data that MLPerf prescribes.
+This is not an MLPerf result: those are reviewed, and use networks and data that MLPerf prescribes.
 """
 
 from __future__ import annotations
 
-import gc
+import itertools
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.benchmark.measure import Summary, summarize, time_calls, warm_up
+from edgecls.benchmark.measure import Summary, no_garbage_collection, summarize, time_calls, warm_up
 from edgecls.benchmark.record import BenchmarkError
 from edgecls.errors import ConfigError, DataError, MissingDependency
 from edgecls.runtime.classifier import load
@@ -33,64 +30,44 @@ Scenario = Literal["single-stream", "offline"]
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 SECONDS = 10.0
 WARM_UP_S = 5.0
-TURN_CALLS = 20
-# LoadGen draws its queries beforehand: with too few, it ends before its time and calls the run invalid.
-EXPECTED_SHARE, EXPECTED_RATE = 0.5, 1.3
-_SUMMARY = "mlperf_log_summary.txt"
+BATCH_CALLS = 20
+# LoadGen draws its queries in advance: with too few, it ends early and calls the run invalid.
+EXPECTED_LATENCY, EXPECTED_RATE = 0.5, 1.3
 _P50, _P90, _P99 = (f"{percent}.00 percentile latency (ns)" for percent in (50, 90, 99))
 _MEAN, _MEAN_RATE, _RATE = "Mean latency (ns)", "QPS w/o loadgen overhead", "Samples per second"
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What LoadGen says of a run.
+class LoadgenSummary:
+    """The results that LoadGen reports for a run.
 
     Attributes:
-        scenario: a name in `SCENARIOS`.
-        valid: True if LoadGen itself calls it valid.
-        causes: what is missing if not, in its own words.
-        p50_ms: median time of a query; None if offline, where all are asked at once and wait for each other.
-        p90_ms: 90 % of the queries took at most as long; this is what MLPerf reports in single-stream.
-        p99_ms: 99 % did.
-        mean_ms: mean.
-        per_second: images a second.
-        summary: all of LoadGen's own summary.
+        p50_ms: median time of a query; None if offline, where all queries come at once and wait for each other.
     """
 
-    scenario: str
-    valid: bool
-    causes: tuple[str, ...]
+    scenario: str  # a name in `SCENARIOS`
+    valid: bool  # True if LoadGen calls it valid
+    causes: tuple[str, ...]  # why not, in LoadGen's words
     p50_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    mean_ms: float | None
-    per_second: float
-    summary: str
+    p90_ms: float | None  # 90th percentile, which MLPerf reports in single-stream
+    p99_ms: float | None  # 99th percentile
+    mean_ms: float | None  # mean
+    per_second: float  # images per second
+    summary: str  # LoadGen's whole summary
 
 
 @dataclass(frozen=True)
 class LoadgenResult:
-    """One file in one engine, timed by LoadGen and by us.
+    """One file in one engine, timed by LoadGen and by us."""
 
-    Attributes:
-        file: its name.
-        engine: a name in `engines.ENGINES`.
-        engine_version: of the engine's package.
-        threads: of the engine.
-        loadgen_version: of mlcommons-loadgen.
-        loadgen: its figures.
-        ours: half of it measured before LoadGen's run and half after it.
-        callback_us: median time of a query that is answered with nothing, by LoadGen's clock.
-    """
-
-    file: str
-    engine: str
-    engine_version: str
-    threads: int
-    loadgen_version: str
-    loadgen: Figures
-    ours: Summary
-    callback_us: float
+    file: str  # its name
+    engine: str  # a name in `engines.ENGINES`
+    engine_version: str  # of the engine's package
+    threads: int  # of the engine
+    loadgen_version: str  # of mlcommons-loadgen
+    loadgen: LoadgenSummary  # its results
+    ours: Summary  # our results, half of them measured before LoadGen's run and half after it
+    callback_us: float  # median time of an empty query by LoadGen's clock
 
 
 def run_loadgen(
@@ -101,31 +78,34 @@ def run_loadgen(
     threads: int | None = None,
     seconds: float = SECONDS,
 ) -> LoadgenResult:
-    """Return LoadGen's figures of an exported file beside ours.
+    """Return LoadGen's times of an exported file beside ours.
 
     Args:
         file: that `edgecls export` wrote.
-        images: uint8 (N, H, W, 1), 0..255, ready for the network; LoadGen draws among them.
+        images: uint8 (N, H, W, 1), 0..255, ready for the network; LoadGen draws from them.
         scenario: "single-stream" asks for one image after the other, "offline" for all at once.
         engine: as `edgecls.load` takes it.
         threads: likewise.
-        seconds: that LoadGen measures at least, and we about.
+        seconds: for LoadGen at least, and for us about.
 
     Raises:
-        BenchmarkError: LoadGen wrote no summary that can be read.
+        BenchmarkError: LoadGen wrote no readable summary.
         ConfigError: an unknown scenario.
-        DataError: no images, or not as the network takes them.
+        DataError: no images, or of the wrong size.
         EdgeclsError: as `edgecls.load` raises it.
         MissingDependency: LoadGen is not installed.
     """
-    _check(scenario, images)
+    if scenario not in SCENARIOS:
+        raise ConfigError(f"MLPerf scenario must be one of {', '.join(SCENARIOS)}; received {scenario!r}")
+    if not len(images):
+        raise DataError("LoadGen needs at least 1 image; received none")
     with load(file, engine=engine, threads=threads) as classifier:
         classifier.scores(images[:1])
         answer = answer_with(classifier.engine.run, images)
         call_ms = warm_up(_cycle(answer, len(images)), WARM_UP_S).call_ms
         callback_ms = drive(lambda index: None, len(images), "single-stream", 0.1, 1e-3).p50_ms
         before = time_ours(answer, len(images), seconds / 2)
-        figures = drive(answer, len(images), scenario, seconds, call_ms)
+        summary = drive(answer, len(images), scenario, seconds, call_ms)
         after = time_ours(answer, len(images), seconds / 2)
         opened = classifier.engine
     return LoadgenResult(
@@ -134,47 +114,36 @@ def run_loadgen(
         engine_version=opened.version,
         threads=opened.threads,
         loadgen_version=tool_versions("mlcommons-loadgen").get("mlcommons-loadgen", ""),
-        loadgen=figures,
+        loadgen=summary,
         ours=summarize(np.concatenate([before, after])),
         callback_us=(callback_ms or 0) * 1e3,
     )
 
 
 def answer_with(run: Callable[[NDArray[np.uint8]], object], images: NDArray[np.uint8]) -> Callable[[int], object]:
-    """Return what answers the query for an image: both clocks time this, and nothing else."""
+    """Return a function that answers the query for an image: both clocks time this, and nothing else."""
     ready = [np.ascontiguousarray(images[i : i + 1]) for i in range(len(images))]
     return lambda index: run(ready[index])
 
 
 def time_ours(answer: Callable[[int], object], count: int, seconds: float) -> NDArray[np.float64]:
-    """Return our times of about as many seconds in ms, float64 (turns, calls).
-
-    Args:
-        answer: to a query for the image of that number.
-        count: of images.
-        seconds: to measure.
-    """
+    """Return our times in ms, measured for about so many seconds, float64 (batches, calls)."""
     action = _cycle(answer, count)
-    turns: list[NDArray[np.float64]] = []
+    batches: list[NDArray[np.float64]] = []
     end = time.perf_counter() + seconds
-    with _no_garbage():
-        while not turns or time.perf_counter() < end:
-            turns.append(time_calls(action, TURN_CALLS))
-    return np.array(turns)
+    with no_garbage_collection():
+        while not batches or time.perf_counter() < end:
+            batches.append(time_calls(action, BATCH_CALLS))
+    return np.array(batches)
 
 
-def drive(answer: Callable[[int], object], count: int, scenario: Scenario, seconds: float, call_ms: float) -> Figures:
-    """Return LoadGen's figures of what answers its queries.
-
-    Args:
-        answer: to a query for the image of that number.
-        count: of images.
-        scenario: a name in `SCENARIOS`.
-        seconds: that LoadGen measures at least.
-        call_ms: what one answer takes, about.
+def drive(
+    answer: Callable[[int], object], count: int, scenario: Scenario, seconds: float, call_ms: float
+) -> LoadgenSummary:
+    """Return LoadGen's times of `answer`, called with indices below `count`, about `call_ms` long.
 
     Raises:
-        BenchmarkError: LoadGen wrote no summary that can be read.
+        BenchmarkError: LoadGen wrote no readable summary.
         MissingDependency: LoadGen is not installed.
     """
     lg = _import_loadgen()
@@ -185,16 +154,16 @@ def drive(answer: Callable[[int], object], count: int, scenario: Scenario, secon
             try:
                 if not errors:
                     answer(sample.index)
-            # Whatever it is, Ctrl-C too: LoadGen aborts the process if a run breaks off and another one begins.
+            # Everything, also Ctrl-C: LoadGen aborts the process if a run is left and another one begins.
             except BaseException as error:  # noqa: BLE001
                 errors.append(error)
             lg.QuerySamplesComplete([lg.QuerySampleResponse(sample.id, 0, 0)])
 
-    with tempfile.TemporaryDirectory() as folder, _no_garbage():
+    with tempfile.TemporaryDirectory() as folder, no_garbage_collection():
         system = lg.ConstructSUT(issue, lambda: None)
         library = lg.ConstructQSL(count, count, lambda indices: None, lambda indices: None)
         try:
-            # It would otherwise look for settings in the current folder.
+            # Without a path LoadGen looks for settings in the current folder.
             audit = str(Path(folder, "audit.config"))
             lg.StartTestWithLogSettings(
                 system, library, _settings(lg, scenario, seconds, call_ms), _log(lg, folder), audit
@@ -204,15 +173,15 @@ def drive(answer: Callable[[int], object], count: int, scenario: Scenario, secon
             lg.DestroySUT(system)
         if errors:
             raise errors[0]
-        path = Path(folder, _SUMMARY)
+        path = Path(folder, "mlperf_log_summary.txt")
         return parse_summary(path.read_text(encoding="utf-8") if path.exists() else "")
 
 
-def parse_summary(text: str) -> Figures:
-    """Return what a summary says that LoadGen wrote to mlperf_log_summary.txt.
+def parse_summary(text: str) -> LoadgenSummary:
+    """Return the results in the text of mlperf_log_summary.txt.
 
     Raises:
-        BenchmarkError: none of the scenarios, or figures are missing.
+        BenchmarkError: an unknown scenario, or numbers are missing.
     """
     pairs = [line.split(" : ", 1) if " : " in line else line.split(":", 1) for line in text.splitlines() if ":" in line]
     fields = {key.strip(): value.strip() for key, value in reversed(pairs)}
@@ -224,17 +193,12 @@ def parse_summary(text: str) -> Figures:
         raise BenchmarkError(f"LoadGen's summary cannot be read: {text[:500]!r}; try another mlcommons-loadgen")
     p50, p90, p99, mean = times if scenario == "single-stream" else [None] * 4
     missing = re.findall(r"^ *(.+? satisfied) *: *NO$", text, re.MULTILINE)
-    advice = takewhile(lambda line: line.startswith(" *"), text.partition("Recommendations:\n")[2].splitlines())
+    advice = itertools.takewhile(
+        lambda line: line.startswith(" *"), text.partition("Recommendations:\n")[2].splitlines()
+    )
     valid = fields.get("Result is") == "VALID"
     causes = () if valid else (*(f"{name}: no" for name in missing), *(line.strip(" *") for line in advice))
-    return Figures(scenario, valid, causes, p50, p90, p99, mean, float(rate), text)
-
-
-def _check(scenario: str, images: NDArray[np.uint8]) -> None:
-    if scenario not in SCENARIOS:
-        raise ConfigError(f"MLPerf scenario {scenario!r} is not known; these are: {', '.join(SCENARIOS)}")
-    if not len(images):
-        raise DataError("LoadGen needs at least 1 image; received none")
+    return LoadgenSummary(scenario, valid, causes, p50, p90, p99, mean, float(rate), text)
 
 
 def _import_loadgen() -> Any:
@@ -242,7 +206,7 @@ def _import_loadgen() -> Any:
         import mlperf_loadgen
     except ImportError as error:
         raise MissingDependency(
-            f"LoadGen cannot be imported ({error}); pip install 'edgecls[mlperf]' (on ARM it is built, with a compiler)"
+            f"LoadGen cannot be imported ({error}); pip install 'edgecls[mlperf]' (on ARM, it needs a C++ compiler)"
         ) from error
     return mlperf_loadgen
 
@@ -252,7 +216,7 @@ def _settings(lg: Any, scenario: Scenario, seconds: float, call_ms: float) -> An
     settings.mode = lg.TestMode.PerformanceOnly
     settings.scenario = lg.TestScenario.SingleStream if scenario == "single-stream" else lg.TestScenario.Offline
     settings.min_duration_ms = round(seconds * 1e3)
-    settings.single_stream_expected_latency_ns = max(1, round(call_ms * 1e6 * EXPECTED_SHARE))
+    settings.single_stream_expected_latency_ns = max(1, round(call_ms * 1e6 * EXPECTED_LATENCY))
     settings.offline_expected_qps = 1e3 / call_ms * EXPECTED_RATE
     return settings
 
@@ -262,30 +226,12 @@ def _log(lg: Any, folder: str) -> Any:
     output.outdir = folder
     output.copy_summary_to_stdout = False
     settings.log_output = output
-    # Writing an entry a query would take time from the core that is measured.
+    # An entry for each query would take time from the core that is measured.
     settings.enable_trace = False
     return settings
 
 
 def _cycle(answer: Callable[[int], object], count: int) -> Callable[[], object]:
-    """Return what answers for one image after the other, over and over."""
-    index = -1
-
-    def action() -> object:
-        nonlocal index
-        index = (index + 1) % count
-        return answer(index)
-
-    return action
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Keep Python from collecting garbage meanwhile."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
+    """Return a function that answers for one image after the other, without end."""
+    indices = itertools.cycle(range(count))
+    return lambda: answer(next(indices))

@@ -1,4 +1,4 @@
-"""What a machine does at one moment: clocks, temperatures, throttling, the load of others.
+"""The state of a machine at one moment: clocks, temperatures, throttling, load.
 
 Reads /proc and /sys below a root that tests set, and asks vcgencmd on a Raspberry Pi 5. Imports no engine.
 """
@@ -23,52 +23,32 @@ VCGENCMD_TIMEOUT_S = 5
 
 @dataclass(frozen=True)
 class CpuTime:
-    """What one CPU did since boot, in seconds of 1/100 s steps.
+    """The use of a CPU since boot, in seconds, counted in steps of 1/100 s."""
 
-    Attributes:
-        busy: running processes and interrupts.
-        steal: ready to run, while the host ran another virtual machine.
-    """
-
-    busy: float
-    steal: float
+    busy: float  # time for processes and interrupts
+    steal: float  # time in which the host ran another virtual machine instead
 
 
 @dataclass(frozen=True)
 class State:
-    """What a machine does at one moment. Empty, or None, is what it does not tell.
+    """The state of a machine at one moment. What it does not report is empty or None."""
 
-    Attributes:
-        at_s: when, on a clock that only runs forward.
-        governors: CPU -> its frequency governor.
-        mhz: CPU -> its frequency now.
-        max_mhz: CPU -> the highest frequency that its governor may set.
-        celsius: sensor -> temperature.
-        hot: sensors at or above the temperature from which their driver slows the processor down.
-        cooling: devices that slow the processor down now.
-        throttle_count: how often Intel processors slowed down since boot.
-        firmware: bits of the Raspberry Pi's `vcgencmd get_throttled`.
-        group_throttled_s: how long the control group waited for its CPU quota since it exists.
-        load: processes that ran or wanted to, mean of the last minute.
-        on_battery: whether a power supply is there and gives nothing.
-    """
-
-    at_s: float
-    governors: dict[str, str]
-    mhz: dict[str, float]
-    max_mhz: dict[str, float]
-    celsius: dict[str, float]
-    hot: list[str]
-    cooling: list[str]
-    throttle_count: int | None
-    firmware: int | None
-    group_throttled_s: float | None
-    load: float | None
-    on_battery: bool | None
+    at_s: float  # time of a monotonic clock
+    governors: dict[str, str]  # CPU -> its frequency governor
+    mhz: dict[str, float]  # CPU -> its frequency now
+    max_mhz: dict[str, float]  # CPU -> the highest frequency that its governor may set
+    celsius: dict[str, float]  # sensor -> temperature
+    hot: list[str]  # sensors at or above the temperature at which their driver throttles the processor
+    cooling: list[str]  # devices that throttle the processor now
+    throttle_count: int | None  # how often an Intel processor throttled since boot
+    firmware: int | None  # bits of the Raspberry Pi's `vcgencmd get_throttled`
+    group_throttled_s: float | None  # how long the control group has waited for its CPU quota in total
+    load: float | None  # mean number of runnable processes in the last minute
+    on_battery: bool | None  # whether a battery, and no power supply, feeds the machine
 
 
 def read_state(root: Path = Path("/")) -> State:
-    """Return what the machine whose proc and sys are in `root` does now."""
+    """Return the state of the machine whose proc and sys are in `root`."""
     folders = {folder.parent.name: folder for folder in (root / CPUS).glob("cpu[0-9]*/cpufreq")}
     celsius, hot = _read_temperatures(root)
     load = read_text(root / "proc/loadavg").split()
@@ -89,14 +69,14 @@ def read_state(root: Path = Path("/")) -> State:
 
 
 def read_cpu_times(cpus: Iterable[int], root: Path = Path("/")) -> CpuTime:
-    """Return what these CPUs did since boot, added up; zeros if /proc/stat does not tell."""
+    """Return the sum of the use of these CPUs since boot; zeros if /proc/stat does not list them."""
     tick = os.sysconf("SC_CLK_TCK")
     wanted = {f"cpu{cpu}" for cpu in cpus}
     busy = steal = 0
     for line in read_text(root / "proc/stat").splitlines():
         name, *fields = line.split()
         if name in wanted:
-            # proc(5): user nice system idle iowait irq softirq steal; what guests used is part of user.
+            # proc(5): user nice system idle iowait irq softirq steal; user includes guests.
             user, nice, system, _, _, irq, softirq, stolen = (int(field) for field in [*fields, *"00000000"][:8])
             busy, steal = busy + user + nice + system + irq + softirq, steal + stolen
     return CpuTime(busy / tick, steal / tick)
@@ -109,7 +89,7 @@ def read_mhz(cpus: Iterable[int], root: Path = Path("/")) -> list[float]:
 
 
 def firmware_text(bits: int) -> str:
-    """Return what the low bits of `vcgencmd get_throttled` say, such as "under-voltage, throttled"."""
+    """Return the meaning of the low bits of `vcgencmd get_throttled`, such as "under-voltage, throttled"."""
     return ", ".join(text for bit, text in FIRMWARE_BITS.items() if bits >> bit & 1)
 
 
@@ -131,10 +111,10 @@ def _read_temperatures(root: Path) -> tuple[dict[str, float], list[str]]:
         celsius[name] = int(text) / 1000
         kinds = {file.name[: -len("type")]: read_text(file) for file in zone.glob("trip_point_*_type")}
         trips = [read_text(zone / f"{start}temp") for start, kind in kinds.items() if kind == "passive"]
-        # A trip that nobody has set is 0 or below.
+        # A trip point that is not set is 0 or below.
         if any(is_int(trip) and 0 < int(trip) <= int(text) for trip in trips):
             hot.append(name)
-    # Coral's PCIe driver (gasket) is no thermal zone: it halves the Edge TPU's clock at its first trip point.
+    # Coral's PCIe driver (gasket) has no thermal zone: it halves the Edge TPU's clock at its first trip point.
     for apex in sorted((root / "sys/class/apex").glob("apex_*")):
         text, trip = read_text(apex / "temp"), read_text(apex / "trip_point0_temp")
         if is_int(text):
@@ -147,7 +127,7 @@ def _read_cooling(root: Path) -> list[str]:
     names = []
     for device in sorted((root / "sys/class/thermal").glob("cooling_device*")):
         kind, level = read_text(device / "type"), read_text(device / "cur_state")
-        # Fans help; these two slow down.
+        # Fans cool; these two throttle.
         if (kind == "Processor" or "cpufreq" in kind) and is_int(level) and int(level) > 0:
             names.append(kind)
     return names
@@ -160,7 +140,7 @@ def _read_throttle_count(root: Path) -> int | None:
 
 
 def _read_firmware(root: Path) -> int | None:
-    # Of a Pi up to the fourth; the fifth's kernel has no such file.
+    # On a Raspberry Pi 4 or older; the kernel of the Pi 5 has no such file.
     for path in sorted((root / "sys/devices/platform").glob("soc*/*firmware/get_throttled")):
         return int(read_text(path), 16)
     command = root / "usr/bin/vcgencmd"
@@ -169,7 +149,7 @@ def _read_firmware(root: Path) -> int | None:
     done = subprocess.run(
         [command, "get_throttled"], capture_output=True, text=True, timeout=VCGENCMD_TIMEOUT_S, check=False
     )
-    # Without the right to use /dev/vcio it prints another sentence.
+    # Without permission for /dev/vcio it prints another text.
     found = re.fullmatch(r"throttled=(0x[0-9a-fA-F]+)", done.stdout.strip())
     return int(found.group(1), 16) if found else None
 

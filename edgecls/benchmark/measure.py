@@ -1,4 +1,4 @@
-"""The timing loop and its statistics: actions take turns, so that a noisy moment hits all of them alike.
+"""The timing loop and its statistics. Actions run in alternating batches, so that a disturbance affects all of them.
 
 Needs numpy alone; knows nothing of models.
 """
@@ -8,21 +8,22 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Calls of one action before the next has its turn. One would measure caches filled by the neighbour, which no
-# program that runs one model has; the first calls of a turn are dropped for the same reason.
-TURN_CALLS = 12
-TURN_DROPPED = 2
+# Calls of one action in a batch. A single one would run with caches full of another model's data, unlike a program
+# with one model; the first calls of a batch are dropped for the same reason.
+BATCH_CALLS = 12
+BATCH_DROPPED = 2
 BOOTSTRAP_ROUNDS = 2000
 BOOTSTRAP_NUMBERS = 2**19
-# A warm-up is over when two batches in a row were not faster than all before by this share. Waiting for equal times
-# would never end where a neighbour disturbs them.
-STEADY_SHARE = 0.02
+# A warm-up ends when two batches in a row were not faster than all before by this fraction. Waiting for equal times
+# would not end on a machine that other processes use.
+STEADY_FRACTION = 0.02
 STEADY_BATCHES = 2
 WARM_UP_BATCH_S = 0.05
 WARM_UP_LEAST_CALLS = 3
@@ -30,110 +31,78 @@ WARM_UP_LEAST_CALLS = 3
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of one action's times.
+    """Statistics of the times of one action."""
 
-    Attributes:
-        n: calls.
-        p50_ms: median.
-        p90_ms: 90 % of the calls took at most as long.
-        p99_ms: 99 % did.
-        mean_ms: mean.
-        std_ms: standard deviation of single calls.
-        p50_low_ms: lower end of the median's 95 % bootstrap interval.
-        p50_high_ms: upper end.
-        per_second: calls a second, one after the other.
-    """
-
-    n: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    mean_ms: float
-    std_ms: float
-    p50_low_ms: float
-    p50_high_ms: float
-    per_second: float
+    n: int  # number of calls
+    p50_ms: float  # median
+    p90_ms: float  # 90th percentile
+    p99_ms: float  # 99th percentile
+    mean_ms: float  # mean
+    std_ms: float  # standard deviation of single calls
+    p50_low_ms: float  # lower end of the median's 95 % confidence interval, by bootstrap
+    p50_high_ms: float  # its upper end
+    per_second: float  # calls per second, one after the other
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How an action warmed up.
+    """How an action warmed up."""
 
-    Attributes:
-        calls: until it was steady, or time was up.
-        steady: False if it still got faster when time was up.
-        call_ms: median of the last batch.
-    """
-
-    calls: int
-    steady: bool
-    call_ms: float
+    calls: int  # number of calls
+    steady: bool  # False if it still got faster at the end
+    call_ms: float  # median of the last batch
 
 
 @dataclass(frozen=True)
 class Paced:
-    """How an action kept up with a camera that holds no more than its latest frame.
+    """How an action kept up with a camera that keeps only its latest frame."""
 
-    Attributes:
-        fps: of the camera.
-        frames: that the camera gave.
-        dropped: frames that a newer one replaced before it was their turn.
-        age_p50_ms: median time from a frame's arrival to its result.
-        age_p99_ms: 99 % of the results came at most that late.
-        jitter_ms: standard deviation of the time between two results.
-    """
-
-    fps: float
-    frames: int
-    dropped: int
-    age_p50_ms: float
-    age_p99_ms: float
-    jitter_ms: float
+    fps: float  # of the camera
+    frames: int  # number of frames from the camera
+    dropped: int  # frames that were replaced by a newer one before they were used
+    age_p50_ms: float  # median time from a frame's arrival to its result
+    age_p99_ms: float  # 99th percentile of it
+    jitter_ms: float  # standard deviation of the time between two results
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times slower one action is than another.
+    """How many times slower one action is than another."""
 
-    Attributes:
-        ratio: median over turns of the two medians' ratio.
-        low: lower end of its 95 % bootstrap interval.
-        high: upper end.
-    """
-
-    ratio: float
-    low: float
-    high: float
+    ratio: float  # median over batches of the two medians' ratio
+    low: float  # lower end of its 95 % confidence interval, by bootstrap
+    high: float  # its upper end
 
 
 def time_interleaved(
-    actions: Mapping[str, Callable[[], object]], *, turns: int = 30, seed: int = 0
+    actions: Mapping[str, Callable[[], object]], *, batches: int = 30, seed: int = 0
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the time of every call in ms by action, float64 (turns, calls).
+    """Return the time of every call in ms by action, float64 (batches, calls).
 
-    Each turn runs every action `TURN_CALLS` times in a row, the order of actions drawn anew. One turn more than asked
-    for warms up.
-
-    Args:
-        actions: what to time; each is called without arguments.
-        turns: how often each action has its turn.
-        seed: of the order.
+    In each batch every action runs `BATCH_CALLS` times in a row, in random order. One more batch warms up.
     """
     random = np.random.default_rng(seed)
     names = list(actions)
-    samples = {name: np.empty((turns, TURN_CALLS - TURN_DROPPED)) for name in names}
+    samples = {name: np.empty((batches, BATCH_CALLS - BATCH_DROPPED)) for name in names}
+    with no_garbage_collection():
+        for batch in range(-1, batches):
+            for index in random.permutation(len(names)):
+                times = time_calls(actions[names[index]], BATCH_CALLS)
+                if batch >= 0:
+                    samples[names[index]][batch] = times[BATCH_DROPPED:]
+    return samples
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Switch Python's garbage collection off inside the block."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for turn in range(-1, turns):
-            for index in random.permutation(len(names)):
-                times = time_calls(actions[names[index]], TURN_CALLS)
-                if turn >= 0:
-                    samples[names[index]][turn] = times[TURN_DROPPED:]
+        yield
     finally:
         if collecting:
             gc.enable()
-    return samples
 
 
 def time_calls(action: Callable[[], object], calls: int) -> NDArray[np.float64]:
@@ -147,15 +116,15 @@ def time_calls(action: Callable[[], object], calls: int) -> NDArray[np.float64]:
 
 
 def warm_up(action: Callable[[], object], seconds: float) -> WarmUp:
-    """Return how an action warmed up, having called it until it got no faster, at most for so many seconds."""
+    """Call an action until it gets no faster, for at most so many seconds, and return how it warmed up."""
     end = time.perf_counter_ns() + seconds * 1e9
     calls, best, last, waited = 0, math.inf, math.inf, 0
     while waited < STEADY_BATCHES and (calls == 0 or time.perf_counter_ns() < end):
-        # The first call is slow and says little of how many fit; three of them say enough.
+        # The first call is too slow to estimate how many fit; three calls are enough.
         count = WARM_UP_LEAST_CALLS if calls == 0 else int(WARM_UP_BATCH_S * 1e3 / max(last, 1e-3))
         times = time_calls(action, max(WARM_UP_LEAST_CALLS, count))
         calls, last = calls + len(times), float(np.median(times))
-        waited = waited + 1 if last > best * (1 - STEADY_SHARE) else 0
+        waited = waited + 1 if last > best * (1 - STEADY_FRACTION) else 0
         best = min(best, last)
     return WarmUp(calls, waited == STEADY_BATCHES, last)
 
@@ -163,7 +132,7 @@ def warm_up(action: Callable[[], object], seconds: float) -> WarmUp:
 def pace(action: Callable[[], object], fps: float, seconds: float) -> tuple[Paced, NDArray[np.float64]]:
     """Return how an action keeps up with a camera, and the time of every call in ms, float64 (calls,).
 
-    Between two frames it sleeps, as a program that waits for a camera does: clocks go down meanwhile.
+    Between two frames it sleeps, as a program that waits for a camera does, so that the clock may fall.
     """
     frames, last = max(1, round(fps * seconds)), -1
     began = time.perf_counter_ns()
@@ -186,12 +155,7 @@ def pace(action: Callable[[], object], fps: float, seconds: float) -> tuple[Pace
 
 
 def summarize(samples: NDArray[np.float64], seed: int = 0) -> Summary:
-    """Return the figures of one action.
-
-    Args:
-        samples: ms, float64 (turns, calls).
-        seed: of the bootstrap.
-    """
+    """Return the statistics of one action, from its times in ms, float64 (batches, calls)."""
     p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
     low, high = np.percentile(draw_medians(samples, seed), (2.5, 97.5))
     mean = float(samples.mean())
@@ -199,43 +163,31 @@ def summarize(samples: NDArray[np.float64], seed: int = 0) -> Summary:
 
 
 def draw_medians(samples: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
-    """Return bootstrapped medians, float64 (rounds,), of ms, float64 (turns, calls).
+    """Return bootstrapped medians, float64 (rounds,), of ms, float64 (batches, calls).
 
-    Whole turns are drawn, because calls of one turn share its noise; of a single turn, calls are.
+    Whole batches are drawn, because the calls of a batch share its noise; from a single batch, calls are drawn.
     """
-    turns = samples if len(samples) > 1 else samples.reshape(-1, 1)
+    batches = samples if len(samples) > 1 else samples.reshape(-1, 1)
     random = np.random.default_rng(seed)
     medians = np.empty(BOOTSTRAP_ROUNDS)
-    # Not all rounds at once, which would not fit a small board's memory.
-    step = max(1, BOOTSTRAP_NUMBERS // turns.size)
+    # All rounds at once would not fit into a small board's memory.
+    step = max(1, BOOTSTRAP_NUMBERS // batches.size)
     for start in range(0, BOOTSTRAP_ROUNDS, step):
         rounds = medians[start : start + step]
-        draws = turns[random.integers(0, len(turns), (len(rounds), len(turns)))]
+        draws = batches[random.integers(0, len(batches), (len(rounds), len(batches)))]
         rounds[:] = np.median(draws.reshape(len(rounds), -1), axis=1)
     return medians
 
 
 def compare_runs(slow: NDArray[np.float64], fast: NDArray[np.float64], seed: int = 0) -> Ratio:
-    """Return how many times slower `slow` is than `fast`, measured at another time.
-
-    Args:
-        slow: float64 (turns, calls).
-        fast: likewise; as many turns or not.
-        seed: of the bootstrap.
-    """
+    """Return how many times slower `slow` is than `fast`, float64 (batches, calls) measured at different times."""
     draws = draw_medians(slow, seed) / draw_medians(fast, seed + 1)
     low, high = np.percentile(draws, (2.5, 97.5))
     return Ratio(float(np.median(slow) / np.median(fast)), float(low), float(high))
 
 
 def compare_times(slow: NDArray[np.float64], fast: NDArray[np.float64], seed: int = 0) -> Ratio:
-    """Return how many times slower `slow` is than `fast`, turn by turn.
-
-    Args:
-        slow: float64 (turns, calls) of `time_interleaved`.
-        fast: likewise, of the same run.
-        seed: of the bootstrap.
-    """
+    """Return how many times slower `slow` is than `fast`, batch by batch; both are of one `time_interleaved`."""
     ratios = np.median(slow, axis=1) / np.median(fast, axis=1)
     random = np.random.default_rng(seed)
     draws = random.choice(ratios, (BOOTSTRAP_ROUNDS, len(ratios)))

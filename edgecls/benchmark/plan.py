@@ -1,4 +1,4 @@
-"""What to measure: settings with their defaults and range checks, and the configurations that they stand for."""
+"""What to measure: the settings with their defaults and range checks, and the configurations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgecls.runtime.engines import ALIASES, ENGINES, choose_engine
 SCOPES = ("invoke", "end-to-end", "load")
 MAX_SECONDS = 3600.0
 MAX_FPS = 1000.0
-# End to end, more would only make the disk's cache matter.
+# End to end, more images would only measure the disk's cache.
 MAX_IMAGES = 256
 
 
@@ -27,16 +27,13 @@ class Settings:
     """Settings of one benchmark.
 
     Attributes:
-        scope: one of `SCOPES`: the network alone, from the file on disk to the label, or loading in a new process.
-        seconds: to measure each configuration at least.
-        fps: frames a second of a camera to keep up with, or None to run without pause.
-        seed: of the order of turns and of the bootstrap.
+        scope: one of `SCOPES`: the network alone, from the image file to the label, or loading in a new process.
     """
 
     scope: str = "invoke"
-    seconds: float = 5.0
-    fps: float | None = None
-    seed: int = 0
+    seconds: float = 5.0  # for each configuration, at least
+    fps: float | None = None  # frame rate of a camera to keep up with; None runs without pause
+    seed: int = 0  # for the order of batches and the bootstrap
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value out of range, or two that contradict each other."""
@@ -47,26 +44,18 @@ class Settings:
         if self.fps is not None and not 0 < self.fps <= MAX_FPS:
             raise ConfigError(f"fps must be above 0 and at most {MAX_FPS:g}; received {self.fps}")
         if self.fps is not None and self.scope == "load":
-            raise ConfigError("fps paces predictions; with scope 'load' there are none: leave one out")
+            raise ConfigError("fps sets the pace of predictions, and scope 'load' makes none; leave one out")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One file to be measured in one way.
+    """One file to be measured in one way."""
 
-    Attributes:
-        file: path.
-        engine: a name in `engines.ENGINES`, or None for the first that fits.
-        threads: of the interpreter, or None for the usual number.
-        device: a name in `engines.DEVICES`.
-        images: paths of real images; may be empty unless the scope is end-to-end.
-    """
-
-    file: str
-    engine: str | None = None
-    threads: int | None = None
-    device: str = "cpu"
-    images: tuple[str, ...] = ()
+    file: str  # path
+    engine: str | None = None  # a name in `engines.ENGINES`, or None for the first that fits
+    threads: int | None = None  # of the interpreter, or None for the usual number
+    device: str = "cpu"  # a name in `engines.DEVICES`
+    images: tuple[str, ...] = ()  # paths of real images; may be empty unless the scope is end-to-end
 
 
 def plan(
@@ -76,28 +65,21 @@ def plan(
     device: str = "cpu",
     images: Iterable[Path] = (),
 ) -> tuple[Configuration, ...]:
-    """Return a configuration of every file in every engine that runs it, with every number of threads.
-
-    Args:
-        files: that `edgecls export` wrote.
-        engines: names in `engines.ENGINES` or `engines.ALIASES`; none takes the first that fits each file.
-        threads: of the interpreter; none takes the usual number.
-        device: a name in `engines.DEVICES`.
-        images: real images.
+    """Return a configuration for every file in every engine that runs it, with every number of threads.
 
     Raises:
         ConfigError: threads out of range, or no engine that runs a file on the device.
         ModelFileError: no such file, or neither TFLite nor ONNX.
     """
-    if wrong := [count for count in threads if not 1 <= count <= MAX_THREADS]:
-        raise ConfigError(f"threads must be 1 to {MAX_THREADS}; received {wrong[0]}")
+    if invalid := [count for count in threads if not 1 <= count <= MAX_THREADS]:
+        raise ConfigError(f"threads must be 1 to {MAX_THREADS}; received {invalid[0]}")
     paths = tuple(str(image) for image in images)
     found: list[Configuration] = []
     for file in files:
         kind = detect_kind(read_bytes(file))
         named = [ALIASES.get(engine, engine) for engine in engines]
         fitting: list[str | None] = [name for name in named if name not in ENGINES or kind in ENGINES[name].kinds]
-        # If none fits, this says why. An engine for the other files is no mistake.
+        # If none fits, this raises the reason. An engine may be for the other files only.
         for engine in fitting or [engines[0] if engines else None]:
             choose_engine(kind, engine, device)
         counts: list[int | None] = [*dict.fromkeys(threads)]
@@ -111,7 +93,7 @@ def list_images(folder: Path, left_out: LeftOut | None = None) -> tuple[Path, ..
 
     Args:
         folder: or a file, or a pattern.
-        left_out: counts the files that are no images.
+        left_out: counts the files that are not images.
 
     Raises:
         DataError: there is none.
@@ -121,8 +103,8 @@ def list_images(folder: Path, left_out: LeftOut | None = None) -> tuple[Path, ..
         if path.is_file():
             paths.append(path)
         elif path != folder:
-            left_out.add("that are no regular files, or links to nothing")
+            left_out.add("that are not regular files, or are broken links")
     if not paths:
-        raise DataError(f"no image in {folder}; pass a folder that holds some")
+        raise DataError(f"no image in {folder}; pass a folder with images")
     step = max(1, -(-len(paths) // MAX_IMAGES))
     return tuple(paths[::step])

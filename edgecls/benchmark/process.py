@@ -1,4 +1,4 @@
-"""The parent's end of a worker: starts the process, asks, ends it."""
+"""Starts a worker process, sends it requests, and ends it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,17 @@ from edgecls.benchmark.record import BenchmarkError
 from edgecls.errors import EdgeclsError
 
 LOCAL = (sys.executable, "-m", "edgecls.benchmark.worker")
-# Seconds for a worker to end by itself.
-GOODBYE_S = 2.0
+# Time for a worker to end by itself.
+SHUTDOWN_S = 2.0
 TAIL_CHARACTERS = 2000
 
 
 class WorkerProcess:
-    """A running worker. `with` ends it.
-
-    Args:
-        command: that starts it: here, or elsewhere.
-    """
+    """A running worker, started by `command`, on this machine or another one. `with` ends it."""
 
     def __init__(self, command: Sequence[str] = LOCAL) -> None:
         self._log = tempfile.TemporaryFile()
-        # Its own session, so that Ctrl-C reaches the parent alone, which ends it.
+        # In its own session: Ctrl-C reaches only the parent, which ends it.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -43,17 +39,17 @@ class WorkerProcess:
         """Return the worker's answer.
 
         Raises:
-            EdgeclsError: that the worker met, of its class.
-            BenchmarkError: the worker ended; its last words are in the text.
+            EdgeclsError: that the worker raised, of the same class.
+            BenchmarkError: the worker ended; the end of its stderr is in the text.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
-        # A worker that has ended is seen by its missing answer.
+        # If the worker has ended, its answer is missing below.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(f"{json.dumps({'do': command} | request)}\n")
             self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line.endswith("\n"):
-            raise BenchmarkError(f"a benchmark process ended during {command!r}: {self._last_words()}")
+            raise BenchmarkError(f"a benchmark process ended during {command!r}: {self._read_stderr()}")
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise getattr(errors, reply["error"], EdgeclsError)(reply["text"])
@@ -67,16 +63,16 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
-            self._process.wait(GOODBYE_S)
+            self._process.wait(SHUTDOWN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
         self._log.close()
 
-    def _last_words(self) -> str:
+    def _read_stderr(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(GOODBYE_S)
+            self._process.wait(SHUTDOWN_S)
         self._log.seek(0)
         text = self._log.read().decode(errors="replace")[-TAIL_CHARACTERS:].strip()
-        return f"exit status {self._process.poll()}; {text or 'it said nothing'}"
+        return f"exit status {self._process.poll()}; {text or 'no output'}"

@@ -1,4 +1,4 @@
-"""What a benchmark found, and the JSON file that keeps it: every sample, the machine, the verdict."""
+"""The results of a benchmark, and the JSON file with every sample, the machine and the verdict."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from edgecls.errors import EdgeclsError
 from edgecls.files import SHA256, json_sha256, read_sealed, write_atomically
 from edgecls.validation import check
 
-SCHEMA = 1
+# Schema 1 has `calls_per_turn`, and "noisy neighbour" for contention.
+SCHEMA = 2
 MODEL_KEYS = ("format", "bytes", "sha256", "arch", "precision", "height", "width", "classes", "accuracy")
-# A nanosecond: clocks tell no less.
+# Nanoseconds, the resolution of clocks.
 SAMPLE_DIGITS = 6
 
 
@@ -46,48 +47,20 @@ class _Model(TypedDict):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Result:
-    """One configuration's figures.
+    """The result of one configuration."""
 
-    Attributes:
-        file: path as it was given.
-        model: what identifies the file: `MODEL_KEYS`.
-        asked: engine, threads and device that were asked for; None is no wish.
-        engine: that ran it.
-        engine_version: of its package.
-        device: that it ran on.
-        threads: of the interpreter.
-        cpus: that the process was bound to.
-        scope: one of `plan.SCOPES`.
-        fps: of the camera that was played, or None.
-        n: samples.
-        p50_ms: and the following: see `measure.Summary`.
-        load_ms: from the file to a ready interpreter, its package's import included, in this new process.
-        first_ms: the first call after that.
-        base_rss_mb: memory before loading; None if unknown.
-        peak_rss_mb: most memory ever held.
-        warm_up: see `measure.WarmUp`; None where nothing warms up.
-        paced: see `measure.Paced`; None without a camera.
-        calls_per_turn: samples are in turns of so many.
-        samples_ms: every sample, in order.
-        observed: seconds while measuring: wall, own (CPU time), busy (of these CPUs), steal, waited.
-        mhz: mean frequency of these CPUs after each turn; empty if it cannot be seen.
-        valid: True if nothing speaks against these figures.
-        causes: names of the rules that do.
-        warnings: all that one should know, in words.
-    """
-
-    file: str
-    model: dict[str, Any]
-    asked: dict[str, Any]
-    engine: str
-    engine_version: str
-    device: str
-    threads: int
-    cpus: list[int]
-    scope: str
-    fps: float | None
-    n: int
-    p50_ms: float
+    file: str  # path as it was given
+    model: dict[str, Any]  # `MODEL_KEYS` of the file
+    asked: dict[str, Any]  # engine, threads and device that were asked for; None for any
+    engine: str  # that ran it
+    engine_version: str  # of its package
+    device: str  # that it ran on
+    threads: int  # of the interpreter
+    cpus: list[int]  # that the process was bound to
+    scope: str  # one of `plan.SCOPES`
+    fps: float | None  # of the simulated camera, or None
+    n: int  # number of samples
+    p50_ms: float  # this and what follows: see `measure.Summary`
     p90_ms: float
     p99_ms: float
     mean_ms: float
@@ -95,28 +68,28 @@ class Result:
     p50_low_ms: float
     p50_high_ms: float
     per_second: float
-    load_ms: float
-    first_ms: float
-    base_rss_mb: float | None
-    peak_rss_mb: float | None
-    warm_up: dict[str, Any] | None
-    paced: dict[str, Any] | None
-    calls_per_turn: int
-    samples_ms: list[float]
-    observed: dict[str, float]
-    mhz: list[float]
-    valid: bool = True
-    causes: list[str]
-    warnings: list[str]
+    load_ms: float  # from the file to a ready interpreter in a new process, with the import of its package
+    first_ms: float  # the first call after that
+    base_rss_mb: float | None  # memory before loading; None if unknown
+    peak_rss_mb: float | None  # maximum memory
+    warm_up: dict[str, Any] | None  # see `measure.WarmUp`; None if nothing warms up
+    paced: dict[str, Any] | None  # see `measure.Paced`; None without a camera
+    calls_per_batch: int  # size of a batch in `samples_ms`
+    samples_ms: list[float]  # every sample, in order
+    observed: dict[str, float]  # seconds while measuring: wall, own (CPU time), busy (of these CPUs), steal, waited
+    mhz: list[float]  # mean frequency of these CPUs after each batch; empty if unknown
+    valid: bool = True  # True if no rule says that the result is not valid
+    causes: list[str]  # names of the rules that do
+    warnings: list[str]  # remarks in words
 
     @property
-    def turns(self) -> NDArray[np.float64]:
-        """Return the samples in ms, float64 (turns, calls)."""
-        return np.array(self.samples_ms, np.float64).reshape(-1, self.calls_per_turn)
+    def batches(self) -> NDArray[np.float64]:
+        """Return the samples in ms, float64 (batches, calls)."""
+        return np.array(self.samples_ms, np.float64).reshape(-1, self.calls_per_batch)
 
     @property
     def name(self) -> str:
-        """Return a few words that tell this result from others of its run."""
+        """Return a few words that distinguish this result from others of its run."""
         where = "" if self.device == "cpu" else f" on {self.device}"
         return f"{Path(self.file).name} in {self.engine}{where}, threads: {self.threads}"
 
@@ -126,21 +99,15 @@ class Record:
     """One run of the benchmark.
 
     Attributes:
-        created: ISO time.
-        edgecls: version.
-        settings: see `plan.Settings`.
-        machine: see `machine.describe`; `host` is the board's, if it was measured through `--host`.
-        states: see `machine.State`: before, now and then meanwhile, after.
-        results: one a configuration.
-        ratios: of every two results that took turns: `slow` and `fast` (places in results), `ratio`, `low`, `high`.
+        ratios: of every two results in alternating batches: `slow` and `fast` (indices), `ratio`, `low`, `high`.
     """
 
-    created: str
-    edgecls: str
-    settings: dict[str, Any]
-    machine: dict[str, Any]
-    states: list[dict[str, Any]]
-    results: list[Result]
+    created: str  # ISO time
+    edgecls: str  # version
+    settings: dict[str, Any]  # see `plan.Settings`
+    machine: dict[str, Any]  # see `machine.describe`; with `host` if it was measured over `--host`
+    states: list[dict[str, Any]]  # see `machine_state.State`: before, while and after measuring
+    results: list[Result]  # one for each configuration
     ratios: list[dict[str, Any]]
 
     def to_json(self) -> dict[str, Any]:
@@ -153,7 +120,7 @@ class Record:
 
 
 def find_ratio(record: Record, slow: int, fast: int) -> Ratio | None:
-    """Return how many times slower one result is than another, by their places; None if they took no turns."""
+    """Return how many times slower one result is than another, by index; None if their batches did not alternate."""
     for pair in record.ratios:
         if (pair["slow"], pair["fast"]) == (slow, fast):
             return Ratio(pair["ratio"], pair["low"], pair["high"])
@@ -163,10 +130,10 @@ def find_ratio(record: Record, slow: int, fast: int) -> Ratio | None:
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write the JSON file of a run, whole or not at all."""
+    """Write the JSON file of a run completely, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = record.to_json()
-    # One line a key would make a thousand lines of samples.
+    # Indented, each sample would take a line.
     text = json.dumps(document | {SHA256: json_sha256(document)}, allow_nan=False)
     write_atomically(path, f"{text}\n".encode())
 
@@ -182,7 +149,7 @@ def read_record(path: Path) -> Record:
     try:
         document = read_sealed(path)
     except (OSError, ValueError) as error:
-        raise BenchmarkError(f"{path} is no JSON or damaged ({error}); measure again with --json") from error
+        raise BenchmarkError(f"{path} is not JSON or is damaged ({error}); measure again with --json") from error
     return parse_record(document, str(path))
 
 
@@ -194,9 +161,11 @@ def parse_record(document: Any, name: str) -> Record:
     """
     schema = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise BenchmarkError(f"{name} is no benchmark of edgecls: its schema is {schema!r}; measure again with --json")
+        raise BenchmarkError(
+            f"{name} is not a benchmark of edgecls: its schema is {schema!r}; measure again with --json"
+        )
     if schema > SCHEMA:
-        raise BenchmarkError(f"{name} has schema {schema}, this edgecls knows {SCHEMA}; upgrade edgecls")
+        raise BenchmarkError(f"{name} has schema {schema}, and this edgecls reads up to {SCHEMA}; upgrade edgecls")
     try:
         results = [_parse_result(result) for result in document["results"]]
         known = {field.name: document[field.name] for field in fields(Record)}
@@ -211,13 +180,22 @@ def parse_record(document: Any, name: str) -> Record:
 
 
 def _parse_result(raw: Mapping[str, Any]) -> Result:
+    if "calls_per_turn" in raw:
+        raw = _upgrade(raw)
     values = {field.name: raw[field.name] for field in fields(Result)}
     check(values, Result, "a result")
     result = Result(**values)
-    times = result.turns
+    times = result.batches
     if missing := [key for key in MODEL_KEYS if key not in result.model]:
         raise ValueError(f"model lacks {', '.join(missing)}")
     check(result.model, _Model, "model")
     if times.size == 0 or not all(math.isfinite(time) and time > 0 for time in times.ravel()):
         raise ValueError("samples_ms must be numbers above 0")
     return result
+
+
+def _upgrade(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a result of schema 1 as one of today."""
+    causes = ["contention" if cause == "noisy neighbour" else cause for cause in raw["causes"]]
+    warnings = [warning.replace("noisy neighbour:", "contention:", 1) for warning in raw["warnings"]]
+    return {**raw, "calls_per_batch": raw["calls_per_turn"], "causes": causes, "warnings": warnings}

@@ -1,4 +1,4 @@
-"""Run configurations in turns, each in a process of its own, and watch the machine meanwhile."""
+"""Run configurations in alternating batches, each in a process of its own, and watch the machine."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from edgecls.boards.finding import is_yes, rules_against
 from edgecls.progress import Progress, silent
 
 WARM_UP_S = 10.0
-# Long enough for the first calls, which find the neighbour's data in the caches, not to count; short enough for a noisy
-# moment to hit all configurations alike.
-TURN_S = 0.1
+# Long enough that the first calls, which find another configuration's data in the caches, do not count; short enough
+# that a disturbance affects all configurations.
+BATCH_S = 0.1
 CALLS = (5, 200)
-LEAST_TURNS = 10
-# A slow board may stop with fewer samples than wanted after so many times the seconds asked for, or these seconds.
+LEAST_BATCHES = 10
+# A slow board stops with too few samples after so many times the seconds asked for, or after these seconds.
 PATIENCE, PATIENCE_S = 6.0, 60.0
 LOOK_EVERY_S = 1.0
 _OBSERVED = ("wall_s", "own_s", "busy_s", "steal_s", "waited_s")
@@ -36,30 +36,30 @@ _OBSERVED = ("wall_s", "own_s", "busy_s", "steal_s", "waited_s")
 
 @dataclass(eq=False)
 class _Gathered:
-    """What was heard of one configuration so far."""
+    """The measurements of one configuration so far."""
 
     opened: dict[str, Any]
     warm_up: dict[str, Any] | None = None
     calls: int = 1
-    turns: list[dict[str, Any]] = field(default_factory=list)
+    batches: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def samples(self) -> NDArray[np.float64]:
-        """Return ms, float64 (turns, calls)."""
-        return np.array([turn["ms"] for turn in self.turns], np.float64)
+        """Return ms, float64 (batches, calls)."""
+        return np.array([batch["ms"] for batch in self.batches], np.float64)
 
-    def share(self, settings: Settings) -> float:
-        """Return how much is done of what must be, 1.0 or more at the end."""
-        measured = float(sum(turn["wall_s"] for turn in self.turns))
-        samples = len(self.turns) * self.calls / LEAST_SAMPLES[settings.scope]
+    def progress(self, settings: Settings) -> float:
+        """Return the fraction of the work that is done, 1.0 or more at the end."""
+        measured = float(sum(batch["wall_s"] for batch in self.batches))
+        samples = len(self.batches) * self.calls / LEAST_SAMPLES[settings.scope]
         if settings.scope == "load":
             return samples
-        least = min(samples, len(self.turns) / LEAST_TURNS, measured / settings.seconds)
+        least = min(samples, len(self.batches) / LEAST_BATCHES, measured / settings.seconds)
         return max(least, measured / max(PATIENCE_S, PATIENCE * settings.seconds))
 
 
 class _Watch:
-    """Looks at the machine now and then, through a worker that does nothing else."""
+    """Reads the state of the machine at intervals, through a worker that does nothing else."""
 
     def __init__(self, monitor: WorkerProcess) -> None:
         self.states: list[State] = []
@@ -67,12 +67,12 @@ class _Watch:
         self.look()
 
     def look(self) -> None:
-        """Look at the machine now."""
+        """Read the state of the machine now."""
         self.states.append(State(**self._monitor.ask("state")))
 
-    def look_meanwhile(self, gathered: Sequence[_Gathered]) -> None:
-        """Look if the last look is a while ago, as the measured time tells."""
-        measured = sum(turn["wall_s"] for each in gathered for turn in each.turns)
+    def look_at_intervals(self, gathered: Sequence[_Gathered]) -> None:
+        """Read the state if enough time was measured since the last reading."""
+        measured = sum(batch["wall_s"] for each in gathered for batch in each.batches)
         if measured >= LOOK_EVERY_S * len(self.states):
             self.look()
 
@@ -84,23 +84,17 @@ def run_benchmark(
     command: Sequence[str] = LOCAL,
     progress: Progress = silent,
 ) -> Record:
-    """Return what was measured of these configurations, in turns, with a verdict on each.
-
-    Args:
-        configurations: of `plan.plan`.
-        settings: for all of them.
-        command: starts a worker.
-        progress: told now and then.
+    """Measure configurations in alternating batches, and return the record with a verdict on each.
 
     Raises:
-        ConfigError: there is nothing to measure, or no image for the scope end-to-end.
+        ConfigError: no configuration, or no image for the scope end-to-end.
         EdgeclsError: as `edgecls.load` and reading an image raise it.
         BenchmarkError: a process ended.
     """
     if not configurations:
-        raise errors.ConfigError("there is no file to measure; pass one that 'edgecls export' wrote")
+        raise errors.ConfigError("no file to measure; pass one that 'edgecls export' wrote")
     if settings.scope == "end-to-end" and not all(each.images for each in configurations):
-        raise errors.ConfigError("scope 'end-to-end' reads real images from disk: pass --images with a folder of them")
+        raise errors.ConfigError("scope 'end-to-end' reads images from disk; pass a folder of images with --images")
     with WorkerProcess(command) as monitor:
         machine = monitor.ask("describe")
         watch = _Watch(monitor)
@@ -135,25 +129,25 @@ def _time_calls(
         workers, gathered = [], []
         for place, configuration in enumerate(configurations):
             worker = stack.enter_context(WorkerProcess(command))
-            gathered.append(_Gathered(_open(worker, configuration, settings)))
+            gathered.append(_Gathered(worker.ask("open", **asdict(configuration), scope=settings.scope)))
             gathered[-1].warm_up = worker.ask("warm_up", seconds=WARM_UP_S)
-            calls = round(TURN_S * 1000 / gathered[-1].warm_up["call_ms"])
+            calls = round(BATCH_S * 1000 / gathered[-1].warm_up["call_ms"])
             gathered[-1].calls = min(max(CALLS[0], calls), CALLS[1])
             workers.append(worker)
             progress("loading and warming up", place + 1, len(configurations))
         if settings.fps is not None:
             for place, (worker, each) in enumerate(zip(workers, gathered, strict=True)):
-                each.turns = [worker.ask("pace", fps=settings.fps, seconds=settings.seconds)]
+                each.batches = [worker.ask("pace", fps=settings.fps, seconds=settings.seconds)]
                 watch.look()
-                progress("playing a camera", place + 1, len(workers))
+                progress("simulating a camera", place + 1, len(workers))
             return gathered
         random = np.random.default_rng(settings.seed)
-        while (share := min(each.share(settings) for each in gathered)) < 1:
+        while (fraction := min(each.progress(settings) for each in gathered)) < 1:
             for place in random.permutation(len(workers)):
                 each = gathered[place]
-                each.turns.append(workers[place].ask("turn", calls=each.calls))
-            watch.look_meanwhile(gathered)
-            progress("measuring", int(share * 100), 100)
+                each.batches.append(workers[place].ask("batch", calls=each.calls))
+            watch.look_at_intervals(gathered)
+            progress("measuring", int(fraction * 100), 100)
         progress("measuring", 100, 100)
     return gathered
 
@@ -167,21 +161,17 @@ def _time_loads(
 ) -> list[_Gathered]:
     random = np.random.default_rng(settings.seed)
     gathered: dict[int, _Gathered] = {}
-    turns = LEAST_SAMPLES["load"]
-    for turn in range(turns):
+    batches = LEAST_SAMPLES["load"]
+    for batch in range(batches):
         for place in random.permutation(len(configurations)):
-            # A new process each time: a second load would find the interpreter imported.
+            # A new process each time, because a second load would find the interpreter imported.
             with WorkerProcess(command) as worker:
-                opened = _open(worker, configurations[place], settings)
+                opened = worker.ask("open", **asdict(configurations[place]), scope=settings.scope)
             each = gathered.setdefault(int(place), _Gathered(opened))
-            each.turns.append(opened | {"ms": [opened["load_ms"]]})
-        watch.look_meanwhile(list(gathered.values()))
-        progress("loading", turn + 1, turns)
+            each.batches.append(opened | {"ms": [opened["load_ms"]]})
+        watch.look_at_intervals(list(gathered.values()))
+        progress("loading", batch + 1, batches)
     return [gathered[place] for place in range(len(configurations))]
-
-
-def _open(worker: WorkerProcess, configuration: Configuration, settings: Settings) -> dict[str, Any]:
-    return worker.ask("open", **asdict(configuration), scope=settings.scope)
 
 
 def _conclude(
@@ -191,9 +181,9 @@ def _conclude(
     machine: dict[str, Any],
     states: Sequence[State],
 ) -> Result:
-    """Return the result of one configuration, judged."""
-    opened, samples, turns = gathered.opened, gathered.samples, gathered.turns
-    peaks = [turn["peak_rss_mb"] for turn in turns if turn["peak_rss_mb"] is not None]
+    """Return the result of one configuration with its verdict."""
+    opened, samples, batches = gathered.opened, gathered.samples, gathered.batches
+    peaks = [batch["peak_rss_mb"] for batch in batches if batch["peak_rss_mb"] is not None]
     result = Result(
         file=configuration.file,
         asked={"engine": configuration.engine, "threads": configuration.threads, "device": configuration.device},
@@ -204,11 +194,11 @@ def _conclude(
         fps=settings.fps,
         **asdict(summarize(samples, settings.seed)),
         warm_up=gathered.warm_up,
-        paced=turns[0].get("paced"),
-        calls_per_turn=samples.shape[1],
+        paced=batches[0].get("paced"),
+        calls_per_batch=samples.shape[1],
         samples_ms=samples.ravel().tolist(),
-        observed={key: sum(turn[key] for turn in turns) for key in _OBSERVED},
-        mhz=[turn["mhz"] for turn in turns if turn["mhz"] is not None],
+        observed={key: sum(batch[key] for batch in batches) for key in _OBSERVED},
+        mhz=[batch["mhz"] for batch in batches if batch["mhz"] is not None],
         causes=[],
         warnings=[],
     )

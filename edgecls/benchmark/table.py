@@ -1,19 +1,19 @@
-"""Benchmarks as tables: plain, in Markdown, for Rich. Each says on what machine, with what versions and when."""
+"""Benchmarks as tables, in plain text, Markdown and for Rich, with the machine, the versions and the date."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgecls.benchmark.compare import Comparison
-from edgecls.benchmark.record import Record, Result, find_ratio
+from edgecls.benchmark.record import Record, find_ratio
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 TEXT_COLUMNS = 2
-# What a narrow terminal does without, the least needed first.
+# Columns that a narrow terminal leaves out, the least needed first.
 SPARE = (
     *("file MB", "n", "std", "mean", "load", "first", "peak MB", "per s", "p99", "jitter", "age p50", "95 % interval"),
     *("p90", "age p99", "dropped", "times the\nfastest"),
@@ -23,7 +23,7 @@ BORDER = 3
 
 
 def caption(record: Record) -> str:
-    """Return where, with what and when a record was measured."""
+    """Return the machine, the versions and the date of a record."""
     machine = record.machine
     name = machine["board"] or machine["cpu"] or machine["arch"]
     name += f" at {machine['host']}" if "host" in machine else ""
@@ -37,26 +37,44 @@ def caption(record: Record) -> str:
 
 def header(record: Record) -> list[str]:
     """Return the names of the columns."""
-    paced = record.settings["fps"] is not None
-    pacing = ["dropped", "age p50", "age p99", "jitter"] if paced else []
-    times = ["p50 ms", "95 % interval", "p90", "p99", "mean", "std", "per s"]
-    ratio = ["times the fastest"] if record.ratios else []
-    return ["file", "engine", "threads", *times, *ratio, *pacing, "first", "load", "peak MB", "file MB", "n", "valid"]
+    return list(_cells(record, 0))
 
 
 def rows(record: Record) -> list[list[str]]:
-    """Return one row a result, in the columns of `header`."""
-    fastest = min(range(len(record.results)), key=lambda place: record.results[place].p50_ms)
-    found = []
-    for place, result in enumerate(record.results):
-        ratio = [_ratio_text(record, place, fastest)] if record.ratios else []
-        valid = "yes" if result.valid else f"no: {', '.join(result.causes)}"
-        found.append([*_start(result), *ratio, *_pacing(result), *_end(result), str(result.n), valid])
-    return found
+    """Return one row for each result, in the columns of `header`."""
+    return [list(_cells(record, index).values()) for index in range(len(record.results))]
+
+
+def _cells(record: Record, index: int) -> dict[str, str]:
+    """Return the cells of one result by column."""
+    result = record.results[index]
+    cells = {
+        "file": Path(result.file).name,
+        "engine": result.engine if result.device == "cpu" else f"{result.engine} {result.device}",
+        "threads": str(result.threads),
+        "p50 ms": format_ms(result.p50_ms),
+        "95 % interval": f"{format_ms(result.p50_low_ms)}..{format_ms(result.p50_high_ms)}",
+    }
+    cells |= {name: format_ms(getattr(result, f"{name}_ms")) for name in ("p90", "p99", "mean", "std")}
+    cells["per s"] = f"{result.per_second:.1f}"
+    if record.ratios:
+        cells["times the fastest"] = _ratio_text(record, index)
+    if result.paced is not None:
+        cells["dropped"] = f"{result.paced['dropped']} of {result.paced['frames']}"
+        for name in ("age p50", "age p99", "jitter"):
+            cells[name] = format_ms(result.paced[f"{name.replace(' ', '_')}_ms"])
+    return cells | {
+        "first": format_ms(result.first_ms),
+        "load": format_ms(result.load_ms),
+        "peak MB": "" if result.peak_rss_mb is None else f"{result.peak_rss_mb:.0f}",
+        "file MB": f"{result.model['bytes'] / 1e6:.1f}",
+        "n": str(result.n),
+        "valid": "yes" if result.valid else f"no: {', '.join(result.causes)}",
+    }
 
 
 def text_table(record: Record) -> str:
-    """Return the table as plain text, columns aligned, with the caption and the warnings below."""
+    """Return the table as aligned plain text, with the caption and the warnings below."""
     return "\n".join([align([header(record), *rows(record)]), caption(record), *warning_lines(record)])
 
 
@@ -70,10 +88,10 @@ def markdown_table(record: Record) -> str:
 
 
 def rich_table(record: Record, width: int, show: Callable[[str], str]) -> Table:
-    """Return the table for Rich, which must be installed, for a terminal of this width; `show` makes cells fit for it.
+    """Return the table for Rich, which must be installed, for a terminal of this width; `show` escapes cells.
 
-    One that is too narrow for all columns gets those that matter, in short: `warning_lines` has the reasons, Markdown
-    and JSON all figures. Figures never take two lines.
+    If not all columns fit, the less important ones are left out and the others shortened: `warning_lines` has the
+    reasons, Markdown and JSON have all numbers. Numbers never take two lines.
     """
     from rich.table import Table
 
@@ -81,7 +99,7 @@ def rich_table(record: Record, width: int, show: Callable[[str], str]) -> Table:
     shown = _fit_columns(columns, width)
     names = [name.replace("\n", " ") for name in shown]
     left_out = [name for name in columns if name not in names]
-    note = f"No room for {', '.join(left_out)}: see --markdown." if left_out else ""
+    note = f"No room for {', '.join(left_out)}. Use --markdown to see them." if left_out else ""
     table = Table(caption=show("\n".join(filter(None, (note, caption(record))))), caption_justify="left")
     for place, name in enumerate(shown):
         justify: Literal["left", "right"] = "left" if place < TEXT_COLUMNS else "right"
@@ -92,7 +110,7 @@ def rich_table(record: Record, width: int, show: Callable[[str], str]) -> Table:
 
 
 def warning_lines(record: Record) -> list[str]:
-    """Return every warning with the results that it concerns."""
+    """Return every warning once, with its results."""
     concerned: dict[str, list[str]] = {}
     for result in record.results:
         for warning in result.warnings:
@@ -105,7 +123,7 @@ def warning_lines(record: Record) -> list[str]:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
-    """Return how the results changed, as plain text."""
+    """Return the comparisons as plain text."""
     lines = [["", "old p50 ms", "new p50 ms", "new / old", "95 % interval", ""]]
     for each in comparisons:
         interval = f"{each.low:.3f}..{each.high:.3f}"
@@ -115,14 +133,14 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def _fit_columns(columns: dict[str, tuple[str, ...]], width: int) -> dict[str, tuple[str, ...]]:
-    """Return all columns if they fit, else shortened ones without as many of `SPARE` as do not."""
+    """Return all columns if they fit, else shortened ones without the first of `SPARE`, as many as necessary."""
 
     def needs(columns: dict[str, tuple[str, ...]]) -> int:
         return 1 + sum(BORDER + max(map(len, (*name.split("\n"), *cells))) for name, cells in columns.items())
 
     if needs(columns) <= width:
         return columns
-    # "no: throttled" is "no" then, and "2.00 (1.60..2.50)" is "2.00".
+    # "no: throttled" becomes "no", and "2.00 (1.60..2.50)" becomes "2.00".
     short = {name: tuple(cell.split(":")[0].split(" (")[0] for cell in cells) for name, cells in columns.items()}
     short["file"] = columns["file"]
     short = {name.replace("times the ", "times the\n"): cells for name, cells in short.items()}
@@ -133,48 +151,25 @@ def _fit_columns(columns: dict[str, tuple[str, ...]], width: int) -> dict[str, t
     return short
 
 
-def _start(result: Result) -> list[str]:
-    where = "" if result.device == "cpu" else f" {result.device}"
-    interval = f"{format_ms(result.p50_low_ms)}..{format_ms(result.p50_high_ms)}"
-    times = [format_ms(value) for value in (result.p90_ms, result.p99_ms, result.mean_ms, result.std_ms)]
-    cells = [Path(result.file).name, f"{result.engine}{where}", str(result.threads), format_ms(result.p50_ms), interval]
-    return [*cells, *times, f"{result.per_second:.1f}"]
-
-
-def _pacing(result: Result) -> list[str]:
-    if result.paced is None:
-        return []
-    paced = result.paced
-    times = [format_ms(paced[key]) for key in ("age_p50_ms", "age_p99_ms", "jitter_ms")]
-    return [f"{paced['dropped']} of {paced['frames']}", *times]
-
-
-def _end(result: Result) -> list[str]:
-    memory = "" if result.peak_rss_mb is None else f"{result.peak_rss_mb:.0f}"
-    return [format_ms(result.first_ms), format_ms(result.load_ms), memory, f"{result.model['bytes'] / 1e6:.1f}"]
-
-
-def _ratio_text(record: Record, place: int, fastest: int) -> str:
+def _ratio_text(record: Record, index: int) -> str:
     """Return how many times slower a result is than the fastest, with its interval."""
-    if place == fastest:
+    fastest = min(range(len(record.results)), key=lambda each: record.results[each].p50_ms)
+    if index == fastest:
         return "1"
-    found = find_ratio(record, place, fastest)
+    found = find_ratio(record, index, fastest)
     return f"{found.ratio:.2f} ({found.low:.2f}..{found.high:.2f})" if found else ""
 
 
-def format_ms(value: float) -> str:
-    """Return milliseconds with as many digits as tell."""
-    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+def format_ms(value: float, *, estimated: bool = False) -> str:
+    """Return milliseconds with as many digits as are known of a measured or an estimated time."""
+    if value >= 100 and estimated:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.{2 if estimated else 3}f}"
 
 
-def align(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells as plain text, the columns as wide as their widest cell."""
+def align(lines: Sequence[Sequence[str]], left: Collection[int] = range(TEXT_COLUMNS)) -> str:
+    """Return lines of cells as plain text, each column as wide as its widest cell; `left` are the columns of words."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if place < TEXT_COLUMNS else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        aligned.append("  ".join(cells).rstrip())
-    return "\n".join(aligned)
+    sides = ["<" if column in left else ">" for column in range(len(widths))]
+    formats = [f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True)]
+    return "\n".join("  ".join(formats).format(*line).rstrip() for line in lines)

@@ -1,15 +1,15 @@
-"""A fresh process that holds one file in one engine and is timed when it is asked to.
+"""A process that holds one file in one engine and times it on request.
 
-`python -m edgecls.benchmark.worker` reads one JSON object a line from stdin and answers each with one on stdout, until
-stdin ends. Needs numpy, Pillow and the one interpreter.
+`python -m edgecls.benchmark.worker` reads one JSON object per line from stdin and answers each with one on stdout,
+until stdin ends. Needs numpy, Pillow and the one interpreter.
 
-    {"do": "describe"}, {"do": "state"}     the machine, see machine.py
+    {"do": "describe"}, {"do": "state"}     the machine and its state now
     {"do": "open", "file": ..., "engine": ..., "threads": ..., "device": ..., "scope": ..., "images": [...]}
-    {"do": "warm_up", "seconds": 10}        after "open", as the following two
-    {"do": "turn", "calls": 20}
+    {"do": "warm_up", "seconds": 10}        this and the next two need an "open" before
+    {"do": "batch", "calls": 20}
     {"do": "pace", "fps": 30, "seconds": 5}
 
-An error that a user can mend is answered {"error": its class, "text": ...}.
+The answer to an error that a user can fix is {"error": its class, "text": ...}.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.benchmark import machine_state
-from edgecls.benchmark.measure import TURN_DROPPED, pace, time_calls, warm_up
+from edgecls.benchmark.measure import BATCH_DROPPED, pace, time_calls, warm_up
 from edgecls.boards import machine
 from edgecls.errors import EdgeclsError
 from edgecls.images.decode import load_gray
@@ -40,7 +40,7 @@ from edgecls.model_file.metadata import ModelSpec, read_bytes
 from edgecls.runtime.classifier import Classifier, load
 from edgecls.runtime.threads import default_threads
 
-# More would not fit small caches better or worse, and a board's memory must hold them.
+# More would not change the use of small caches, and a board's memory must hold them.
 READY_IMAGES = 16
 ROOT = Path("/")
 
@@ -53,17 +53,17 @@ class Worker:
         self._action: Callable[[], object] | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Return what this machine is."""
+        """Return the facts of this machine."""
         return machine.describe(ROOT)
 
     def state(self) -> dict[str, Any]:
-        """Return what this machine does now."""
+        """Return the state of this machine."""
         return asdict(machine_state.read_state(ROOT))
 
     def open(
         self, file: str, engine: str | None, threads: int | None, device: str, scope: str, images: Sequence[str]
     ) -> dict[str, Any]:
-        """Return what was loaded, where it runs, and how long loading and the first inference took.
+        """Load a file, and return what was loaded, where it runs, and the times of loading and of the first inference.
 
         Raises:
             EdgeclsError: as `edgecls.load` and reading an image raise it.
@@ -71,7 +71,7 @@ class Worker:
         threads = threads or default_threads(ROOT)
         self._cpus = machine.pick_cpus(threads, machine.allowed_cpus(), ROOT)
         if hasattr(os, "sched_setaffinity"):
-            # Before the engine starts its threads, which inherit it.
+            # The engine's threads inherit it, so that it comes first.
             os.sched_setaffinity(0, self._cpus)
         base = _memory_mb("VmRSS")
         with _observed(self._cpus) as observed:
@@ -100,12 +100,12 @@ class Worker:
         """Return how warming up went."""
         return asdict(warm_up(self._opened(), seconds))
 
-    def turn(self, calls: int) -> dict[str, Any]:
-        """Return the time of each of so many calls, and what else happened on their CPUs meanwhile."""
+    def batch(self, calls: int) -> dict[str, Any]:
+        """Return the time of each of so many calls, and the use of their CPUs."""
         action = self._opened()
         with _observed(self._cpus) as observed:
-            times = time_calls(action, TURN_DROPPED + calls)
-        return observed | {"ms": times[TURN_DROPPED:].tolist(), "peak_rss_mb": _memory_mb("VmHWM")}
+            times = time_calls(action, BATCH_DROPPED + calls)
+        return observed | {"ms": times[BATCH_DROPPED:].tolist(), "peak_rss_mb": _memory_mb("VmHWM")}
 
     def pace(self, fps: float, seconds: float) -> dict[str, Any]:
         """Return how the file keeps up with a camera."""
@@ -120,7 +120,7 @@ class Worker:
         return self._action
 
 
-COMMANDS = ("describe", "state", "open", "warm_up", "turn", "pace")
+COMMANDS = ("describe", "state", "open", "warm_up", "batch", "pace")
 
 
 def serve(requests: IO[str], replies: IO[str]) -> None:
@@ -130,7 +130,7 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
         request = json.loads(line)
         command = request.pop("do")
         if command not in COMMANDS:
-            raise RuntimeError(f"unknown command {command!r}; these are: {', '.join(COMMANDS)}")
+            raise RuntimeError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
         try:
             reply = getattr(worker, command)(**request)
         except EdgeclsError as error:
@@ -156,7 +156,7 @@ def describe_model(file: str, spec: ModelSpec) -> dict[str, Any]:
 
 
 def make_action(classifier: Classifier, scope: str, images: Sequence[str]) -> Callable[[], object]:
-    """Return what one call does: the network alone, or everything from the file on disk to the label."""
+    """Return the call to time: the network alone, or everything from the image file to the label."""
     spec = classifier.spec
     if scope == "end-to-end":
         paths = itertools.cycle(images)
@@ -173,7 +173,7 @@ def make_action(classifier: Classifier, scope: str, images: Sequence[str]) -> Ca
 
 @contextmanager
 def _observed(cpus: list[int]) -> Iterator[dict[str, Any]]:
-    """Yield a dict that holds at the end what the CPUs did meanwhile, in seconds; no garbage is collected."""
+    """Yield a dict that holds at the end the use of the CPUs in seconds; no garbage is collected."""
     observed: dict[str, Any] = {}
     gc.collect()
     gc.disable()
@@ -197,19 +197,19 @@ def _observed(cpus: list[int]) -> Iterator[dict[str, Any]]:
 
 
 def _waited_s() -> float:
-    """Return how long this process's threads were ready to run while others ran; 0.0 if the kernel does not tell."""
+    """Return how long this process's threads waited for a CPU; 0.0 if the kernel does not count it."""
     waited = 0
     for task in (ROOT / "proc/self/task").glob("*/schedstat"):
-        # A thread may end while we look.
+        # A thread may have ended.
         with suppress(FileNotFoundError, ProcessLookupError):
             waited += int(task.read_text(encoding="ascii").split()[1])
     return waited / 1e9
 
 
 def _memory_mb(field: str) -> float | None:
-    """Return "VmRSS", the memory this process holds, or "VmHWM", the most it ever held; None if unknown.
+    """Return "VmRSS", the memory of this process, or "VmHWM", its maximum; None if unknown.
 
-    Unlike getrusage's, these begin anew with the program: a large parent does not count.
+    Unlike the values of getrusage, these do not include a large parent.
     """
     status = ROOT / "proc/self/status"
     found = re.search(rf"{field}:\s+(\d+) kB", status.read_text(encoding="ascii")) if status.exists() else None
@@ -217,7 +217,7 @@ def _memory_mb(field: str) -> float | None:
 
 
 def main() -> None:
-    """Serve stdin and stdout; what engines print goes to stderr."""
+    """Serve stdin and stdout; the output of engines goes to stderr."""
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as replies:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         serve(sys.stdin, replies)

@@ -15,7 +15,7 @@ from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.process import LOCAL
 from edgecls.benchmark.record import Record, Result, find_ratio
 from edgecls.benchmark.session import run_benchmark
-from edgecls.benchmark.verdict import is_at_worst_too_long
+from edgecls.benchmark.verdict import is_only_contention
 from edgecls.choose.candidates import Candidate
 from edgecls.errors import ConfigError
 from edgecls.progress import Progress, silent
@@ -53,7 +53,7 @@ class TimedCandidate:
     @property
     def is_usable(self) -> bool:
         """True if its time is valid, or invalid only because of contention, which never makes a time shorter."""
-        return is_at_worst_too_long(self.result.causes)
+        return is_only_contention(self.result.causes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,7 @@ def _screen(candidates: Sequence[Candidate], measure: Measure, seconds: float) -
 
 
 def _rank(screened: Sequence[TimedCandidate], finalists: Sequence[Candidate], record: Record) -> Timing:
-    usable = [i for i, result in enumerate(record.results) if is_at_worst_too_long(result.causes)]
+    usable = [i for i, result in enumerate(record.results) if is_only_contention(result.causes)]
     fastest = _fastest(record, usable or range(len(finalists)))
     final = _compare(finalists, record, fastest, is_finalist=True)
     # The first finalist is the fastest of the screening round: through it, the others are compared with the winner.

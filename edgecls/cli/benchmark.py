@@ -26,38 +26,46 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[i
     try:
         return tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no list of numbers such as 1,4") from error
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as 1,4") from error
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
 @click.option(
-    "--engine", "engines", multiple=True, type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that fits]"
+    "--engine",
+    "engines",
+    multiple=True,
+    type=click.Choice([*ENGINES, *ALIASES]),
+    help="Engine.  [default: the first that fits]",
 )
-@click.option("--threads", callback=_numbers, metavar="N,N", help="Each is measured.  [default: the big cores]")
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What computes.")
+@click.option(
+    "--threads", callback=_numbers, metavar="N,N", help="Numbers of threads to measure.  [default: the fast cores]"
+)
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="Device that computes.")
 @click.option(
     "--scope",
     type=click.Choice(SCOPES),
     default=Settings.scope,
     show_default=True,
-    help="What counts as one inference.",
+    help="What is timed.",
 )
-@click.option("--images", type=PATH, metavar="DIR", help="Real images; --scope end-to-end needs them.")
-@click.option("--seconds", type=float, default=Settings.seconds, show_default=True, help="For each, at least.")
-@click.option("--fps", type=float, help="Play a camera of this rate: counts dropped frames and jitter.")
-@click.option("--profile", is_flag=True, help="Show where the time of one file goes, operator by operator.")
-@click.option("--mlperf", type=click.Choice(("single-stream", "offline")), help="Let MLPerf's LoadGen time it too.")
-@click.option("--json", "json_path", type=PATH, metavar="PATH", help="Write everything, samples too; - is stdout.")
-@click.option("--compare", type=PATH, metavar="OLD.json", help="Exit with 1 if it is slower than then.")
-@click.option("--force", is_flag=True, help="Compare unlike machines, scopes or models.")
-@click.option("--markdown", is_flag=True, help="The table as Markdown.")
-@click.option("--plot", type=PATH, metavar="PNG", help="Draw latency, and accuracy against it.")
+@click.option("--images", type=PATH, metavar="DIR", help="Images to use; --scope end-to-end needs them.")
+@click.option(
+    "--seconds", type=float, default=Settings.seconds, show_default=True, help="Time for each configuration, at least."
+)
+@click.option("--fps", type=float, help="Simulate a camera of this rate, and count dropped frames.")
+@click.option("--profile", is_flag=True, help="Show the time of each operator of one file.")
+@click.option("--mlperf", type=click.Choice(("single-stream", "offline")), help="Time it with MLPerf's LoadGen too.")
+@click.option("--json", "json_path", type=PATH, metavar="PATH", help="Write all results and samples; - for stdout.")
+@click.option("--compare", type=PATH, metavar="OLD.json", help="Compare with OLD.json; exit with 1 if slower.")
+@click.option("--force", is_flag=True, help="Compare even different machines, scopes or models.")
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
+@click.option("--plot", type=PATH, metavar="PNG", help="Draw latency, and accuracy against latency.")
 @host_options
 def benchmark(
     files: tuple[Path, ...], json_path: Path | None, plot: Path | None, host: Host | None, **options: Any
 ) -> None:
-    """Time exported FILEs, each in a fresh process, in turns, and say whether the figures can be trusted.
+    """Time exported FILEs, each in a process of its own, in alternating batches, and check that the times are valid.
 
     \b
     Examples:
@@ -73,7 +81,7 @@ def benchmark(
         raise click.UsageError("--plot needs Matplotlib: pip install matplotlib")
     if options["profile"] or options["mlperf"]:
         return benchmark_kinds.show(files, options, host, json_path, plot)
-    # Read before the minutes that measuring takes, not after.
+    # Read first, because measuring takes minutes.
     old = read_record(options["compare"]) if options["compare"] else None
     record = remote.measure(files, options, host) if host else _measure(files, options)
     if json_path is not None and json_path != STDOUT:
@@ -86,7 +94,7 @@ def benchmark(
         print_json(record.to_json())
     else:
         _print_table(record, options["markdown"])
-    if host is None:  # A board has said it itself.
+    if host is None:  # A board has printed its own warning.
         _warn(record)
     if old is not None:
         _compare(old, record, options["force"], to_stderr=json_path == STDOUT)

@@ -1,4 +1,4 @@
-"""What `edgecls benchmark` does besides timing: where the time of a file goes, and MLPerf's LoadGen around it."""
+"""The profile of a file, and timing by MLPerf's LoadGen: other kinds of `edgecls benchmark`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from edgecls.cli.terminal import STDOUT, counting_left_out, print_json
 if TYPE_CHECKING:
     from edgecls.remote.host import Host
 
-# Operators in the table; --json has them all.
+# Operators in the table; --json has all.
 SHOWN_OPERATORS = 20
 
 
 def show(
     files: tuple[Path, ...], options: dict[str, Any], host: Host | None, json_path: Path | None, plot: Path | None
 ) -> None:
-    """Print, and write on request, what `--profile` or `--mlperf` finds, here or on a board."""
+    """Print, and write on request, the result of `--profile` or `--mlperf`, on this machine or on a board."""
     if host is not None:
         remote.show_other(files, options, host, json_path, plot)
     elif options["profile"]:
@@ -34,7 +34,6 @@ def show(
 
 def profile(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | None, plot: Path | None) -> None:
     """Print, and write on request, the time of each operator of one file."""
-    from edgecls.files import write_json
     from edgecls.profiling.plot import draw_profile
     from edgecls.profiling.profile import profile_file, profile_table
 
@@ -43,24 +42,19 @@ def profile(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | 
     found = profile_file(files[0], _only(options["engines"]), _only(options["threads"]), options["seconds"])
     if plot is not None:
         draw_profile(found, plot)
-    if json_path == STDOUT:
-        print_json(dataclasses.asdict(found))
-        return
-    if json_path is not None:
-        write_json(json_path, dataclasses.asdict(found))
-    echo(profile_table(found, SHOWN_OPERATORS))
+    if not _write(dataclasses.asdict(found), json_path):
+        echo(profile_table(found, SHOWN_OPERATORS))
 
 
 def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | None) -> None:
-    """Print LoadGen's figures of each file beside ours."""
+    """Print LoadGen's times of each file beside ours."""
     from edgecls.benchmark.loadgen import run_loadgen
     from edgecls.benchmark.plan import list_images
-    from edgecls.files import write_json
     from edgecls.images.decode import load_gray
     from edgecls.model_file.metadata import read_spec
 
     if options["images"] is None:
-        raise click.UsageError("--mlperf needs real images: --images DIR")
+        raise click.UsageError("--mlperf needs images; pass a folder with --images DIR")
     with counting_left_out() as left_out:
         paths = list_images(options["images"], left_out)
     results = []
@@ -72,21 +66,30 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
             file, images, options["mlperf"], _only(options["engines"]), _only(options["threads"]), options["seconds"]
         )
         results.append(dataclasses.asdict(found))
-    if json_path == STDOUT:
-        print_json(results)
+    if _write(results, json_path):
         return
-    if json_path is not None:
-        write_json(json_path, results)
     for result in results:
         echo(f"{result['file']} in {result['engine']} {result['engine_version']}, {result['threads']} threads")
         for whose in ("loadgen", "ours"):
-            figures = result[whose]
-            shown = [f"{name} {figures[name]:.3f}" for name in ("p50_ms", "p90_ms", "p99_ms") if figures[name]]
-            echo(f"  {whose:8} {'  '.join(shown)}  {figures['per_second']:.1f} a second")
+            times = result[whose]
+            shown = [f"{name} {times[name]:.3f}" for name in ("p50_ms", "p90_ms", "p99_ms") if times[name]]
+            echo(f"  {whose:8} {'  '.join(shown)}  {times['per_second']:.1f} per second")
+
+
+def _write(document: Any, json_path: Path | None) -> bool:
+    """Write a document on request; return True if it went to stdout."""
+    from edgecls.files import write_json
+
+    if json_path == STDOUT:
+        print_json(document)
+        return True
+    if json_path is not None:
+        write_json(json_path, document)
+    return False
 
 
 def _only(values: tuple[Any, ...]) -> Any:
     """Return the one value given, or None."""
     if len(values) > 1:
-        raise click.UsageError(f"give one engine and one number of threads here; received {values}")
+        raise click.UsageError(f"--profile and --mlperf take one engine and one number of threads; received {values}")
     return values[0] if values else None

@@ -212,9 +212,9 @@ def find_device(host: Host, device: str | None) -> str:
         raise click.exceptions.Exit(status)
     found: str | None = parse_answer(host, "\n".join(lines)).get("device")
     if device and found and device != found:
-        raise ConfigError(f"{host.name} is a {found}, not a {device}; leave --device out")
+        raise ConfigError(f"{host.name} is a {found}, not a {device}; leave --board out")
     if not device and not found:
-        raise ConfigError(f"{host.name} is no board with a profile; name the one that is most like it with --device")
+        raise ConfigError(f"{host.name} is no board with a profile; name the one that is most like it with --board")
     return str(device or found)
 
 

@@ -1,60 +1,46 @@
-"""The estimate itself: a network, a board, and what is known of such boards -> milliseconds with an interval."""
+"""The predicted latency of a network on a board, with an interval."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgecls.boards.profiles import Profile, read_table
 from edgecls.errors import ConfigError
-from edgecls.estimate.figures import Figure, Processor, load_figures, load_processor
-from edgecls.estimate.grounds import COVERAGE, TARGETS, Grounds, grounds_of
+from edgecls.estimate.evidence import COVERAGE, TARGETS, Evidence, find_evidence
 from edgecls.estimate.model import Fit, Run, fit, fit_runs, run_of
 from edgecls.estimate.operators import Network
+from edgecls.estimate.published_latencies import PublishedLatency, load_latencies, load_processor
 from edgecls.runtime.engines import ALIASES
 
-# Our engine -> what published latencies call its kernels.
+# Our engine -> the name that published latencies give its kernels.
 KERNELS = {"litert": "xnnpack", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 ENGINES = tuple(KERNELS)
 MAX_THREADS = 64
-# How many of the figures that an estimate leans on are named.
-NAMED_FIGURES = 5
+# How many of the nearest references an estimate names.
+NAMED_REFERENCES = 5
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How estimates on the same grounds did on published latencies that were left out.
+    """The errors of estimates with the same evidence for published latencies that were left out."""
 
-    Attributes:
-        grounds: see `validate.GROUNDS`.
-        figures: that were left out.
-        boards: that they are of.
-        median_error: share by which half of the estimates were off at most.
-        coverage: share of the figures that lay inside their intervals.
-        quantile: standard deviations that the interval reaches to either side.
-    """
-
-    grounds: Grounds
-    figures: int
-    boards: int
-    median_error: float
-    coverage: float
-    quantile: float
+    evidence: Evidence  # see `evidence.EVIDENCE`
+    latencies: int  # how many were left out
+    boards: int  # how many they come from
+    median_error: float  # median of the relative errors
+    coverage: float  # fraction of the latencies inside their intervals
+    quantile: float  # half the width of the interval in standard deviations
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A latency that was measured on the board itself.
-
-    Attributes:
-        run: what was measured.
-        ms: its median.
-    """
+    """The median latency of a run that was measured on the board itself."""
 
     run: Run
     ms: float
@@ -62,45 +48,31 @@ class Measured:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A predicted latency.
+    """A predicted latency."""
 
-    Attributes:
-        device: name of the board.
-        engine: of edgecls that would run it.
-        precision: of the network.
-        threads: of the interpreter.
-        p50_ms: the prediction.
-        low_ms: and the following: the interval, made to hold `validate.COVERAGE` of such figures.
-        high_ms: its upper end.
-        validation: of estimates on the same grounds.
-        leans_on: the published latencies that have most in common with it.
-        calibrated: True if a measurement on the board itself took part.
-        notes: what one should know.
-    """
-
-    device: str
-    engine: str
-    precision: str
-    threads: int
-    p50_ms: float
-    low_ms: float
-    high_ms: float
-    validation: Validation
-    leans_on: tuple[Figure, ...]
-    calibrated: bool
-    notes: tuple[str, ...]
+    device: str  # name of the board
+    engine: str  # of edgecls
+    precision: str  # of the network
+    threads: int  # of the interpreter
+    p50_ms: float  # the prediction
+    low_ms: float  # lower end of the interval that is expected to hold `COVERAGE` of such latencies
+    high_ms: float  # its upper end
+    validation: Validation  # of estimates with the same evidence
+    nearest_references: tuple[PublishedLatency, ...]  # the most similar published latencies
+    calibrated: bool  # True if a measurement on the board itself was used
+    notes: tuple[str, ...]  # remarks for the user
 
 
 @functools.cache
 def published_fit() -> Fit:
     """Return the model fitted to all published latencies."""
-    return fit(load_figures(), read_table("estimate")["spreads"])
+    return fit(load_latencies(), read_table("estimate")["prior_scales"])
 
 
 @functools.cache
-def load_validation(grounds: Grounds) -> Validation:
-    """Return the errors that benchmarks/estimate_errors.py found for estimates on these grounds."""
-    return Validation(grounds=grounds, **read_table("estimate")["grounds"][grounds])
+def load_validation(evidence: Evidence) -> Validation:
+    """Return the errors that benchmarks/estimate_errors.py found for estimates with this evidence."""
+    return Validation(evidence=evidence, **read_table("estimate")["evidence"][evidence])
 
 
 def estimate(
@@ -112,9 +84,9 @@ def estimate(
     threads: int | None = None,
     measured: Sequence[Measured] = (),
 ) -> Estimate:
-    """Return the predicted latency of a network on a board, of one image and the network alone.
+    """Return the predicted latency of one image on a board, the network alone.
 
-    Many networks may be asked for: after the first, an answer takes a few milliseconds.
+    After the first call, an estimate takes a few milliseconds.
 
     Args:
         network: from `operators.count_network` or `graph_operators.read_network`.
@@ -122,25 +94,30 @@ def estimate(
         precision: "fp32", "fp16" or "int8".
         engine: one of `ENGINES`, or None for the board's recommended one.
         threads: of the interpreter, or None for the board's recommended number.
-        measured: on this very board.
+        measured: on the same board.
 
     Raises:
-        ConfigError: the board has no such engine or so many cores, or nothing is known of such networks there.
+        ConfigError: the board has no such engine or fewer cores, or no such latency is published.
     """
     engine = choose_engine(profile, engine)
     threads = _choose_threads(profile, threads)
     run = make_run(network, profile, precision, engine, threads)
-    figures = load_figures()
-    known = [run_of(figure) for figure in figures]
-    if measured:
-        run = replace(run, own=True)
+    latencies = load_latencies()
+    known = [run_of(latency) for latency in latencies]
+    run = replace(run, own=bool(measured))
     _check_known(run, known, profile)
-    fitted = _fit_with(measured)
-    grounds = _grounds(run, known, measured)
+    fitted = published_fit()
+    if measured:
+        own = [replace(each.run, own=True) for each in measured]
+        latencies_ms = [*(each.ms for each in latencies), *(each.ms for each in measured)]
+        fitted = fit_runs([*known, *own], latencies_ms, fitted.prior_scales)
+    evidence = _find_evidence(run, known, measured)
     mean, sd = fitted.predict(run)
-    validation = _validation_of(network, grounds)
+    validation = load_validation(evidence)
+    if network.arch not in TARGETS:
+        validation = max(validation, load_validation("network"), key=lambda each: each.quantile)
     reach = validation.quantile * sd
-    shares = fitted.leans_on(run)[: len(figures)]
+    similarity = fitted.find_similarity(run)[: len(latencies)]
     return Estimate(
         device=profile.name,
         engine=engine,
@@ -150,33 +127,17 @@ def estimate(
         low_ms=math.exp(mean - reach),
         high_ms=math.exp(mean + reach),
         validation=validation,
-        leans_on=tuple(figures[i] for i in np.argsort(-shares, kind="stable")[:NAMED_FIGURES]),
+        nearest_references=tuple(latencies[i] for i in np.argsort(-similarity, kind="stable")[:NAMED_REFERENCES]),
         calibrated=bool(measured),
-        notes=_notes(network, profile, engine, precision, grounds),
+        notes=_notes(network, profile, engine, precision, evidence),
     )
 
 
-def _fit_with(measured: Sequence[Measured]) -> Fit:
-    published = published_fit()
-    if not measured:
-        return published
-    figures = load_figures()
-    runs = [*map(run_of, figures), *(replace(m.run, own=True) for m in measured)]
-    return fit_runs(runs, [*(f.ms for f in figures), *(m.ms for m in measured)], published.spreads)
-
-
-def _validation_of(network: Network, grounds: Grounds) -> Validation:
-    found = load_validation(grounds)
-    if network.arch in TARGETS:
-        return found
-    return max(found, load_validation("network"), key=lambda validation: validation.quantile)
-
-
 def choose_engine(profile: Profile, engine: str | None) -> str:
-    """Return the engine that a board would run a network in: `engine`, or what is recommended there.
+    """Return the engine for a board: `engine`, or the one that is recommended there.
 
     Raises:
-        ConfigError: the board's accelerator takes another one.
+        ConfigError: the board's accelerator needs another one.
     """
     kind = load_processor(profile.hardware.processor).kind
     best = profile.recommended.engine
@@ -185,15 +146,15 @@ def choose_engine(profile: Profile, engine: str | None) -> str:
         raise ConfigError(f"engine must be one of {', '.join(ENGINES)}; received {engine!r}")
     # The interpreter that holds an Edge TPU file is LiteRT.
     if kind != "cpu" and engine != best and (kind, engine) != ("edgetpu", "litert"):
-        raise ConfigError(f"{profile.name} runs networks in {best}, not in {engine}; leave --engine out")
+        raise ConfigError(f"{profile.name} runs networks in {best}, not in {engine}. Leave --engine out.")
     return best if kind != "cpu" else engine
 
 
 def make_run(network: Network, profile: Profile, precision: str, engine: str, threads: int) -> Run:
-    """Return what a latency of edgecls on a board depends on."""
+    """Return the run that edgecls would do on a board."""
     processor = load_processor(profile.hardware.processor)
     if processor.kind == "cpu":
-        # Weights of 16 bits are widened; the arithmetic is that of 32.
+        # Weights of 16 bits are widened to 32 before computing.
         return Run(network, processor, KERNELS[engine], "int8" if precision == "int8" else "fp32", threads)
     return Run(network, processor, "edgetpu" if processor.kind == "edgetpu" else "cuda", precision, 1)
 
@@ -214,45 +175,42 @@ def _check_known(run: Run, known: Sequence[Run], profile: Profile) -> None:
     found = sorted({other.precision for other in known if other.processor.kind == kind})
     if run.precision not in found:
         raise ConfigError(
-            f"nothing is published of {run.precision} on {_title(run.processor)} such as {profile.name}; "
+            f"no {run.precision} latency is published for {_TITLES[kind]} such as {profile.name}; "
             f"use {' or '.join(found)}"
         )
 
 
-def _title(processor: Processor) -> str:
-    return {"cpu": "a processor", "edgetpu": "an Edge TPU", "gpu": "a desktop GPU"}[processor.kind]
+_TITLES = {"cpu": "a processor", "edgetpu": "an Edge TPU", "gpu": "a desktop GPU"}
 
 
-def _grounds(run: Run, known: Sequence[Run], measured: Sequence[Measured]) -> Grounds:
+def _find_evidence(run: Run, known: Sequence[Run], measured: Sequence[Measured]) -> Evidence:
     setting = (run.processor.name, run.engine, run.precision, run.cores)
     for other in (m.run for m in measured):
         if (other.processor.name, other.engine, other.precision, other.cores) == setting:
             return "measured"
-    return grounds_of(run, [*known, *(m.run for m in measured)])
+    return find_evidence(run, [*known, *(m.run for m in measured)])
 
 
-def _notes(network: Network, profile: Profile, engine: str, precision: str, grounds: Grounds) -> tuple[str, ...]:
+def _notes(network: Network, profile: Profile, engine: str, precision: str, evidence: Evidence) -> tuple[str, ...]:
     notes = []
     if network.arch not in TARGETS:
         notes.append(
-            f"no latency of a network like {network.arch} is published: the interval is made as for networks that were "
-            "left out entirely, or wider"
+            f"no latency of a network like {network.arch} is published, so the interval is at least as wide as for a "
+            "network of which nothing is known"
         )
-    if grounds == "new":
-        notes.append(f"no latency of {engine} on such a processor is published: the interval is wide for that reason")
+    if evidence == "new":
+        notes.append(f"no latency of {engine} on such a processor is published, so the interval is wide")
     if all(system.machine == "armv7l" for system in profile.systems) and precision == "int8":
         notes.append(
-            "the figures are XNNPACK's; tflite-runtime 2.14.0, the only interpreter with 32-bit wheels, does not run "
-            "int8 files in XNNPACK (seen on x86), and may take several times as long"
+            "the estimate is for XNNPACK, but tflite-runtime 2.14.0, the only interpreter with 32-bit wheels, does not "
+            "run int8 files in XNNPACK (tested on x86), and may take several times as long"
         )
     if not load_processor(profile.hardware.processor).cores:
-        notes.append(f"{profile.title} is no certain machine: the interval spans the ones that are published")
+        notes.append(f"{profile.title} is not one certain machine, so the interval spans all published ones")
     return tuple(notes)
 
 
 def to_json(found: Estimate) -> dict[str, Any]:
     """Return an estimate as a JSON document."""
-    from dataclasses import asdict
-
     document = asdict(found) | {"interval": COVERAGE}
     return {key: round(value, 3) if key.endswith("_ms") else value for key, value in document.items()}

@@ -18,17 +18,19 @@ _Size = tuple[int, int, int]
 
 
 def read_network(path: str | os.PathLike[str]) -> tuple[Network, ModelSpec]:
-    """Return the operators of an exported file, and its contract.
+    """Return the operators of an exported file, and its metadata.
 
     Raises:
-        ModelFileError: no such file, no contract in it, damaged, or nothing in it that can be counted.
+        ModelFileError: no such file, no metadata in it, damaged, or without layers that can be counted.
     """
     data = read_bytes(path)
     content, spec = split_file(data)
     graph = read_graph(content, detect_kind(data))
     operators = _tflite(graph) if graph.kind == "tflite" else _onnx(graph)
     if not any(operator.multiply_adds for operator in operators):
-        raise ModelFileError(f"{os.fspath(path)!r} has no operator with weights to count; estimate the file before it")
+        raise ModelFileError(
+            f"{os.fspath(path)!r} has no operator with weights to count. Estimate the file from which it was compiled."
+        )
     return Network(Path(path).name, spec.arch, operators), spec
 
 
@@ -71,7 +73,7 @@ def _onnx(graph: Graph) -> tuple[Operator, ...]:
             continue
         first, name = node.inputs[0], node.outputs[0].name
         if first.name not in sizes:
-            # What dequantizes or widens weights; anything else is of no account.
+            # Operators that dequantize or widen weights; the others do not matter.
             weights[name] = first.shape or weights.get(first.name, ())
             continue
         kernel = [shape for tensor in node.inputs[1:] if (shape := tensor.shape or weights.get(tensor.name, ()))]
@@ -83,7 +85,7 @@ def _onnx(graph: Graph) -> tuple[Operator, ...]:
 def _onnx_operator(
     node: Node, size: _Size, kernel: tuple[int, ...], sizes: dict[str, _Size]
 ) -> tuple[_Size, Operator | None]:
-    """Return the size of what a node gives, and what to count for it."""
+    """Return the size of a node's output, and the operator to count for it."""
     height, width, channels = size
     if node.op == "Conv":
         outputs, _, kernel_h, kernel_w = kernel
@@ -110,7 +112,7 @@ def _onnx_operator(
 
 
 def _after(side: int, kernel: int, node: Node, axis: str) -> int:
-    """Return the side of what a convolution or a pooling gives."""
+    """Return the side of the output of a convolution or a pooling."""
     stride = node.options.get(f"stride_{axis}", 1)
     if node.options.get("same"):
         return -(-side // stride)

@@ -1,4 +1,4 @@
-"""A benchmark's record as latencies of the board itself."""
+"""Latencies measured on the board itself, read from a benchmark record."""
 
 from __future__ import annotations
 
@@ -9,25 +9,21 @@ from edgecls.benchmark.record import Record, Result, read_record
 from edgecls.boards.profiles import Profile
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import KERNELS, Measured, make_run
-from edgecls.estimate.figures import load_processor
 from edgecls.estimate.graph_operators import read_network
-from edgecls.estimate.operators import Network
+from edgecls.estimate.published_latencies import load_processor
 
-# Of a result -> the kind of processor that it is of.
+# Device of a result -> kind of processor.
 KINDS = {"cpu": "cpu", "edgetpu": "edgetpu", "cuda": "gpu"}
 
 
 def read_measured(path: Path, profile: Profile, files: Iterable[Path] = ()) -> tuple[Measured, ...]:
-    """Return what `edgecls benchmark --json` measured on a board.
+    """Return the latencies that `edgecls benchmark --json` measured on a board.
 
-    Args:
-        path: of the record.
-        profile: of the board.
-        files: where the measured file may be, besides its own path and the record's folder.
+    The measured file is looked for among `files`, under its own path, and beside the record.
 
     Raises:
         BenchmarkError: no such record, or damaged.
-        ConfigError: it is of another board, nothing in it can be used, or the measured file is not here.
+        ConfigError: it is from another board, nothing in it can be used, or the measured file is missing.
     """
     record = read_record(path)
     _check_board(record, profile, path)
@@ -36,7 +32,9 @@ def read_measured(path: Path, profile: Profile, files: Iterable[Path] = ()) -> t
     results = [result for result in record.results if not unusable[result.name]]
     if not results:
         reasons = "; ".join(f"{name}: {why}" for name, why in unusable.items())
-        raise ConfigError(f"nothing in {path} can calibrate {profile.name} ({reasons}); measure the board's own file")
+        raise ConfigError(
+            f"no result in {path} can calibrate {profile.name} ({reasons}); measure a file for that board"
+        )
     return tuple(_measured(result, profile, path, list(files)) for result in results)
 
 
@@ -47,7 +45,7 @@ def _check_board(record: Record, profile: Profile, path: Path) -> None:
     if is_other or arch not in machines:
         was = board or f"a machine of {arch}"
         raise ConfigError(
-            f"{path} was measured on {was}, not on {profile.title}; measure there, or choose its --device"
+            f"{path} was measured on {was}, not on {profile.title}; measure on that board, or choose the right --board"
         )
 
 
@@ -62,17 +60,14 @@ def _why_not(result: Result, kind: str) -> str:
 
 
 def _measured(result: Result, profile: Profile, path: Path, files: list[Path]) -> Measured:
-    network = _find(result, [*files, Path(result.file), path.parent / Path(result.file).name])
-    run = make_run(network, profile, str(result.model["precision"]), result.engine, result.threads)
-    return Measured(run, result.p50_ms)
-
-
-def _find(result: Result, paths: list[Path]) -> Network:
-    """Return the network that was measured: the file's sha256 is in the record, its operators are not."""
-    for path in paths:
-        if not path.is_file():
+    """Return a result with its network, which is not in the record: the file is found by its sha256."""
+    for file in (*files, Path(result.file), path.parent / Path(result.file).name):
+        if not file.is_file():
             continue
-        network, spec = read_network(path)
+        network, spec = read_network(file)
         if spec.graph_sha256 == result.model["sha256"]:
-            return network
-    raise ConfigError(f"the measured file {result.file!r} is not here; put it beside the record: its layers are needed")
+            run = make_run(network, profile, str(result.model["precision"]), result.engine, result.threads)
+            return Measured(run, result.p50_ms)
+    raise ConfigError(
+        f"the measured file {result.file!r} is missing, and its layers are needed; put it beside the record"
+    )

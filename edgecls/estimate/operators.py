@@ -1,4 +1,4 @@
-"""What a network does, as a list of operators: counted from its settings, without a file or TensorFlow.
+"""The operators of a network, counted from its settings, without a file or TensorFlow.
 
 `graph_operators` reads the same list from an exported file. Reformatting (pads, casts, quantization, reshapes) and
 activations are left out: engines fuse most of them, and the two file formats write them differently.
@@ -24,34 +24,21 @@ LAST_FILTERS = 1280
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator.
+    """One operator."""
 
-    Attributes:
-        kind: one of `KINDS`.
-        multiply_adds: of one image.
-        weights: how many, biases left out.
-        values: that it reads and writes, weights left out.
-    """
-
-    kind: Kind
-    multiply_adds: int
-    weights: int
-    values: int
+    kind: Kind  # one of `KINDS`
+    multiply_adds: int  # of one image
+    weights: int  # how many, biases left out
+    values: int  # that it reads and writes, weights left out
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network to estimate.
+    """A network to estimate."""
 
-    Attributes:
-        name: for people.
-        arch: what networks of other sizes and widths have in common with it.
-        operators: in the order they run.
-    """
-
-    name: str
-    arch: str
-    operators: tuple[Operator, ...]
+    name: str  # for people
+    arch: str  # what networks of other sizes and widths have in common with it
+    operators: tuple[Operator, ...]  # in the order they run
 
     @property
     def multiply_adds(self) -> int:
@@ -123,13 +110,7 @@ def count_network(config: TrainConfig, class_count: int) -> Network:
 
 
 def inverted_residuals(side: int, channels: int, alpha: float) -> tuple[list[Operator], int, int]:
-    """Return MobileNetV2's blocks and last convolution, and the side and channels of what they give.
-
-    Args:
-        side: of the feature map that the stem gives.
-        channels: of it.
-        alpha: width multiplier.
-    """
+    """Return MobileNetV2's blocks and last convolution after a stem, and the side and channels of their output."""
     operators = []
     for expansion, filters, repetitions, stride in STAGES:
         outputs = round_channels(filters * alpha)

@@ -1,1 +1,1 @@
-"""Time of each operator of a file, one module an engine. Imports neither TensorFlow nor click."""
+"""Time of each operator of a file, with one module for each engine. Imports neither TensorFlow nor click."""

@@ -1,4 +1,4 @@
-"""Which layers of the Keras model an operator computes, read off the names that the exporters made of them."""
+"""The layers of the Keras model that an operator computes, found by the names that the exporters gave it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,8 @@ PADS = ("PAD", "Pad")
 def find_layers(graph: Graph, operators: Sequence[Timed]) -> list[tuple[str, ...]]:
     """Return the Keras layers of each operator, in the order of the network.
 
-    A layer that no operator is named after was fused into the one before it, as an activation is, or if it pads, into
+    A layer without an operator of its name was fused into the one before it, like an activation, or if it pads, into
     the one after it.
-
-    Args:
-        graph: the file's.
-        operators: what the engine made of it.
     """
     known = _layers_by_name(graph)
     order = list(dict.fromkeys(layer for layers in known.values() for layer in layers))
@@ -33,7 +29,7 @@ def find_layers(graph: Graph, operators: Sequence[Timed]) -> list[tuple[str, ...
         {layer for node in graph.nodes if node.op in ops for layer in known[node.layer]} for ops in (PADS, WEIGHTED)
     )
     unpadded = [layer for layer in order if layer not in padding]
-    # What has weights is not fused into anything: if it is not found, neither is what follows it.
+    # A layer with weights is never fused into another: if it is not found, neither is what follows it.
     for layers, fused in ((unpadded, {*unpadded} - weighted), (order[::-1], padding)):
         place = None
         for layer in layers:
@@ -56,18 +52,17 @@ def _layers_by_name(graph: Graph) -> dict[str, tuple[str, ...]]:
 def _names(node: Node) -> Iterator[str]:
     yield from (tensor.name for tensor in node.outputs)
     yield node.layer
-    # tf2onnx numbers depthwise convolutions: only their bias still has the layer's name.
+    # tf2onnx numbers depthwise convolutions, so that only their bias has the layer's name.
     if node.op in WEIGHTED:
         yield from (tensor.name for tensor in node.inputs[1:])
 
 
 def _layers_in(name: str) -> tuple[str, ...]:
-    """Return the layers in a name: MODEL/LAYER_1/OPERATION, or several such with ";" between.
+    """Return the layers in a name: MODEL/LAYER_1/OPERATION, or several such separated by ";".
 
-    Weights have one part more, and constants that are equal are merged under the name of any one of them: they tell
-    nothing.
+    Names of weights are ignored: equal constants are merged under the name of any one of them.
     """
     paths = [path.split("/") for path in name.split(";") if "ReadVariableOp" not in path]
     layers = [(path[-1], path[-2].removesuffix("_1")) for path in paths if len(path) >= 3]
-    # TFLite's converter lists what it fused in an order of its own; an activation is what ran last.
+    # TFLite's converter lists fused operators in any order; an activation runs last.
     return tuple(layer for _, layer in sorted(layers, key=lambda entry: entry[0].startswith("Relu")))

@@ -1,18 +1,17 @@
 """Time of each operator in LiteRT, each cut out of the graph and run alone.
 
-LiteRT's Python packages have no profiler: neither the Interpreter nor the CompiledModel of ai-edge-litert 2.3.0 gives
-one out, the benchmark_model program is in no wheel, and the C library's profiler changes its signatures from version
-to version. So each operator becomes a graph of its own, in which the same kernels run on tensors of the same shapes.
-On a MobileNetV2 of 224x224 pixels in int8 the sum is that of the C library's profiler within 1 %; operators with large
-weights come out up to a fifth faster, because nothing pushes their weights out of the caches in between.
+The Python packages of LiteRT have no profiler: neither the Interpreter nor the CompiledModel of ai-edge-litert 2.3.0
+has one, no wheel has the program benchmark_model, and the profiler of the C library changes with every version. So
+each operator becomes a graph of its own, in which the same kernels run on tensors of the same shapes. For an int8
+MobileNetV2 of 224x224 pixels the sum agrees with the C library's profiler within 1 %. Operators with large weights are
+up to a fifth faster than in the whole network, because their weights stay in the caches.
 
-A Pad is run together with the operator that reads it, because LiteRT fuses the two.
+A Pad runs together with the operator that reads it, because LiteRT fuses the two.
 """
 
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +23,11 @@ from edgecls.benchmark.measure import time_calls
 from edgecls.errors import ModelFileError
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.tflite import _field, _follow, _ints, _tables, _vector, read_tflite
-from edgecls.profiling.timed import LEAST_RUNS, WARM_UP_RUNS, Timed, middle_mean
+from edgecls.profiling.timed import WARM_UP_RUNS, Timed, interquartile_mean, time_runs
 from edgecls.runtime.litert import _captured_stderr, _import_interpreter
 
 METHOD = "each operator cut out of the graph and run alone, as LiteRT's Python packages have no profiler"
-# Each round opens every interpreter anew: where its memory lies makes a difference that one would not see.
+# Each round opens new interpreters, because the layout of their memory changes the time.
 ROUNDS = 5
 # Slots of a SubGraph in LiteRT's schema.fbs.
 _INPUTS, _OUTPUTS, _OPERATORS = 6, 8, 10
@@ -36,25 +35,14 @@ _INPUTS, _OUTPUTS, _OPERATORS = 6, 8, 10
 
 @dataclass(frozen=True)
 class Cut:
-    """Operators that are run together.
+    """Operators that run together."""
 
-    Attributes:
-        operators: their places in the graph; the last one gives the cut its name.
-        graph: TFLite graph of these alone.
-    """
-
-    operators: tuple[int, ...]
-    graph: bytes
+    operators: tuple[int, ...]  # their indices in the graph; the last one gives the name
+    graph: bytes  # TFLite graph of these operators alone
 
 
 def time_operators(graph: bytes, spec: ModelSpec, threads: int, seconds: float) -> list[Timed]:
     """Return the time of each operator, in the order they run.
-
-    Args:
-        graph: without the contract.
-        spec: the contract; every shape is in the graph, so it is not looked at.
-        threads: of the interpreter.
-        seconds: for all of it, about.
 
     Raises:
         MissingDependency: no interpreter is installed.
@@ -69,15 +57,14 @@ def time_operators(graph: bytes, spec: ModelSpec, threads: int, seconds: float) 
     for place, cut in enumerate(cuts):
         last = nodes[cut.operators[-1]]
         origins = tuple(nodes[operator].outputs[0].name for operator in cut.operators)
-        found.append(Timed(origins[-1], last.op, middle_mean([times[place] for times in rounds]), origins))
+        found.append(Timed(origins[-1], last.op, interquartile_mean([times[place] for times in rounds]), origins))
     return found
 
 
 def cut_operators(graph: bytes) -> list[Cut]:
     """Return every operator of a TFLite graph as a graph of its own, in the order they run.
 
-    Operators on constants alone have run when the graph is loaded: they are in the cuts that read them, and have none
-    of their own.
+    Operators on constants alone run when the graph is loaded. They are part of the cuts that read them.
 
     Raises:
         ModelFileError: damaged, or not laid out as the converters do.
@@ -104,7 +91,7 @@ def cut_operators(graph: bytes) -> list[Cut]:
 
 
 class _Cutter:
-    """A TFLite graph's bytes, and where its parts lie in them."""
+    """The bytes of a TFLite graph, and the positions of its parts."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -121,7 +108,7 @@ class _Cutter:
         return [reader for reader, reads in enumerate(self.reads) if set(reads) & set(self.writes[place])]
 
     def cut(self, places: Sequence[int]) -> bytes:
-        """Return the graph of these operators alone, which hands out what the last of them makes."""
+        """Return the graph of these operators alone, with the outputs of the last one."""
         made = {i for place in places for i in self.writes[place]}
         read = [i for place in places for i in self.reads[place] if i not in made and not self.is_constant[i]]
         cut = bytearray(self.data)
@@ -129,11 +116,13 @@ class _Cutter:
         for slot, tensors in ((_INPUTS, dict.fromkeys(read)), (_OUTPUTS, self.writes[places[-1]])):
             self._point(cut, slot, len(cut))
             cut += struct.pack(f"<{len(tensors) + 1}I", len(tensors), *tensors)
-        # Offsets cannot point back: the list of operators is written over, not appended anew.
+        # Offsets cannot point back, so that the list of operators is overwritten, not appended.
         start, _ = _vector(self.data, self.table, _OPERATORS)
         offsets = [self.positions[place] - (start + 4 * entry) for entry, place in enumerate(places)]
         if min(offsets) <= 0:
-            raise ModelFileError("this TFLite file is not laid out as its converters do; profile a file of ours")
+            raise ModelFileError(
+                "this TFLite file has another layout than the TFLite converter's; profile one from 'edgecls export'"
+            )
         struct.pack_into(f"<{len(places) + 1}I", cut, start - 4, len(places), *offsets)
         return bytes(cut)
 
@@ -150,11 +139,7 @@ def _time_cut(module: Any, cut: Cut, threads: int, seconds: float) -> float:
     for index, values in _random_inputs(interpreter):
         interpreter.set_tensor(index, values)
     time_calls(interpreter.invoke, WARM_UP_RUNS)
-    end = time.perf_counter() + seconds
-    times = list(time_calls(interpreter.invoke, LEAST_RUNS))
-    while time.perf_counter() < end:
-        times += list(time_calls(interpreter.invoke, LEAST_RUNS))
-    return middle_mean(times)
+    return time_runs(interpreter.invoke, seconds)
 
 
 def _random_inputs(interpreter: Any) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -12,14 +12,14 @@ from edgecls.model_file.container import detect_kind
 from edgecls.model_file.graph import Node
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.tflite import read_tflite
-from edgecls.profiling.timed import WARM_UP_RUNS, Timed, middle_mean
+from edgecls.profiling.timed import WARM_UP_RUNS, Timed, interquartile_mean
 from edgecls.runtime.openvino import compile_settings, read_model
 
 METHOD = "OpenVINO's own performance counters"
-# Runs a block: few enough that a neighbour disturbs some blocks and not all of them.
+# Few runs in a block, so that other processes disturb some blocks and not all of them.
 BLOCK_RUNS, BLOCKS, LEAST_MODELS = 8, 5, 3
 _NO_KERNEL = ("undef", "unknown")
-# OpenVINO forgets TFLite's names; where it runs as many operators of a kind as the file has, they are the same.
+# OpenVINO does not keep TFLite's names. If it runs as many operators of a kind as the file has, they are the same.
 _TFLITE_TYPES = {
     "Convolution": ("CONV_2D",),
     "GroupConvolution": ("DEPTHWISE_CONV_2D",),
@@ -39,14 +39,7 @@ _TFLITE_TYPES = {
 
 
 def time_operators(graph: bytes, spec: ModelSpec, threads: int, seconds: float) -> list[Timed]:
-    """Return the time of each operator of the compiled model, in the order they run.
-
-    Args:
-        graph: without the contract.
-        spec: the contract.
-        threads: of the compiled model.
-        seconds: for all of it, about.
-    """
+    """Return the time of each operator, in the order they run."""
     import openvino
 
     settings = compile_settings(threads) | {"PERF_COUNT": True}
@@ -54,18 +47,18 @@ def time_operators(graph: bytes, spec: ModelSpec, threads: int, seconds: float) 
     model, end = read_model(core, graph, kind), time.perf_counter() + seconds
     rounds: list[list[float]] = []
     while len(rounds) < LEAST_MODELS * BLOCKS or time.perf_counter() < end:
-        # Counters begin anew with the model alone.
+        # Only a new model resets the counters.
         compiled = core.compile_model(model, "CPU", settings)
         operators, times = _count(compiled, spec)
         rounds += times
-    # Numbers in names change from one compiling to the next, the order does not.
+    # Compiling again changes the numbers in names, but not the order.
     origins = _fused_names(compiled)
-    # Rounding may leave less than nothing of what takes no microsecond.
-    means = [max(0.0, middle_mean(times)) for times in zip(*rounds, strict=True)]
+    # Rounding can make the time of a very fast operator negative.
+    means = [max(0.0, interquartile_mean(times)) for times in zip(*rounds, strict=True)]
     found = [
         Timed(each.node_name, each.node_type, ms, origins.get(each.node_name, ()))
         for each, ms in zip(operators, means, strict=True)
-        # The status of what takes less than a microsecond is "not run" too; what was fused has no kernel.
+        # Operators of less than a microsecond have the status "not run" too; fused ones have no kernel.
         if not each.exec_type.startswith(_NO_KERNEL)
     ]
     return match_in_order(found, read_tflite(graph).nodes) if kind == "tflite" else found
@@ -74,8 +67,8 @@ def time_operators(graph: bytes, spec: ModelSpec, threads: int, seconds: float) 
 def _count(compiled: Any, spec: ModelSpec) -> tuple[list[Any], list[list[float]]]:
     """Return all operators, and for each block of runs after the warm-up the time of each in ms.
 
-    A counter is the mean over all runs so far in whole microseconds, so that a block's own is off by a few: never
-    more, because the next block makes up for it.
+    A counter is the mean over all runs so far in whole microseconds. The time of one block is therefore off by a few
+    microseconds; the next block compensates for it.
     """
     request, source = compiled.create_infer_request(), compiled.inputs[0]
     image = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width))
@@ -91,11 +84,11 @@ def _count(compiled: Any, spec: ModelSpec) -> tuple[list[Any], list[list[float]]
 
 
 def _fused_names(compiled: Any) -> dict[str, tuple[str, ...]]:
-    """Return the names in the file of what every operator was made of."""
+    """Return the names in the file of the operators in each operator."""
     found = {}
     for operator in compiled.get_runtime_model().get_ordered_ops():
         names = operator.get_rt_info()["originalLayersNames"].astype(str).split(",")
-        # A convolution's own name is given to the sum with its bias.
+        # The sum with the bias has the name of the convolution.
         found[operator.get_friendly_name()] = tuple(name.removesuffix("/WithoutBiases") for name in names)
     return found
 

@@ -14,7 +14,7 @@ import numpy as np
 from edgecls.model_file.graph import Node
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.onnx import read_onnx
-from edgecls.profiling.timed import LEAST_RUNS, WARM_UP_RUNS, Timed, middle_mean
+from edgecls.profiling.timed import LEAST_RUNS, WARM_UP_RUNS, Timed, interquartile_mean
 from edgecls.runtime.ort import PROVIDERS
 
 METHOD = "ONNX Runtime's own profiler"
@@ -25,24 +25,17 @@ _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
 
 def time_operators(graph: bytes, spec: ModelSpec, threads: int, seconds: float) -> list[Timed]:
-    """Return the time of each operator of the optimised graph, in the order they run.
-
-    Args:
-        graph: without the contract.
-        spec: the contract.
-        threads: of the session.
-        seconds: for all of it, about.
-    """
+    """Return the time of each operator, in the order they run."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        # Says otherwise that the optimised graph is made for this processor.
+        # Suppresses the warning that the optimized graph is for this processor.
         options.log_severity_level = 3
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder, "profile"))
-        options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
+        options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
         session = onnxruntime.InferenceSession(graph, options, providers=PROVIDERS["cpu"])
         source = session.get_inputs()[0]
         image = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width))
@@ -52,17 +45,12 @@ def time_operators(graph: bytes, spec: ModelSpec, threads: int, seconds: float) 
             session.run(None, feed)
             runs += 1
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        optimised = read_onnx(Path(options.optimized_model_filepath).read_bytes())
-    return read_events(events, list(optimised.nodes))
+        optimized = read_onnx(Path(options.optimized_model_filepath).read_bytes())
+    return read_events(events, list(optimized.nodes))
 
 
 def read_events(events: list[dict[str, Any]], nodes: list[Node]) -> list[Timed]:
-    """Return the operators in a profile.
-
-    Args:
-        events: of the profile.
-        nodes: of the optimised graph.
-    """
+    """Return the operators in the events of a profile; `nodes` are those of the optimized graph."""
     micros: dict[str, list[float]] = defaultdict(list)
     types: dict[str, str] = {}
     for event in events:
@@ -74,12 +62,12 @@ def read_events(events: list[dict[str, Any]], nodes: list[Node]) -> list[Timed]:
     unnamed = [node for node in nodes if node.layer not in micros]
     found = []
     for name, times in micros.items():
-        # A node without a name is called after its type and a number, in the order of the graph.
+        # A node without a name gets its type and a number, in the order of the graph.
         node = named.get(name) or next((node for node in unnamed if node.op == types[name]), None)
         if node in unnamed:
             unnamed.remove(node)
         shown = node.layer if node else name
-        found.append(Timed(shown, types[name], middle_mean(times[WARM_UP_RUNS:]) / 1e3, _origins(node)))
+        found.append(Timed(shown, types[name], interquartile_mean(times[WARM_UP_RUNS:]) / 1e3, _origins(node)))
     return found
 
 

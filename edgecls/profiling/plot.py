@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgecls.images.figure import new_figure
+from edgecls.messages.lists import short
 from edgecls.messages.names import safe
 from edgecls.profiling.profile import OperatorTime, Profile, profile_caption
 
@@ -17,12 +19,12 @@ if TYPE_CHECKING:
 
 # Inches.
 WIDTH, FLAME_HEIGHT, BAR_HEIGHT, DPI = 12.0, 2.9, 0.26, 110
-# Fewer take as much room.
+# The picture has room for this many bars at least.
 LEAST_BARS, MOST_BARS = 5, 20
-# Types of operators beyond these share one colour.
+# All other types of operators have one color.
 COLORS = ("#c2571a", "#1f5fa8", "#3d8a4e", "#8a5aa8", "#b59a2b", "#4aa3a8")
 OTHER, WHOLE, BLOCK, EDGE = "#9a9a9a", "#d9d9d9", "#ececec", "#ffffff"
-# Share of the width that one letter of the smallest size takes.
+# Fraction of the width that one letter of the smallest size takes.
 LETTER = 0.0056
 LONGEST_NAME, LONGEST_TYPE = 60, 20
 CAPTION_CHARACTERS = 150
@@ -45,17 +47,18 @@ def draw_profile(profile: Profile, path: Path) -> None:
     colors = _colors(profile.operators)
     lower_height = BAR_HEIGHT * max(bars, LEAST_BARS) + 0.9
     with new_figure(path, WIDTH, FLAME_HEIGHT + lower_height, DPI) as figure:
-        # Each with margins of its own: the names of the slowest must not push the flames aside.
+        # Each has its own margins, so that the long names below do not move the flame graph.
         upper, lower = figure.subfigures(2, 1, False, height_ratios=(FLAME_HEIGHT, lower_height))[:, 0]
         _draw_flame(upper.subplots(), profile, colors)
         _draw_slowest(lower.subplots(), profile.operators, bars, colors)
-        figure.supxlabel(_wrapped(safe(profile_caption(profile))), fontsize=8, color="#555555")
+        text = "\n".join(textwrap.wrap(safe(profile_caption(profile)), CAPTION_CHARACTERS))
+        figure.supxlabel(text, fontsize=8, color="#555555")
 
 
 def blocks_of(operators: Sequence[OperatorTime]) -> list[str]:
     """Return the part of the network that each operator is in: "block_3" of MobileNetV2, else its first layer's name.
 
-    What the engine added in between counts to what ran before.
+    Operators that the engine added belong to the part before them.
     """
     blocks: list[str] = []
     for operator in operators:
@@ -69,7 +72,7 @@ def blocks_of(operators: Sequence[OperatorTime]) -> list[str]:
 
 
 def _colors(operators: Sequence[OperatorTime]) -> dict[str, str]:
-    """Return a colour for every type, those that take most time the plainest ones."""
+    """Return a color for every type; the types that take most time come first."""
     sums: dict[str, float] = {}
     for operator in operators:
         sums[operator.type] = sums.get(operator.type, 0) + operator.mean_ms
@@ -108,14 +111,14 @@ def _block_spans(operators: Sequence[OperatorTime]) -> Iterator[_Span]:
 def _operator_spans(operators: Sequence[OperatorTime], colors: dict[str, str]) -> Iterator[_Span]:
     start = 0.0
     for block, operator in zip(blocks_of(operators), operators, strict=True):
-        # A padding is the least of what it was fused with; and the row below has the block's name.
+        # The padding is the smallest of the fused layers; and the row below has the block's name.
         names = [layer for layer in operator.layers if not layer.endswith("_pad")] or [operator.type]
         yield _Span(start, operator.mean_ms, names[0].removeprefix(f"{block}_"), colors[operator.type])
         start += operator.mean_ms
 
 
 def _write(axes: Axes, span: _Span, level: int, whole: float) -> None:
-    """Write a span's label where it has room: along it, across it, or not at all."""
+    """Write a span's label along it, across it, or not at all, as there is room."""
     share = span.width / whole
     color = "#ffffff" if level == 2 else "#222222"
     middle = span.start + span.width / 2
@@ -131,16 +134,6 @@ def _draw_slowest(axes: Axes, operators: Sequence[OperatorTime], bars: int, colo
     axes.barh(places, [operator.mean_ms for operator in shown], 0.8, color=[colors[each.type] for each in shown])
     for place, operator in zip(places, shown, strict=True):
         axes.text(operator.mean_ms, place, f" {operator.mean_ms:.4f} ms, {operator.share:.1%}", va="center", fontsize=8)
-    axes.set_yticks(places, [_shortened(operator.name) for operator in shown], fontsize=8)
+    axes.set_yticks(places, [short(operator.name, LONGEST_NAME) for operator in shown], fontsize=8)
     axes.set(xlabel="ms", ylim=(-0.6, bars - 0.4), title=f"the {bars} slowest of {len(operators)} operators")
     axes.margins(x=0.14)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-
-
-def _wrapped(text: str) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, CAPTION_CHARACTERS))

@@ -1,34 +1,43 @@
-"""What every profiler returns, and how it sums up many runs. Needs numpy alone."""
+"""The result of every profiler, and the mean of many runs. Needs only numpy.
+
+Each profiler is a module with METHOD, a text, and `time_operators(graph, spec, threads, seconds)`, which returns the
+operators in the order they run: `graph` has no metadata, `threads` are the engine's, and it takes about `seconds`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-# The first runs pack weights and fill caches.
+from edgecls.benchmark.measure import time_calls
+
+# The first runs prepare weights and fill caches.
 WARM_UP_RUNS = 5
 LEAST_RUNS = 20
 
 
 class Timed(NamedTuple):
-    """An operator as an engine runs it: it may have fused several of the file's.
+    """An operator as an engine runs it, which may have fused several operators of the file."""
 
-    Attributes:
-        name: that the engine gives it.
-        type: likewise, such as "CONV_2D" or "QLinearConv".
-        ms: time of one run.
-        origins: names in the file of what it was made of.
-    """
-
-    name: str
-    type: str
-    ms: float
-    origins: tuple[str, ...] = ()
+    name: str  # in the engine
+    type: str  # in the engine, such as "CONV_2D" or "QLinearConv"
+    ms: float  # time of one run
+    origins: tuple[str, ...] = ()  # names in the file of the operators in it
 
 
-def middle_mean(values: Sequence[float]) -> float:
-    """Return the mean of the middle half: finer than a median of whole microseconds, and as deaf to interruptions."""
+def time_runs(action: Callable[[], object], seconds: float) -> float:
+    """Return the time of one run in ms, from runs for so many seconds, or `LEAST_RUNS`."""
+    end = time.perf_counter() + seconds
+    times = list(time_calls(action, LEAST_RUNS))
+    while time.perf_counter() < end:
+        times += list(time_calls(action, LEAST_RUNS))
+    return interquartile_mean(times)
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Return the interquartile mean: finer than a median of whole microseconds, and as robust to interruptions."""
     ordered = np.sort(np.asarray(values, np.float64))
     return float(ordered[len(ordered) // 4 : len(ordered) - len(ordered) // 4].mean())

@@ -1,1 +1,1 @@
-"""Finds the most accurate network for a latency budget. Imports TensorFlow and Optuna where it trains alone."""
+"""Finds the most accurate network for a latency budget. Imports TensorFlow only where it trains."""

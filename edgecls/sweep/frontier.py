@@ -1,6 +1,6 @@
-"""Which of several networks to take: the frontier of accuracy and latency, the recommended one, its neighbours.
+"""The frontier of accuracy and latency, the recommended network, and the next slower and faster ones.
 
-Pure arithmetic: it sees what each network scored and how long it takes.
+Pure arithmetic on the accuracy and the latency of each network.
 """
 
 from __future__ import annotations
@@ -11,52 +11,37 @@ from dataclasses import dataclass
 from edgecls.export.gate import mcnemar_p
 from edgecls.sweep.latency import Latency
 
-# The usual level: rarer than this, a difference in accuracy is taken for a real one.
+# The usual significance level of a difference in accuracy.
 SIGNIFICANT_P = 0.05
-# Accuracy that is not worth a slower network.
+# A gain in accuracy that is not worth a slower network.
 SMALL_GAIN = 0.005
 
 
 @dataclass(frozen=True)
 class Point:
-    """A network that may be shipped.
+    """A network that can be shipped."""
 
-    Attributes:
-        name: of the candidate.
-        accuracy: of its exported file, 0..1.
-        wrong: places of the held-out images that it gets wrong.
-        latency: of the file.
-        size_bytes: of the file.
-    """
-
-    name: str
-    accuracy: float
-    wrong: frozenset[int]
-    latency: Latency
-    size_bytes: int
+    name: str  # of the candidate
+    accuracy: float  # of its exported file, 0..1
+    wrong: frozenset[int]  # indices of the held-out images that it gets wrong
+    latency: Latency  # of the file
+    size_bytes: int  # of the file
 
 
 @dataclass(frozen=True)
 class Step:
-    """What another network would change.
+    """What another network would change."""
 
-    Attributes:
-        point: it.
-        accuracy_gain: its accuracy less that of the recommended one.
-        mcnemar_p: chance of such a difference if both were equally good.
-        times: its latency, in that of the recommended one.
-    """
-
-    point: Point
-    accuracy_gain: float
-    mcnemar_p: float
-    times: float
+    point: Point  # the other network
+    accuracy_gain: float  # its accuracy minus that of the recommended one
+    mcnemar_p: float  # probability of such a difference if both were equally good
+    times: float  # its latency divided by that of the recommended one
 
 
 def find_frontier(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Return the points that no other one beats in accuracy without being slower, the fastest first.
+    """Return the points for which no other one is more accurate and not slower, the fastest first.
 
-    Of points that are alike in both, the one with the smallest file is taken.
+    Of points that are equal in both, the one with the smallest file is taken.
     """
     best: list[Point] = []
     for point in sorted(points, key=lambda each: (each.latency.p50_ms, -each.accuracy, each.size_bytes, each.name)):
@@ -68,8 +53,7 @@ def find_frontier(points: Sequence[Point]) -> tuple[Point, ...]:
 def recommend(frontier: Sequence[Point], budget_ms: float) -> Point | None:
     """Return the most accurate that meets the budget, or a faster one within `SMALL_GAIN` of it; None if none meets it.
 
-    Not the fastest that a paired test cannot tell from it: on few images it can tell none, and the budget is there to
-    be spent.
+    A paired test does not decide: on few images it finds no difference at all, and the user allows the whole budget.
     """
     allowed = [point for point in frontier if point.latency.p50_ms <= budget_ms]
     if not allowed:
@@ -86,9 +70,9 @@ def compare_points(one: Point, other: Point) -> float:
 
 def find_steps(frontier: Sequence[Point], chosen: Point) -> tuple[Step | None, Step | None]:
     """Return the next slower and the next faster network of the frontier."""
-    place = frontier.index(chosen)
-    slower = frontier[place + 1] if place + 1 < len(frontier) else None
-    faster = frontier[place - 1] if place else None
+    index = frontier.index(chosen)
+    slower = frontier[index + 1] if index + 1 < len(frontier) else None
+    faster = frontier[index - 1] if index else None
     return _step(slower, chosen), _step(faster, chosen)
 
 

@@ -13,47 +13,30 @@ IMAGE_SIZES = (96, 128, 160, 224)
 
 @dataclass(frozen=True)
 class Space:
-    """What is combined; `alphas`, `heads` and `unfreeze` are of mobilenet_v2 alone.
+    """The settings that are combined; `alphas`, `heads` and `unfreeze` are for mobilenet_v2 only."""
 
-    Attributes:
-        archs: any of `config.ARCHS`.
-        image_sizes: sides in pixels.
-        alphas: widths.
-        heads: any of `config.HEADS`.
-        unfreeze: how many of the last blocks learn.
-    """
-
-    archs: tuple[str, ...] = (TrainConfig.arch,)
-    image_sizes: tuple[int, ...] = IMAGE_SIZES
-    alphas: tuple[float, ...] = (TrainConfig.alpha,)
-    heads: tuple[str, ...] = (TrainConfig.head,)
-    unfreeze: tuple[int, ...] = (TrainConfig.unfreeze,)
+    archs: tuple[str, ...] = (TrainConfig.arch,)  # any of `config.ARCHS`
+    image_sizes: tuple[int, ...] = IMAGE_SIZES  # sides in pixels
+    alphas: tuple[float, ...] = (TrainConfig.alpha,)  # widths
+    heads: tuple[str, ...] = (TrainConfig.head,)  # any of `config.HEADS`
+    unfreeze: tuple[int, ...] = (TrainConfig.unfreeze,)  # how many of the last blocks are fine-tuned
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to try.
+    """A network to try."""
 
-    Attributes:
-        name: of its run folder.
-        config: to train it with.
-    """
-
-    name: str
-    config: TrainConfig
+    name: str  # of its run folder
+    config: TrainConfig  # to train it with
 
     @property
     def network(self) -> tuple[str, int, float]:
-        """Return what networks of nearly the same latency have in common; they share frozen features too."""
+        """Return what networks of nearly the same latency have in common; they also share frozen features."""
         return self.config.arch, self.config.image_size, self.config.alpha
 
 
 def list_candidates(space: Space, base: TrainConfig) -> tuple[Candidate, ...]:
-    """Return the networks of a space, each once.
-
-    Args:
-        space: what is combined.
-        base: all other settings.
+    """Return the networks of a space, each once; `base` has all other settings.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -80,7 +63,7 @@ def _name(config: TrainConfig) -> str:
 
 
 def short_names(candidates: tuple[Candidate, ...]) -> dict[str, str]:
-    """Return for each candidate what tells it from the others, for pictures: "128 px, flatten"."""
+    """Return how each candidate differs from the others, for pictures: "128 px, flatten"."""
     configs = [candidate.config for candidate in candidates]
     words: dict[str, Callable[[TrainConfig], str]] = {
         "arch": lambda c: c.arch,
@@ -89,8 +72,8 @@ def short_names(candidates: tuple[Candidate, ...]) -> dict[str, str]:
         "head": lambda c: c.head if c.uses_backbone else "",
         "unfreeze": lambda c: f"unfreeze {c.unfreeze}" if c.unfreeze else "",
     }
-    telling = [name for name in words if name == "image_size" or len({getattr(c, name) for c in configs}) > 1]
+    differing = [name for name in words if name == "image_size" or len({getattr(c, name) for c in configs}) > 1]
     return {
-        candidate.name: ", ".join(filter(None, (words[name](candidate.config) for name in telling)))
+        candidate.name: ", ".join(filter(None, (words[name](candidate.config) for name in differing)))
         for candidate in candidates
     }

@@ -25,9 +25,9 @@ SIZE, DPI = (8.0, 5.4), 130
 FONT, LARGEST_MARKER = 8, 260.0
 # Labels are tried in rings around their point, the nearest first.
 RINGS, DIRECTIONS = (20, 28, 40, 56, 74, 94), 16
-# Lines are kept free at so many places.
+# Points along each line that labels must not cover.
 STEPS = 200
-COLORS = {"recommended": "#c8102e", "frontier": "#1f5fa8", "other": "#9a9a9a"}
+COLORS = {"recommended": "#c8102e", "frontier": "#1f5fa8", "slower": "#9a9a9a", "out": "#9a9a9a"}
 
 
 def draw_frontier(found: Sweep, path: Path) -> None:
@@ -40,19 +40,12 @@ def draw_frontier(found: Sweep, path: Path) -> None:
         accuracies = [point.accuracy * 100 for point in found.frontier]
         axes.plot(latencies, accuracies, color=COLORS["frontier"], linewidth=1, label="frontier")
         for row in rows:
-            _draw_row(axes, row, _standing(found, row), max(each.scored.size_bytes for each in rows if each.scored))
+            _draw_row(axes, row, found.standing(row), max(each.scored.size_bytes for each in rows if each.scored))
         _finish(figure, axes, found)
-        # Only now is it known where on the picture a point lies.
+        # The layout decides where on the picture a point lies.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         _draw_labels(axes, rows, found)
-
-
-def _standing(found: Sweep, row: Row) -> str:
-    name = row.candidate.name
-    if found.recommended and found.recommended.name == name:
-        return "recommended"
-    return "frontier" if any(point.name == name for point in found.frontier) else "other"
 
 
 def _draw_row(axes: Axes, row: Row, standing: str, largest_bytes: int) -> None:
@@ -67,26 +60,29 @@ def _draw_row(axes: Axes, row: Row, standing: str, largest_bytes: int) -> None:
 
 
 def _finish(figure: Figure, axes: Axes, found: Sweep) -> None:
-    where = found.place.profile.title if found.place.profile else "this machine"
-    source = "measured" if found.place.is_timed else "estimated"
+    budget_ms = found.request.budget_ms
+    where = found.deployment.profile.title if found.deployment.profile else "this machine"
+    source = "measured" if found.deployment.is_timed else "estimated"
     axes.set(
         xlabel=f"p50 of one image, ms, {source} (line: its interval)",
         ylabel="accuracy of the exported file, % (line: 95 % interval)",
-        title=f"{where}: {found.place.precision} .{found.place.format}, budget {found.request.budget_ms:g} ms",
+        title=f"{where}: {found.deployment.precision} .{found.deployment.format}, budget {budget_ms:g} ms",
     )
     axes.margins(x=0.1, y=0.1)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     handles = [
         axes.scatter([], [], 60, color=COLORS["recommended"], label="recommended"),
-        axes.scatter([], [], 60, color=COLORS["other"], label="beaten (hollow: may not be shipped); area: bytes"),
+        axes.scatter(
+            [], [], 60, color=COLORS["slower"], label="slower or less accurate (hollow: cannot be shipped); area: bytes"
+        ),
     ]
     lines = axes.get_lines()
     figure.legend(handles=[*lines, *handles], fontsize=FONT, frameon=False, loc="outside lower center", ncols=4)
 
 
 def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
-    """Write beside each point what it is, where the fewest other things are."""
+    """Write beside each point what it is, where it covers the least."""
     from matplotlib.text import Text
 
     names = short_names(tuple(row.candidate for row in rows))
@@ -103,13 +99,13 @@ def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
             fontsize=FONT,
             ha="center",
             va="center",
-            color=COLORS[_standing(found, row)] if _standing(found, row) != "other" else "#666666",
+            color=COLORS[found.standing(row)] if found.standing(row) in ("recommended", "frontier") else "#666666",
             arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6, "shrinkB": 4},
         )
-        place = axes.transData.transform(label.xy)
+        at = axes.transData.transform(label.xy)
         # An annotation's own extent counts its line to the point too.
         size = np.array(Text.get_window_extent(label).size)
-        boxes = {offset: _box(place + np.array(offset) * DPI / 72, size) for offset in _offsets()}
+        boxes = {offset: _box(at + np.array(offset) * DPI / 72, size) for offset in _offsets()}
         best = min(boxes, key=lambda offset: _clutter(boxes[offset], axes.bbox, taken, drawn))
         label.set_position(best)
         taken.append(boxes[best])
@@ -122,16 +118,16 @@ def _box(middle: NDArray[np.float64], size: NDArray[np.float64]) -> Bbox:
 
 
 def _clutter(box: Bbox, area: Bbox, taken: Sequence[Bbox], drawn: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return how bad a place for a label is: outside the picture, over other labels, over lines."""
+    """Return how bad a position for a label is: outside the picture, over other labels, over lines."""
     outside = max(area.x0 - box.x0, box.x1 - area.x1, area.y0 - box.y0, box.y1 - area.y1, 0)
     covered = ((drawn > (box.x0, box.y0)) & (drawn < (box.x1, box.y1))).all(axis=1).sum()
     return float(outside), float(sum(box.overlaps(other) for other in taken)), float(covered)
 
 
 def _offsets() -> list[tuple[float, float]]:
-    turns = [2 * math.pi * turn / DIRECTIONS + math.pi / 6 for turn in range(DIRECTIONS)]
+    angles = [2 * math.pi * step / DIRECTIONS + math.pi / 6 for step in range(DIRECTIONS)]
     # Words are wider than high.
-    return [(1.6 * ring * math.cos(turn), ring * math.sin(turn)) for ring in RINGS for turn in turns]
+    return [(1.6 * ring * math.cos(angle), ring * math.sin(angle)) for ring in RINGS for angle in angles]
 
 
 def _drawn(axes: Axes, rows: Sequence[Row], found: Sweep) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What a sweep found, told: a JSON document and plain text."""
+"""The result of a sweep as a JSON document and as plain text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from edgecls import __version__
-from edgecls.benchmark.table import align
+from edgecls.benchmark.table import align, format_ms
 from edgecls.sweep.frontier import SIGNIFICANT_P, SMALL_GAIN, Step, compare_points
 from edgecls.sweep.latency import Latency
 from edgecls.sweep.sweep import Row, Sweep, point_of
@@ -20,19 +20,19 @@ COLUMNS = ("network", "", "accuracy", "95 % interval", "p50 ms", "interval", "ab
 def to_json(found: Sweep) -> dict[str, Any]:
     """Return the document that `sweep --json` prints and sweep.json holds."""
     rows = [_row_json(found, row) for row in found.rows]
-    request, place = found.request, found.place
+    request, deployment = found.request, found.deployment
     chosen = found.recommended
     return {
         "schema": SCHEMA,
         "edgecls": __version__,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "data": str(found.data),
-        "device": place.profile.name if place.profile else None,
-        "host": place.host or None,
+        "device": deployment.profile.name if deployment.profile else None,
+        "host": deployment.host or None,
         "budget_ms": request.budget_ms,
         "max_drop": request.max_drop,
-        "precision": place.precision,
-        "format": place.format,
+        "precision": deployment.precision,
+        "format": deployment.format,
         "recommended": next((row for row in rows if chosen and row["name"] == chosen.name), None),
         "step_up": _step_json(found.slower),
         "step_down": _step_json(found.faster),
@@ -80,7 +80,7 @@ def _step_json(step: Step | None) -> dict[str, Any] | None:
 
 
 def notes(found: Sweep) -> list[str]:
-    """Return what a reader must not overlook."""
+    """Return the warnings and remarks on the result."""
     of_latencies = []
     for row in found.rows:
         latency = row.latency if row.scored else None
@@ -90,14 +90,14 @@ def notes(found: Sweep) -> list[str]:
     scored = [row for row in found.rows if row.scored and row.scored.comparison]
     if found.recommended and len(scored) > 1:
         lines.append(
-            f"the networks were compared on the same {len(scored[0].scored.held_out if scored[0].scored else ())} "
-            f"images: the best of {len(scored)} looks a little better there than it is"
+            f"the best of {len(scored)} networks looks a little better than it is, because all were compared on the "
+            f"same {len(scored[0].scored.held_out if scored[0].scored else ())} images"
         )
     return lines
 
 
 def text_report(found: Sweep) -> str:
-    """Return the frontier as plain text, the recommended network and its neighbours."""
+    """Return the networks as a table, the recommended one, and the next slower and faster ones."""
     rows = [_cells(found, row) for row in found.rows if row.scored and row.scored.comparison]
     table = [align([COLUMNS, *rows])] if rows else []
     out = [f"out: {row.candidate.name}: {row.left_out_because}" for row in found.rows if row.left_out_because]
@@ -109,47 +109,38 @@ def _cells(found: Sweep, row: Row) -> list[str]:
     comparison, latency = row.scored.comparison, row.latency
     return [
         row.candidate.name,
-        _standing(found, row),
+        found.standing(row),
         f"{comparison.accuracy:.4f}",
         f"{comparison.accuracy_low:.3f}..{comparison.accuracy_high:.3f}",
-        _digits(latency.p50_ms),
-        f"{_digits(latency.low_ms)}..{_digits(latency.high_ms)}",
+        _format(latency, latency.p50_ms),
+        f"{_format(latency, latency.low_ms)}..{_format(latency, latency.high_ms)}",
         f"{latency.chance_above(found.request.budget_ms):.0%}",
         f"{row.scored.size_bytes:,}",
     ]
 
 
-def _digits(ms: float) -> str:
-    return f"{ms:.3g}" if ms < 1000 else f"{ms:.0f}"
-
-
-def _standing(found: Sweep, row: Row) -> str:
-    name = row.candidate.name
-    if row.left_out_because:
-        return "out"
-    if found.recommended and name == found.recommended.name:
-        return "recommended"
-    return "frontier" if any(point.name == name for point in found.frontier) else "beaten"
+def _format(latency: Latency, ms: float) -> str:
+    return format_ms(ms, estimated=latency.source == "estimate")
 
 
 def _conclusion(found: Sweep) -> list[str]:
-    place, budget = found.place, found.request.budget_ms
-    where = place.profile.name if place.profile else "this machine"
+    deployment, budget = found.deployment, found.request.budget_ms
+    where = deployment.profile.name if deployment.profile else "this machine"
     chosen = found.recommended
     if chosen is None:
-        return [f"Nothing that may be shipped meets {budget:g} ms on {where}."]
+        return [f"No network that can be shipped meets {budget:g} ms on {where}."]
     latency = chosen.latency
     run = next(row.scored.run for row in found.rows if row.candidate.name == chosen.name and row.scored)
     word = "expected" if latency.source == "estimate" else "measured"
-    chance, time = latency.chance_above(budget), _digits(latency.p50_ms)
-    source = _SOURCES[latency.source].format(f"on {place.host}" if place.host else "here")
+    chance, time = latency.chance_above(budget), _format(latency, latency.p50_ms)
+    source = _SOURCES[latency.source].format(f"on {deployment.host}" if deployment.host else "here")
     lines = [
-        f"Recommended: {run}: accuracy {chosen.accuracy:.4f}, {time} ms {word} on {where}; chance that "
-        f"it misses {budget:g} ms: {chance:.0%}.",
+        f"Recommended: {run}: accuracy {chosen.accuracy:.4f}, {time} ms {word} on {where}. The probability that "
+        f"it needs more than {budget:g} ms is {chance:.0%}.",
         _why(found),
         _describe_step("up", found.slower, budget),
         _describe_step("down", found.faster, budget),
-        f"Times are {source} of one image, the network alone: {place.precision} .{place.format} in "
+        f"Times are {source} of one image, the network alone: {deployment.precision} .{deployment.format} in "
         f"{latency.setting}; {latency.coverage:.0%} intervals.",
     ]
     return [line for line in lines if line]
@@ -167,17 +158,17 @@ def _why(found: Sweep) -> str:
     best = allowed[-1]
     return (
         f"{best.name} is {(best.accuracy - chosen.accuracy) * 100:.2f} points better on these images (p = "
-        f"{compare_points(best, chosen):.2f}), no more than {SMALL_GAIN * 100:g}: the faster one is taken."
+        f"{compare_points(best, chosen):.2f}). At most {SMALL_GAIN * 100:g} points are not worth a slower network."
     )
 
 
 def _describe_step(direction: str, step: Step | None, budget_ms: float) -> str:
     if step is None:
         return f"Next step {direction}: none in this grid."
-    chance = "within chance" if step.mcnemar_p >= SIGNIFICANT_P else "more than chance explains"
+    significance = "not significant" if step.mcnemar_p >= SIGNIFICANT_P else "significant"
     latency = step.point.latency
-    above = f", above {budget_ms:g} ms with a chance of {latency.chance_above(budget_ms):.0%}"
+    above = f", above {budget_ms:g} ms with probability {latency.chance_above(budget_ms):.0%}"
     return (
         f"Next step {direction}: {step.point.name}: {step.accuracy_gain * 100:+.2f} points of accuracy (p = "
-        f"{step.mcnemar_p:.2f}, {chance}), {_digits(latency.p50_ms)} ms ({step.times:.2f} times){above}."
+        f"{step.mcnemar_p:.2f}, {significance}), {_format(latency, latency.p50_ms)} ms ({step.times:.2f} times){above}."
     )

@@ -1,6 +1,6 @@
 """One network of a sweep: trained into a run folder of its own, exported, scored from its file.
 
-Every step finds what an earlier, interrupted sweep has left, and goes on from there.
+Every step continues from what an interrupted sweep has left.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgecls.export.run_files import RunFile, export_missing, find_files
 from edgecls.progress import Progress
 from edgecls.report.pictures import PICTURES
 from edgecls.runtime.classifier import load
-from edgecls.sweep.latency import Place
+from edgecls.sweep.latency import Deployment
 from edgecls.training.run import run_folder
 from edgecls.training.run.work_folder import work_folder
 from edgecls.training.train import TrainResult, train
@@ -33,27 +33,16 @@ from edgecls.validation import list_changes
 
 @dataclass(frozen=True)
 class Scored:
-    """A network and its file.
+    """A network and its file."""
 
-    Attributes:
-        run: its run folder.
-        file: the exported file.
-        size_bytes: of the file.
-        comparison: the file against the float model; None if there is no file.
-        wrong: places of the held-out images that the file gets wrong.
-        held_out: paths of all of these images.
-        seconds: that training took.
-        problem: why the file may not be shipped, or "".
-    """
-
-    run: Path
-    file: Path
-    size_bytes: int
-    comparison: Comparison | None
-    wrong: frozenset[int]
-    held_out: tuple[str, ...]
-    seconds: float
-    problem: str
+    run: Path  # its run folder
+    file: Path  # the exported file
+    size_bytes: int  # of the file
+    comparison: Comparison | None  # the file against the float model; None if there is no file
+    wrong: frozenset[int]  # indices of the held-out images that the file gets wrong
+    held_out: tuple[str, ...]  # paths of all of these images
+    seconds: float  # that training took
+    problem: str  # why the file cannot be shipped, or ""
 
 
 def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) -> TrainResult:
@@ -69,7 +58,7 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
         _check_same(run, data, config)
     is_complete = has_record and not work_folder(run).exists()
     result = train(data, run, config, resume=True, pictures=PICTURES, progress=progress)
-    # Many networks are made in one process, and Keras keeps what it can.
+    # Many networks are made in one process, and Keras keeps them in memory.
     keras.utils.clear_session()
     gc.collect()
     return dataclasses.replace(result, warnings=()) if is_complete else result
@@ -77,7 +66,7 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
 
 def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
     record = run_folder.read_whole_record(run)
-    # Through JSON, so that tuples compare equal to what is read back.
+    # JSON turns tuples into lists, as in the record.
     now = json.loads(json.dumps({**dataclasses.asdict(config), "data": str(data.resolve())}))
     before = {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
     before["data"] = record["data"]
@@ -85,7 +74,7 @@ def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
         raise ConfigError(f"{run} was made with other settings: {what}; give --out another folder, or remove that run")
 
 
-def score_run(data: Path, run: Path, place: Place, max_drop: float, progress: Progress) -> Scored:
+def score_run(data: Path, run: Path, deployment: Deployment, max_drop: float, progress: Progress) -> Scored:
     """Return what the run's file scores in its runtime on the held-out images; it is exported if it is missing.
 
     Raises:
@@ -95,7 +84,7 @@ def score_run(data: Path, run: Path, place: Place, max_drop: float, progress: Pr
     images = load_images(run, data, progress)
     if images.float_scores is None:
         raise DataError(f"the held-out images of {run} changed since it was trained; give --out another folder")
-    file = _export(run, place, max_drop, progress)
+    file = _export(run, deployment, max_drop, progress)
     seconds, paths = float(record.get("seconds", 0)), tuple(images.split.paths)
     if not file.path.is_file():
         return Scored(run, file.path, 0, None, frozenset(), paths, seconds, file.problem)
@@ -111,17 +100,17 @@ def score_run(data: Path, run: Path, place: Place, max_drop: float, progress: Pr
         wrong=frozenset(np.flatnonzero(scores.argmax(1) != images.split.labels).tolist()),
         held_out=paths,
         seconds=seconds,
-        problem=problem or _refuse(file.path, place),
+        problem=problem or _refuse(file.path, deployment),
     )
 
 
-def _export(run: Path, place: Place, max_drop: float, progress: Progress) -> RunFile:
-    """Return the run's file for the place, exported if it is missing."""
-    files = find_files(run, place.target, max_drop)
-    file = next(each for each in files if (each.precision, each.format) == (place.precision, place.format))
-    return file if file.is_there else export_missing(run, [file], place.target, max_drop, progress=progress)[0]
+def _export(run: Path, deployment: Deployment, max_drop: float, progress: Progress) -> RunFile:
+    """Return the run's file for the deployment, exported if it is missing."""
+    files = find_files(run, deployment.target, max_drop)
+    file = next(each for each in files if (each.precision, each.format) == (deployment.precision, deployment.format))
+    return file if file.is_there else export_missing(run, [file], deployment.target, max_drop, progress=progress)[0]
 
 
-def _refuse(file: Path, place: Place) -> str:
+def _refuse(file: Path, deployment: Deployment) -> str:
     """Return why the board does not run a file, or ""."""
-    return reasons_against(check_file(file, place.profile)) if place.profile else ""
+    return reasons_against(check_file(file, deployment.profile)) if deployment.profile else ""

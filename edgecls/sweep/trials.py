@@ -1,11 +1,11 @@
-"""The trainings of a sweep: which are begun, in the current pool, and what came of each."""
+"""The trainings of a sweep: which of them start, in the current pool, and their results."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +20,7 @@ from edgecls.parallel.pool import Here, current_pool
 from edgecls.progress import Progress, silent
 from edgecls.sweep import halving
 from edgecls.sweep.grid import Candidate
-from edgecls.sweep.latency import Place
+from edgecls.sweep.latency import Deployment
 from edgecls.sweep.run import Scored, score_run, train_run
 from edgecls.training.distributed.threads import limit_tensorflow
 from edgecls.training.run import run_folder
@@ -30,23 +30,18 @@ SHORT_FOLDER = "short"
 
 @dataclass(frozen=True)
 class Request:
-    """What a sweep is for.
+    """What is asked of a sweep.
 
     Attributes:
-        budget_ms: that the median of one image may take, the network alone.
-        profile: the board, or None for this machine.
-        max_drop: accuracy that a file may lose against its float model.
-        time_budget_s: seconds after which no network is begun that is not expected to end in time, or None.
-        full_grid: True to train all networks in full, however many.
-        host: the board as ssh knows it, whose times are measured there; or "".
+        time_budget_s: no network is started that is not expected to end within these seconds; None for no limit.
     """
 
-    budget_ms: float
-    profile: Profile | None = None
-    max_drop: float = ExportConfig.max_drop
+    budget_ms: float  # that the median time of one image may take, the network alone
+    profile: Profile | None = None  # the board, or None for this machine
+    max_drop: float = ExportConfig.max_drop  # accuracy that a file may lose against its float model
     time_budget_s: float | None = None
-    full_grid: bool = False
-    host: str = ""
+    full_grid: bool = False  # True to train all networks in full, however many
+    host: str = ""  # name of the board for ssh, to measure times there; or ""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value out of range."""
@@ -58,37 +53,35 @@ class Request:
 
 @dataclass(frozen=True)
 class Setting:
-    """What every training works with, in any process; nobody watches the progress of another one.
+    """What every training works with. In another process, no progress is shown."""
 
-    Attributes:
-        data: folder of images.
-        out: folder of the runs.
-        place: where the files will run.
-        max_drop: accuracy that a file may lose.
-        progress: told of each stage.
-    """
-
-    data: Path
-    out: Path
-    place: Place
-    max_drop: float
-    progress: Progress
+    data: Path  # folder of images
+    out: Path  # folder of the runs
+    deployment: Deployment  # where the files will run
+    max_drop: float  # accuracy that a file may lose
+    progress: Progress  # called in each stage
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Return what another process makes of it: it may have another current folder, and other CPUs."""
-        return _arrive, (len(allowed_cpus()), self.data.absolute(), self.out.absolute(), self.place, self.max_drop)
+        """Pickle absolute paths and the number of threads: another process may have another folder and other CPUs."""
+        return _unpickle, (
+            len(allowed_cpus()),
+            self.data.absolute(),
+            self.out.absolute(),
+            self.deployment,
+            self.max_drop,
+        )
 
 
-def _arrive(threads: int, data: Path, out: Path, place: Place, max_drop: float) -> Setting:
+def _unpickle(threads: int, data: Path, out: Path, deployment: Deployment, max_drop: float) -> Setting:
     limit_tensorflow(threads)
-    return Setting(data, out, place, max_drop, silent)
+    return Setting(data, out, deployment, max_drop, silent)
 
 
 class Trial(NamedTuple):
-    """A network to train, and its place among the others, for the progress."""
+    """A network to train, and its position among the others, for the progress."""
 
     candidate: Candidate
-    place: str
+    position: str
 
     def __str__(self) -> str:
         """Return its name."""
@@ -97,63 +90,57 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training.
+    """The result of a training."""
 
-    Attributes:
-        scored: the file; None if there is none.
-        failed_because: why, or "".
-        val_accuracy: of the trained network; None if it failed.
-        warnings: of a training that was not there before.
-        seconds: that it took, now or when it was made.
-    """
-
-    scored: Scored | None = None
-    failed_because: str = ""
-    val_accuracy: float | None = None
-    warnings: tuple[str, ...] = ()
-    seconds: float = 0.0
+    scored: Scored | None = None  # the file; None if there is none
+    failed_because: str = ""  # the reason, or ""
+    val_accuracy: float | None = None  # of the trained network; None if it failed
+    warnings: tuple[str, ...] = ()  # of a training that was not there before
+    seconds: float = 0.0  # that it took, now or in an earlier call
 
 
 def train_shortly(setting: Setting, trial: Trial) -> Outcome:
-    """Return what came of a short training."""
+    """Return the result of a short training."""
     run = setting.out / SHORT_FOLDER / trial.candidate.name
     try:
         config = halving.shorten(trial.candidate.config)
-        record = train_run(setting.data, run, config, _say(setting, trial)).record
+        record = train_run(setting.data, run, config, _name_stages(setting, trial)).record
     except TrainingError as error:
         return Outcome(failed_because=str(error))
     return Outcome(val_accuracy=float(record["metrics"]["val_accuracy"]))
 
 
 def train_fully(setting: Setting, trial: Trial) -> Outcome:
-    """Return what came of training a network in full, of exporting it, and of scoring its file."""
-    began, run, progress = time.monotonic(), setting.out / trial.candidate.name, _say(setting, trial)
+    """Return the result of training a network in full, exporting it, and scoring its file."""
+    began, run, progress = time.monotonic(), setting.out / trial.candidate.name, _name_stages(setting, trial)
     try:
         result = train_run(setting.data, run, trial.candidate.config, progress)
-        found = score_run(setting.data, run, setting.place, setting.max_drop, progress)
+        found = score_run(setting.data, run, setting.deployment, setting.max_drop, progress)
     except (TrainingError, ExportError, WeightsError) as error:
         return Outcome(failed_because=str(error))
-    # A run that was there already tells how long it took.
+    # The record of a run that was there already says how long it took.
     seconds = max(time.monotonic() - began, float(result.record.get("seconds", 0)))
     accuracy = float(result.record["metrics"]["val_accuracy"])
     return Outcome(found, "", accuracy, tuple(result.warnings), seconds)
 
 
-def _say(setting: Setting, trial: Trial) -> Progress:
-    def tell(stage: str, done: int, total: int, note: str = "", /) -> None:
-        setting.progress(f"{trial.candidate.name} ({trial.place}): {stage}", done, total, note)
+def _name_stages(setting: Setting, trial: Trial) -> Progress:
+    def report(stage: str, done: int, total: int, note: str = "", /) -> None:
+        setting.progress(f"{trial.candidate.name} ({trial.position}): {stage}", done, total, note)
 
-    return tell
+    return report
 
 
 class Trials:
-    """Trains, exports and scores candidates, and keeps what came of each."""
+    """Trains, exports and scores candidates, and keeps their results."""
 
-    def __init__(self, data: Path, out: Path, place: Place, request: Request, classes: int, progress: Progress) -> None:
+    def __init__(
+        self, data: Path, out: Path, deployment: Deployment, request: Request, classes: int, progress: Progress
+    ) -> None:
         self.scored: dict[str, Scored] = {}
         self.left_out: dict[str, str] = {}
         self.warnings: dict[str, tuple[str, ...]] = {}
-        self._setting = Setting(data, out, place, request.max_drop, progress)
+        self._setting = Setting(data, out, deployment, request.max_drop, progress)
         self._request, self._classes = request, classes
         self._began = time.monotonic()
         self._seconds_a_multiply_add = 0.0
@@ -165,61 +152,51 @@ class Trials:
         if self._request.full_grid or len(candidates) <= halving.FULL_GRID:
             self._run_fully(candidates)
             return
-        shortly: Callable[[Candidate], float | None] = self._run_shortly
-        fully: Callable[[Candidate], float | None] = self._run_one_fully
         promising: list[Candidate] = []
-        if not isinstance(current_pool(), Here):
-            # All short trainings at once, then all whole ones: what halving decides follows from the short ones alone.
-            shortly, fully = self._run_all_shortly(candidates).get, promising.append
-        for stopped in halving.halve(candidates, shortly, fully):
-            self.left_out[stopped.name] = "stopped after a short training: others of its size did better"
+        if isinstance(current_pool(), Here):
+            stopped = halving.halve(
+                candidates, lambda each: self._run_shortly([each]).get(each), lambda each: self._run_fully([each])
+            )
+        else:
+            # On a cluster all short trainings run first, then all full ones: halving looks at the short ones alone.
+            groups = [list(group) for _, group in groupby(candidates, key=lambda candidate: candidate.network)]
+            short = self._run_shortly([each for group in groups if len(group) > 1 for each in group])
+            stopped = halving.halve(candidates, short.get, promising.append)
+        for each in stopped:
+            self.left_out[each.name] = "stopped after a short training: others of its size did better"
         self._run_fully(promising)
 
-    def _run_all_shortly(self, candidates: Sequence[Candidate]) -> dict[Candidate, float | None]:
-        groups = [list(group) for _, group in groupby(candidates, key=lambda candidate: candidate.network)]
-        trials = self._begin([each for group in groups if len(group) > 1 for each in group], SHORT_FOLDER)
-        found = current_pool().map(train_shortly, self._setting, trials)
-        return {trial.candidate: self._note_short(trial.candidate, outcome) for trial, outcome in found}
-
-    def _run_shortly(self, candidate: Candidate) -> float | None:
-        """Return the validation accuracy after a short training, or None if there is no time or nothing was learned."""
-        for trial in self._begin([candidate], SHORT_FOLDER):
-            return self._note_short(candidate, train_shortly(self._setting, trial))
-        return None
-
-    def _note_short(self, candidate: Candidate, outcome: Outcome) -> float | None:
-        if outcome.failed_because:
-            self.left_out[candidate.name] = outcome.failed_because
-        return outcome.val_accuracy
-
-    def _run_one_fully(self, candidate: Candidate) -> float | None:
-        """Return the accuracy of the candidate's file, or None if there is none."""
-        self._run_fully([candidate])
-        scored = self.scored.get(candidate.name)
-        return scored.comparison.accuracy if scored and scored.comparison else None
+    def _run_shortly(self, candidates: Sequence[Candidate]) -> dict[Candidate, float | None]:
+        """Return the validation accuracy of each after a short training; None if nothing was learned."""
+        found: dict[Candidate, float | None] = {}
+        for trial, outcome in current_pool().map(train_shortly, self._setting, self._begin(candidates, SHORT_FOLDER)):
+            if outcome.failed_because:
+                self.left_out[trial.candidate.name] = outcome.failed_because
+            found[trial.candidate] = outcome.val_accuracy
+        return found
 
     def _run_fully(self, candidates: Sequence[Candidate]) -> None:
         pool = current_pool()
         for done, (trial, outcome) in enumerate(pool.map(train_fully, self._setting, self._begin(candidates)), 1):
-            self._note(trial.candidate, outcome)
+            self._keep(trial.candidate, outcome)
             if not isinstance(pool, Here):
-                # Of a training elsewhere there is nothing to tell but its end.
+                # All that is known of a training in another process is that it ended.
                 self._setting.progress("train networks", done, len(candidates), trial.candidate.name)
 
-    def _note(self, candidate: Candidate, outcome: Outcome) -> None:
+    def _keep(self, candidate: Candidate, outcome: Outcome) -> None:
         if outcome.scored is None:
             self.left_out[candidate.name] = outcome.failed_because
             return
         rate = outcome.seconds / self._multiply_adds(candidate)
         self._seconds_a_multiply_add = max(self._seconds_a_multiply_add, rate)
-        # A worker names its folders in full.
+        # A worker returns absolute paths.
         run = self._setting.out / candidate.name
         file = run / outcome.scored.file.relative_to(outcome.scored.run)
         self.scored[candidate.name] = dataclasses.replace(outcome.scored, run=run, file=file)
         self.warnings[candidate.name] = outcome.warnings
 
     def _begin(self, candidates: Sequence[Candidate], folder: str = "") -> Iterator[Trial]:
-        """Yield each candidate when its turn comes, if there is time; note it if there is not."""
+        """Yield each candidate if there is time for it; else keep that as the reason why it is left out."""
         for candidate in candidates:
             if not folder:
                 self._begun += 1
@@ -227,14 +204,16 @@ class Trials:
                 yield Trial(candidate, folder or f"{self._begun} of {self._total}")
 
     def _has_time(self, candidate: Candidate, run: Path) -> bool:
-        """Return whether a run is there already, or is expected to end in time; note it if it is not."""
+        """Return whether a run is there already, or is expected to end in time; keep the reason if it is not."""
         budget = self._request.time_budget_s
         if budget is None or (run / run_folder.RECORD_FILE).is_file():
             return True
         expected = self._seconds_a_multiply_add * self._multiply_adds(candidate)
         if time.monotonic() - self._began + expected <= budget:
             return True
-        self.left_out[candidate.name] = "no time was left for it; the same command with a longer --time-budget goes on"
+        self.left_out[candidate.name] = (
+            "no time was left for it; repeat the command with a longer --time-budget to continue"
+        )
         return False
 
     def _multiply_adds(self, candidate: Candidate) -> int:

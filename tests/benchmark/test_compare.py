@@ -8,7 +8,7 @@ from benchmark_files import MACHINE, MODEL, make_record, make_result, make_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecls.benchmark.compare import TOLERANCE, compare_records, tell, unpaired
+from edgecls.benchmark.compare import TOLERANCE, compare_records, find_verdict, unpaired
 from edgecls.benchmark.record import BenchmarkError
 
 OLD = make_record(make_result(make_times(2.0)))
@@ -99,7 +99,7 @@ def test_single_results_belong_together_whatever_their_names() -> None:
 def test_nothing_in_common_is_an_error() -> None:
     new = make_record(make_result(file="a.tflite"), make_result(file="b.tflite"))
     for force in (False, True):
-        with pytest.raises(BenchmarkError, match=r"the old file holds model-int8.tflite in litert"):
+        with pytest.raises(BenchmarkError, match=r"the old file has model-int8.tflite in litert"):
             compare_records(OLD, new, force=force)
 
 
@@ -108,6 +108,6 @@ def test_nothing_in_common_is_an_error() -> None:
 def test_an_interval_that_touches_the_tolerance_is_no_difference(low: float, width: float) -> None:
     high = low + width
     touches = low <= 1 + TOLERANCE and high >= 1 - TOLERANCE
-    assert (tell(low, high) == "no different") == touches
+    assert (find_verdict(low, high) == "no different") == touches
     if not touches:
-        assert tell(low, high) == ("slower" if low > 1 else "faster")
+        assert find_verdict(low, high) == ("slower" if low > 1 else "faster")

@@ -112,7 +112,7 @@ def test_offline_summary_has_a_rate_and_no_latencies() -> None:
 
 
 @given(st.lists(st.integers(1, 10**12), min_size=4, max_size=4), st.booleans())
-def test_whatever_the_figures_are_they_are_read(ns: list[int], valid: bool) -> None:
+def test_any_numbers_are_read(ns: list[int], valid: bool) -> None:
     text = TOO_SHORT
     for old, new in zip((" 1272", " 1342\n95", " 3125", " 1419"), ns, strict=True):
         text = text.replace(old, f" {new}" + old[5:])
@@ -122,7 +122,7 @@ def test_whatever_the_figures_are_they_are_read(ns: list[int], valid: bool) -> N
 
 
 @pytest.mark.parametrize("lost", ["Scenario", "50.00 percentile", "QPS w/o", "Mean latency"])
-def test_summary_that_lacks_a_figure_is_an_error(lost: str) -> None:
+def test_summary_without_a_number_is_an_error(lost: str) -> None:
     lines = [line for line in TOO_SHORT.splitlines() if not line.startswith(lost)]
     with pytest.raises(BenchmarkError, match="summary cannot be read"):
         parse_summary("\n".join(lines))
@@ -159,7 +159,7 @@ def test_ours_and_loadgens_times_hold_the_same_work() -> None:
     # A busy machine makes both longer, never shorter.
     assert fast >= 0.5 and slow >= 2 and slow > fast
     ours = time_ours(lambda index: busy(2), 3, 0.2)
-    assert ours.shape[1] == loadgen.TURN_CALLS
+    assert ours.shape[1] == loadgen.BATCH_CALLS
     assert float(ours.min()) >= 2
 
 
@@ -207,7 +207,7 @@ def test_an_error_of_the_engine_comes_through_and_the_collector_is_back() -> Non
 
 
 def test_what_cannot_be_run_is_refused(tiny_tflite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="'server' is not known; these are: single-stream, offline"):
+    with pytest.raises(ConfigError, match="must be one of single-stream, offline; received 'server'"):
         run_loadgen(tiny_tflite, IMAGES, "server")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="at least 1 image; received none"):
         run_loadgen(tiny_tflite, IMAGES[:0])
@@ -223,4 +223,4 @@ def test_what_cannot_be_run_is_refused(tiny_tflite: Path, monkeypatch: pytest.Mo
 def test_our_loop_asks_for_one_image_after_the_other(count: int) -> None:
     asked: list[int] = []
     time_ours(asked.append, count, 0)
-    assert asked == [i % count for i in range(loadgen.TURN_CALLS)]
+    assert asked == [i % count for i in range(loadgen.BATCH_CALLS)]

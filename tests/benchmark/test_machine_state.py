@@ -38,7 +38,7 @@ def test_a_raspberry_pi_5_asks_vcgencmd(tmp_path: Path) -> None:
     assert (state.hot, state.cooling) == ([], [])
 
 
-def test_vcgencmd_without_rights_tells_nothing(tmp_path: Path) -> None:
+def test_vcgencmd_without_permission_reports_nothing(tmp_path: Path) -> None:
     refused = '#!/bin/sh\necho "Can\'t open device file: /dev/vcio"\nexit 255\n'
     assert read_state(plant(tmp_path, PI5 | {"usr/bin/vcgencmd": refused})).firmware is None
 
@@ -98,7 +98,7 @@ def test_what_is_read_is_json(tmp_path: Path, name: str) -> None:
     assert json.loads(json.dumps(describe(tmp_path)))["kernel"]
 
 
-def test_an_empty_machine_tells_nothing(tmp_path: Path) -> None:
+def test_an_empty_machine_reports_nothing(tmp_path: Path) -> None:
     state = read_state(tmp_path)
     values = {name: value for name, value in asdict(state).items() if name != "at_s"}
     assert not any(values.values())

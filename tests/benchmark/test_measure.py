@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from edgecls.benchmark import measure
 from edgecls.benchmark.measure import (
-    TURN_CALLS,
-    TURN_DROPPED,
+    BATCH_CALLS,
+    BATCH_DROPPED,
     compare_runs,
     compare_times,
     draw_medians,
@@ -27,7 +27,7 @@ from edgecls.benchmark.measure import (
     warm_up,
 )
 
-CALLS = TURN_CALLS - TURN_DROPPED
+CALLS = BATCH_CALLS - BATCH_DROPPED
 
 
 def busy(nanoseconds: int) -> Callable[[], None]:
@@ -40,32 +40,32 @@ def busy(nanoseconds: int) -> Callable[[], None]:
 
 
 def test_an_action_of_twice_the_time_is_found_twice_as_slow() -> None:
-    samples = time_interleaved({"slow": busy(400_000), "fast": busy(200_000)}, turns=20)
+    samples = time_interleaved({"slow": busy(400_000), "fast": busy(200_000)}, batches=20)
     found = compare_times(samples["slow"], samples["fast"])
     assert found.low <= found.ratio <= found.high
     assert found.ratio == pytest.approx(2, rel=0.25)
     assert found.low / 1.25 < 2 < found.high * 1.25
 
 
-@pytest.mark.parametrize("turns", [1, 3])
-def test_every_action_has_its_turn_as_often_and_in_a_row(turns: int) -> None:
+@pytest.mark.parametrize("batches", [1, 3])
+def test_every_action_runs_in_batches_equally_often(batches: int) -> None:
     called: list[str] = []
     actions = {name: partial(called.append, name) for name in "abc"}
-    samples = time_interleaved(actions, turns=turns)
-    assert {name: times.shape for name, times in samples.items()} == dict.fromkeys("abc", (turns, CALLS))
-    assert Counter(called) == dict.fromkeys("abc", (turns + 1) * TURN_CALLS)
-    for start in range(0, len(called), 3 * TURN_CALLS):
-        runs = [(name, len(list(run))) for name, run in groupby(called[start : start + 3 * TURN_CALLS])]
-        assert sorted(runs) == [(name, TURN_CALLS) for name in "abc"]
+    samples = time_interleaved(actions, batches=batches)
+    assert {name: times.shape for name, times in samples.items()} == dict.fromkeys("abc", (batches, CALLS))
+    assert Counter(called) == dict.fromkeys("abc", (batches + 1) * BATCH_CALLS)
+    for start in range(0, len(called), 3 * BATCH_CALLS):
+        runs = [(name, len(list(run))) for name, run in groupby(called[start : start + 3 * BATCH_CALLS])]
+        assert sorted(runs) == [(name, BATCH_CALLS) for name in "abc"]
 
 
 def called_order(seed: int) -> list[str]:
     called: list[str] = []
-    time_interleaved({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, turns=20, seed=seed)
-    return called[::TURN_CALLS]
+    time_interleaved({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, batches=20, seed=seed)
+    return called[::BATCH_CALLS]
 
 
-def test_the_order_changes_from_turn_to_turn_and_follows_the_seed() -> None:
+def test_the_order_changes_from_batch_to_batch_and_follows_the_seed() -> None:
     order = called_order(1)
     assert {"".join(order[i : i + 2]) for i in range(0, len(order), 2)} == {"ab", "ba"}
     assert called_order(1) == order != called_order(2)
@@ -80,8 +80,8 @@ def test_times_are_ms_of_each_call_without_the_warm_up(monkeypatch: pytest.Monke
         calls += 1
 
     monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter_ns=lambda: now))
-    samples = time_interleaved({"a": action}, turns=2)["a"]
-    expected = np.arange(3 * TURN_CALLS).reshape(3, TURN_CALLS)[1:, TURN_DROPPED:]
+    samples = time_interleaved({"a": action}, batches=2)["a"]
+    expected = np.arange(3 * BATCH_CALLS).reshape(3, BATCH_CALLS)[1:, BATCH_DROPPED:]
     assert np.array_equal(samples, expected)
 
 
@@ -99,26 +99,26 @@ def test_garbage_collection_is_off_meanwhile_and_then_as_before(enabled: bool, f
 
     def action() -> None:
         seen.append(gc.isenabled())
-        if fails and len(seen) > TURN_CALLS:
+        if fails and len(seen) > BATCH_CALLS:
             raise RuntimeError("stop")
 
     (gc.enable if enabled else gc.disable)()
     try:
-        time_interleaved({"a": action}, turns=2)
+        time_interleaved({"a": action}, batches=2)
     except RuntimeError:
         assert fails
     assert gc.isenabled() is enabled
-    assert len(seen) == (TURN_CALLS + 1 if fails else 3 * TURN_CALLS) and not any(seen)
+    assert len(seen) == (BATCH_CALLS + 1 if fails else 3 * BATCH_CALLS) and not any(seen)
 
 
 @settings(max_examples=25, deadline=None)
-@given(fast=st.floats(1e-3, 1e3), slow=st.floats(1e-3, 1e3), turns=st.integers(1, 6))
-def test_constant_times_have_an_exact_ratio(fast: float, slow: float, turns: int) -> None:
-    found = compare_times(np.full((turns, CALLS), slow), np.full((turns, CALLS), fast))
+@given(fast=st.floats(1e-3, 1e3), slow=st.floats(1e-3, 1e3), batches=st.integers(1, 6))
+def test_constant_times_have_an_exact_ratio(fast: float, slow: float, batches: int) -> None:
+    found = compare_times(np.full((batches, CALLS), slow), np.full((batches, CALLS), fast))
     assert (found.ratio, found.low, found.high) == pytest.approx((slow / fast,) * 3, rel=1e-12)
 
 
-def test_what_hits_a_whole_turn_cancels_out_and_a_single_call_does_not_count() -> None:
+def test_what_affects_a_whole_batch_cancels_out_and_a_single_call_does_not_count() -> None:
     moments = np.random.default_rng(0).uniform(1, 5, (20, 1))
     fast = np.repeat(moments, CALLS, 1)
     slow = 3 * fast
@@ -127,10 +127,10 @@ def test_what_hits_a_whole_turn_cancels_out_and_a_single_call_does_not_count() -
     assert (found.ratio, found.low, found.high) == pytest.approx((3, 3, 3))
 
 
-def test_the_interval_widens_with_noise_and_narrows_with_turns() -> None:
-    def width(noise: float, turns: int) -> float:
+def test_the_interval_widens_with_noise_and_narrows_with_batches() -> None:
+    def width(noise: float, batches: int) -> float:
         rng = np.random.default_rng(5)
-        slow, fast = (base * rng.normal(1, noise, (turns, 1)) * np.ones(CALLS) for base in (2, 1))
+        slow, fast = (base * rng.normal(1, noise, (batches, 1)) * np.ones(CALLS) for base in (2, 1))
         found = compare_times(slow, fast)
         assert found.low < found.ratio < found.high
         assert found.low < 2.1 and found.high > 1.9
@@ -216,7 +216,7 @@ def test_a_slow_action_drops_frames_and_takes_the_latest(clock: Clock) -> None:
     # It never waits: 20 results a second of 50 frames.
     assert len(times) + paced.dropped == 100
     assert len(times) == pytest.approx(40, abs=1)
-    # A frame waits up to 20 ms for its turn.
+    # A frame waits up to 20 ms for its batch.
     assert 50 <= paced.age_p50_ms <= paced.age_p99_ms <= 70.01
 
 
@@ -240,7 +240,7 @@ def test_every_frame_is_done_or_dropped(fps: float, seconds: float, call_ms: flo
     assert paced.age_p99_ms <= 2 * max(call_ms, 1000 / fps) + call_ms + 1e-3
 
 
-def test_a_summary_has_numpys_figures() -> None:
+def test_a_summary_agrees_with_numpy() -> None:
     times = np.random.default_rng(0).lognormal(1, 0.3, (30, 10))
     found = summarize(times)
     assert (found.p50_ms, found.p90_ms, found.p99_ms) == tuple(np.percentile(times, (50, 90, 99)))
@@ -250,7 +250,7 @@ def test_a_summary_has_numpys_figures() -> None:
     assert summarize(times) == found != summarize(times, seed=1)
 
 
-def test_the_interval_knows_that_calls_of_a_turn_share_its_noise() -> None:
+def test_the_interval_knows_that_calls_of_a_batch_share_its_noise() -> None:
     random = np.random.default_rng(0)
     alone = random.normal(10, 1, (40, 50))
     together = random.normal(10, 1, (40, 1)) + random.normal(0, 0.01, (40, 50))
@@ -272,20 +272,20 @@ def test_the_interval_holds_the_true_median_about_19_times_in_20() -> None:
     assert 85 <= sum(each.p50_low_ms <= 10 <= each.p50_high_ms for each in found) <= 100
 
 
-def test_a_single_turn_is_drawn_by_calls() -> None:
+def test_a_single_batch_is_drawn_by_calls() -> None:
     draws = draw_medians(np.array([[1.0, 2, 3, 4, 5]]))
     assert draws.min() < 3 < draws.max()
     assert np.array_equal(draw_medians(np.array([[7.0]])), np.full(measure.BOOTSTRAP_ROUNDS, 7))
 
 
-@pytest.mark.parametrize("turns", [12, 50])
-def test_runs_of_another_time_are_compared(turns: int) -> None:
+@pytest.mark.parametrize("batches", [12, 50])
+def test_runs_of_another_time_are_compared(batches: int) -> None:
     random = np.random.default_rng(0)
 
-    def times(median: float, turns: int) -> np.ndarray:
-        return median * random.normal(1, 0.02, (turns, 1)) * random.normal(1, 0.02, (turns, 8))
+    def times(median: float, batches: int) -> np.ndarray:
+        return median * random.normal(1, 0.02, (batches, 1)) * random.normal(1, 0.02, (batches, 8))
 
-    same, slower = compare_runs(times(3, turns), times(3, 30)), compare_runs(times(3.6, turns), times(3, 30))
+    same, slower = compare_runs(times(3, batches), times(3, 30)), compare_runs(times(3.6, batches), times(3, 30))
     assert same.low < 1.02 and same.high > 0.98
     assert slower.ratio == pytest.approx(1.2, rel=0.03)
     assert 1.15 < slower.low < slower.ratio < slower.high < 1.25

@@ -93,6 +93,6 @@ def test_images_of_a_folder(tmp_path: Path) -> None:
     left_out = LeftOut()
     (tmp_path / "none.png").symlink_to("nowhere")
     many = list_images(tmp_path, left_out)
-    assert str(left_out).startswith("Left out 2 files: 1 *.txt (") and "1 that are no regular files" in str(left_out)
+    assert str(left_out).startswith("Left out 2 files: 1 *.txt (") and "1 that are not regular files" in str(left_out)
     assert MAX_IMAGES / 2 < len(many) <= MAX_IMAGES
     assert many[-1].name > "0700.jpg"

@@ -23,8 +23,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_record(record, path)
     found = read_record(path)
     assert found.to_json() == record.to_json()
-    assert np.allclose(found.results[1].turns, make_times(3), atol=1e-6)
-    assert found.results[0].turns.shape == (30, 10)
+    assert np.allclose(found.results[1].batches, make_times(3), atol=1e-6)
+    assert found.results[0].batches.shape == (30, 10)
 
 
 def test_the_keys_that_scripts_read_are_there() -> None:
@@ -39,7 +39,7 @@ def test_the_keys_that_scripts_read_are_there() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("no json", "is no JSON or damaged"),
+        ("no json", "is not JSON or is damaged"),
         ("[]", "its schema is None"),
         ("{}", "its schema is None"),
         ('{"schema": true}', "its schema is True"),
@@ -54,6 +54,24 @@ def test_another_file_is_refused(tmp_path: Path, text: str, said: str) -> None:
         read_record(path)
     with pytest.raises(BenchmarkError, match="no such file"):
         read_record(tmp_path / "none.json")
+
+
+def test_a_record_of_schema_1_is_read() -> None:
+    document = json.loads(
+        json.dumps(make_record(make_result(valid=False, causes=["contention", "governor"])).to_json())
+    )
+    today = parse_record(document, "new.json").results[0]
+    document["schema"] = 1
+    (result,) = document["results"]
+    result["calls_per_turn"] = result.pop("calls_per_batch")
+    result["causes"][0] = "noisy neighbour"
+    result["warnings"] = ["noisy neighbour: other processes took 76% of CPU 0"]
+    found = parse_record(document, "old.json").results[0]
+    assert (found.causes, found.warnings) == (
+        ["contention", "governor"],
+        ["contention: other processes took 76% of CPU 0"],
+    )
+    assert np.array_equal(found.batches, today.batches)
 
 
 SAMPLES: dict[str, list[Any]] = {"empty": [], "negative": [-1.0] * 300, "texts": ["a"] * 300, "odd": [1.0] * 7}
@@ -111,7 +129,7 @@ def test_a_time_that_was_changed_is_noticed(tmp_path: Path) -> None:
 
 def test_keys_of_a_later_edgecls_are_left_out() -> None:
     document = json.loads(json.dumps(make_record().to_json()))
-    document["weather"] = document["results"][0]["colour"] = "gray"
+    document["weather"] = document["results"][0]["color"] = "gray"
     assert parse_record(document, "new.json").to_json() == make_record().to_json()
 
 
@@ -128,6 +146,6 @@ def test_a_number_that_is_none_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_tell_results_apart() -> None:
+def test_names_distinguish_results() -> None:
     assert make_result().name == "model-int8.tflite in litert, threads: 1"
     assert make_result(device="edgetpu").name == "model-int8.tflite in litert on edgetpu, threads: 1"

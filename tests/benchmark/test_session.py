@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark_files import MACHINE, OPENED, PACED, TURN, fake_command, make_state
+from benchmark_files import BATCH, MACHINE, OPENED, PACED, fake_command, make_state
 
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.record import BenchmarkError, Record, parse_record
@@ -25,12 +25,12 @@ def run(configurations: tuple[Configuration, ...] = ONE, settings: Settings = SH
     return run_benchmark(configurations, settings, command=fake_command(**answers))
 
 
-def test_a_healthy_run() -> None:
+def test_a_valid_run() -> None:
     record = run()
     (result,) = record.results
     assert (result.valid, result.causes, result.warnings) == (True, [], [])
-    # Ten calls of 10 ms make a turn; ten turns are the least.
-    assert (result.n, result.calls_per_turn, result.turns.shape) == (100, 10, (10, 10))
+    # Ten calls of 10 ms make a batch; ten batches are the least.
+    assert (result.n, result.calls_per_batch, result.batches.shape) == (100, 10, (10, 10))
     assert result.p50_ms == pytest.approx(10.0045)
     assert (result.load_ms, result.first_ms, result.peak_rss_mb, result.base_rss_mb) == (30, 12, 61, 30)
     assert result.observed == pytest.approx({"wall_s": 5, "own_s": 5, "busy_s": 5, "steal_s": 0, "waited_s": 0})
@@ -44,16 +44,16 @@ def test_a_healthy_run() -> None:
     [
         ({"open": OPENED | {"device": "cuda"}}, "fallback provider"),
         ({"open": OPENED | {"threads": 8}, "describe": MACHINE | {"allowed_cpus": [0]}}, "oversubscribed threads"),
-        ({"turn": TURN | {"call_ms": 10, "own_s": 0.25, "waited_s": 0.25}}, "noisy neighbour"),
-        ({"turn": TURN | {"call_ms": 10, "steal_s": 0.25}}, "noisy neighbour"),
+        ({"batch": BATCH | {"call_ms": 10, "own_s": 0.25, "waited_s": 0.25}}, "contention"),
+        ({"batch": BATCH | {"call_ms": 10, "steal_s": 0.25}}, "contention"),
         ({"state": [asdict(make_state()), asdict(make_state(firmware=0x4)), asdict(make_state())]}, "throttled"),
         ({"state": [asdict(make_state()), asdict(make_state(firmware=0x40000))]}, "throttled"),
         ({"state": [asdict(make_state(governors={"cpu0": "powersave"}))]}, "governor"),
         # So slow that patience ends first.
-        ({"turn": TURN | {"call_ms": 10, "wall_s": 30, "own_s": 30, "busy_s": 30}}, "too few samples"),
+        ({"batch": BATCH | {"call_ms": 10, "wall_s": 30, "own_s": 30, "busy_s": 30}}, "too few samples"),
     ],
 )
-def test_injected_illnesses_are_caught(answers: dict[str, Any], cause: str) -> None:
+def test_injected_problems_are_found(answers: dict[str, Any], cause: str) -> None:
     (result,) = run(**answers).results
     assert not result.valid
     assert cause in result.causes
@@ -68,25 +68,25 @@ def test_the_machine_is_watched_before_meanwhile_and_after() -> None:
     assert 6 <= len(seconds) <= 8
 
 
-def test_configurations_take_turns_and_are_compared_in_pairs(tmp_path: Path) -> None:
+def test_configurations_alternate_and_are_compared_in_pairs(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = fake_command(log, open={"a.tflite": OPENED, "b.tflite": OPENED | {"engine": "openvino"}})
     record = run_benchmark(TWO, SHORT, command=command)
     asked = [json.loads(line) for line in log.read_text().splitlines()]
     assert [each["file"] for each in asked if each["do"] == "open"] == ["a.tflite", "b.tflite"]
-    assert Counter(each["do"] for each in asked)["turn"] == 20
+    assert Counter(each["do"] for each in asked)["batch"] == 20
     # All have warmed up before the first is measured.
     commands = [each["do"] for each in asked]
-    assert commands.index("turn") > max(place for place, each in enumerate(commands) if each == "warm_up")
+    assert commands.index("batch") > max(place for place, each in enumerate(commands) if each == "warm_up")
     assert [result.engine for result in record.results] == ["litert", "openvino"]
     (ratio,) = record.ratios
     assert ratio == {"slow": 0, "fast": 1, "ratio": 1, "low": 1, "high": 1}
 
 
 @pytest.mark.parametrize(("call_ms", "calls"), [(0.01, 200), (1, 100), (10, 10), (80, 5)])
-def test_a_turn_is_a_tenth_of_a_second_within_limits(call_ms: float, calls: int) -> None:
+def test_a_batch_is_a_tenth_of_a_second_within_limits(call_ms: float, calls: int) -> None:
     record = run(warm_up={"calls": 9, "steady": True, "call_ms": call_ms})
-    assert record.results[0].calls_per_turn == calls
+    assert record.results[0].calls_per_batch == calls
     assert record.results[0].n >= 100
 
 
@@ -110,7 +110,7 @@ def test_a_camera() -> None:
     assert (record.results[0].n, record.results[0].fps, record.ratios) == (150, 30, [])
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     told: list[tuple[str, int, int]] = []
     run_benchmark(ONE, SHORT, command=fake_command(), progress=lambda *each: told.append(each[:3]))
     assert told[0] == ("loading and warming up", 1, 1)
@@ -131,5 +131,5 @@ def test_nothing_to_measure_and_no_images_are_errors() -> None:
 
 
 def test_a_worker_that_dies_is_an_error() -> None:
-    with pytest.raises(BenchmarkError, match=r"(?s)ended during 'turn'.*KeyError"):
-        run(turn={})
+    with pytest.raises(BenchmarkError, match=r"(?s)ended during 'batch'.*KeyError"):
+        run(batch={})

@@ -28,7 +28,7 @@ FAST = make_result(make_times(2))
 RATIO = {"slow": 0, "fast": 1, "ratio": 2.0, "low": 1.6, "high": 2.5}
 
 
-def test_each_says_where_with_what_and_when() -> None:
+def test_the_caption_has_machine_versions_and_date() -> None:
     text = caption(make_record(SLOW, FAST))
     for part in ("Raspberry Pi 4 Model B Rev 1.4 (neon)", "4 CPUs", "kernel 6.6.20", "Python 3.11.2", "2025-05-01"):
         assert part in text
@@ -53,8 +53,8 @@ def test_cells() -> None:
     assert (cells["p50 ms"], cells["95 % interval"], cells["per s"]) == ("2.000", "1.990..12.3", "500.0")
     assert (cells["first"], cells["load"], cells["peak MB"], cells["file MB"]) == ("12.0", "30.0", "", "2.8")
     assert (cells["n"], cells["valid"]) == ("300", "yes")
-    ill = make_result(valid=False, causes=["throttled", "governor"], device="edgetpu")
-    cells = dict(zip(header(make_record()), rows(make_record(ill))[0], strict=True))
+    invalid = make_result(valid=False, causes=["throttled", "governor"], device="edgetpu")
+    cells = dict(zip(header(make_record()), rows(make_record(invalid))[0], strict=True))
     assert (cells["valid"], cells["engine"]) == ("no: throttled, governor", "litert edgetpu")
 
 
@@ -110,9 +110,9 @@ def test_rich_keeps_what_matters_on_one_line_in_a_narrow_terminal(width: int, pa
     from rich.console import Console
 
     camera: dict[str, Any] = {"fps": 30.0, "paced": PACED} if paced else {}
-    ill = make_result(make_times(123), valid=False, causes=["noisy neighbour", "governor"], **camera)
+    invalid = make_result(make_times(123), valid=False, causes=["contention", "governor"], **camera)
     ratios = [] if paced else [RATIO, RATIO | {"slow": 2, "fast": 1}]
-    results = (replace(SLOW, **camera), replace(FAST, **camera), ill)
+    results = (replace(SLOW, **camera), replace(FAST, **camera), invalid)
     record = make_record(*results, ratios=ratios, settings={"fps": camera.get("fps")})
     stream = StringIO()
     Console(file=stream, width=width).print(rich_table(record, width, str))

@@ -1,4 +1,4 @@
-"""Every illness is named, and a healthy run is not."""
+"""Every problem is found, and a valid run has none."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def notes(*states: State, **changes: Any) -> list[str]:
     return [finding.rule for finding in found(*states, **changes) if finding.level == "note"]
 
 
-def test_a_quiet_machine_is_well() -> None:
+def test_a_quiet_machine_has_no_problem() -> None:
     assert found() == ()
 
 
@@ -47,12 +47,12 @@ def test_a_wrong_provider(asked: dict[str, Any], ran: dict[str, Any]) -> None:
     (finding,) = found(asked=asked, **ran)
     assert (finding.rule, finding.level) == ("fallback provider", "no")
     (name, value), wanted = next(iter(ran.items())), {key: each for key, each in asked.items() if each is not None}
-    assert f"{name} {wanted[name]} was asked for, {value} ran" in finding.text
+    assert f"{name} {wanted[name]} was asked for, but {value} ran" in finding.text
 
 
 def test_twice_as_many_threads_as_cpus() -> None:
     eight: dict[str, Any] = {"asked": {"threads": 8}, "threads": 8, "cpus": [0, 1, 2, 3]}
-    # The threads wait for each other, not for a neighbour.
+    # The threads wait for each other, not for other processes.
     waiting = {"wall_s": 5.0, "own_s": 19.9, "busy_s": 20.0, "steal_s": 0.0, "waited_s": 20.0}
     (finding,) = found(**eight, observed=waiting)
     assert (finding.rule, finding.level) == ("oversubscribed threads", "no")
@@ -78,27 +78,27 @@ def test_more_threads_than_the_control_group_pays_for() -> None:
 @pytest.mark.parametrize(
     ("observed", "said"),
     [
-        ({"own_s": 2.5, "waited_s": 2.5}, "took 50% of CPU 0"),
-        ({"own_s": 4.6}, "took 8% of CPU 0"),
-        ({"waited_s": 1.0}, "waited 20%"),
-        ({"steal_s": 0.5}, "gave 10%"),
+        ({"own_s": 2.5, "waited_s": 2.5}, "Other processes used 50 % of CPU 0. Close them and repeat."),
+        ({"own_s": 4.6}, "used 8 % of CPU 0"),
+        ({"waited_s": 1.0}, "waited 20 %"),
+        ({"steal_s": 0.5}, "gave 10 %"),
     ],
 )
-def test_a_noisy_neighbour(observed: dict[str, float], said: str) -> None:
+def test_contention(observed: dict[str, float], said: str) -> None:
     (finding,) = found(observed=QUIET | observed)
-    assert (finding.rule, finding.level) == ("noisy neighbour", "no")
+    assert (finding.rule, finding.level) == ("contention", "no")
     assert said in finding.text
 
 
 @pytest.mark.parametrize("observed", [{"own_s": 4.8}, {"waited_s": 0.2}, {"steal_s": 0.05}, {"own_s": 5.2}])
-def test_interrupts_are_no_neighbours(observed: dict[str, float]) -> None:
+def test_interrupts_are_not_contention(observed: dict[str, float]) -> None:
     assert found(observed=QUIET | observed) == ()
 
 
 def test_four_cpus_have_room_for_four_times_as_much() -> None:
     four: dict[str, Any] = {"threads": 4, "asked": {}, "cpus": [0, 1, 2, 3]}
     assert found(**four, observed=QUIET | {"own_s": 19.3, "busy_s": 20.0}) == ()
-    assert causes(**four, observed=QUIET | {"own_s": 18.0, "busy_s": 20.0}) == ["noisy neighbour"]
+    assert causes(**four, observed=QUIET | {"own_s": 18.0, "busy_s": 20.0}) == ["contention"]
 
 
 @pytest.mark.parametrize(
@@ -110,29 +110,29 @@ def test_four_cpus_have_room_for_four_times_as_much() -> None:
         # It is over when we look, but had not happened before.
         ([0x50000, 0x50000, 0xD0000], "no", "soft temperature limit"),
         ([0, 0x20000, 0x20000], "no", "frequency capped"),
-        ([0x50000, 0x50000, 0x50000], "note", "not meanwhile: under-voltage, throttled"),
+        ([0x50000, 0x50000, 0x50000], "note", "not during the measurement: under-voltage, throttled"),
         ([None, None], None, ""),
     ],
 )
-def test_throttling_that_the_firmware_tells(bits: list[int | None], level: str | None, said: str) -> None:
+def test_throttling_that_the_firmware_reports(bits: list[int | None], level: str | None, said: str) -> None:
     findings = found(*(make_state(firmware=value) for value in bits))
     assert [(finding.rule, finding.level) for finding in findings] == ([("throttled", level)] if level else [])
     assert all(said in finding.text for finding in findings)
 
 
 @pytest.mark.parametrize(
-    "illness",
+    "problem",
     [
         {"hot": ["cpu-thermal"], "celsius": {"cpu-thermal": 86.0}},
         {"cooling": ["thermal-cpufreq-0"]},
         {"throttle_count": 8},
     ],
 )
-def test_throttling_in_the_middle_of_a_run(illness: dict[str, Any]) -> None:
+def test_throttling_in_the_middle_of_a_run(problem: dict[str, Any]) -> None:
     well = make_state(throttle_count=7)
-    ill = make_state(**({"throttle_count": 8} | illness))
-    last = well if "throttle_count" not in illness else ill
-    (finding, *_) = found(well, ill, replace(last, hot=[], cooling=[]))
+    invalid = make_state(**({"throttle_count": 8} | problem))
+    last = well if "throttle_count" not in problem else invalid
+    (finding, *_) = found(well, invalid, replace(last, hot=[], cooling=[]))
     assert (finding.rule, finding.level) == ("throttled", "no")
 
 
@@ -140,7 +140,7 @@ def test_a_slow_clock_is_the_governors_fault_or_the_heats() -> None:
     ondemand = {f"cpu{cpu}": "ondemand" for cpu in range(4)}
     slow: dict[str, Any] = {"mhz": [600.0] * 30}
     assert causes(make_state(governors=ondemand), **slow) == ["governor"]
-    assert "600 MHz of 1500" in found(make_state(governors=ondemand), **slow)[0].text
+    assert "600 of 1500 MHz" in found(make_state(governors=ondemand), **slow)[0].text
     assert notes(make_state(governors=ondemand)) == ["governor"]
     assert causes(make_state(governors=ondemand, firmware=0x6), **slow) == ["throttled"]
 
@@ -172,11 +172,11 @@ def test_a_camera_lets_the_clock_fall() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "turns", "rules"),
+    ("scope", "batches", "rules"),
     [("invoke", 10, []), ("invoke", 9, ["too few samples"]), ("end-to-end", 9, ["too few samples"]), ("load", 2, [])],
 )
-def test_too_few_samples(scope: str, turns: int, rules: list[str]) -> None:
-    assert causes(times=make_times(turns=turns), scope=scope) == rules
+def test_too_few_samples(scope: str, batches: int, rules: list[str]) -> None:
+    assert causes(times=make_times(batches=batches), scope=scope) == rules
 
 
 def test_what_one_should_know() -> None:

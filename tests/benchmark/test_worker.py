@@ -70,20 +70,20 @@ def test_a_file_is_opened_on_its_own_cpu(worker: WorkerProcess, model: str) -> N
     }
 
 
-def test_warm_up_turns_and_pace(worker: WorkerProcess, model: str) -> None:
+def test_warm_up_batches_and_pace(worker: WorkerProcess, model: str) -> None:
     worker.ask("open", **request(model))
     warm = worker.ask("warm_up", seconds=5)
     assert warm["calls"] >= 6 and warm["call_ms"] > 0
-    turn = worker.ask("turn", calls=7)
-    assert len(turn["ms"]) == 7 and all(ms > 0 for ms in turn["ms"])
-    assert sum(turn["ms"]) < 1000 * turn["wall_s"]
-    assert 0 < turn["own_s"] and 0 <= turn["waited_s"] and 0 <= turn["steal_s"]
+    batch = worker.ask("batch", calls=7)
+    assert len(batch["ms"]) == 7 and all(ms > 0 for ms in batch["ms"])
+    assert sum(batch["ms"]) < 1000 * batch["wall_s"]
+    assert 0 < batch["own_s"] and 0 <= batch["waited_s"] and 0 <= batch["steal_s"]
     paced = worker.ask("pace", fps=100, seconds=0.3)
     assert paced["paced"]["frames"] == 30 == len(paced["ms"]) + paced["paced"]["dropped"]
     assert 0.25 < paced["wall_s"]
 
 
-def test_the_usual_number_of_threads_is_told(worker: WorkerProcess, model: str) -> None:
+def test_the_usual_number_of_threads_is_reported(worker: WorkerProcess, model: str) -> None:
     opened = worker.ask("open", **request(model, threads=None))
     assert 1 <= opened["threads"] <= 4
     assert len(opened["cpus"]) == min(opened["threads"], len(os.sched_getaffinity(0)))
@@ -95,7 +95,7 @@ def test_more_threads_than_cpus_use_all_cpus(worker: WorkerProcess, model: str) 
     assert (opened["threads"], set(opened["cpus"])) == (2 * len(cpus), cpus)
 
 
-def test_the_machine_is_told(worker: WorkerProcess) -> None:
+def test_the_machine_is_described(worker: WorkerProcess) -> None:
     assert worker.ask("describe")["allowed_cpus"] == sorted(os.sched_getaffinity(0))
     assert worker.ask("state")["at_s"] > 0
 
@@ -112,13 +112,13 @@ def test_errors_keep_their_class_and_the_worker_lives_on(worker: WorkerProcess, 
 
 
 def test_a_bug_keeps_its_traceback(model: str) -> None:
-    with WorkerProcess() as worker, pytest.raises(BenchmarkError, match=r"(?s)during 'turn'.*'open' must come first"):
-        worker.ask("turn", calls=1)
+    with WorkerProcess() as worker, pytest.raises(BenchmarkError, match=r"(?s)during 'batch'.*'open' must come first"):
+        worker.ask("batch", calls=1)
     with WorkerProcess() as worker, pytest.raises(BenchmarkError, match="unknown command 'dance'"):
         worker.ask("dance")
 
 
-def test_a_command_that_does_not_start_a_worker_tells_why() -> None:
+def test_a_command_that_does_not_start_a_worker_is_an_error_with_the_reason() -> None:
     with WorkerProcess(["sh", "-c", "echo no such board >&2; exit 7"]) as worker:
         with pytest.raises(BenchmarkError, match="exit status 7; no such board"):
             worker.ask("state")
@@ -149,7 +149,7 @@ def test_it_ends_with_its_input(model: str) -> None:
 
 
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgecls.benchmark.process.GOODBYE_S", 0.1)
+    monkeypatch.setattr("edgecls.benchmark.process.SHUTDOWN_S", 0.1)
     with WorkerProcess(["sleep", "600"]) as worker:
         process = worker._process
     assert process.returncode == -9
@@ -182,7 +182,7 @@ def stand_in(engine: Engine | None = None, **members: Any) -> Any:
     return SimpleNamespace(spec=make_spec(), engine=engine, **members)
 
 
-def test_invoke_runs_the_network_on_ready_images_in_turn(tmp_path: Path) -> None:
+def test_invoke_runs_the_network_on_ready_images_one_after_the_other(tmp_path: Path) -> None:
     engine = Engine()
     for gray in (10, 200):
         Image.new("L", (30, 40), gray).save(tmp_path / f"{gray}.png")
@@ -210,7 +210,7 @@ def test_end_to_end_begins_at_the_file() -> None:
     assert seen == ["a.png", "b.png", "a.png"]
 
 
-def test_waiting_is_told_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_is_counted_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for thread, waited in ((1, 250_000_000), (2, 1_000_000_000)):
         folder = tmp_path / f"proc/self/task/{thread}"
         folder.mkdir(parents=True)
@@ -220,23 +220,21 @@ def test_waiting_is_told_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert worker_module._memory_mb("VmHWM") is None
 
 
-def test_a_busy_neighbour_on_the_same_core_is_seen(model: str) -> None:
+def test_contention_on_the_same_core_is_found(model: str) -> None:
     with WorkerProcess() as worker:
         (cpu,) = worker.ask("open", **request(model))["cpus"]
-    neighbours = [
-        subprocess.Popen([sys.executable, "-S", "-c", SPIN, str(cpu)], stdout=subprocess.PIPE) for _ in range(2)
-    ]
+    others = [subprocess.Popen([sys.executable, "-S", "-c", SPIN, str(cpu)], stdout=subprocess.PIPE) for _ in range(2)]
     try:
-        for neighbour in neighbours:
-            assert neighbour.stdout is not None
-            neighbour.stdout.readline()
+        for other in others:
+            assert other.stdout is not None
+            other.stdout.readline()
         record = run_benchmark((Configuration(model, threads=1),), Settings(seconds=0.6))
     finally:
-        for neighbour in neighbours:
-            neighbour.kill()
-            neighbour.communicate()
+        for other in others:
+            other.kill()
+            other.communicate()
     (result,) = record.results
-    assert "noisy neighbour" in result.causes and not result.valid
+    assert "contention" in result.causes and not result.valid
     assert result.observed["busy_s"] - result.observed["own_s"] > 0.25 * result.observed["wall_s"]
 
 
@@ -249,5 +247,5 @@ def test_a_real_run_end_to_end(model: str, tmp_path: Path) -> None:
     assert [result.threads for result in record.results] == [1, 2]
     assert all(result.n >= 100 and result.p50_low_ms <= result.p50_ms for result in record.results)
     assert record.ratios[0]["ratio"] == pytest.approx(
-        np.median(np.median(record.results[0].turns, 1) / np.median(record.results[1].turns, 1))
+        np.median(np.median(record.results[0].batches, 1) / np.median(record.results[1].batches, 1))
     )

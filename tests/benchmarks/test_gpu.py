@@ -47,10 +47,10 @@ def test_what_is_measured_and_why_not(device: str, available: list[str], card: s
     assert reason in found and bool(found) == bool(reason)
 
 
-def test_a_card_that_was_busy_or_slowed_down_makes_no_valid_figure() -> None:
+def test_a_card_that_was_busy_or_slowed_down_makes_no_valid_result() -> None:
     assert gpu.judge_gpu("0", ["Not Active", "Not Active"]) == []
     assert gpu.judge_gpu("[N/A]", []) == []
-    assert gpu.judge_gpu("40", ["Not Active", "Active"]) == ["noisy neighbour", "throttled"]
+    assert gpu.judge_gpu("40", ["Not Active", "Active"]) == ["contention", "throttled"]
 
 
 def test_nvidia_smi_is_asked_as_it_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_nvidia_smi_is_asked_as_it_documents(tmp_path: Path, monkeypatch: pytest
     assert gpu.ask_gpu("name", "driver_version") == []
 
 
-def test_the_table_tells_failures_doubts_and_what_the_cpu_ran() -> None:
+def test_the_table_shows_failures_doubts_and_what_the_cpu_ran() -> None:
     ill = ROW | {"valid": False, "causes": ["throttled"], "peak_gpu_mb": None}
     failed = {"device": "tensorrt", "precision": "int8", "batch": 1, "failed": "exit code 1: no | parser"}
     no_recording = ROW | {"p50_ms": {"numpy": 1.5, "IO binding": 1.25}}

@@ -23,7 +23,7 @@ ROW: dict[str, Any] = {
 }
 
 
-def test_a_row_says_what_was_measured_and_what_not_to_trust() -> None:
+def test_a_row_says_what_was_measured_and_what_is_not_valid() -> None:
     rejected = ROW | {"preset": "", "int8_passed": False, "valid": False, "causes": ["noisy neighbour"]}
     header, good, bad = lecture_presets.table({"rows": [ROW, rejected]})
     assert len(header) == len(good) == len(bad)

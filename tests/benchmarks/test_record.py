@@ -35,7 +35,7 @@ def test_a_watch_sees_what_others_did_meanwhile(others_s: float, valid: bool, mo
     now = iter([50.0, 60.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(now))
     verdict = record.Watch().verdict()
-    assert (verdict["valid"], verdict["causes"]) == (valid, [] if valid else ["noisy neighbour"])
+    assert (verdict["valid"], verdict["causes"]) == (valid, [] if valid else ["contention"])
     assert valid or "of CPU 0, 1" in verdict["warnings"][0]
 
 
@@ -45,7 +45,7 @@ def test_heat_steal_and_others_speak_against_anything_measured() -> None:
     assert judge_machine(quiet, [0], [state, state]) == ()
     assert [each.rule for each in judge_machine(quiet, [0], [state, make_state(hot=["cpu-thermal"])])] == ["throttled"]
     for change in ({"busy_s": 10.0}, {"steal_s": 1.0}, {"waited_s": 1.0}):
-        assert [each.rule for each in judge_machine(quiet | change, [0], [state, state])] == ["noisy neighbour"]
+        assert [each.rule for each in judge_machine(quiet | change, [0], [state, state])] == ["contention"]
 
 
 @pytest.mark.parametrize("swapped", [False, True])

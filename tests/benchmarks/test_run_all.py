@@ -49,7 +49,7 @@ def test_a_failure_does_not_stop_the_rest(
     assert "bad: about 1 minutes, 3 left for all" in shown
 
 
-def test_wrong_arguments_are_told(tmp_path: Path) -> None:
+def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "run_all.py")]
     for options, said in (
         (["--run", "r"], "--run needs --data"),

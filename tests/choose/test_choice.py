@@ -5,7 +5,7 @@ import json
 import pytest
 from choices import FakeMachine, make_candidate, make_choice, make_comparison, make_images
 
-from edgecls.benchmark.verdict import NEIGHBOUR
+from edgecls.benchmark.verdict import CONTENTION
 from edgecls.choose import rounds
 from edgecls.choose.choice import COLUMNS, Choice, markdown_report, rejection_lines, table_rows, text_report
 from edgecls.choose.rounds import time_candidates
@@ -77,13 +77,13 @@ def test_a_tie_is_not_called_faster(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_warnings(monkeypatch: pytest.MonkeyPatch, choice: Choice) -> None:
     assert choice.warnings == ()
     noisy = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(TIMES)))
-    assert f"is invalid ({NEIGHBOUR}), but only too long" in noisy.warnings[0]
-    assert f"(invalid: {NEIGHBOUR})" in text_report(noisy)
+    assert f"is invalid ({CONTENTION}), but only too long" in noisy.warnings[0]
+    assert f"(invalid: {CONTENTION})" in text_report(noisy)
     hot = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(TIMES), cause="throttled"))
     assert "no time is valid (throttled)" in hot.warnings[0]
     doubtful = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=("model-int8.onnx",), cause="fallback provider"))
     assert "with an invalid time: model-int8.onnx in onnxruntime, threads: 1 (0.5" in doubtful.warnings[0]
-    causes = {"model-int8.onnx": "fallback provider", "model-fp32.onnx": NEIGHBOUR}
+    causes = {"model-int8.onnx": "fallback provider", "model-fp32.onnx": CONTENTION}
     both = make_chosen(monkeypatch, FakeMachine(TIMES, invalid=tuple(causes), cause=causes))
     assert "but only too long" in both.warnings[0] and "model-int8.onnx in onnx" in both.warnings[1]
     away = make_choice((), device="raspberry-pi-4b", is_here=False, advice="Its profile says so.")

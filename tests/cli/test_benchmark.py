@@ -63,7 +63,7 @@ def test_options_reach_the_measurement(stage: Stage, model: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--threads", "1,x"], 2, "no list of numbers"),
+        (["--threads", "1,x"], 2, "not a list of numbers"),
         (["--threads", "0"], 2, "threads must be 1"),
         (["--seconds", "0"], 2, "seconds must be above 0"),
         (["--scope", "all"], 2, "Invalid value"),
@@ -73,7 +73,7 @@ def test_options_reach_the_measurement(stage: Stage, model: Path, tmp_path: Path
         (["--images", "/nowhere"], 1, "no image in"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_measured(
+def test_wrong_usage_is_refused_before_anything_is_measured(
     stage: Stage, model: Path, options: list[str], code: int, said: str
 ) -> None:
     done = run("benchmark", model, *options)
@@ -82,9 +82,9 @@ def test_wrong_usage_is_told_before_anything_is_measured(
     assert stage.asked == ()
 
 
-def test_what_is_not_valid_is_told(stage: Stage, model: Path) -> None:
-    ill: dict[str, Any] = {"valid": False, "causes": ["throttled"], "warnings": ["throttled: too hot"]}
-    stage.record = make_record(make_result(), make_result(file="b.tflite", **ill))
+def test_an_invalid_result_is_reported(stage: Stage, model: Path) -> None:
+    invalid: dict[str, Any] = {"valid": False, "causes": ["throttled"], "warnings": ["throttled: too hot"]}
+    stage.record = make_record(make_result(), make_result(file="b.tflite", **invalid))
     done = run("benchmark", model)
     assert done.exit_code == 0
     assert "no: throttled" in done.stdout and "throttled: too hot (b.tflite" in done.stdout
@@ -98,7 +98,7 @@ def test_json_markdown_and_plot(stage: Stage, model: Path, tmp_path: Path) -> No
     assert read_record(tmp_path / "a" / "new.json").to_json() == stage.record.to_json()
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
     done = run("benchmark", model, "--json", "-")
-    assert json.loads(done.stdout)["schema"] == 1
+    assert json.loads(done.stdout)["schema"] == 2
 
 
 def test_a_plot_without_matplotlib_is_refused_before_minutes_pass(
@@ -133,7 +133,7 @@ def test_unlike_runs_are_refused_unless_forced(stage: Stage, model: Path, tmp_pa
     assert run("benchmark", model, "--compare", tmp_path / "old.json", "--force").exit_code == 0
 
 
-def test_a_result_that_the_old_file_lacks_is_told(stage: Stage, model: Path, tmp_path: Path) -> None:
+def test_a_result_that_is_not_in_the_old_file_is_reported(stage: Stage, model: Path, tmp_path: Path) -> None:
     write_record(make_record(), tmp_path / "old.json")
     stage.record = make_record(make_result(), make_result(threads=4))
     done = run("benchmark", model, "--compare", tmp_path / "old.json")

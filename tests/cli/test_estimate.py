@@ -16,7 +16,7 @@ ARCH = ("--arch", "mobilenet_v2", "--image-size", "160", "--alpha", "0.5", "--cl
 
 
 def test_a_file_on_a_board(int8: Path) -> None:
-    done = run_process("estimate", int8, "--device", "raspberry-pi-4b", "--json")
+    done = run_process("estimate", int8, "--board", "raspberry-pi-4b", "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     assert (found["device"], found["engine"], found["precision"], found["threads"]) == (
@@ -29,22 +29,22 @@ def test_a_file_on_a_board(int8: Path) -> None:
     assert found["interval"] == 0.8
     assert found["weight_bytes"] == found["weights"]
     assert found["operators"]["depthwise"] == 17
-    assert all(row["source"] for row in found["leans_on"])
-    assert {"median_error", "coverage", "figures"} <= found["validation"].keys()
+    assert all(row["source"] for row in found["nearest_references"])
+    assert {"median_error", "coverage", "latencies"} <= found["validation"].keys()
 
 
-def test_the_text_says_all_that_the_document_holds(int8: Path) -> None:
-    text = run("estimate", int8, "--device", "raspberry-pi-4b").stdout
-    found = json.loads(run("estimate", int8, "--device", "raspberry-pi-4b", "--json").stdout)
+def test_the_text_has_all_that_the_document_has(int8: Path) -> None:
+    text = run("estimate", int8, "--board", "raspberry-pi-4b").stdout
+    found = json.loads(run("estimate", int8, "--board", "raspberry-pi-4b", "--json").stdout)
     assert f"{found['multiply_adds'] / 1e6:.1f} M multiply-adds, {found['weight_bytes']:,} bytes" in text
     assert f"within {found['validation']['median_error']:.0%}" in text
     assert f"{found['validation']['coverage']:.0%} lay inside" in text
     assert "80% interval" in text
-    assert all(row["source"] in text for row in found["leans_on"])
+    assert all(row["source"] in text for row in found["nearest_references"])
 
 
 def test_a_network_that_was_not_trained_needs_no_tensorflow() -> None:
-    done = run_process("estimate", *ARCH, "--precision", "int8", "--device", "raspberry-pi-4b")
+    done = run_process("estimate", *ARCH, "--precision", "int8", "--board", "raspberry-pi-4b")
     assert (done.returncode, done.stderr) == (0, "")
     assert "mobilenet_v2 0.5, 160x160: 47.8 M multiply-adds" in done.stdout
 
@@ -58,19 +58,23 @@ def test_all_boards_are_a_table(int8: Path) -> None:
 
 
 def test_onnx_files_run_in_onnx_runtime(file_named: Callable[[str], Path], tiny_onnx: Path) -> None:
-    for file, grounds in ((file_named("model-fp32.onnx"), "new"), (tiny_onnx, "network")):
-        found = json.loads(run("estimate", file, "--device", "raspberry-pi-5", "--json").stdout)
-        assert (found["engine"], found["precision"], found["validation"]["grounds"]) == ("onnxruntime", "fp32", grounds)
+    for file, evidence in ((file_named("model-fp32.onnx"), "new"), (tiny_onnx, "network")):
+        found = json.loads(run("estimate", file, "--board", "raspberry-pi-5", "--json").stdout)
+        assert (found["engine"], found["precision"], found["validation"]["evidence"]) == (
+            "onnxruntime",
+            "fp32",
+            evidence,
+        )
 
 
 def test_a_measurement_calibrates(int8: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     measured_record(results, int8)
-    done = run("estimate", int8, "--device", "raspberry-pi-4b", "--measured", results)
+    done = run("estimate", int8, "--board", "raspberry-pi-4b", "--measured", results)
     assert done.exit_code == 0, done.stderr
     assert "calibrated  yes" in done.stdout
     # It was measured: 2 ms, within what one measurement is trusted to tell.
-    found = json.loads(run("estimate", int8, "--device", "raspberry-pi-4b", "--measured", results, "--json").stdout)
+    found = json.loads(run("estimate", int8, "--board", "raspberry-pi-4b", "--measured", results, "--json").stdout)
     assert found["low_ms"] < 2 < found["high_ms"]
     assert found["calibrated"]
 
@@ -80,12 +84,12 @@ def test_a_measurement_calibrates(int8: Path, tmp_path: Path) -> None:
     [
         ((), "either FILE or --arch"),
         (("model.tflite", "--arch", "cnn"), "either FILE or --arch"),
-        ((*ARCH, "--device", "pi9"), "raspberry-pi-4b"),
-        ((*ARCH, "--measured", "results.json"), "needs the --device"),
-        ((*ARCH, "--device", "raspberry-pi-4b", "--threads", "9"), "threads must be 1 to 4"),
+        ((*ARCH, "--board", "pi9"), "raspberry-pi-4b"),
+        ((*ARCH, "--measured", "results.json"), "--measured needs --board"),
+        ((*ARCH, "--board", "raspberry-pi-4b", "--threads", "9"), "threads must be 1 to 4"),
         ((*ARCH[:2], "--image-size", "5"), "image size must be"),
         ((*ARCH, "--classes", "1"), "at least 2"),
-        ((*ARCH, "--precision", "fp32", "--device", "coral-usb"), "use int8"),
+        ((*ARCH, "--precision", "fp32", "--board", "coral-usb"), "use int8"),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], said: str) -> None:
@@ -96,5 +100,12 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], said: str) -> None
 
 def test_a_file_has_its_own_size_and_precision(int8: Path) -> None:
     done = run("estimate", int8, "--image-size", "96")
-    assert (done.exit_code, "--image-size is for --arch" in done.stderr) == (2, True)
+    assert (done.exit_code, "--image-size needs --arch" in done.stderr) == (2, True)
     assert run("estimate", int8.with_name("none.tflite")).exit_code == 1
+
+
+def test_the_former_name_of_the_option_board_still_works() -> None:
+    arguments = ("estimate", *ARCH, "--precision", "int8", "--json")
+    former, today = (run(*arguments, option, "raspberry-pi-4b").stdout for option in ("--device", "--board"))
+    assert json.loads(former)["device"] == "raspberry-pi-4b" and former == today
+    assert "--device" not in run("estimate", "--help").stdout

@@ -37,12 +37,12 @@ def test_the_board_times_what_is_made_here(board: BoardSshd, tiny_data: Path, tm
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [("raspberry-pi-4b", "board is a {here}, not a raspberry-pi-4b; leave --device out"), ("pi", "no device 'pi'")],
+    [("raspberry-pi-4b", "board is a {here}, not a raspberry-pi-4b; leave --board out"), ("pi", "no device 'pi'")],
 )
 def test_another_board_is_told_before_anything_is_trained(
     board: BoardSshd, device: str, message: str, tiny_data: Path, tmp_path: Path
 ) -> None:
-    done = edgecls("sweep", tiny_data, *options(board), *GRID, "--device", device, "--out", tmp_path / "out")
+    done = edgecls("sweep", tiny_data, *options(board), *GRID, "--board", device, "--out", tmp_path / "out")
     assert done.exit_code == 2 and HERE is not None
     assert message.format(here=HERE.name) in " ".join(done.stderr.split())
     assert not (tmp_path / "out").exists()

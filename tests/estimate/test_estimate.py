@@ -1,4 +1,4 @@
-"""The estimate: it must meet published figures, refuse what cannot be, and its stored errors must be of these data."""
+"""Estimates agree with published latencies, impossible ones are refused, and the stored errors are up to date."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from estimate_validation import fit_spreads
+from estimate_validation import digest, fit_prior_scales
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured_board import measured_record
@@ -17,10 +17,10 @@ from edgecls.boards.profiles import device_names, load_profile, read_table
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import Estimate, Measured, estimate, load_validation, make_run
-from edgecls.estimate.figures import digest, load_figures
-from edgecls.estimate.grounds import GROUNDS
+from edgecls.estimate.evidence import EVIDENCE
 from edgecls.estimate.measured import read_measured
 from edgecls.estimate.operators import Network, count_network
+from edgecls.estimate.published_latencies import load_latencies
 
 NETWORK = count_network(TrainConfig(), 6)
 PI4 = load_profile("raspberry-pi-4b")
@@ -30,32 +30,32 @@ def small(image_size: int = 160, alpha: float = 0.5) -> Network:
     return count_network(TrainConfig(image_size=image_size, alpha=alpha), 6)
 
 
-def test_the_stored_fit_and_errors_are_of_today_s_figures() -> None:
+def test_the_stored_fit_and_errors_are_up_to_date() -> None:
     table = read_table("estimate")
     hint = "run benchmarks/estimate_errors.py"
-    assert table["figures_sha256"] == digest(load_figures()), hint
-    assert fit_spreads(load_figures()) == pytest.approx(table["spreads"], rel=1e-2, abs=1e-3), hint
+    assert table["latencies_sha256"] == digest(load_latencies()), hint
+    assert fit_prior_scales(load_latencies()) == pytest.approx(table["prior_scales"], rel=1e-2, abs=1e-3), hint
 
 
 def test_stored_errors_are_as_promised() -> None:
-    found = {grounds: load_validation(grounds) for grounds in GROUNDS}
-    assert found["figure"].median_error < 0.25
-    assert all(0.7 < row.coverage <= 1 and row.figures >= 40 for row in found.values())
+    found = {evidence: load_validation(evidence) for evidence in EVIDENCE}
+    assert found["latency"].median_error < 0.25
+    assert all(0.7 < row.coverage <= 1 and row.latencies >= 40 for row in found.values())
     # Who knows less errs more.
-    order = [found[grounds].median_error for grounds in ("figure", "engine", "board", "new")]
+    order = [found[evidence].median_error for evidence in ("latency", "engine", "board", "new")]
     assert order == sorted(order)
 
 
-def test_published_figures_are_met() -> None:
+def test_estimates_agree_with_published_latencies() -> None:
     # XNNPACK on a Pi 4 with 4 threads: 17 and 20 ms in int8, 41 to 46 ms in fp32 (devices/raspberry-pi-4b*.toml).
     int8, fp32 = (estimate(NETWORK, PI4, precision) for precision in ("int8", "fp32"))
     assert 15 < int8.p50_ms < 22
     assert 38 < fp32.p50_ms < 50
     for found in (int8, fp32):
         assert found.low_ms < found.p50_ms < found.high_ms
-        assert found.validation.grounds == "figure"
+        assert found.validation.evidence == "latency"
         assert not found.calibrated
-        assert any("XNNPACK README" in row.source for row in found.leans_on)
+        assert any("XNNPACK README" in row.source for row in found.nearest_references)
 
 
 @pytest.mark.parametrize("name", device_names())
@@ -67,15 +67,15 @@ def test_every_board_has_an_estimate(name: str) -> None:
     assert (found.engine, found.device) == (profile.recommended.engine, name)
 
 
-def test_grounds_say_what_is_known() -> None:
-    def grounds(name: str, engine: str | None = None, network: Network = NETWORK) -> str:
-        return estimate(network, load_profile(name), "int8", engine=engine).validation.grounds
+def test_evidence_follows_from_the_board_and_engine() -> None:
+    def evidence(name: str, engine: str | None = None, network: Network = NETWORK) -> str:
+        return estimate(network, load_profile(name), "int8", engine=engine).validation.evidence
 
-    assert grounds("raspberry-pi-5") == "figure"
-    assert grounds("jetson-nano") == "engine"
-    assert grounds("desktop-x86") == "board"
-    assert grounds("raspberry-pi-4b", "onnxruntime") == "new"
-    assert grounds("coral-usb") == "board"
+    assert evidence("raspberry-pi-5") == "latency"
+    assert evidence("jetson-nano") == "engine"
+    assert evidence("desktop-x86") == "board"
+    assert evidence("raspberry-pi-4b", "onnxruntime") == "new"
+    assert evidence("coral-usb") == "board"
     unlike = estimate(count_network(TrainConfig(arch="mlp"), 6), PI4, "int8")
     assert any("no latency of a network like mlp" in note for note in unlike.notes)
 
@@ -117,9 +117,9 @@ def test_what_cannot_be_is_refused() -> None:
         estimate(NETWORK, PI4, "int8", threads=5)
     with pytest.raises(ConfigError, match="runs networks in edgetpu, not in onnxruntime"):
         estimate(NETWORK, load_profile("coral-usb"), "int8", engine="onnxruntime")
-    with pytest.raises(ConfigError, match=r"fp32 on an Edge TPU.*use int8"):
+    with pytest.raises(ConfigError, match=r"no fp32 latency is published for an Edge TPU.*use int8"):
         estimate(NETWORK, load_profile("coral-usb"), "fp32")
-    with pytest.raises(ConfigError, match=r"int8 on a desktop GPU.*use fp16 or fp32"):
+    with pytest.raises(ConfigError, match=r"no int8 latency is published for a desktop GPU.*use fp16 or fp32"):
         estimate(NETWORK, load_profile("desktop-nvidia"), "int8")
 
 
@@ -130,10 +130,10 @@ def test_a_measurement_scales_the_board_and_narrows_the_interval() -> None:
     slow = estimate(small(), PI4, "int8", measured=[Measured(run, 2 * usual)])
     assert 1.3 * before.p50_ms < slow.p50_ms < 2.5 * before.p50_ms
     assert slow.high_ms / slow.low_ms < before.high_ms / before.low_ms
-    assert (slow.calibrated, slow.validation.grounds) == (True, "measured")
-    # In another setting it helps too, but the grounds stay what they were.
+    assert (slow.calibrated, slow.validation.evidence) == (True, "measured")
+    # In another setting it helps too, but the evidence stays what it was.
     other = estimate(small(), PI4, "int8", threads=1, measured=[Measured(run, 2 * usual)])
-    assert other.validation.grounds == "figure"
+    assert other.validation.evidence == "latency"
     assert other.p50_ms > estimate(small(), PI4, "int8", threads=1).p50_ms
     # Another board's estimate is not touched.
     assert estimate(small(), PI4, "int8") == before
@@ -184,6 +184,6 @@ def test_a_record_that_does_not_fit_is_refused(int8: Path, tmp_path: Path) -> No
 
 def test_the_documentation_shows_the_stored_errors() -> None:
     text = (Path(__file__).parents[2] / "docs/estimates.md").read_text(encoding="utf-8")
-    for grounds in GROUNDS:
-        row = load_validation(grounds)
-        assert f"| {row.figures} | {row.median_error:.0%} | {row.coverage:.0%} |".replace("%", " %") in text, grounds
+    for evidence in EVIDENCE:
+        row = load_validation(evidence)
+        assert f"| {row.latencies} | {row.median_error:.0%} | {row.coverage:.0%} |".replace("%", " %") in text, evidence

@@ -1,4 +1,4 @@
-"""Results, records and states of a quiet machine, a tiny model file, and a worker that says what it is told."""
+"""Results, records and states of a quiet machine, a tiny model file, and a worker with given answers."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ MACHINE = {
 }
 
 
-def make_times(median: float = 2.0, noise: float = 0.01, turns: int = 30, seed: int = 0) -> NDArray[np.float64]:
-    """Return times in ms, float64 (turns, 10), whose turns differ by `noise` and whose calls by as much."""
+def make_times(median: float = 2.0, noise: float = 0.01, batches: int = 30, seed: int = 0) -> NDArray[np.float64]:
+    """Return times in ms, float64 (batches, 10), whose batches differ by `noise` and whose calls by as much."""
     random = np.random.default_rng(seed)
-    times: NDArray[np.float64] = median * random.normal(1, noise, (turns, 1)) * random.normal(1, noise, (turns, 10))
+    times: NDArray[np.float64] = median * random.normal(1, noise, (batches, 1)) * random.normal(1, noise, (batches, 10))
     return times
 
 
@@ -78,7 +78,7 @@ def make_result(times: NDArray[np.float64] | None = None, **changes: Any) -> Res
         "peak_rss_mb": 65.2,
         "warm_up": {"calls": 40, "steady": True, "call_ms": 2.0},
         "paced": None,
-        "calls_per_turn": times.shape[1],
+        "calls_per_batch": times.shape[1],
         "samples_ms": times.ravel().tolist(),
         "observed": {"wall_s": 5.0, "own_s": 4.98, "busy_s": 5.0, "steal_s": 0.0, "waited_s": 0.0},
         "mhz": [1500.0] * len(times),
@@ -160,7 +160,15 @@ OPENED = {
     "waited_s": 0.0,
     "mhz": 1500.0,
 }
-TURN = {"wall_s": 0.5, "own_s": 0.5, "busy_s": 0.5, "steal_s": 0.0, "waited_s": 0.0, "mhz": 1500.0, "peak_rss_mb": 61.0}
+BATCH = {
+    "wall_s": 0.5,
+    "own_s": 0.5,
+    "busy_s": 0.5,
+    "steal_s": 0.0,
+    "waited_s": 0.0,
+    "mhz": 1500.0,
+    "peak_rss_mb": 61.0,
+}
 FAKE = """
 import json, sys
 answers = json.loads(sys.argv[1])
@@ -176,7 +184,7 @@ for line in sys.stdin:
         reply = states.pop(0) if len(states) > 1 else states[0]
     elif command == "open" and request["file"] in reply:
         reply = reply[request["file"]]
-    elif command == "turn":
+    elif command == "batch":
         reply = reply | {"ms": [reply["call_ms"] + i * 1e-3 for i in range(request["calls"])]}
     print(json.dumps(reply), flush=True)
 """
@@ -194,8 +202,8 @@ def fake_command(log: Path | None = None, **answers: Any) -> tuple[str, ...]:
         "state": [asdict(make_state())],
         "open": OPENED,
         "warm_up": {"calls": 40, "steady": True, "call_ms": 10.0},
-        "turn": TURN | {"call_ms": 10.0},
-        "pace": TURN | {"ms": [10.0] * 150, "paced": PACED},
+        "batch": BATCH | {"call_ms": 10.0},
+        "pace": BATCH | {"ms": [10.0] * 150, "paced": PACED},
     }
     return (sys.executable, "-S", "-c", FAKE, json.dumps(usual | answers), *([str(log)] if log else []))
 

@@ -14,7 +14,7 @@ from benchmark_files import MODEL, make_record, make_result, make_times
 from edgecls.benchmark.measure import compare_times
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.record import Record
-from edgecls.benchmark.verdict import NEIGHBOUR
+from edgecls.benchmark.verdict import CONTENTION
 from edgecls.choose.candidates import Candidate, Images
 from edgecls.choose.choice import Choice
 from edgecls.export.gate import Comparison, compare
@@ -64,7 +64,7 @@ class FakeMachine:
         *,
         noise: float = 0.003,
         invalid: Sequence[str] = (),
-        cause: str | Mapping[str, str] = NEIGHBOUR,
+        cause: str | Mapping[str, str] = CONTENTION,
         invalid_rounds: int = 99,
         slower: float = 1,
     ) -> None:

@@ -12,7 +12,7 @@ from edgecls.config import TrainConfig
 from edgecls.export.gate import compare
 from edgecls.sweep.frontier import Point
 from edgecls.sweep.grid import Space, list_candidates
-from edgecls.sweep.latency import Latency, find_place
+from edgecls.sweep.latency import Latency, find_deployment
 from edgecls.sweep.run import Scored
 from edgecls.sweep.sweep import Row, Sweep, conclude
 from edgecls.sweep.trials import Request
@@ -51,4 +51,4 @@ def make_sweep(space: Space, wrong: list[int], times_ms: list[float], budget_ms:
             list_candidates(space, TrainConfig()), wrong, times_ms, [out, *[""] * (len(wrong) - 1)], strict=True
         )
     ]
-    return conclude(Path("photos"), Request(budget_ms, profile), find_place(profile), rows)
+    return conclude(Path("photos"), Request(budget_ms, profile), find_deployment(profile), rows)

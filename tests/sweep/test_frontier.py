@@ -17,7 +17,7 @@ points = st.lists(
 
 
 @given(points)
-def test_nothing_beats_the_frontier_and_it_beats_all_others(found: list) -> None:  # type: ignore[type-arg]
+def test_no_point_is_better_than_the_frontier(found: list) -> None:  # type: ignore[type-arg]
     frontier = find_frontier(found)
     assert [each.latency.p50_ms for each in frontier] == sorted({each.latency.p50_ms for each in frontier})
     assert [each.accuracy for each in frontier] == sorted({each.accuracy for each in frontier})
@@ -51,7 +51,7 @@ def test_half_a_point_is_not_paid_for_and_more_is() -> None:
     assert recommend(find_frontier([fast, almost, better]), 2) is None
 
 
-def test_steps_are_the_neighbours_on_the_frontier() -> None:
+def test_steps_are_next_to_it_on_the_frontier() -> None:
     fast, middle, slow = (make_point(str(n), range(n), ms) for n, ms in ((20, 2), (10, 4), (5, 10)))
     slower, faster = find_steps((fast, middle, slow), middle)
     assert slower is not None and faster is not None

@@ -1,26 +1,13 @@
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 
 from edgecls.config import TrainConfig
-from edgecls.errors import MissingDependency
 from edgecls.sweep import halving
 from edgecls.sweep.grid import Candidate, Space, list_candidates
 
-needs_optuna = pytest.mark.skipif(
-    find_spec("optuna") is None, reason="Optuna is not installed: pip install 'edgecls[sweep]'"
-)
 GRID = list_candidates(Space(image_sizes=(96, 128), heads=("gap", "flatten"), unfreeze=(0, 1, 2)), TrainConfig())
-
-
-def test_a_large_grid_without_optuna_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(halving, "find_spec", lambda name: None)
-    halving.check_installed(GRID[: halving.FULL_GRID])
-    with pytest.raises(MissingDependency, match=r"13 networks .* pip install 'edgecls\[sweep\]'.*--full-grid"):
-        halving.check_installed([*GRID, GRID[0]])
 
 
 def test_the_short_training_is_cheaper_and_never_nothing() -> None:
@@ -29,7 +16,26 @@ def test_the_short_training_is_cheaper_and_never_nothing() -> None:
     assert halving.shorten(TrainConfig(epochs=1, fine_epochs=1)).epochs == 1
 
 
-@needs_optuna
+@pytest.mark.parametrize(
+    ("accuracies", "goes_on"),
+    [
+        # The best of two, then the best so far; of six, the best two; an equal one goes on too.
+        ([0.5, 0.4, 0.6, 0.55, 0.7, 0.65], [True, False, True, False, True, True]),
+        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], [True, False, False, False, False, False]),
+        ([0.5, 0.5, 0.4, None, 0.5, 0.5], [True, True, False, False, True, True]),
+    ],
+)
+def test_a_network_goes_on_if_it_is_among_the_best_third_so_far(
+    accuracies: list[float | None], goes_on: list[bool]
+) -> None:
+    group = [each for each in GRID if each.config.image_size == 96]
+    short = dict(zip(group, accuracies, strict=True))
+    fully: list[Candidate] = []
+    stopped = halving.halve(group, short.get, fully.append)
+    assert [each in fully for each in group] == goes_on
+    assert stopped == [each for each in group if each not in fully and short[each] is not None]
+
+
 def test_the_best_of_each_size_goes_on_and_sizes_do_not_compete() -> None:
     # All of the larger size are better than all of the smaller.
     short = {each: 0.9 * (each.config.image_size == 128) + 0.01 * each.config.unfreeze for each in GRID}
@@ -47,7 +53,6 @@ def test_the_best_of_each_size_goes_on_and_sizes_do_not_compete() -> None:
         assert best in fully
 
 
-@needs_optuna
 def test_one_network_alone_needs_no_short_training_and_failures_stop_nothing() -> None:
     alone = GRID[0]
     others = [each for each in GRID if each.network != alone.network]
@@ -61,7 +66,6 @@ def test_one_network_alone_needs_no_short_training_and_failures_stop_nothing() -
     assert asked == others
 
 
-@needs_optuna
 @pytest.mark.parametrize("seed", range(5))
 def test_who_is_stopped_follows_from_the_short_trainings_alone(seed: int) -> None:
     # A cluster does all short ones first, then asks, then does the whole ones.

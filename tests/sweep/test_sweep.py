@@ -1,4 +1,4 @@
-"""The whole way with real networks of seconds; what each part does is tested at the part."""
+"""Whole sweeps with real networks that train in seconds; each part has tests of its own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from command_line import run as edgecls
 from edgecls.boards.profiles import load_profile
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, DataError, WeightsError
+from edgecls.estimate.operators import count_network
 from edgecls.files import read_sealed, write_sealed
 from edgecls.networks import model
 from edgecls.parallel.pool import work_in
 from edgecls.parallel.ray import RayPool
 from edgecls.sweep import halving, latency, run, trials
-from edgecls.sweep.grid import Space, list_candidates
+from edgecls.sweep.grid import Candidate, Space, list_candidates
 from edgecls.sweep.report import notes
 from edgecls.sweep.run import Scored
 from edgecls.sweep.sweep import sweep
@@ -88,7 +89,7 @@ def test_runs_of_other_settings_are_not_taken_for_ours(swept: Path, tiny_data: P
         sweep(tiny_data, swept, other, Request(25, PI, max_drop=1))
 
 
-def test_changed_images_are_told(swept: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_changed_images_are_refused(swept: Path, tiny_data: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
     out = Path(shutil.copytree(swept, tmp_path / "out"))
     for record in out.glob("*/run.json"):
@@ -101,9 +102,8 @@ def test_changed_images_are_told(swept: Path, tiny_data: Path, tmp_path: Path) -
 
 def test_what_cannot_meet_the_budget_is_never_trained(tiny_data: Path, tmp_path: Path, trained: list[str]) -> None:
     grid = list_candidates(Space(archs=("cnn", "mobilenet_v2"), image_sizes=(32, 1024)), BASE)
-    with pytest.raises(
-        ConfigError, match=r"(?s)no network of this grid can be tried.*\nmobilenet_v2-1024-1-gap: not trained: \d"
-    ):
+    text = r"^All 4 networks are too slow: the fastest needs .* ms, the budget is 1e-06 ms\. Raise --budget"
+    with pytest.raises(ConfigError, match=text):
         sweep(tiny_data, tmp_path / "out", grid, Request(0.000001, PI))
     assert trained == [] and not (tmp_path / "out").exists()
 
@@ -132,20 +132,22 @@ def test_no_network_is_begun_that_would_end_too_late(
 
 
 def test_a_large_grid_is_halved(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Optuna's part is tested in test_sweep_halving.
-    def halve(candidates: Any, shortly: Any, fully: Any) -> Any:
-        first, last = candidates
-        assert 0 <= shortly(first) <= 1 and 0 <= fully(last) <= 1
-        return [first]
-
     monkeypatch.setattr(halving, "FULL_GRID", 1)
-    monkeypatch.setattr(halving, "halve", halve)
-    monkeypatch.setattr(halving, "check_installed", lambda candidates: None)
+    # Both are one size, so that they compete: whichever is worse after its short training is never trained in full.
+    monkeypatch.setattr(Candidate, "network", ("small", 32, 1.0))
     found = sweep(tiny_data, tmp_path / "out", TINY, Request(25, PI, max_drop=1))
-    (stopped,) = [row.candidate.name for row in found.rows if "stopped after a short" in row.left_out_because]
-    short = json.loads((tmp_path / "out" / "short" / stopped / "run.json").read_text())
-    assert short["config"]["epochs"] == 1 and not (tmp_path / "out" / stopped).exists()
-    assert sum(row.scored is not None for row in found.rows) == 1
+    short = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "out" / "short").glob("*/run.json")}
+    assert [record["config"]["epochs"] for record in short.values()] == [1, 1]
+    classes = len(short[TINY[0].name]["classes"])
+    stopped = [row.candidate.name for row in found.rows if "stopped after a short" in row.left_out_because]
+    scored = {row.candidate.name for row in found.rows if row.scored}
+    accuracy = {name: record["metrics"]["val_accuracy"] for name, record in short.items()}
+    # The one with fewer multiply-adds comes first.
+    ordered = sorted(TINY, key=lambda each: count_network(each.config, classes).multiply_adds)
+    first, last = (each.name for each in ordered)
+    assert stopped == ([last] if accuracy[last] < accuracy[first] else [])
+    assert scored == {*short} - {*stopped}
+    assert not any((tmp_path / "out" / name).exists() for name in stopped)
 
 
 def test_without_a_board_files_are_timed_here(
@@ -170,11 +172,12 @@ def test_requests_out_of_range_are_refused(request_: dict[str, float]) -> None:
 def test_no_weights_at_all_is_no_wrong_usage(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     grid = list_candidates(Space(image_sizes=(32,), alphas=(0.4,)), BASE)
-    with pytest.raises(WeightsError, match=r"(?s)no network of this grid.*no ImageNet weights .* alpha 0.4"):
+    text = r"(?s)^no network can be trained:\n  mobilenet_v2-32-0.4-gap: .*no ImageNet weights .* alpha 0.4"
+    with pytest.raises(WeightsError, match=text):
         sweep(tiny_data, tmp_path / "out", grid, Request(25, PI))
 
 
-def test_what_training_warns_of_is_told_once(tiny_data: Path, tmp_path: Path) -> None:
+def test_warnings_of_training_are_shown_once(tiny_data: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
     for number in range(6):
         shutil.copy(data / "dark" / "03.png", data / "dark" / f"copy{number}.png")
@@ -215,9 +218,11 @@ def test_a_cluster_gives_the_same_networks(
 # The command
 
 
-def test_the_command_tells_writes_and_goes_on(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_reports_writes_and_continues(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
-    options = ("--device", "raspberry-pi-4b", "--budget", "25ms", "--arch", "cnn,mlp", "--image-size", "32")
+    options = ("--board", "raspberry-pi-4b", "--budget", "25ms", "--arch", "cnn,mlp", "--image-size", "32")
     arguments = ("sweep", tiny_data, *options, "--out", out, "--epochs", 2, "--no-augment", "--max-drop", 1)
     real = run.train_run
 
@@ -239,7 +244,7 @@ def test_the_command_tells_writes_and_goes_on(tiny_data: Path, tmp_path: Path, m
     assert json.loads(again.stdout)["frontier"] == document["frontier"]
 
 
-def test_a_run_that_it_had_begun_goes_on_or_says_what_to_do(
+def test_a_run_that_was_interrupted_continues_or_is_refused(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -256,7 +261,7 @@ def test_a_run_that_it_had_begun_goes_on_or_says_what_to_do(
 
     monkeypatch.setattr(fit, "validate", die)
     stopped = edgecls(*arguments, "--epochs", 4)
-    assert stopped.exit_code == 1 and "The same command goes on." in stopped.stderr
+    assert stopped.exit_code == 1 and "Repeat the same command to continue." in stopped.stderr
     other = edgecls(*arguments, "--epochs", 3)
     assert other.exit_code == 2
     told = " ".join(other.stderr.split())
@@ -266,12 +271,18 @@ def test_a_run_that_it_had_begun_goes_on_or_says_what_to_do(
     assert len(epochs) == 1 + 4 + 1
 
 
-def test_the_command_exits_with_1_if_nothing_may_be_shipped(swept: Path, tiny_data: Path) -> None:
+def test_the_command_exits_with_1_if_nothing_can_be_recommended(tiny_data: Path, tmp_path: Path) -> None:
+    options = ("--board", PI.name, "--arch", "mlp", "--image-size", 32, "--epochs", 1, "--no-augment", "--max-drop", 1)
+    arguments = ("sweep", tiny_data, *options, "--out", tmp_path / "out")
+    document = tmp_path / "out" / "sweep.json"
+    done = edgecls(*arguments, "--budget", "25ms")
+    assert done.exit_code == 0
     # The interval reaches below this budget, the estimate does not.
-    slow = max(sweep(tiny_data, swept, TINY, Request(25, PI, max_drop=1)).rows, key=lambda row: row.latency.p50_ms)  # type: ignore[union-attr]
-    assert slow.latency is not None
-    found = sweep(tiny_data, swept, [slow.candidate], Request(slow.latency.p50_ms * 0.99, PI, max_drop=1))
-    assert found.recommended is None and found.frontier
+    budget_ms = json.loads(document.read_text())["recommended"]["p50_ms"] * 0.9
+    done = edgecls(*arguments, "--budget", f"{budget_ms:.6f}ms")
+    found = json.loads(document.read_text())
+    assert (done.exit_code, found["recommended"], found["frontier"]) == (1, None, ["mlp-32"])
+    assert "no network can be recommended" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -281,7 +292,8 @@ def test_the_command_exits_with_1_if_nothing_may_be_shipped(swept: Path, tiny_da
         (["--budget", "fast"], "write 25ms or 0.1s"),
         (["--budget", "25ms", "--image-size", "96;128"], "'96;128' is not a valid int"),
         (["--budget", "25ms", "--head", "gap,top"], "'top' is not one of"),
-        (["--budget", "25ms", "--device", "pi"], "no device 'pi'"),
+        (["--budget", "25ms", "--board", "pi"], "'pi'"),
+        (["--budget", "25ms", "--device", "pi"], "'pi'"),
         (["--budget", "0ms"], "budget must be above 0"),
     ],
 )
