@@ -1,18 +1,21 @@
-"""Files that are there whole or not at all. Imports the standard library only."""
+"""Files that are there whole or not at all, and locks. Imports the standard library, and filelock on use."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 TEMPORARY_SUFFIX = ".tmp"
+LOCK_NAME = ".lock"
 SHA256 = "sha256"
 
 
@@ -109,7 +112,8 @@ def sync_files(folder: Path) -> None:
     """Return when everything in `folder` has reached the disk, so that a power cut cannot empty it any more."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
+            # Windows syncs only what is open for writing.
+            with path.open("rb" if sys.platform != "win32" else "rb+") as file:
                 os.fsync(file.fileno())
 
 
@@ -118,27 +122,30 @@ def locked(path: Path, *, wait: bool = True, on_wait: Callable[[], object] = lam
     """Hold the lock file `path` against other processes; it is free again when this process ends, however it ends.
 
     Args:
-        path: a folder, or a file that is made if it is missing and never removed.
+        path: a file, which is created if it is missing and stays; or a folder, which holds a hidden file meanwhile.
         wait: False to fail at once if another process holds it.
         on_wait: called before a wait begins.
 
     Raises:
         BlockingIOError: another process holds it.
     """
-    with contextlib.ExitStack() as stack:
-        if path.is_dir():
-            file = os.open(path, os.O_RDONLY)
-            stack.callback(os.close, file)
-        else:
-            file = stack.enter_context(path.open("a")).fileno()
-        # Only POSIX systems have it; training and the cache are for those.
-        import fcntl
+    # Predicting alone needs no lock and no wait for this import.
+    from filelock import FileLock, Timeout
 
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise
-            on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
+    in_folder = path.is_dir()
+    file = path / LOCK_NAME if in_folder else path
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        if not wait:
+            raise BlockingIOError(errno.EAGAIN, "another process holds the lock", str(path)) from error
+        on_wait()
+        lock.acquire()
+    try:
         yield
+    finally:
+        # Before the release: a process that waits sees that it is gone and makes a new one. Windows keeps open files.
+        if in_folder and sys.platform != "win32":
+            file.unlink(missing_ok=True)
+        lock.release()

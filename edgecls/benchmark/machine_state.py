@@ -90,7 +90,8 @@ def read_state(root: Path = Path("/")) -> State:
 
 def read_cpu_times(cpus: Iterable[int], root: Path = Path("/")) -> CpuTime:
     """Return what these CPUs did since boot, added up; zeros if /proc/stat does not tell."""
-    tick = os.sysconf("SC_CLK_TCK")
+    # Without it, as on Windows, there is no /proc either.
+    tick = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
     wanted = {f"cpu{cpu}" for cpu in cpus}
     busy = steal = 0
     for line in read_text(root / "proc/stat").splitlines():

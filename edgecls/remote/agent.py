@@ -23,6 +23,9 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
+if sys.platform == "win32":
+    raise ImportError("--host runs commands on Linux and macOS only: Windows has no SIGHUP and no alarm")
+
 NEEDED = ("edgecls", "click", "numpy", "PIL")
 CHUNK_BYTES = 1 << 16
 # A connection whose cable was pulled is not closed: it only says nothing any more.

@@ -13,7 +13,7 @@ from edgecls.errors import ConfigError, ModelFileError
 from edgecls.export import export_folder
 from edgecls.export.export_folder import PARTIAL, Earlier, ExportedFile, publish, read_entries, work_in
 from edgecls.export.gate import Comparison
-from edgecls.files import file_sha256, read_sealed, write_sealed
+from edgecls.files import LOCK_NAME, file_sha256, read_sealed, write_sealed
 
 RUN, ID = Path("run"), "of this run"
 ENTRY: dict[str, Any] = {"path": "model-int8.onnx", "sha256": "0" * 64, "bytes": 1, "flips": "", "verdict": "passed"}
@@ -41,7 +41,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
     (tmp_path / f"{PARTIAL}abc" / "x").mkdir(parents=True)
     with work_in(tmp_path, RUN, ID) as (partial, older):
-        assert [path for path in tmp_path.iterdir()] == [partial] and older == Earlier([])
+        assert sorted(tmp_path.iterdir()) == [tmp_path / LOCK_NAME, partial] and older == Earlier([])
 
 
 @pytest.mark.parametrize("moment", range(4))
