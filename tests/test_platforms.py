@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from edgecls.errors import ConfigError
-from edgecls.files import locked
 from edgecls.remote import agent
 from edgecls.runtime.trial import try_in_child
 
@@ -18,17 +17,16 @@ ROOT = Path(__file__).parent.parent / "edgecls"
 LIGHT = ("boards", "bulk", "cli", "images", "messages", "model_file", "parallel", "remote", "runtime")
 PREDICT = """
 import importlib, os, signal, sys
+import numpy as np
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
-WINDOWS = ("sched_getaffinity", "sched_setaffinity", "getuid", "geteuid", "fork", "sysconf", "getloadavg", "posix_fallocate",
-           "register_at_fork", "statvfs", "uname")
-for name in WINDOWS if sys.argv[1] == "windows" else WINDOWS[:2]:
-    if hasattr(os, name):
-        delattr(os, name)
-for name in ("SIGHUP", "SIGKILL", "SIGALRM", "alarm", "pthread_sigmask") if sys.argv[1] == "windows" else ():
-    delattr(signal, name)
-sys.modules["os"].__dict__.setdefault("O_BINARY", 0)
-import numpy as np
+lacking = ["sched_getaffinity", "sched_setaffinity"]
+if sys.argv[1] == "windows":
+    lacking += ["getuid", "geteuid", "fork", "sysconf", "getloadavg", "posix_fallocate", "register_at_fork", "statvfs"]
+    for name in ("SIGHUP", "SIGKILL", "SIGALRM", "alarm", "pthread_sigmask"):
+        delattr(signal, name)
+for name in lacking:
+    delattr(os, name)
 import edgecls
 for name in sys.argv[3:]:
     importlib.import_module(name)
@@ -63,12 +61,3 @@ def test_windows_refuses_an_untrusted_file(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ConfigError, match="use Linux or macOS"):
         try_in_child(b"", "litert", 1, "cpu")
-
-
-def test_a_lock_of_a_folder_stays_usable_where_open_files_cannot_be_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
-    for _ in range(2):
-        with locked(tmp_path, wait=False):
-            pass

@@ -42,9 +42,7 @@ def try_in_child(data: bytes, engine: str, threads: int, device: str, most_secon
         ConfigError: Windows cannot limit the memory of a process.
     """
     if sys.platform == "win32":
-        raise ConfigError(
-            "--untrusted cannot limit a child's memory on Windows; use Linux or macOS for this file"
-        )
+        raise ConfigError("--untrusted cannot limit a child's memory on Windows; use Linux or macOS for this file")
     command = [sys.executable, "-m", "edgecls.runtime.trial", engine, str(threads), device]
     # The same modules as here, and none from a folder that came with the file.
     found = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "PYTHONSAFEPATH": "1"}

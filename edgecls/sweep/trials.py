@@ -16,7 +16,7 @@ from edgecls.boards.profiles import Profile
 from edgecls.config import ExportConfig
 from edgecls.errors import ConfigError, ExportError, TrainingError, WeightsError
 from edgecls.estimate.operators import count_network
-from edgecls.parallel.pool import Here, current_pool
+from edgecls.parallel.pool import LocalPool, current_pool
 from edgecls.progress import Progress, silent
 from edgecls.sweep import halving
 from edgecls.sweep.grid import Candidate
@@ -168,7 +168,7 @@ class Trials:
         shortly: Callable[[Candidate], float | None] = self._run_shortly
         fully: Callable[[Candidate], float | None] = self._run_one_fully
         promising: list[Candidate] = []
-        if not isinstance(current_pool(), Here):
+        if not isinstance(current_pool(), LocalPool):
             # All short trainings at once, then all whole ones: what halving decides follows from the short ones alone.
             shortly, fully = self._run_all_shortly(candidates).get, promising.append
         for stopped in halving.halve(candidates, shortly, fully):
@@ -202,7 +202,7 @@ class Trials:
         pool = current_pool()
         for done, (trial, outcome) in enumerate(pool.map(train_fully, self._setting, self._begin(candidates)), 1):
             self._note(trial.candidate, outcome)
-            if not isinstance(pool, Here):
+            if not isinstance(pool, LocalPool):
                 # Of a training elsewhere there is nothing to tell but its end.
                 self._setting.progress("train networks", done, len(candidates), trial.candidate.name)
 
