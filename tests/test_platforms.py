@@ -46,7 +46,7 @@ def light_modules() -> list[str]:
 
 @pytest.mark.parametrize("system", ["windows", "macos"])
 def test_everything_light_imports_and_predicts_without_what_a_system_lacks(system: str, tiny_tflite: Path) -> None:
-    command = [sys.executable, "-c", PREDICT, system, tiny_tflite, *light_modules()]
+    command = [sys.executable, "-c", PREDICT, system, str(tiny_tflite), *light_modules()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["3", "True"]

@@ -15,7 +15,7 @@ from command_line import run as edgecls
 from edgecls.boards.profiles import load_profile
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, DataError, WeightsError
-from edgecls.files import read_sealed, write_sealed
+from edgecls.files import read_checked, write_checked
 from edgecls.networks import model
 from edgecls.parallel.pool import work_in
 from edgecls.parallel.ray import RayPool
@@ -92,7 +92,7 @@ def test_changed_images_are_told(swept: Path, tiny_data: Path, tmp_path: Path) -
     data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
     out = Path(shutil.copytree(swept, tmp_path / "out"))
     for record in out.glob("*/run.json"):
-        write_sealed(record, read_sealed(record) | {"data": str(data)})
+        write_checked(record, read_checked(record) | {"data": str(data)})
     for image in data.glob("*/*.png"):
         shutil.copy(tiny_data / "dark" / "03.png", image)
     with pytest.raises(DataError, match=r"held-out images of .* changed"):

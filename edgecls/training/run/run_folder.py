@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ModelFileError
-from edgecls.files import file_sha256, json_sha256, read_json, read_sealed, write_atomically, write_sealed
+from edgecls.files import file_sha256, json_sha256, read_checked, read_json, write_atomically, write_checked
 from edgecls.images.memmap import chunks
 from edgecls.messages.path_kinds import explain_run
 from edgecls.training.history import EpochRecord
@@ -51,7 +51,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Write run.json into `folder`, sealed, and return it as `read_record` will: with the sha256 of the run's files."""
     if files := {name: file_sha256(folder / name) for name in BOUND_FILES if (folder / name).is_file()}:
         record = record | {"files": files}
-    write_sealed(folder / RECORD_FILE, record)
+    write_checked(folder / RECORD_FILE, record)
     return record
 
 
@@ -71,7 +71,7 @@ def read_record(run: Path) -> dict[str, Any]:
         otherwise = f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'"
         raise ModelFileError(explain_run(run) or otherwise)
     try:
-        record = read_sealed(path)
+        record = read_checked(path)
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again or restore it from a backup") from error
     if not isinstance(record, dict):
