@@ -108,7 +108,7 @@ def test_only_what_is_missing_or_damaged_is_made_again(tiny_tflite: Path, photos
     again, told = Spy(LocalPool()), list[str]()
     predict(tiny_tflite, [photos], out, again, report=told.append)
     assert again.jobs == [1, 3, 4, 5, 6]
-    assert [text.removeprefix(f"{out}/").replace(": its images are predicted again", "") for text in told] == [
+    assert [text.removeprefix(f"{out}/").removesuffix(". Its images are predicted again") for text in told] == [
         "shard-00000001.jsonl is missing",
         *(f"shard-0000000{number}.jsonl was changed" for number in (3, 5, 6)),
     ]
