@@ -5,7 +5,7 @@ LOCK := $(RELEASE)/uv pip compile pyproject.toml --quiet --extra train --extra o
 	--python-version 3.10 --no-annotate --custom-compile-command 'make lock'
 
 .PHONY: setup demo test test-slow test-install test-faults fuzz fuzz-jpeg fuzz-decode soak pi-check pi-check-short bench bench-tables
-.PHONY: lint format
+.PHONY: lint format resolve-extras
 .PHONY: clean packages packages-short lock lock-check audit licenses image
 
 setup: .venv/ready  ## create .venv with everything for training, export and tests
@@ -89,10 +89,16 @@ bench: setup  ## all of benchmarks/, then the tables of README and docs/; DATA=i
 bench-tables: setup  ## the tables of README and docs/, from benchmarks/results/
 	$(BIN)/python benchmarks/tables.py
 
-lint: setup  ## style and types
+lint: setup  ## style, the direction of imports, and types on Linux, Windows and macOS
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 edgecls
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin edgecls
+
+resolve-extras: .venv-release/ready  ## does each extra find its wheels on Windows, macOS and Linux? Nothing is installed
+	$(RELEASE)/python .ci/resolve_extras
 
 format: setup
 	$(BIN)/ruff check --fix .

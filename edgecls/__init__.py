@@ -9,7 +9,7 @@ from edgecls.runtime.telemetry import switch_off as _switch_telemetry_off
 
 __version__ = "0.1.0"
 
-# Here, because it must come before any engine is imported, by whatever way.
+# Before any engine is imported.
 _switch_telemetry_off()
 
 __all__ = ["Classifier", "EdgeclsError", "Prediction", "__version__", "load"]

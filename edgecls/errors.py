@@ -18,19 +18,19 @@ class DataError(EdgeclsError, ValueError):
 
 
 class ModelFileError(EdgeclsError, ValueError):
-    """An exported file or a run folder is damaged, incomplete or not ours."""
+    """An exported file or a run folder is damaged, incomplete or not of edgecls."""
 
 
 class WeightsError(EdgeclsError, RuntimeError):
-    """Pretrained weights cannot be had, or are not the ones expected."""
+    """Pretrained weights cannot be obtained, or are not the expected ones."""
 
 
 class TrainingError(EdgeclsError, RuntimeError):
-    """Training cannot go on, or came to nothing worth keeping."""
+    """Training cannot continue, or gave no usable network."""
 
 
 class ExportError(EdgeclsError, RuntimeError):
-    """A converter failed, or the file it wrote does not do what the model does."""
+    """A converter failed, or the file it wrote differs from the model."""
 
 
 class MissingDependency(EdgeclsError, ImportError):
@@ -42,8 +42,8 @@ class RemoteError(EdgeclsError, RuntimeError):
 
 
 class StorageError(EdgeclsError, OSError):
-    """A bucket, or another storage that a URL names, does not answer, or not to us."""
+    """A bucket or another storage does not answer or refuses access."""
 
 
 class ClusterError(EdgeclsError, RuntimeError):
-    """A cluster cannot be reached, or its workers died again and again."""
+    """A cluster cannot be reached, or its workers died repeatedly."""

@@ -1,4 +1,4 @@
-"""Keeps converters' chatter from the user, and keeps its text for the error message if they fail."""
+"""Captures the output of converters, and shows its end if they fail."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from collections.abc import Iterator
 
 from edgecls.errors import ExportError, MissingDependency
 
-# The end of a converter's log is where it says what went wrong; the rest is inventory.
+# A converter's log ends with the cause of its failure.
 TAIL_CHARACTERS = 2000
 
 
 @contextlib.contextmanager
 def quietly(step: str) -> Iterator[None]:
-    """Hides what runs inside: Python's and native code's stdout and stderr, and warnings.
+    """Hide stdout, stderr and warnings of Python and native code inside the block.
 
     Args:
-        step: what is being done, for the error's text.
+        step: name of the work in error messages.
 
     Raises:
-        ExportError: the step failed; its own error is the cause, the end of its log is in the text.
+        ExportError: the step failed; the text holds its error and the end of its log.
         MissingDependency: a package that it needs is not installed.
     """
     sys.stdout.flush()
@@ -38,9 +38,9 @@ def quietly(step: str) -> Iterator[None]:
                 yield
         except ImportError as error:
             raise MissingDependency(f"{step} failed: {error}; pip install 'edgecls[train]'") from error
-        # Converters raise whatever they like; every failure becomes one error that keeps its cause.
+        # Converters raise errors of any class.
         except Exception as error:
-            # stderr, too: when it is no terminal, Python keeps a line that is not ended.
+            # Also stderr: without a terminal Python buffers an incomplete line.
             sys.stdout.flush()
             sys.stderr.flush()
             log.seek(0)

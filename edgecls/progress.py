@@ -1,4 +1,4 @@
-"""How long work tells its caller how far it is. Imports nothing of ours."""
+"""The callback that long work reports its progress to. Imports the standard library only."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class Progress(Protocol):
     """Called as progress(stage, done, total, note) now and then; a new stage begins when its name changes."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
-        """Hear that `done` of `total` are done, and a few words on how well: "val 0.9312, best 0.9401"."""
+        """Report that `done` of `total` are done, with a short note such as "val 0.9312, best 0.9401"."""
 
 
 def silent(stage: str, done: int, total: int, note: str = "") -> None:
-    """Ignore all progress: the default where nobody watches."""
+    """Ignore all progress."""

@@ -1,4 +1,4 @@
-"""Versions of the tools that made a run or a file. Imports none of them."""
+"""Versions of the tools that made a run or a file, read without importing them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def tool_versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python, edgecls and those of the named packages that are installed."""
     from edgecls import __version__
 
-    # Reversed, so that of two versions the one that Python imports wins. What a broken installation left has no name.
+    # Reversed, so that the version that Python imports wins. Remains of a broken installation have no name.
     named = [dist for dist in importlib.metadata.distributions() if dist.name][::-1]
     installed = {dist.name.lower().replace("_", "-"): dist.version for dist in named}
     found = {name: installed[name] for name in packages if name in installed}

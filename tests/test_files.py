@@ -205,12 +205,14 @@ def test_who_waits_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
     process.communicate()
 
 
-def test_a_folder_is_locked_without_a_file_in_it(tmp_path: Path) -> None:
+def test_the_lock_of_a_folder_leaves_no_file_in_it(tmp_path: Path) -> None:
     with locked(tmp_path, wait=False), pytest.raises(BlockingIOError):
         with locked(tmp_path, wait=False):
             pass
+    assert list(tmp_path.iterdir()) == []
     with locked(tmp_path, wait=False):
-        assert list(tmp_path.iterdir()) == []
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff"])

@@ -70,7 +70,8 @@ def read_state(root: Path = Path("/")) -> State:
 
 def read_cpu_times(cpus: Iterable[int], root: Path = Path("/")) -> CpuTime:
     """Return the sum of the use of these CPUs since boot; zeros if /proc/stat does not list them."""
-    tick = os.sysconf("SC_CLK_TCK")
+    # Windows has neither sysconf nor /proc.
+    tick = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
     wanted = {f"cpu{cpu}" for cpu in cpus}
     busy = steal = 0
     for line in read_text(root / "proc/stat").splitlines():

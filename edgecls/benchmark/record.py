@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecls.benchmark.measure import Ratio
 from edgecls.errors import EdgeclsError
-from edgecls.files import SHA256, json_sha256, read_sealed, write_atomically
+from edgecls.files import SHA256, json_sha256, read_checked, write_atomically
 from edgecls.validation import check
 
 # Schema 1 has `calls_per_turn`, and "noisy neighbour" for contention.
@@ -147,7 +147,7 @@ def read_record(path: Path) -> Record:
     if not path.is_file():
         raise BenchmarkError(f"no such file: {str(path)!r}; pass one that 'edgecls benchmark --json' wrote")
     try:
-        document = read_sealed(path)
+        document = read_checked(path)
     except (OSError, ValueError) as error:
         raise BenchmarkError(f"{path} is not JSON or is damaged ({error}); measure again with --json") from error
     return parse_record(document, str(path))

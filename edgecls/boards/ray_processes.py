@@ -45,6 +45,8 @@ def find_left(proc: Path = PROC) -> list[int]:
 
 def end(mark: str, quiet_s: float) -> None:
     """Kill all processes with a mark until there has been none for so long."""
+    if sys.platform == "win32":
+        return
     began = last = time.monotonic()
     while last - began < GIVE_UP_S:
         pids = [pid for pid, found in find_marked().items() if found == mark]

@@ -1,4 +1,4 @@
-"""Score an exported file on class folders by a pool: the figures that `edgecls.evaluate` gives, to the last bit."""
+"""Score an exported file on class folders with a pool; the results equal those of `edgecls.evaluate` exactly."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def evaluate_all(
     left_out: LeftOut | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Evaluation:
-    """Return the figures of a file on the class folders in `data`, its test/ if it has one.
+    """Return the evaluation of a file on the class folders in `data`, on its test/ if it has one.
 
     Args:
         model: of `model.pack_model`.
-        data: folder, under the same path for every worker.
-        pool: that scores.
+        data: folder, at the same path for every worker.
+        pool: scores the images.
         left_out: counts the files that are not scored.
-        progress: called with (images done, images in all) now and then.
+        progress: called with (images done, images in all).
 
     Raises:
         DataError: folders and classes differ, or images cannot be read. EdgeclsError: as the pool raises it.
@@ -43,7 +43,7 @@ def evaluate_all(
     samples = list_labelled(root, classes, left_out)
     shards = cut_names(path for path, _ in samples)
     scores, faults, done = [], [], 0
-    # In order, as sums of floats depend on it.
+    # In order, because sums of floats depend on it.
     for shard, (found, bad) in pool.map(score_shard, dataclasses.replace(model, folder=root), shards, in_order=True):
         scores.append(found)
         faults += bad
@@ -55,7 +55,7 @@ def evaluate_all(
 
 
 def score_shard(model: Model, shard: Shard) -> tuple[NDArray[np.float32], list[str]]:
-    """Return the scores, float32 (N, C), of a shard's images that can be read, and what is wrong with the others."""
+    """Return the scores, float32 (N, C), of the readable images of a shard, and the errors of the others."""
     classifier = open_model(model)
     spec = classifier.spec
     image = np.zeros((1, spec.height, spec.width, 1), np.uint8)

@@ -1,4 +1,4 @@
-"""Read lists of images, a path or URL a line, as people and their systems write them."""
+"""Read lists of images, one path or URL in each line, in any common encoding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from edgecls.bulk import storage
 from edgecls.errors import DataError
 
-# UTF-32 first: its mark begins with that of UTF-16.
+# UTF-32 first: its byte order mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -19,25 +19,25 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What Windows writes in the West where it writes no Unicode.
+# The encoding of Western Windows where it is not Unicode.
 _WINDOWS = "cp1252"
 
 
 def read_list(name: str) -> Iterator[str]:
     """Yield the lines of a list that are not empty, without quotes around them.
 
-    A list in UTF-16 or UTF-32 is known by its byte order mark, or by the zeros of UTF-16; any other is UTF-8. A line
-    that is not UTF-8 is a name as the file system has it, if there is such a file, else it is in cp1252.
+    UTF-16 and UTF-32 are recognized by their byte order mark, or by the zeros of UTF-16; other lists are UTF-8. A line
+    that is not UTF-8 is the raw name of a file, if that exists, else it is cp1252.
 
     Raises:
         DataError: the list cannot be read, or a line of it.
     """
     try:
         with storage.open_stream(name) if storage.is_url(name) else Path(name).open("rb") as file:
-            # As file names come from the system: bytes that are no UTF-8 are kept.
+            # Bytes that are not UTF-8 are kept, as in file names.
             lines = io.TextIOWrapper(file, _detect(file.peek(4)[:4]), errors="surrogateescape")
             for number, line in enumerate(lines, 1):
-                # A mark or an end of file amid the list is left of lists that were joined.
+                # Joined lists leave byte order marks and end-of-file characters in the middle.
                 if text := line.strip("\r\n\ufeff\x1a").rstrip("\0"):
                     if not text.isspace():
                         yield _decode(_unquote(text), f"line {number} of {name}")
@@ -63,7 +63,7 @@ def _unquote(text: str) -> str:
 
 def _decode(text: str, where: str) -> str:
     raw = text.encode("utf-8", "surrogateescape")
-    # Without a byte that is no UTF-8 it is the same text again.
+    # Equal if every byte is valid UTF-8.
     if raw.decode("utf-8", "replace") == text or os.path.lexists(text):
         return text
     try:

@@ -1,4 +1,4 @@
-"""An exported file on its way to the workers of a pool, and opened there."""
+"""An exported file packed for the workers of a pool, and opened by them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from edgecls.runtime.engines import choose_engine
 
 @dataclass(frozen=True)
 class Model:
-    """An exported file and how it is run, for any process.
+    """An exported file and how to run it, for any process.
 
     Attributes:
         data: the file's bytes.
-        sha256: of them.
+        sha256: of these bytes.
         engine: a name in `engines.ENGINES`.
-        versions: of edgecls and of the interpreter here, which must be every worker's: others may round otherwise.
+        versions: of edgecls and the interpreter; workers need the same, because others may round differently.
         threads: of the interpreter and of decoding; None takes `threads.default_threads()`.
         device: a name in `engines.DEVICES`.
         threshold: labels of lower scores are rejected; None takes the file's own.
@@ -50,7 +50,7 @@ def pack_model(
     threshold: float | None = None,
     untrusted: bool = False,
 ) -> Model:
-    """Return an exported file ready for a pool, loaded once here; arguments and errors are those of `load`."""
+    """Load an exported file once and return it packed for a pool; arguments and errors are those of `load`."""
     name = choose_engine(detect_kind(data), engine, device)
     threads = threads or pool.threads
     with load_bytes(
@@ -65,7 +65,7 @@ def open_model(model: Model) -> Classifier:
     """Return the classifier; a worker keeps it for its next shard.
 
     Raises:
-        ConfigError: other versions are installed here than where the run began. And as `load` raises.
+        ConfigError: the worker has other versions than the machine that began the run. Others as `load`.
     """
     opened = load_bytes(
         model.data, engine=model.engine, threads=model.threads, device=model.device, threshold=model.threshold

@@ -1,8 +1,7 @@
-"""Predict any number of images into a folder of files, one a shard, each there whole and once.
+"""Predict any number of images into a folder with one file for each shard, each complete and written once.
 
-Only this process writes. A worker returns the lines of a shard or, if it dies, nothing, and its shard is worked on
-again. The same call again works on the shards that are missing or not as they were written, and on the images that
-could not be used: a mount or a permission may be there by now.
+Only this process writes. If a worker dies, its shard is given to another. The same call again works on shards that
+are missing or damaged, and on images that could not be used: a mount or a permission may have been restored.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from edgecls.files import locked, read_json, remove_leftovers, write_atomically
 from edgecls.images.leftovers import LeftOut
 from edgecls.limits import SHARD_IMAGES
 from edgecls.messages.lists import some
-from edgecls.parallel.pool import Here, Pool
+from edgecls.parallel.pool import LocalPool, Pool
 from edgecls.runtime.classifier import to_entry
 from edgecls.validation import list_changes
 
 MANIFEST_FILE, SHARD_PATTERN = "manifest.json", "shard-*.jsonl"
-# While the manifest lists no shards: a line "sha256  file" for each that is finished, as sha256sum writes it.
+# While the manifest lists no shards: a line "sha256  file" for each finished one, as sha256sum writes it.
 SUMS_FILE = ".shards.sha256"
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Part:
-    """What the manifest says of a shard's file."""
+    """The manifest's entry of a shard's file."""
 
     file: str
     images: int
@@ -44,13 +43,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Done:
-    """How far a run is, in images.
+    """How many images are done.
 
     Attributes:
-        images: of all finished shards.
-        failed: those of them that could not be used.
-        kept: those that an earlier call had finished.
-        retried: those that an earlier call could not use, and this one tried again.
+        images: in all finished shards.
+        failed: of these, how many could not be used.
+        kept: how many an earlier call had finished.
+        retried: how many an earlier call could not use and this one tried again.
     """
 
     images: int = 0
@@ -70,7 +69,7 @@ def predict_all(
     progress: Callable[[Done], object] = lambda done: None,
     report: Callable[[str], object] = lambda text: None,
 ) -> Done:
-    """Return what came of predicting the sources' images; `out` then holds their shards, no others, and a manifest.
+    """Predict the sources' images and return the counts; `out` then holds their shards, no others, and a manifest.
 
     Args:
         model: of `pack_model`.
@@ -79,11 +78,11 @@ def predict_all(
         pool: that predicts; None is this process.
         shard_images: images a file.
         left_out: counts the files of folders that are no images.
-        progress: told after each shard.
-        report: told of each file that is not what an earlier call wrote.
+        progress: called after each shard.
+        report: gets a line for each file that is not what an earlier call wrote.
 
     Raises:
-        ConfigError: `out` holds something else, or another process writes it. DataError: sources cannot be listed.
+        ConfigError: `out` holds something else, or another process writes into it. DataError: sources cannot be listed.
         EdgeclsError: as the pool raises it. What is finished stays.
     """
     settings = {
@@ -100,9 +99,9 @@ def predict_all(
         with locked(out, wait=False):
             earlier = _Earlier(out, _begin(out, settings), report)
             shards = cut(sources, shard_images, left_out)
-            parts, done = _fill(model, shards, out, pool or Here(), progress, earlier)
+            parts, done = _Writer(out, earlier, progress).fill(model, shards, pool or LocalPool())
             if not parts:
-                raise DataError(f"there is no image in {some(sources)}; pass files, folders, lists or tables")
+                raise DataError(f"{some(sources)} holds no image; pass files, folders, lists or tables")
             _finish(out, settings, parts)
     except BlockingIOError as error:
         raise ConfigError(f"another process writes {out}; wait for it, or give another folder") from error
@@ -113,7 +112,7 @@ def predict_shard(model: Model, shard: Shard) -> list[bytes]:
     """Return the JSON lines of a shard's wanted images, as of `predict --format jsonl` or with an "error".
 
     Raises:
-        ConfigError: other versions are installed here than where the run began. And as `load` and `decode_shard` raise.
+        ConfigError: see `open_model`. Others as `load` and `decode_shard`.
     """
     classifier = open_model(model)
     spec, entries = classifier.spec, []
@@ -126,74 +125,71 @@ def predict_shard(model: Model, shard: Shard) -> list[bytes]:
 
 
 class _Earlier:
-    """The shards that earlier calls have finished, held against the checksums of when they were written."""
+    """The shards that earlier calls finished, checked against the checksums from then."""
 
     def __init__(self, out: Path, sums: dict[str, str], report: Callable[[str], object]) -> None:
         self._out, self._sums, self._report = out, sums, report
 
     def find_lines(self, shard: Shard) -> list[bytes]:
-        """Return the lines of a finished shard; none if it is not there, of other images, or damaged."""
+        """Return the lines of a finished shard; [] if it is missing, damaged, or of other images."""
         name = _file_name(shard)
         path, expected = self._out / name, self._sums.get(name)
         data = path.read_bytes() if path.is_file() else None
         if data is None and expected is None:
             return []
         if data is None or hashlib.sha256(data).hexdigest() != expected:
-            what = "is gone" if data is None else "is not as it was written" if expected else "was not finished"
-            self._report(f"{path} {what}: its images are predicted again")
+            what = "is missing" if data is None else "was changed" if expected else "was not finished"
+            self._report(f"{path} {what}. Its images are predicted again")
             return []
         lines = data.splitlines(keepends=True)
-        # Otherwise images came or went.
+        # Otherwise images were added or removed.
         return lines if [json.loads(line)["image"] for line in lines] == list(shard.names) else []
 
 
-def _fill(
-    model: Model,
-    shards: Iterator[Shard],
-    out: Path,
-    pool: Pool,
-    progress: Callable[[Done], object],
-    earlier: _Earlier,
-) -> tuple[list[Part], Done]:
-    """Write what is missing of the shards, and return all in their order."""
-    parts: dict[int, Part] = {}
-    found: dict[int, list[bytes]] = {}
-    done = Done()
+class _Writer:
+    """Writes the shards that are missing, and counts all."""
 
-    def note(shard: Shard, lines: Sequence[bytes], new: int) -> None:
-        nonlocal done
-        count, failed = len(shard.names), len(_failed(lines))
-        parts[shard.number] = Part(_file_name(shard), count, failed, _sha256(lines))
-        retried = len(shard.wanted or ())
-        done = Done(done.images + count, done.failed + failed, done.kept + count - new, done.retried + retried)
-        progress(done)
+    def __init__(self, out: Path, earlier: _Earlier, progress: Callable[[Done], object]) -> None:
+        self._out, self._earlier, self._progress = out, earlier, progress
+        self._parts: dict[int, Part] = {}
+        self._kept: dict[int, list[bytes]] = {}
+        self._done = Done()
 
-    def missing() -> Iterator[Shard]:
+    def fill(self, model: Model, shards: Iterator[Shard], pool: Pool) -> tuple[list[Part], Done]:
+        """Write what is missing of the shards, and return all in their order."""
+        with (self._out / SUMS_FILE).open("a", encoding="ascii") as sums:
+            for shard, result in pool.map(predict_shard, model, self._missing(shards)):
+                before = self._kept.pop(shard.number, [])
+                lines = _merge(before, shard, result)
+                if lines != before:
+                    write_atomically(self._out / _file_name(shard), b"".join(lines))
+                    # Last: a line means that the file exists.
+                    sums.write(_sum_line(_file_name(shard), _sha256(lines)))
+                    sums.flush()
+                self._count(shard, lines, len(shard.names if shard.wanted is None else shard.wanted))
+        return [self._parts[number] for number in sorted(self._parts)], self._done
+
+    def _missing(self, shards: Iterator[Shard]) -> Iterator[Shard]:
         for shard in shards:
-            lines = earlier.find_lines(shard)
+            lines = self._earlier.find_lines(shard)
             if failed := _failed(lines):
-                found[shard.number] = lines
+                self._kept[shard.number] = lines
                 yield replace(shard, wanted=failed)
             elif lines:
-                note(shard, lines, 0)
+                self._count(shard, lines, 0)
             else:
                 yield shard
 
-    with (out / SUMS_FILE).open("a", encoding="ascii") as sums:
-        for shard, result in pool.map(predict_shard, model, missing()):
-            before = found.pop(shard.number, [])
-            lines = _merge(before, shard, result)
-            if lines != before:
-                write_atomically(out / _file_name(shard), b"".join(lines))
-                # Last, so that a line stands for a file that is there.
-                sums.write(_sum_line(_file_name(shard), _sha256(lines)))
-                sums.flush()
-            note(shard, lines, len(shard.names if shard.wanted is None else shard.wanted))
-    return [parts[number] for number in sorted(parts)], done
+    def _count(self, shard: Shard, lines: Sequence[bytes], new: int) -> None:
+        done, count, failed = self._done, len(shard.names), len(_failed(lines))
+        self._parts[shard.number] = Part(_file_name(shard), count, failed, _sha256(lines))
+        retried = done.retried + len(shard.wanted or ())
+        self._done = Done(done.images + count, done.failed + failed, done.kept + count - new, retried)
+        self._progress(self._done)
 
 
 def _merge(before: list[bytes], shard: Shard, lines: list[bytes]) -> list[bytes]:
-    """Return all lines of a shard, those of its wanted images new."""
+    """Return all lines of a shard, with new ones for its wanted images."""
     if shard.wanted is None:
         return lines
     merged = list(before)
@@ -203,8 +199,8 @@ def _merge(before: list[bytes], shard: Shard, lines: list[bytes]) -> list[bytes]
 
 
 def _failed(lines: Sequence[bytes]) -> frozenset[int]:
-    """Return the places of the lines that tell of an unusable image."""
-    # Parsed only where the word stands at all: it may be a label.
+    """Return the positions of the lines of unusable images."""
+    # Parsed only if the line holds the word, which may be a label.
     return frozenset(n for n, line in enumerate(lines) if b'"error"' in line and "error" in json.loads(line))
 
 
@@ -221,7 +217,7 @@ def _file_name(shard: Shard) -> str:
 
 
 def _begin(out: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """Return the sha256 of each finished shard; write the settings into `out`, or check that those there are alike."""
+    """Return the sha256 of each finished shard; write the settings into `out`, or check that they are the same."""
     path, sums = out / MANIFEST_FILE, {}
     if path.exists():
         try:
@@ -229,8 +225,8 @@ def _begin(out: Path, settings: dict[str, Any]) -> dict[str, str]:
             what = list_changes(before["settings"], settings)
             sums = {str(part["file"]): str(part["sha256"]) for part in before.get("shards", ())}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path} is no manifest of predictions ({error}); give a new folder") from error
-        # Where no shard is finished, as after a mistyped source, another run may begin.
+            raise ConfigError(f"{path} is not a manifest of predictions ({error}); give a new folder") from error
+        # If no shard is finished, as after a mistyped source, another run may begin.
         if what and any(out.glob(SHARD_PATTERN)):
             raise ConfigError(f"{out} holds the predictions of another run: {what}; give a new folder")
     elif any(not each.name.startswith(".") for each in out.iterdir()):
@@ -238,13 +234,13 @@ def _begin(out: Path, settings: dict[str, Any]) -> dict[str, str]:
     remove_leftovers(out)
     sums |= _read_sums(out / SUMS_FILE)
     write_atomically(out / SUMS_FILE, "".join(_sum_line(*item) for item in sums.items()).encode("ascii", "replace"))
-    # Without the shards: a reader sees by their list that all are there.
+    # Without the shards: their list means that all are complete.
     _write_manifest(path, {"settings": settings})
     return sums
 
 
 def _read_sums(path: Path) -> dict[str, str]:
-    """Return the sha256 of each file; a damaged line is of no file, or of none that has this sum."""
+    """Return the sha256 of each file; a damaged line matches no file."""
     lines = path.read_text("ascii", "replace").splitlines() if path.is_file() else []
     return {file: sha256 for sha256, _, file in (line.partition("  ") for line in lines) if file}
 
@@ -252,7 +248,7 @@ def _read_sums(path: Path) -> dict[str, str]:
 def _finish(out: Path, settings: dict[str, Any], parts: Sequence[Part]) -> None:
     listed = {part.file for part in parts}
     for path in out.glob(SHARD_PATTERN):
-        # Of an earlier run, on more images than there are now.
+        # From an earlier run on more images.
         if path.name not in listed:
             path.unlink()
     counts = {"images": sum(part.images for part in parts), "failed": sum(part.failed for part in parts)}
@@ -262,5 +258,5 @@ def _finish(out: Path, settings: dict[str, Any], parts: Sequence[Part]) -> None:
 
 
 def _write_manifest(path: Path, document: dict[str, Any]) -> None:
-    # ASCII alone, as in the shards: a path may hold bytes that are no UTF-8.
+    # ASCII, as in the shards: a path may hold bytes that are not UTF-8.
     write_atomically(path, (json.dumps({"format": FORMAT, **document}, indent=1) + "\n").encode("ascii"))

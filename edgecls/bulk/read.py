@@ -1,4 +1,4 @@
-"""Decode the images of a shard, reading ahead where that gains."""
+"""Decode the images of a shard, reading ahead where that is faster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.read_ahead import map_ahead
 from edgecls.runtime.threads import default_threads
 
-# A file of a bucket takes tens of milliseconds to come and hardly any of a CPU.
+# A file of a bucket takes tens of milliseconds to arrive and almost no CPU time.
 URL_READERS = 16
 
 
@@ -29,11 +29,10 @@ def decode_shard(
         shard: of `shards.cut`.
         spec: whose height and width they get.
         folder: that relative paths start from.
-        threads: with one, paths are read by the caller's thread; with more, ahead by as many. None takes
-            `threads.default_threads()`.
+        threads: 1 reads paths in the caller's thread, more read ahead. None takes `threads.default_threads()`.
 
     Raises:
-        DataError: the table of the shard is gone. StorageError: a storage does not answer.
+        DataError: the table of the shard cannot be read. StorageError: a storage does not answer.
     """
 
     def decode(image: tuple[str, Source | None]) -> NDArray[np.uint8] | DataError:
@@ -51,7 +50,7 @@ def decode_shard(
     if shard.table is None and any(map(storage.is_url, shard.names)):
         readers = URL_READERS
     images = open_images(shard, folder)
-    # Not by one thread ahead: a worker that was given one CPU takes one.
+    # One thread does not read ahead: a worker with one CPU uses one.
     found = ((image, decode(image)) for image in images) if readers == 1 else map_ahead(decode, images, readers)
     for (name, _), pixels in found:
         yield name, pixels

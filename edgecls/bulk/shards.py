@@ -1,7 +1,6 @@
-"""Which images there are, in an order that is the same every time, and their cut into shards.
+"""List images in a fixed order and cut the list into shards.
 
-Read as a stream: a shard is there before the rest is listed, and a list of any length takes no more memory than a shard
-and a folder.
+The list is a stream: work begins before all of it is read, and it takes no more memory than a shard and a folder.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ LIST_SUFFIX = ".txt"
 
 @dataclass(frozen=True)
 class Shard:
-    """Images that are worked on together.
+    """Images that one job works on.
 
     Attributes:
         number: 0, 1, 2 ...
-        names: what the images are called in the result: paths, URLs, or TABLE#ROW.
-        table: that holds the images; None if the names are to be opened.
-        start: row of the first.
-        wanted: places in `names` of those to work on; None for all.
+        names: of the images in the result: paths, URLs, or TABLE#ROW.
+        table: holds the images; None if the names are paths or URLs.
+        start: row of the first image.
+        wanted: positions in `names` of the images to work on; None for all.
     """
 
     number: int
@@ -42,17 +41,17 @@ class Shard:
     wanted: frozenset[int] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        """Return what an error calls it."""
+        """Return its name in errors."""
         return f"shard {self.number} ({self.names[0]} to {self.names[-1]})"
 
 
 def cut(sources: Iterable[str], images: int = SHARD_IMAGES, left_out: LeftOut | None = None) -> Iterator[Shard]:
-    """Yield the images that the sources stand for, `images` at a time.
+    """Yield the images of the sources, `images` at a time.
 
     Args:
         sources: files, folders, patterns and URLs of either; lists, one path or URL a line, that end in .txt; tables
             that end in .parquet, or folders of them that do.
-        images: of a shard. The last one, and the last of each table, may have fewer.
+        images: of a shard; the last one, and the last of each table, may have fewer.
         left_out: counts the files of folders that are no images.
 
     Raises:
@@ -76,7 +75,7 @@ def cut_names(names: Iterable[str], images: int = SHARD_IMAGES) -> Iterator[Shar
 def _cut_all(
     sources: Iterable[str], images: int, left_out: LeftOut
 ) -> Iterator[tuple[tuple[str, ...], Table | None, int]]:
-    """Yield names, table and first row of each shard: one of a table reads that table alone."""
+    """Yield names, table and first row of each shard; a shard reads from one table only."""
     names: list[str] = []
     for item in _find(sources, left_out):
         if isinstance(item, str):
@@ -93,21 +92,21 @@ def _cut_all(
 
 
 def open_images(shard: Shard, folder: Path) -> Iterator[tuple[str, Source | None]]:
-    """Yield the name of each wanted image and where it is: a path, a URL, or its bytes; None for an empty cell.
+    """Yield the name and source of each wanted image: a path, a URL, or its bytes; None for an empty cell.
 
     Args:
         shard: of `cut`.
         folder: that relative paths start from.
 
     Raises:
-        DataError: the table cannot be read any more.
+        DataError: the table cannot be read.
     """
     sources: Iterable[Source | None]
     if shard.table is None:
         sources = (name if storage.is_url(name) else folder / name for name in shard.names)
     else:
         sources = tables.read_cells(shard.table, shard.start, shard.start + len(shard.names))
-    # A table that lost rows meanwhile gives too few.
+    # A table that lost rows since then gives too few.
     for place, image in enumerate(itertools.zip_longest(shard.names, sources)):
         if shard.wanted is None or place in shard.wanted:
             yield image
@@ -134,7 +133,7 @@ def _has_suffix(name: str, suffix: str) -> bool:
 
 
 def _open(name: str) -> Iterator[str | Table]:
-    """Yield what a file holds if it is a list or a table, else its name."""
+    """Yield the contents of a list or a table, else the file's name."""
     if _has_suffix(name, LIST_SUFFIX):
         yield from read_list(name)
     elif not _is_table(name):
@@ -149,5 +148,5 @@ def _open(name: str) -> Iterator[str | Table]:
             return
         for row, cell in enumerate(tables.read_cells(table)):
             if not cell:
-                raise DataError(f"row {row} of {name} names no image; fill or remove it")
+                raise DataError(f"row {row} of {name} is empty. Fill or remove it")
             yield str(cell)

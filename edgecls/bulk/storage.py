@@ -1,7 +1,7 @@
-"""Files that a URL names, in a bucket or elsewhere. pyarrow is imported on use.
+"""Files at URLs. pyarrow is imported on use.
 
-pyarrow opens s3://, gs://, hdfs:// and file:// itself, with the credentials that each cloud's own tools use; others,
-such as https:// and az://, go through fsspec and its package for them. URLs are percent-encoded.
+pyarrow opens s3://, gs://, hdfs:// and file:// itself, with the credentials of each cloud's own tools. Others, such as
+https:// and az://, go through fsspec and its package for them. URLs are percent-encoded.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from edgecls.images.decode import MAX_FILE_BYTES
 from edgecls.images.leftovers import HIDDEN, LeftOut, leftover_folder
 from edgecls.images.walk import HEAD_BYTES, is_image, keep_files
 
-# Clients of a storage; each keeps its connections open.
+# Cached file systems; each keeps its connections open.
 _MOST_FOLDERS = 64
 
 
 def is_url(name: str) -> bool:
-    """Return whether a name is a URL and no path."""
+    """Return whether a name is a URL, not a path."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
 
 
@@ -42,20 +42,20 @@ def import_arrow(module: str) -> Any:
 
 
 def read_file(url: str) -> bytes:
-    """Return what a URL holds.
+    """Return the bytes at a URL.
 
     Raises:
-        DataError: nothing is there, or too much. ConfigError: a URL of an unknown kind.
-        StorageError: the storage does not answer, or not to us.
+        DataError: no such file, or too large. ConfigError: a URL of an unknown kind.
+        StorageError: the storage does not answer or refuses access.
     """
     with _storage_named(url):
         filesystem, path = open_url(url)
-        # Asked before, as each storage raises something else for what is not there.
+        # Checked first, because each storage raises another error for a missing file.
         info = filesystem.get_file_info(path)
         if info.type != import_arrow("fs").FileType.File:
             raise DataError(f"cannot open image {url}: no such file; check the URL")
         if info.size is not None and info.size > MAX_FILE_BYTES:
-            raise DataError(f"image {url} has {info.size} bytes; at most {MAX_FILE_BYTES} are read: make it smaller")
+            raise DataError(f"image {url} has {info.size} bytes; at most {MAX_FILE_BYTES} are read. Make it smaller")
         with filesystem.open_input_stream(path) as file:
             return bytes(file.read(MAX_FILE_BYTES))
 
@@ -84,7 +84,7 @@ def list_files(url: str, left_out: LeftOut, wanted: Callable[[str], bool] | None
         wanted: whether a file of a name is to be yielded; None takes images, by the rule of `walk`.
 
     Raises:
-        StorageError: the storage does not answer, or not to us. ConfigError: a URL of an unknown kind.
+        StorageError: the storage does not answer or refuses access. ConfigError: a URL of an unknown kind.
     """
     with _storage_named(url):
         filesystem, path = open_url(url)
@@ -141,22 +141,22 @@ def _storage_named(url: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"cannot read {url}: {error}; check the address, the network and the credentials; then run the same "
+            f"cannot read {url}: {error}. Check the address, the network and the credentials, then run the same "
             "command again"
         ) from error
 
 
 def open_url(url: str) -> tuple[Any, str]:
-    """Return (filesystem of pyarrow, path in it) of a URL.
+    """Return the pyarrow file system of a URL and the path in it.
 
     Raises:
         ConfigError: a URL of an unknown kind. MissingDependency: the package for it is not installed.
-        OSError: the storage does not answer, or not to us.
+        OSError: the storage does not answer or refuses access.
     """
     base, mark, query = url.partition("?")
     folder, _, leaf = base.rstrip("/").rpartition("/")
     if folder.endswith("/") or not folder:
-        # A bucket, or a host: there is no folder above.
+        # A bucket or a host has no parent folder.
         return _open(url)
     filesystem, path = _open(folder + mark + query)
     return filesystem, f"{path.rstrip('/')}/{unquote(leaf)}"

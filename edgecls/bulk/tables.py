@@ -1,4 +1,4 @@
-"""Parquet files of images: a column of encoded images, or one of their paths. pyarrow is imported on use."""
+"""Parquet files with a column of encoded images or of their paths. pyarrow is imported on use."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from edgecls.errors import DataError
 from edgecls.messages.lists import some
 
 SUFFIX = ".parquet"
-# The first of these columns that is there holds the images: encoded, or in the field "bytes" of a struct, as data sets
-# of Hugging Face have them, or their paths and URLs as text.
+# The first of these columns that exists holds the images: encoded, in the field "bytes" of a struct as in data sets of
+# Hugging Face, or as paths and URLs.
 COLUMNS = ("image", "bytes", "path", "url")
-# Images of one shard may have gigabytes: so many are in memory at once.
+# Images of one shard may take gigabytes, so only this many are in memory.
 _ROWS_A_READ = 32
 
 
@@ -27,8 +27,8 @@ class Table:
 
     Attributes:
         name: its absolute path, or its URL.
-        rows: how many it has.
-        column: that holds the images.
+        rows: number of rows.
+        column: name of the column with the images.
         names_them: True if that column holds their names, False if the images themselves.
     """
 
@@ -39,10 +39,10 @@ class Table:
 
 
 def describe_table(name: str) -> Table:
-    """Return what a Parquet file holds, read off its footer.
+    """Return the description of a Parquet file from its footer.
 
     Raises:
-        DataError: it is no Parquet file, or has no column of images.
+        DataError: it is not a Parquet file, or has no column of images.
     """
     with _open(name) as file:
         types = import_arrow("types")
@@ -58,16 +58,16 @@ def describe_table(name: str) -> Table:
                 if any(test(kind) for test in tests):
                     return Table(name, file.metadata.num_rows, column, what == "names")
         raise DataError(
-            f"{name} has no column of images: one named {', '.join(COLUMNS)}, of encoded images (binary, or a struct "
-            f"with the field bytes) or of paths (text), is needed; its columns are {some(fields)}"
+            f"{name} has no column of images; its columns are {some(fields)}. Name one {', '.join(COLUMNS)}; it holds "
+            "encoded images (binary, or a struct with the field bytes) or paths (text)"
         )
 
 
 def read_cells(table: Table, start: int = 0, stop: int | None = None) -> Iterator[bytes | str | None]:
-    """Yield what the column of images holds from row `start` to before row `stop`; None for an empty cell.
+    """Yield the cells of the image column in rows `start` to `stop` - 1; None for an empty cell.
 
     Raises:
-        DataError: it is no Parquet file any more.
+        DataError: it cannot be read as Parquet.
     """
     stop = table.rows if stop is None else stop
     with _open(table.name) as file:

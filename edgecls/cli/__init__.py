@@ -1,7 +1,6 @@
-"""The command line: one file a command. The only folder that prints, exits or imports click.
+"""The command line: one file for each command. The only folder that prints, exits or imports click.
 
-Bodies are a few lines. Heavy modules are imported inside the commands that need them, so that `edgecls predict` starts
-fast and works where TensorFlow is not installed.
+Commands import heavy modules themselves, so that `edgecls predict` starts fast and works without TensorFlow.
 """
 
 from __future__ import annotations
@@ -22,48 +21,47 @@ from edgecls import __version__
 from edgecls.cli.output import discard_unwritten, echo, for_stream, prepare_streams
 from edgecls.errors import ConfigError, EdgeclsError
 
-# What `edgecls --help` lists: command -> the module of `edgecls.cli` that holds it, and what it is for. The module is
-# imported when the command is asked for: what `predict` does not need must not slow it down.
+# The list of `edgecls --help`: command -> its module in `edgecls.cli`, imported on use, and its purpose.
 SECTIONS = {
     "Make a file": {
-        "demo": ("demo", "everything once, on images that come with edgecls"),
-        "train": ("train", "learn from a folder of class folders"),
-        "report": ("report", "a run on one page: curves, mistakes, diagnosis"),
-        "export": ("export", "write the files of a run, and score each"),
+        "demo": ("demo", "run everything once, on images that come with edgecls"),
+        "train": ("train", "train on a folder of class folders"),
+        "report": ("report", "show a run on one page: curves, mistakes, diagnosis"),
+        "export": ("export", "write the exported files of a run and score each"),
         "sweep": ("sweep", "find the best network for a latency budget"),
     },
     "Use it": {
         "predict": ("predict", "classify images"),
-        "evaluate": ("evaluate", "score a file on labelled images"),
-        "info": ("info", "what a file says of itself"),
-        "selftest": ("selftest", "does this machine give the answers it was tested with?"),
+        "evaluate": ("evaluate", "score a file on labeled images"),
+        "info": ("info", "labels, size and accuracy stored in a file"),
+        "selftest": ("selftest", "check that this machine gives the expected predictions"),
     },
     "Make it fast": {
-        "choose": ("choose", "the fastest file and engine that keep the accuracy"),
-        "benchmark": ("benchmark", "how fast is it, and can the figure be trusted?"),
-        "estimate": ("estimate", "milliseconds on a board that is not here"),
+        "choose": ("choose", "find the fastest file and engine that keep the accuracy"),
+        "benchmark": ("benchmark", "measure the latency, and whether it is valid"),
+        "estimate": ("estimate", "predict the latency on another board"),
     },
     "Know the board": {
-        "doctor": ("devices", "what this machine is, and what to install on it"),
-        "devices": ("devices", "the boards that edgecls knows"),
-        "check": ("devices", "does this file run on that board?"),
+        "doctor": ("devices", "describe this machine and what to install on it"),
+        "devices": ("devices", "list the boards that edgecls knows"),
+        "check": ("devices", "check whether a file runs on a board"),
     },
 }
 COMMANDS = {name: module for section in SECTIONS.values() for name, (module, _) in section.items()}
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: whoever stops a service or shuts a machine down sends it."""
+    """SIGTERM came, as when a service is stopped or a machine is shut down."""
 
 
 @contextlib.contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end what is under way as Ctrl-C does: files are cleaned up, and a run says how to go on with it."""
+    """Let SIGTERM act as Ctrl-C does: files are cleaned up, and a run says how to resume it."""
 
     def stop(*_: object) -> NoReturn:
         raise Terminated
 
-    # A program that runs us as a part of itself, or has it ignored, knows better.
+    # Keep the handler of a program that embeds edgecls, or that ignores SIGTERM.
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -75,7 +73,7 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 class Group(click.Group):
-    """Finds commands, and turns our errors into a message and an exit code, in this one place."""
+    """Finds commands, and turns all errors into a message and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -92,7 +90,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return what Click returns; of a mistyped name, say which is meant."""
+        """Return what Click returns; suggest the closest command for a mistyped name."""
         if args[0] not in COMMANDS and not ctx.resilient_parsing and (close := _closest(args[0])):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close!r}?")
         return super().resolve_command(ctx, args)
@@ -116,7 +114,7 @@ class Group(click.Group):
             discard_unwritten()
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Return what the command returns; our errors and the machine's become Click's."""
+        """Return what the command returns; errors of edgecls and of the system become Click's."""
         try:
             return self._invoke(ctx)
         except click.ClickException as error:
@@ -150,7 +148,7 @@ def _machine_fault(error: OSError | MemoryError | RuntimeError) -> str:
         no_thread = "the machine cannot start another thread; close other programs, or allow more with: ulimit -u 4096"
         return no_thread if str(error) == "can't start new thread" else ""
     if error.errno == errno.ENOENT and error.filename is None and not _has_current_folder():
-        return "the current folder does not exist any more; go to another one with cd"
+        return "the current folder was removed; change to another one with cd"
     remedy = "; allow more with: ulimit -n 1024" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
     return f"{error.strerror}: {error.filename or 'while reading or writing'}{remedy}"
 
@@ -169,7 +167,7 @@ def _closest(name: str) -> str:
     return next(iter(difflib.get_close_matches(name, COMMANDS, n=1)), "")
 
 
-# With "color" Click leaves alone what looks like an escape sequence in a name.
+# With "color" Click does not strip names that look like escape sequences.
 @click.group(
     cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "color": True}
 )

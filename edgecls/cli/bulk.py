@@ -1,4 +1,4 @@
-"""The options `--out`, `--shard-images` and `--ray` of predict, and what the commands that have `--ray` do alike."""
+"""The options `--out`, `--shard-images` and `--ray` of predict, and what all commands with `--ray` share."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from edgecls.bulk.predict import Done
     from edgecls.parallel.pool import Pool
 
-TELL_EVERY_S = 5
+REPORT_EVERY_S = 5
 
 
 class PathOrUrl(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4 only
-    """A path, or the text of a URL, which a Path would change."""
+    """A path, or a URL, which a Path would change."""
 
     name = "path"
 
@@ -37,7 +37,7 @@ class PathOrUrl(click.ParamType):  # type: ignore[type-arg]  # generic since Cli
 
 @dataclass(frozen=True)
 class Bulk:
-    """Where shards go: a folder, and how many images each has."""
+    """Where shards are written, how many images each has, and the Ray cluster, None for none."""
 
     out: Path
     shard_images: int
@@ -52,15 +52,17 @@ def ray_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 def bulk_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command with `--out`, `--shard-images` and `--ray`; it gets them as `bulk`, None without `--out`."""
 
-    @click.option("--out", type=PATH, metavar="DIR", help="Write the answers into DIR, one file a shard of images.")
     @click.option(
-        "--shard-images", type=click.IntRange(min=1), default=SHARD_IMAGES, show_default=True, help="Images a file."
+        "--out", type=PATH, metavar="DIR", help="Write predictions into DIR, one file for each shard of images."
+    )
+    @click.option(
+        "--shard-images", type=click.IntRange(min=1), default=SHARD_IMAGES, show_default=True, help="Images in a file."
     )
     @ray_option("With --out: predict")
     @functools.wraps(command)
     def with_bulk(*args: Any, out: Path | None, shard_images: int, ray: str | None, **options: Any) -> Any:
         if ray is not None and out is None:
-            raise click.UsageError("--ray works on shards of images; it needs --out DIR")
+            raise click.UsageError("--ray needs --out DIR, because it works on shards of images")
         return command(*args, bulk=Bulk(out, shard_images, ray) if out else None, **options)
 
     return with_bulk
@@ -68,22 +70,22 @@ def bulk_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def pool_at(address: str | None, threads: int | None = None) -> Iterator[Pool]:
-    """Return the pool that `--ray` names, or this process without it."""
+    """Yield the pool that `--ray` names; without it, this process."""
     # Without the flag nothing imports Ray.
     if address is None:
-        from edgecls.parallel.pool import Here
+        from edgecls.parallel.pool import LocalPool
 
-        yield Here()
+        yield LocalPool()
         return
     from edgecls.parallel.ray import connect
 
-    # Ray tells of a dead worker on stdout, which is for the result.
+    # Ray reports dead workers on stdout, which is for the result.
     with contextlib.redirect_stdout(sys.stderr), connect(address, threads or 1) as pool:
         yield pool
 
 
 def predict_into(bulk: Bulk, file: Path, images: tuple[Path | str, ...], settings: dict[str, Any]) -> None:
-    """Predict images into the shards of a folder, and print what came of it.
+    """Predict images into the shards of a folder and print the counts.
 
     Raises:
         click.ClickException: images could not be read.
@@ -102,28 +104,28 @@ def predict_into(bulk: Bulk, file: Path, images: tuple[Path | str, ...], setting
             pool,
             shard_images=bulk.shard_images,
             left_out=left_out,
-            progress=_Teller(),
+            progress=_Reporter(),
             report=warn,
         )
-    kept = f", {done.kept:,} of them before" if done.kept else ""
+    kept = f", {done.kept:,} of them earlier" if done.kept else ""
     retried = f", {done.retried:,} that had failed tried again" if done.retried else ""
     echo(f"{done.images:,} images{kept}{retried}; {bulk.out / MANIFEST_FILE} lists the files")
     if done.failed:
         raise click.ClickException(
-            f"{done.failed:,} of {done.images:,} images could not be read; they have an error, and the same command "
-            "tries them again"
+            f"{done.failed:,} of {done.images:,} images could not be read; their lines hold the error. The same "
+            "command tries them again"
         )
 
 
-class _Teller:
-    """Tells on stderr how far it is, now and then: how much there is in all is not known before the end."""
+class _Reporter:
+    """Prints progress to stderr every few seconds, without a total, which is not known before the end."""
 
     def __init__(self) -> None:
-        self._began = self._told = time.monotonic()
+        self._began = self._reported = time.monotonic()
 
     def __call__(self, done: Done) -> None:
         now = time.monotonic()
-        if now - self._told >= TELL_EVERY_S:
-            self._told = now
+        if now - self._reported >= REPORT_EVERY_S:
+            self._reported = now
             rate = (done.images - done.kept) / (now - self._began)
-            echo(f"{done.images:,} images, {rate:.0f} a second, {done.failed:,} unusable", err=True)
+            echo(f"{done.images:,} images, {rate:.0f} per second, {done.failed:,} unusable", err=True)

@@ -1,7 +1,4 @@
-"""The one way to stdout and stderr: safe on a terminal, the true text in a file or a pipe, never a traceback.
-
-Imports `names`, click and the standard library.
-"""
+"""The only writer of stdout and stderr: escaped on a terminal, unchanged in a file or a pipe, never a traceback."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ _LINE_BREAKS = {ord("\n"): r"\n", ord("\r"): r"\r"}
 
 
 def prepare_streams() -> None:
-    """Replace closed standard streams, and let no character be one that stdout or stderr cannot encode."""
-    # As GNU programs do: a closed descriptor would go to the next file that is opened, and messages into that file.
-    # Opened the wrong way round, so that using a closed stdin or stdout is an error and not an empty result.
+    """Replace closed standard streams, and escape characters that stdout or stderr cannot encode."""
+    # As GNU programs do: the next opened file would get the closed descriptor, and messages would go into that file.
+    # Each is opened in the opposite mode, so that using a closed stdin or stdout is an error and not an empty result.
     for name, mode, flags in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, flags)
@@ -39,13 +36,13 @@ def _encode_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     char = error.object[error.start]
-    # A byte of a file name that is not text goes out as it came in; what the encoding lacks becomes \xe4 or \u202e.
+    # A byte of a file name that is not text is written unchanged; other characters become \xe4 or \u202e.
     encoded = bytes([ord(char) - 0xDC00]) if "\udc80" <= char <= "\udcff" else ascii(char)[1:-1].encode("ascii")
     return encoded, error.start + 1
 
 
 def discard_unwritten() -> None:
-    """Forget what stdout and stderr did not take: Python would try once more at its end, and show a traceback."""
+    """Discard output that could not be written: Python would try again at exit and print a traceback."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -54,7 +51,7 @@ def discard_unwritten() -> None:
 
 
 def one_line(text: str) -> str:
-    """Return text that stays one line wherever it is written: its line breaks are escaped."""
+    """Return the text with its line breaks escaped."""
     return text.translate(_LINE_BREAKS)
 
 
@@ -67,8 +64,8 @@ def echo(text: object, *, err: bool = False, nl: bool = True, **style: Any) -> N
     """Print text and a line break, unless `nl` is False, to stdout or stderr; on a terminal in Click's `style`.
 
     Raises:
-        click.ClickException: stdout cannot be written. What stderr does not take is lost: no result depends on it.
-        BrokenPipeError: whoever read stdout has gone.
+        click.ClickException: stdout cannot be written. Text that stderr does not accept is lost.
+        BrokenPipeError: the reader of stdout has ended.
     """
     stream = sys.stderr if err else sys.stdout
     line = for_stream(str(text), err=err)

@@ -1,4 +1,4 @@
-"""Commands on a board over ssh: the options `--host` and `--python`, its benchmark, its sweep."""
+"""Commands on a host over ssh: the options `--host` and `--python`, and what benchmark and sweep do with them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SHOWN_CHARACTERS = 200
 def host_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command with `--host` and `--python`; it gets them as `host`, None without `--host`."""
 
-    @click.option("--host", metavar="USER@BOARD", help="Run it on this board, over ssh. Nothing stays there.")
-    @click.option("--python", metavar="PATH", help="The Python there that has edgecls.  [default: python3]")
+    @click.option("--host", metavar="USER@BOARD", help="Run the command on this board over ssh.")
+    @click.option("--python", metavar="PATH", help="Path to Python on the board.  [default: python3]")
     @functools.wraps(command)
     def with_host(*args: Any, host: str | None, python: str | None, **options: Any) -> Any:
         if python is not None and host is None:
@@ -45,7 +45,7 @@ def host_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _host(name: str, python: str | None) -> Host:
-    # Whoever predicts on this machine need not wait for these modules.
+    # A local command does not wait for these imports.
     from edgecls.remote.host import Host
 
     # Without a terminal nobody could answer what ssh asks.
@@ -53,7 +53,7 @@ def _host(name: str, python: str | None) -> Host:
 
 
 def pack_file(bundle: FileBundle, file: Path) -> str:
-    """Return the name that an exported file gets on the board; raise ModelFileError if it is none."""
+    """Add an exported file to the bundle and return its remote name; raise ModelFileError if it is none."""
     from edgecls.model_file.container import detect_kind
     from edgecls.model_file.metadata import read_bytes
 
@@ -70,16 +70,16 @@ def run_on_host(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> int:
-    """Return the exit status of an edgecls command that ran on a board.
+    """Run an edgecls command on a host and return its exit status.
 
     Args:
         host: to run it on.
-        arguments: with the names that files have there; the first file decides which engine the board needs.
-        bundle: those files.
-        on_line: gets each line of its stdout. Its stderr is shown.
-        engine: that was asked for.
-        device: that was asked for.
-        progress: told of files that are copied; None shows it.
+        arguments: with the remote names of files; the first file decides which engine the host needs.
+        bundle: the files.
+        on_line: gets each line of stdout. stderr is shown.
+        engine: requested engine.
+        device: requested device.
+        progress: called for each copied file; None shows it.
     """
     from edgecls.boards.install import install_line
     from edgecls.cli.progress import LiveProgress
@@ -93,41 +93,41 @@ def run_on_host(
     def install(facts: dict[str, Any]) -> str:
         return install_line(needed, device, machine=facts["machine"], python=tuple(facts["python"][:2]))
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         echo(bundle.restore(line), err=True)
 
-    with connect(host, install, tell) as connection:
-        there = connection.facts["edgecls"]
-        if there != __version__:
-            warn(f"edgecls is {there} on {host.name} and {__version__} here; figures and answers are those of {there}")
-        with contextlib.nullcontext(progress) if progress else LiveProgress() as told:
-            connection.send(bundle.files, told)
+    with connect(host, install, report) as connection:
+        remote = connection.facts["edgecls"]
+        if remote != __version__:
+            warn(f"edgecls is {remote} on {host.name} and {__version__} on this machine; the results are of {remote}")
+        with contextlib.nullcontext(progress) if progress else LiveProgress() as shown:
+            connection.send(bundle.files, shown)
         for line in connection.run(arguments):
             on_line(line)
         status = connection.finish()
-    missing = re.search(r"; (pip (?:un)?install .*)", connection.last_words)
+    missing = re.search(r"; (pip (?:un)?install .*)", connection.last_stderr_line)
     if status and missing:
         echo(install_text(host.name, host.quoted_python, missing[1], connection.facts["pip"]), err=True)
     return status
 
 
 def parse_answer(host: Host, text: str) -> Any:
-    """Return the JSON document that a command on a board printed; raise RemoteError if it is none."""
+    """Return the JSON document that a remote command printed; raise RemoteError if it is none."""
     try:
         return json.loads(text)
     except ValueError as error:
         raise RemoteError(
-            f"edgecls on {host.name} printed {text[:SHOWN_CHARACTERS]!r}, which is no JSON; install the same version "
-            f"there as here, {__version__}"
+            f"edgecls on {host.name} printed {text[:SHOWN_CHARACTERS]!r}, which is not JSON. Install version "
+            f"{__version__} on it, as on this machine"
         ) from error
 
 
 def measure(files: Sequence[Path], options: dict[str, Any], host: Host, progress: Progress | None = None) -> Record:
-    """Return the record of a benchmark on a board; `machine` says which in `host`. Exits as it exits there."""
+    """Return the record of a benchmark on a host, named in `machine`; exit with its status if it fails."""
     from edgecls.benchmark.plan import Settings, plan
     from edgecls.benchmark.record import parse_record
 
-    # What is wrong with the command is said before anything is copied.
+    # Wrong options are reported before anything is copied.
     Settings(scope=options["scope"], seconds=options["seconds"], fps=options["fps"])
     plan(files, options["engines"], options["threads"], options["device"])
     document = _run(files, options, host, ["--json=-"], progress)
@@ -138,11 +138,11 @@ def measure(files: Sequence[Path], options: dict[str, Any], host: Host, progress
 def show_other(
     files: tuple[Path, ...], options: dict[str, Any], host: Host, json_path: Path | None, plot: Path | None
 ) -> None:
-    """Print, and write on request, what `--profile` or `--mlperf` finds on a board. Exits as it exits there."""
+    """Print or write the result of `--profile` or `--mlperf` on a host; exit with its status if it fails."""
     from edgecls.files import write_json
 
     if plot is not None:
-        raise click.UsageError("--plot draws no profile of another machine; take --json, or run it on the board")
+        raise click.UsageError("--plot cannot draw the profile of another machine. Use --json, or run it on the board")
     kind = ["--profile"] if options["profile"] else [f"--mlperf={options['mlperf']}"]
     if json_path is None:
         bundle, arguments = _pack(files, options, kind)
@@ -195,19 +195,19 @@ def _finish(status: int) -> None:
 
 
 def find_device(host: Host, device: str | None) -> str:
-    """Return the name of the board's profile, by `edgecls doctor` there; exits as it exits.
+    """Return the name of a host's board profile, which its `edgecls doctor` finds; exit with its status if it fails.
 
     Args:
-        host: to ask, before anything is trained for it.
-        device: the name that the user gave.
+        host: to ask.
+        device: the board that the user named.
 
     Raises:
-        ConfigError: it is another board, or has no profile and none was given.
+        ConfigError: the host is another board, or has no profile and none was named.
     """
     from edgecls.remote.bundle import FileBundle
 
     lines: list[str] = []
-    # Which engine is missing there, doctor says itself.
+    # doctor itself reports a missing engine.
     if status := run_on_host(host, ["doctor", "--json"], FileBundle(), lines.append, engine="litert"):
         raise click.exceptions.Exit(status)
     found: str | None = parse_answer(host, "\n".join(lines)).get("device")
@@ -219,7 +219,7 @@ def find_device(host: Host, device: str | None) -> str:
 
 
 def benchmark(host: Host, files: Sequence[Path], progress: Progress) -> Record:
-    """Return what a board takes for the files; exits as `edgecls benchmark` exits there."""
+    """Return the benchmark of the files on a host; exit with its status if it fails."""
     from edgecls.sweep.latency import SECONDS
 
     usual = {"engines": (), "threads": (), "device": "cpu", "scope": "invoke", "fps": None, "images": None}

@@ -1,4 +1,4 @@
-"""What every command does alike on a terminal: progress, warnings, JSON, paths, a quiet TensorFlow."""
+"""What all commands share: progress, warnings, JSON, paths, and the import of TensorFlow without its output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ProgressBars:
-    """Shows one bar a stage on stderr; on anything but a terminal, one line a stage."""
+    """Shows a bar for each stage on stderr; if that is no terminal, a line for each stage."""
 
     def __init__(self) -> None:
         self._stage = ""
@@ -30,7 +30,7 @@ class ProgressBars:
         self._bar: Any = None
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` are done; a new stage gets a bar of its own. No room for `note`: see live.py."""
+        """Show that `done` of `total` are done; a new stage gets a new bar. `note` is not shown."""
         if stage != self._stage:
             self.close()
             self._stage, self._done = stage, 0
@@ -57,7 +57,7 @@ class ProgressBars:
 
 
 PATH = click.Path(path_type=Path)
-"""The type of every path on the command line; whether it exists is said by the code that opens it."""
+"""The type of every path on the command line; the code that opens it checks that it exists."""
 
 STDOUT = Path("-")
 """What `--json` takes for stdout."""
@@ -66,7 +66,7 @@ STDOUT = Path("-")
 def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command with `--untrusted`."""
     return click.option(
-        "--untrusted", is_flag=True, help="FILE may be malicious: load it in a process of its own first."
+        "--untrusted", is_flag=True, help="Treat FILE as malicious: load it in a separate process first."
     )(command)
 
 
@@ -77,25 +77,25 @@ def warn(text: str) -> None:
 
 @contextlib.contextmanager
 def counting_left_out(*, at_once: bool = False) -> Iterator[LeftOut]:
-    """Return what counts the files that a command leaves out; they are told on stderr at its end, however it ends.
+    """Yield a counter of the files that a command leaves out, and print it to stderr at the end.
 
-    With `at_once` the first file of each kind is also told when it is left out.
+    With `at_once` the first file of each kind is also printed when it is left out.
     """
     from edgecls.images.leftovers import LeftOut
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         if text:
             echo(text, err=True)
 
-    left_out = LeftOut(tell) if at_once else LeftOut()
+    left_out = LeftOut(report) if at_once else LeftOut()
     try:
         yield left_out
     finally:
-        tell(str(left_out))
+        report(str(left_out))
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Print a diagnosis, the worst first, coloured by its weight on a terminal."""
+    """Print a diagnosis, the worst finding first, colored by severity on a terminal."""
     colors = {"error": "red", "warning": "yellow", "note": None}
     for finding in findings:
         if not finding.remedy:
@@ -107,12 +107,12 @@ def print_findings(findings: Sequence[Finding]) -> None:
 
 def print_json(value: object) -> None:
     """Print one JSON document to stdout."""
-    # ASCII alone, because a file name may hold bytes that no encoding of stdout takes.
+    # ASCII, because a file name may hold bytes that no encoding of stdout accepts.
     echo(json.dumps(value, indent=1))
 
 
 def load_tensorflow(*, begin: bool = True) -> None:
-    """Import TensorFlow without its chatter, or say how to get it; `begin` it, unless others are to be joined first."""
+    """Import TensorFlow without its log, or raise an error that names the extra; `begin` also starts its runtime."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from importlib.util import find_spec
 
@@ -121,7 +121,7 @@ def load_tensorflow(*, begin: bool = True) -> None:
     from edgecls.images.memmap import cache_folder
     from edgecls.output_capture import quietly
 
-    # Without a home that can be written Keras would write into /tmp/.keras or ./~, and Matplotlib complains.
+    # Without a writable home folder Keras writes into /tmp/.keras or ./~, and Matplotlib warns.
     if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111
         for variable, name in (("KERAS_HOME", "keras"), ("MPLCONFIGDIR", "matplotlib")):
             os.environ.setdefault(variable, str(cache_folder() / name))
@@ -129,6 +129,6 @@ def load_tensorflow(*, begin: bool = True) -> None:
         import tensorflow as tf
 
         if begin:
-            # The first operation starts the rest of TensorFlow, which chatters too.
+            # The first operation starts the rest of TensorFlow, which also logs.
             tf.zeros(1)
         tf.get_logger().setLevel("ERROR")

@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 from edgecls.config import FORMATS
 from edgecls.errors import ConfigError, ModelFileError
 from edgecls.export.gate import Comparison
-from edgecls.files import file_sha256, locked, read_sealed, sync_files, write_sealed
+from edgecls.files import file_sha256, locked, read_checked, sync_files, write_checked
 from edgecls.limits import PRECISIONS
 from edgecls.validation import check
 
@@ -132,7 +132,7 @@ def _read_document(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {"files": []}
     try:
-        document: dict[str, Any] = read_sealed(path)
+        document: dict[str, Any] = read_checked(path)
         check(document, Record, RECORD_FILE)
         return document
     except (OSError, ValueError) as error:
@@ -213,7 +213,7 @@ def publish(
     changed = {model_name(f.precision, f.format, rejected=r) for f in files for r in (False, True)}
     kept = [entry for entry in older.entries if entry["path"] not in changed]
     if older.entries or older.notes:
-        write_sealed(folder / RECORD_FILE, record | {"files": kept})
+        write_checked(folder / RECORD_FILE, record | {"files": kept})
     replaced = [(file.precision, file.format) for file in files]
     if older.is_others:
         replaced = list(itertools.product(PRECISIONS, FORMATS))
@@ -224,4 +224,4 @@ def publish(
                 (finished / name).replace(folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
-    write_sealed(folder / RECORD_FILE, record | {"files": kept + [file.to_json() for file in files]})
+    write_checked(folder / RECORD_FILE, record | {"files": kept + [file.to_json() for file in files]})

@@ -1,1 +1,1 @@
-"""How values are shown in messages. Imports the standard library only."""
+"""Formatting of values in messages. Imports the standard library only."""

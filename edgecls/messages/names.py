@@ -1,4 +1,4 @@
-"""Names of files and folders as people may be shown them. Imports the standard library only."""
+"""Names of files and folders, escaped for display."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import unicodedata
 
 
 def safe(text: str) -> str:
-    """Return text as a terminal, a page or a picture only shows it: what it would obey or cannot encode is escaped.
+    """Return text that is safe to show on a terminal, a page or a picture.
 
-    Escaped are control characters other than line breaks, characters that turn the direction of text, and bytes of a
-    file name that are no text. Letters of all scripts stay.
+    Control characters other than line breaks, characters that change the direction of text, and bytes of a file name
+    that are not text are escaped. Letters of all scripts stay.
     """
     return "".join(char if char == "\n" or _is_shown(char) else ascii(char)[1:-1] for char in text)
 

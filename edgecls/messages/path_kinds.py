@@ -1,4 +1,4 @@
-"""What a path is that was given in another one's place, for errors that name it. Imports the standard library only."""
+"""Describe a path that was given by mistake, for error messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MEMBERS = {
 
 
 def describe(path: Path) -> str:
-    """Return what an existing path is, such as "a Keras model"; "" if that cannot be told.
+    """Return what an existing path is, such as "a Keras model"; "" if that is unknown.
 
     Raises:
         OSError: it cannot be read.
@@ -80,12 +80,12 @@ def _describe_text(head: bytes, suffix: str) -> str:
 
 
 def find_run(path: Path) -> Path | None:
-    """Return the run folder that a path is, or lies in."""
+    """Return the run folder that is or contains a path."""
     return next((folder for folder in (path, *path.parents[:3]) if (folder / RUN_FILE).is_file()), None)
 
 
 def explain_model(path: Path) -> str:
-    """Return what a path is that is no file that `edgecls export` wrote, and what to do; "" if it cannot be told.
+    """Return what a path is instead of an exported file, and what to do; "" if that is unknown.
 
     Raises:
         OSError: it cannot be read.
@@ -99,7 +99,7 @@ def explain_model(path: Path) -> str:
         return f"{path} is {what}. {remedy}"
     if what == "a Keras model":
         return f"{path} is a Keras model. Export it first: edgecls export {run or 'RUN'}"
-    # Of a damaged model file the one that reads it knows more.
+    # The reader of a model file describes its damage better.
     known = what not in ("", "a TFLite file", "an ONNX file")
     return f"{path} is {what}. Pass a file that 'edgecls export' wrote" if known else ""
 
@@ -113,7 +113,7 @@ def _preference(file: Path) -> tuple[bool, bool]:
 
 
 def explain_run(path: Path) -> str:
-    """Return why a path, which is no run folder, is none, and which one is near; "" if it cannot be told.
+    """Return what a path is instead of a run folder, and which run folder is near; "" if that is unknown.
 
     Raises:
         OSError: it cannot be read.

@@ -1,7 +1,6 @@
-"""Where a long list of jobs is worked on: in this process, or by the workers of a cluster (ray.py).
+"""Pools that run a list of jobs: this process, or the workers of a cluster (ray.py).
 
-What a job comes to depends on neither, so that a cluster gives the bytes that one process gives. Imports the standard
-library alone.
+Results do not depend on the pool: a cluster gives the same bytes as one process. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ Result = TypeVar("Result")
 
 
 class Pool(Protocol):
-    """Works on jobs."""
+    """Runs jobs."""
 
     @property
     def threads(self) -> int | None:
-        """Return how many threads a job may keep busy; None leaves it to the job."""
+        """Return how many threads a job may use; None leaves it to the job."""
 
     def map(
         self,
@@ -31,25 +30,24 @@ class Pool(Protocol):
         *,
         in_order: bool = False,
     ) -> Iterator[tuple[Job, Result]]:
-        """Yield each job with its result, every job once.
+        """Yield each job once, with its result.
 
-        `jobs` is read no further ahead than keeps the workers busy, so that neither an endless list nor a slow caller
-        fills the memory.
+        `jobs` is read only as far ahead as keeps the workers busy, so an endless list does not fill the memory.
 
         Args:
-            function: of a module, so that other machines find it. It is called again for a job whose worker died, so
-                it must do nothing but return its result.
+            function: of a module, so that other machines find it, and without side effects, because it is called again
+                for a job whose worker died.
             shared: the same for all jobs.
-            jobs: what is worked on.
-            in_order: yield in the order of `jobs`; otherwise as they are ready.
+            jobs: the inputs.
+            in_order: yield in the order of `jobs`, otherwise as they finish.
 
         Raises:
-            EdgeclsError: what `function` raised, or the pool lost its workers.
+            EdgeclsError: `function` raised it, or the pool lost its workers.
         """
 
 
-class Here:
-    """A pool of this process alone."""
+class LocalPool:
+    """Runs jobs in this process."""
 
     threads: int | None = None
 
@@ -61,23 +59,23 @@ class Here:
         *,
         in_order: bool = False,
     ) -> Iterator[tuple[Job, Result]]:
-        """Yield each job with its result, one after the other."""
+        """Yield each job with its result."""
         for job in jobs:
             yield job, function(shared, job)
 
 
-_HERE = Here()
+_LOCAL = LocalPool()
 _current: ContextVar[Pool] = ContextVar("pool")
 
 
 def current_pool() -> Pool:
-    """Return the pool of the innermost `work_in`, this process without one."""
-    return _current.get(_HERE)
+    """Return the pool of the innermost `work_in`, by default this process."""
+    return _current.get(_LOCAL)
 
 
 @contextlib.contextmanager
 def work_in(pool: Pool) -> Iterator[None]:
-    """Let what can be spread within the block, however deep, run in `pool`."""
+    """Run the jobs inside the block in `pool`."""
     token = _current.set(pool)
     try:
         yield

@@ -1,9 +1,7 @@
-"""A pool whose jobs run on a Ray cluster. The only module that imports Ray, and only when a cluster is asked for.
+"""A pool on a Ray cluster. The only module that imports Ray, and only when a cluster is requested.
 
-Plain Ray tasks, not Ray Data: a dataset's blocks are cut by their size in memory and its files are named by the writer,
-while here each job is a fixed list of images with one file of a fixed name, so that a run can be repeated, compared and
-gone on with. What Ray Data would add is little: `RayPool.map` bounds what is under way, and Ray repeats the task of a
-worker that died.
+It uses plain Ray tasks. Ray Data cuts blocks by their size in memory and names files itself; here each job is a fixed
+list of images with a fixed file name, so that a run can be repeated, compared and resumed.
 """
 
 from __future__ import annotations
@@ -28,13 +26,13 @@ from edgecls.errors import ClusterError, ConfigError, EdgeclsError, MissingDepen
 from edgecls.parallel.pool import Job, Result, Shared
 
 LOCAL = "local"
-# Of a job whose worker died: an image that kills its decoder would kill every worker of the cluster in turn.
+# Of a job whose worker died. An image that kills its decoder must not kill every worker in turn.
 RETRIES = 3
-# Jobs handed out for each that runs: the next is there when a worker is free, and no more wait in memory.
+# Submitted jobs per worker: the next one waits when a worker is free, and few wait in memory.
 JOBS_A_WORKER = 2
 CONNECT_S = 10
-# Of a cluster that this process starts, read by Ray when it is imported. The first makes it take 127.0.0.1 for this
-# machine's address, whatever the system; then no port is open to others. Ray knows the second from 2.52 on.
+# Settings of a local cluster, which Ray reads when it is imported. The first makes Ray use 127.0.0.1 on every system:
+# no port is open to other machines. Ray has the second since 2.52.
 CLOSED = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 JOIN_REMEDY = "start one (ray start --head); if it asks for a token, set RAY_AUTH_MODE=token"
 
@@ -62,10 +60,10 @@ class RayPool:
         """Yield each job with its result; see `pool.Pool`."""
         import ray
 
-        # Workers of its own, not those of other functions: TensorFlow's threads, for one, can be set only once.
+        # Each function gets workers of its own, because TensorFlow's threads can be set only once in a process.
         own = {"env_vars": {"EDGECLS_JOB": function.__qualname__}}
         task = ray.remote(num_cpus=self.threads, max_retries=self.retries, runtime_env=own)(function)
-        # Once for all jobs: every machine fetches it once.
+        # Each machine fetches it once.
         kept = ray.put(shared)
         waiting: dict[Any, Job] = {}
 
@@ -82,7 +80,7 @@ class RayPool:
             while waiting:
                 yield take()
         finally:
-            # After an error, or if the caller wants no more; who comes after the end of the cluster finds it done.
+            # After an error, or if the caller stops early. After the end of the cluster nothing is left to cancel.
             for reference in waiting if ray.is_initialized() else ():
                 ray.cancel(reference, force=True)
 
@@ -98,24 +96,24 @@ class RayPool:
         try:
             return ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            # Ray wraps what the job raised; ours are for the user, others are bugs and keep the worker's traceback.
+            # Ray wraps what the job raised. Other errors than edgecls' own are bugs and keep the worker's traceback.
             if isinstance(error.cause, EdgeclsError):
                 raise error.cause from error
             if "failed to import on the worker" in str(error):
                 reason = str(error).strip().splitlines()[-1]
-                raise ClusterError(f"a worker lacks a package: {reason}; install what is installed here") from error
+                raise ClusterError(f"a worker lacks a package: {reason}; install it on every machine") from error
             raise
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[0]
             raise ClusterError(
-                f"workers died {1 + self.retries} times on {job}: {reason} What is finished stays; find what kills "
-                "them (memory? a damaged image?) and run the same command again"
+                f"workers died {1 + self.retries} times on {job}: {reason} Finished work is kept. Find the cause "
+                "(memory? a damaged image?) and run the same command again"
             ) from error
 
 
 @contextlib.contextmanager
 def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
-    """Return a pool of the cluster at an address while the block lasts.
+    """Yield a pool of the cluster at an address.
 
     Args:
         address: "local" or "local:N" starts a cluster of this machine alone, with as many workers as its CPUs allow, or
@@ -125,12 +123,12 @@ def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
 
     Raises:
         MissingDependency: Ray is not installed. ConfigError: no such address, or no machine has so many CPUs.
-        ClusterError: nothing answers there.
+        ClusterError: no cluster answers.
     """
     if find_spec("ray") is None:
         raise MissingDependency("a cluster needs Ray: pip install 'edgecls[ray]'")
     local = re.fullmatch(rf"{LOCAL}(?::([1-9]\d*))?", address)
-    # Before Ray is imported, which reads them then. It would send figures of its use home, and warn of GPUs.
+    # Ray reads these when it is imported: no usage statistics, and no warning about GPUs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if local:
@@ -138,7 +136,7 @@ def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
     import ray
 
     if ray.is_initialized():
-        raise ClusterError("this process is connected to a Ray cluster already; leave it first: ray.shutdown()")
+        raise ClusterError("this process is already connected to a Ray cluster; disconnect first: ray.shutdown()")
     where: dict[str, Any] = {"address": address}
     if local:
         where = {"address": LOCAL, "num_cpus": threads * int(local[1] or len(allowed_cpus()) // threads or 1)}
@@ -161,13 +159,13 @@ def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
 
 
 def keep_to_this_machine() -> None:
-    """Let clusters that this process starts listen on the loopback address alone, and take no job without a token.
+    """Make local clusters listen on the loopback address only and require a token for each job.
 
     Raises:
-        ClusterError: Ray is imported already, and has read other settings.
+        ClusterError: Ray is already imported and has read other settings.
     """
     if "ray" not in sys.modules:
-        # The token dies with the cluster; Ray's own would be written into the home folder.
+        # Kept in memory only; Ray would write a token of its own into the home folder.
         os.environ.update(CLOSED, RAY_AUTH_TOKEN=secrets.token_hex(32))
     elif any(os.environ.get(name) != value for name, value in CLOSED.items()):
         raise ClusterError(
@@ -177,12 +175,12 @@ def keep_to_this_machine() -> None:
 
 @contextlib.contextmanager
 def _watched() -> Iterator[None]:
-    """End what is started inside with the block, or when this process is gone, however it ends."""
+    """End the processes that Ray starts inside the block, also if this process is killed."""
     if not sys.platform.startswith("linux"):
         yield
         return
     mark = ray_processes.make_mark(os.getpid())
-    # A session of its own: what ends this process may go to all of its process group.
+    # A session of its own, because a signal to this process may go to its whole process group.
     with subprocess.Popen(
         [sys.executable, "-I", "-S", ray_processes.__file__, mark],
         stdin=subprocess.PIPE,
@@ -202,17 +200,19 @@ def _watched() -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Raise an error at once where Ray would try for minutes."""
+    """Raise an error if nothing answers; Ray would try for minutes."""
     if address == "auto":
         return
     found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d{1,5})", address)
     if found is None or found[1] == LOCAL:
-        raise ConfigError(f"{address!r} is no Ray cluster; give local, local:N, auto, HOST:PORT or ray://HOST:PORT")
+        raise ConfigError(
+            f"{address!r} is not the address of a Ray cluster; give local, local:N, auto, HOST:PORT or ray://HOST:PORT"
+        )
     try:
         socket.create_connection((found[1], int(found[2])), CONNECT_S).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(
-            f"no Ray cluster answers at {address}: {error}; is it up ('ray status' there), and can it be reached?"
+            f"no Ray cluster answers at {address}: {error}. Check on its head node that it runs: ray status"
         ) from error
 
 
@@ -221,12 +221,12 @@ def _check_threads(threads: int) -> None:
 
     largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if threads > largest:
-        raise ConfigError(f"a job takes {threads} CPUs, the cluster's largest machine has {largest:g}; ask for fewer")
+        raise ConfigError(f"a job takes {threads} CPUs, but the largest machine has {largest:g}; request fewer")
 
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep what this program does at SIGTERM: Ray puts an exit of its own in its place."""
+    """Restore the handler of SIGTERM, which Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,1 +1,1 @@
-"""Commands on another machine over ssh. Imports the standard library and our errors only."""
+"""Commands on another machine over ssh. Imports the standard library, our errors and progress only."""

@@ -1,8 +1,8 @@
-"""What runs on a board for `edgecls COMMAND --host`: takes files in, runs one command beside them, leaves nothing.
+"""The remote half of `edgecls COMMAND --host`: receives files, runs one command beside them, and removes them.
 
-`host.py` sends this text to a Python there, so it needs the standard library alone and imports nothing of edgecls.
-On stdin come lines of JSON, the bytes of each file behind its line, then line breaks as signs of life. On stdout go
-answers, lines that begin with a token because a login script may print too, and then the command's own output.
+`host.py` sends this text to the remote Python, so it uses the standard library alone. stdin carries lines of JSON, each
+followed by the bytes of its file, then line breaks as a heartbeat. stdout carries answers, which begin with a token
+because a login script may print too, and then the output of the command.
 """
 
 from __future__ import annotations
@@ -23,22 +23,20 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
+if sys.platform == "win32":
+    raise ImportError("--host runs commands on Linux and macOS only: Windows has no SIGHUP and no alarm")
+
 NEEDED = ("edgecls", "click", "numpy", "PIL")
 CHUNK_BYTES = 1 << 16
-# A connection whose cable was pulled is not closed: it only says nothing any more.
+# A connection whose cable was pulled stays open and silent.
 PATIENCE_S = 60
-# For a benchmark to end its workers.
+# A benchmark may take this long to end its workers.
 GRACE_S = 20
 STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
 def serve(token: str, stream: IO[bytes]) -> int:
-    """Return the exit status of the command that was asked for; the folder with its files is gone then.
-
-    Args:
-        token: begins every answer.
-        stream: what the other end sends.
-    """
+    """Run the requested command in a temporary folder and return its exit status; `token` begins every answer."""
     for number in STOPPING:
         signal.signal(number, _stop)
     _answer(token, describe())
@@ -60,7 +58,7 @@ def serve(token: str, stream: IO[bytes]) -> int:
 
 
 def describe() -> dict[str, Any]:
-    """Return what the other end wants to know of this Python before it copies anything."""
+    """Return the facts about this Python that decide whether files are copied."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     marked = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists() and sys.prefix == sys.base_prefix
     narrow = platform.machine() == "aarch64" and sys.maxsize < 2**32
@@ -70,7 +68,7 @@ def describe() -> dict[str, Any]:
         "machine": "armv7l" if narrow else platform.machine(),
         "missing": missing,
         "edgecls": installed[0] if installed else "of unknown version",
-        # Debian's own Python refuses to be changed by pip.
+        # Debian does not let pip change its Python.
         "pip": importlib.util.find_spec("pip") is not None and not marked,
     }
 
@@ -81,10 +79,10 @@ def _answer(token: str, value: dict[str, Any]) -> None:
 
 
 def _receive(folder: Path, stream: IO[bytes]) -> list[str]:
-    """Write the files that come into `folder`, and return the arguments that end them."""
+    """Write the received files into `folder` and return the arguments of the command."""
     while True:
         signal.alarm(PATIENCE_S)
-        # A connection that was cut ends in an empty line.
+        # A cut connection gives an empty line.
         entry = json.loads(stream.readline() or "null") or sys.exit(1)
         if "run" in entry:
             signal.alarm(0)
@@ -101,11 +99,11 @@ def _receive(folder: Path, stream: IO[bytes]) -> list[str]:
 
 
 def _run(arguments: list[str], folder: Path) -> int:
-    # What engines put into the folder for temporary files goes with the rest.
+    # Temporary files of the engines are removed with the folder.
     environment = os.environ | {"PYTHONIOENCODING": "utf-8", "TMPDIR": str(folder)}
     command = [sys.executable, "-m", "edgecls", *arguments]
     child = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, env=environment)
-    # A signal that this thread got would not wake the other one, which waits.
+    # The new thread must not receive the signals: the main thread, which waits, would not wake.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     threading.Thread(target=_watch, args=(child,), daemon=True).start()
     try:
@@ -118,7 +116,7 @@ def _run(arguments: list[str], folder: Path) -> int:
 
 
 def _watch(child: subprocess.Popen[bytes]) -> None:
-    """End the command when the other end is gone."""
+    """End the command when the heartbeat stops."""
     while select.select([0], [], [], PATIENCE_S)[0] and os.read(0, CHUNK_BYTES):
         pass
     _end(child)
@@ -134,8 +132,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _stop(number: int, _: object) -> None:
-    # Who ends a session sends several signals, and what comes now must not be disturbed. A signal that is under way
-    # while it is set to be ignored makes Python complain, so a function ignores it.
+    # The end of a session sends several signals; cleaning up must not be interrupted. SIG_IGN would make Python warn
+    # of a signal that is pending, so a function ignores them.
     for other in STOPPING:
         signal.signal(other, _ignore)
     sys.exit(128 + number)

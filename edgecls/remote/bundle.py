@@ -1,4 +1,4 @@
-"""Files on their way to a board: the names that they have there, and the way back to the user's names."""
+"""The files that a command takes to a host, and the mapping between remote names and the user's names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class FileBundle:
-    """Files that go to a board, under names without meaning there: no shell and no file system can trip over them.
+    """Files for a host, under generated names that are valid in every shell and file system.
 
     Attributes:
-        files: name there -> file here, or its bytes.
+        files: remote name -> local file, or its bytes.
     """
 
     def __init__(self) -> None:
@@ -22,26 +22,26 @@ class FileBundle:
         self._pattern = re.compile(rf"{self._token}-\w+(?:/{self._token}-\w+)?(?:\.\w+)?")
 
     def add(self, source: Path | bytes, shown: str, suffix: str, folder: str = "") -> str:
-        """Return the name there of one more file; those of a folder sort as they were added.
+        """Add a file and return its remote name; the files of a folder sort in the order they were added.
 
         Args:
-            source: a file, or the bytes of one.
-            shown: its name for the user.
-            suffix: that it gets there.
-            folder: that `add_folder` returned, if it lies in one.
+            source: a file, or its bytes.
+            shown: the user's name of it.
+            suffix: of the remote name.
+            folder: what `add_folder` returned, if the file lies in a folder.
         """
         name = f"{folder}{self._token}-{len(self.files):08}{suffix}"
         self.files[name], self._shown[name] = source, shown
         return name
 
     def add_folder(self, shown: str) -> str:
-        """Return the name there, with a slash, of a folder that the user calls `shown`."""
+        """Return the remote name, with a slash, of a folder that the user calls `shown`."""
         name = f"{self._token}-{len(self._shown)}f"
         self._shown[name] = shown
         return f"{name}/"
 
     def restore(self, value: Any) -> Any:
-        """Return a text, or a JSON document, with the user's names in the place of those there."""
+        """Return a text or a JSON document with the user's names in place of the remote ones."""
         if isinstance(value, str):
             return self._pattern.sub(lambda found: self._shown.get(found[0], found[0]), value)
         if isinstance(value, list):

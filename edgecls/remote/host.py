@@ -1,7 +1,7 @@
-"""Run one edgecls command on a board, over the system's ssh: files go there, output comes back, nothing stays.
+"""Run one edgecls command on a host over the system's ssh: copy files, return the output, leave nothing there.
 
-One connection carries everything, so that the user's own ssh configuration, keys and jump hosts are what counts.
-`agent.py` is the other end. Python's standard library alone.
+One connection carries everything, so the user's own ssh configuration, keys and jump hosts apply. `agent.py` is the
+remote half.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from edgecls.remote.ssh_errors import SSH_FAILED, cut_text, install_text, old_py
 
 OLDEST_PYTHON = (3, 10)
 CHUNK_BYTES = 1 << 16
-# Several within the board's patience.
-BEAT_S = 10.0
-# For the board to end its work, before its answer is waited for no longer; it does so all the same.
-GOODBYE_S = 10.0
+# Several within the PATIENCE_S of agent.py.
+HEARTBEAT_S = 10.0
+# How long to wait for the remote half to end. It also ends by itself.
+SHUTDOWN_S = 10.0
 OPTIONS = {
     "ConnectTimeout": "15",
-    # A board that lost its power says nothing: given up after half a minute.
+    # A board that lost its power is given up after half a minute.
     "ServerAliveInterval": "10",
     "ServerAliveCountMax": "3",
-    # A shared connection may be used. Beginning one would leave a process behind that keeps stderr open.
+    # An existing shared connection is used. A new one would leave a process behind that keeps stderr open.
     "ControlMaster": "no",
     "ClearAllForwardings": "yes",
     "RemoteCommand": "none",
     "RequestTTY": "no",
 }
-# Python 2 must understand it. A file in the home folder must not stand in for a module.
+# Python 2 must parse it too. A file in the home folder must not shadow a module.
 _START = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     "sys.version_info >= {oldest} or sys.exit(sys.stdout.write("
@@ -54,7 +54,7 @@ class Host:
 
     Attributes:
         name: as ssh takes it: `user@name`, `ssh://user@name:port`, or a name in the user's ssh configuration.
-        python: the Python there that has edgecls.
+        python: path to Python on the board.
         asks: whether ssh may ask for a password or about a new host key; without a terminal it would hang.
     """
 
@@ -64,37 +64,37 @@ class Host:
 
     @property
     def quoted_python(self) -> str:
-        """Return `python` for the shell there, which still knows its own home folder: "~/env/bin/python"."""
+        """Return `python` quoted for the remote shell, which still expands "~/"."""
         if self.python.startswith("~/"):
             return f"~/{shlex.quote(self.python[2:])}"
         return shlex.quote(self.python)
 
     def shell_line(self, token: str, size: int) -> str:
-        """Return what the shell there is given: start this Python, and let it read `size` bytes of program."""
+        """Return the remote command line: start this Python and let it read a program of `size` bytes."""
         start = _START.format(oldest=OLDEST_PYTHON)
         return f"exec {self.quoted_python} -c {shlex.quote(start)} {shlex.quote(token)} {size}"
 
     def ssh_command(self, line: str) -> list[str]:
-        """Return the ssh command that runs a line in the shell there."""
+        """Return the ssh command that runs a line in the remote shell."""
         options = OPTIONS if self.asks else OPTIONS | {"BatchMode": "yes"}
         return ["ssh", *(f"-o{name}={value}" for name, value in options.items()), "--", self.name, line]
 
 
 class Connection:
-    """One ssh process, and the Python that it started on a board. `connect` makes and ends it.
+    """One ssh process, and the remote Python that it started. `connect` opens and closes it.
 
     Attributes:
-        facts: what `remote_board.describe` said of that Python.
+        facts: what `agent.describe` returned.
     """
 
-    def __init__(self, host: Host, tell: Callable[[str], object]) -> None:
+    def __init__(self, host: Host, report: Callable[[str], object]) -> None:
         self.host = host
         self.facts: dict[str, Any] = {}
         self._token = f"{secrets.token_hex(8)} "
-        self._tell = tell
+        self._report = report
         self._doing = ""
-        self._heard: list[str] = []
-        self._lock, self._over = threading.Lock(), threading.Event()
+        self._stderr_lines: list[str] = []
+        self._lock, self._closing = threading.Lock(), threading.Event()
         program = Path(__file__).with_name("agent.py").read_bytes()
         command = host.ssh_command(host.shell_line(self._token, len(program)))
         try:
@@ -104,18 +104,18 @@ class Connection:
         assert self._ssh.stdin and self._ssh.stdout and self._ssh.stderr
         self._input, self._output, self._errors = self._ssh.stdin, self._ssh.stdout, self._ssh.stderr
         self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._heartbeat = threading.Thread(target=self._send_heartbeat, daemon=True)
         self._listener.start()
         self._write(program)
 
-    def greet(self, install: Callable[[dict[str, Any]], str]) -> None:
-        """Return when the Python there has said that it can run edgecls.
+    def check_python(self, install: Callable[[dict[str, Any]], str]) -> None:
+        """Return when the remote Python has answered that it can run edgecls.
 
         Args:
-            install: returns, of `facts`, the pip line that would install it.
+            install: returns the pip line that installs edgecls, given `facts`.
 
         Raises:
-            RemoteError: ssh failed, or there is no such Python, or it has no edgecls.
+            RemoteError: ssh failed, or the Python is missing or has no edgecls.
         """
         facts = self._answer()
         host = self.host
@@ -125,75 +125,75 @@ class Connection:
         if facts["missing"]:
             text = install_text(host.name, host.quoted_python, install(facts), facts["pip"])
             lacks = ", ".join(facts["missing"])
-            raise RemoteError(f"{host.python} on {host.name} lacks {lacks}. {text}; or name another with --python")
+            raise RemoteError(f"{host.python} on {host.name} lacks {lacks}. {text}. Or name another with --python")
         with self._lock:
             self._doing = "copying files to it"
-            for line in self._heard:
-                self._tell(line)
+            for line in self._stderr_lines:
+                self._report(line)
 
     def send(self, files: Mapping[str, Path | bytes], progress: Progress = silent) -> None:
         """Copy files.
 
         Args:
             files: `FileBundle.files`.
-            progress: told of each.
+            progress: called after each file.
 
         Raises:
-            DataError: a file cannot be opened, or became shorter meanwhile.
+            DataError: a file cannot be opened, or became shorter while it was copied.
         """
         for place, (name, source) in enumerate(files.items()):
             with _open(source) as file:
                 self._send_file(name, file)
             if self._ssh.poll() is not None:
-                break  # Why, its answer tells.
+                break  # The answer that `run` reads says why.
             progress(f"copying to {self.host.name}", place + 1, len(files))
 
     def run(self, arguments: Sequence[str]) -> Iterator[str]:
-        """Yield the lines that the command prints to stdout there, as they come.
+        """Yield the lines of the command's stdout as they come.
 
         Args:
-            arguments: of edgecls, with the names that `FileBundle` gave.
+            arguments: of edgecls, with the remote names of `FileBundle`.
 
         Raises:
             RemoteError: the files did not arrive.
         """
         self._write(_line({"run": list(arguments)}))
-        self._heart.start()
+        self._heartbeat.start()
         answer = self._answer()
         if "error" in answer:
             raise RemoteError(
-                f"{self.host.name} cannot keep the files: {answer['error']}; make room there, or copy fewer images"
+                f"{self.host.name} cannot store the files: {answer['error']}. Free space on it, or copy fewer images"
             )
         self._doing = f"running {arguments[0]}"
         for line in self._output:
             yield line.decode(errors="replace").removesuffix("\n")
 
     def finish(self) -> int:
-        """Return the command's exit status, 0 to 2, when it has ended.
+        """Wait for the command and return its exit status, 0 to 2.
 
         Raises:
-            RemoteError: the connection was cut, or the command was.
+            RemoteError: the connection or the command was cut off.
         """
         status = self._wait()
         if status == SSH_FAILED:
-            raise RemoteError(cut_text(self.host.name, self._doing, self._heard))
+            raise RemoteError(cut_text(self.host.name, self._doing, self._stderr_lines))
         if status > 2:
             raise RemoteError(
                 f"edgecls on {self.host.name} ended with exit status {status}"
-                f"{', killed: its memory may be too small' if status == 137 else ''}; what it said stands above"
+                f"{' (killed: its memory may be too small)' if status == 137 else ''}. Its messages are above"
             )
         return status
 
     def close(self) -> None:
-        """End the work there, if it still goes on, and the connection."""
-        self._over.set()
-        if self._heart.is_alive():
-            self._heart.join()
-        # The end of its input is what the other end stops at.
+        """End the remote command, if it still runs, and the connection."""
+        self._closing.set()
+        if self._heartbeat.is_alive():
+            self._heartbeat.join()
+        # The remote half stops at the end of its input.
         with contextlib.suppress(BrokenPipeError):
             self._input.close()
         try:
-            self._ssh.wait(GOODBYE_S)
+            self._ssh.wait(SHUTDOWN_S)
         except subprocess.TimeoutExpired:
             self._ssh.terminate()
         self._wait()
@@ -201,9 +201,9 @@ class Connection:
         self._errors.close()
 
     @property
-    def last_words(self) -> str:
-        """Return the last line that came from the board's stderr, or ""."""
-        return self._heard[-1] if self._heard else ""
+    def last_stderr_line(self) -> str:
+        """Return the last line of the host's stderr, or ""."""
+        return self._stderr_lines[-1] if self._stderr_lines else ""
 
     def _wait(self) -> int:
         status = self._ssh.wait()
@@ -221,8 +221,8 @@ class Connection:
                 return facts
         status = self._wait()
         if self._doing and status == SSH_FAILED:
-            raise RemoteError(cut_text(self.host.name, self._doing, self._heard))
-        raise RemoteError(start_text(self.host.name, self.host.python, status, [*said, *self._heard]))
+            raise RemoteError(cut_text(self.host.name, self._doing, self._stderr_lines))
+        raise RemoteError(start_text(self.host.name, self.host.python, status, [*said, *self._stderr_lines]))
 
     def _send_file(self, name: str, file: IO[bytes]) -> None:
         size = file.seek(0, io.SEEK_END)
@@ -236,7 +236,7 @@ class Connection:
             size -= len(chunk)
 
     def _write(self, data: bytes) -> None:
-        # If nobody reads any more, the answer that is missing, or that says why, tells.
+        # If nobody reads any more, the missing answer becomes the error.
         with contextlib.suppress(BrokenPipeError):
             self._input.write(data)
             self._input.flush()
@@ -245,14 +245,14 @@ class Connection:
         for line in self._errors:
             text = line.decode(errors="replace").rstrip()
             with self._lock:
-                self._heard.append(text)
-                # Until the Python there has answered, it is ssh that speaks: a part of the error, if there is one. What
-                # a command says of being stopped is no news to who stops it.
-                if self._doing and not self._over.is_set():
-                    self._tell(text)
+                self._stderr_lines.append(text)
+                # Lines before the first answer are of ssh and belong to an error. Lines after `close` only say that the
+                # command was stopped.
+                if self._doing and not self._closing.is_set():
+                    self._report(text)
 
-    def _beat(self) -> None:
-        while not self._over.wait(BEAT_S):
+    def _send_heartbeat(self) -> None:
+        while not self._closing.wait(HEARTBEAT_S):
             self._write(b"\n")
 
 
@@ -262,7 +262,7 @@ def _open(source: Path | bytes) -> IO[bytes]:
     try:
         return source.open("rb")
     except OSError as error:
-        raise DataError(f"cannot copy {source}: {error.strerror}; check that it is still there") from error
+        raise DataError(f"cannot copy {source}: {error.strerror}. Check that the file still exists") from error
 
 
 def _line(value: dict[str, Any]) -> bytes:
@@ -271,22 +271,21 @@ def _line(value: dict[str, Any]) -> bytes:
 
 @contextlib.contextmanager
 def connect(
-    host: Host, install: Callable[[dict[str, Any]], str], tell: Callable[[str], object]
+    host: Host, install: Callable[[dict[str, Any]], str], report: Callable[[str], object]
 ) -> Iterator[Connection]:
-    """Yield a connection to a board whose Python has edgecls.
+    """Yield a connection to a host whose Python has edgecls.
 
     Args:
         host: to connect to.
-        install: see `Connection.greet`.
-        tell: gets each line of the command's stderr, from another thread.
+        install: see `Connection.check_python`.
+        report: gets each line of the command's stderr, from another thread.
 
     Raises:
-        MissingDependency: there is no ssh here.
-        RemoteError: see `Connection.greet`.
+        MissingDependency: this machine has no ssh. RemoteError: see `Connection.check_python`.
     """
-    connection = Connection(host, tell)
+    connection = Connection(host, report)
     try:
-        connection.greet(install)
+        connection.check_python(install)
         yield connection
     finally:
         connection.close()

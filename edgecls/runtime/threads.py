@@ -26,10 +26,9 @@ def default_threads(root: Path = Path("/")) -> int:
 
 
 def _allowed_cpus() -> set[int]:
-    # macOS cannot say.
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
+    # Neither macOS nor Windows has it.
+    read = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return set(read(0))
 
 
 def _big_cores(cpus: set[int], root: Path) -> int:

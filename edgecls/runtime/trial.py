@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import sys
 import numpy as np
 
 from edgecls import errors
-from edgecls.errors import EdgeclsError, ModelFileError
+from edgecls.errors import ConfigError, EdgeclsError, ModelFileError
 from edgecls.model_file.metadata import split_file
 from edgecls.runtime.engines import open_engine
 
@@ -40,7 +39,10 @@ def try_in_child(data: bytes, engine: str, threads: int, device: str, most_secon
     Raises:
         EdgeclsError: that loading the file raises, of its class.
         ModelFileError: the child crashed, or took too long or too much memory.
+        ConfigError: Windows cannot limit the memory of a process.
     """
+    if sys.platform == "win32":
+        raise ConfigError("--untrusted cannot limit a child's memory on Windows; use Linux or macOS for this file")
     command = [sys.executable, "-m", "edgecls.runtime.trial", engine, str(threads), device]
     # The same modules as here, and none from a folder that came with the file.
     found = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "PYTHONSAFEPATH": "1"}
@@ -64,10 +66,14 @@ def try_in_child(data: bytes, engine: str, threads: int, device: str, most_secon
 
 def try_here(data: bytes, engine: str, threads: int, device: str) -> dict[str, str]:
     """Return {} if the file loads and runs in this process, which may not live to say so; else our error, in JSON."""
-    memory = int(MOST_MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    # A crash is an answer here: nobody wants its memory on the disk.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Windows has no such limits; `try_in_child` refuses there.
+    if sys.platform != "win32":
+        import resource
+
+        memory = int(MOST_MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        # A crash is an answer here: nobody wants its memory on the disk.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         graph, spec = split_file(data)
         opened = open_engine(engine, graph, spec, threads, device)

@@ -16,7 +16,7 @@ from edgecls.boards.profiles import Profile
 from edgecls.config import ExportConfig
 from edgecls.errors import ConfigError, ExportError, TrainingError, WeightsError
 from edgecls.estimate.operators import count_network
-from edgecls.parallel.pool import Here, current_pool
+from edgecls.parallel.pool import LocalPool, current_pool
 from edgecls.progress import Progress, silent
 from edgecls.sweep import halving
 from edgecls.sweep.grid import Candidate
@@ -153,7 +153,7 @@ class Trials:
             self._run_fully(candidates)
             return
         promising: list[Candidate] = []
-        if isinstance(current_pool(), Here):
+        if isinstance(current_pool(), LocalPool):
             stopped = halving.halve(
                 candidates, lambda each: self._run_shortly([each]).get(each), lambda each: self._run_fully([each])
             )
@@ -179,7 +179,7 @@ class Trials:
         pool = current_pool()
         for done, (trial, outcome) in enumerate(pool.map(train_fully, self._setting, self._begin(candidates)), 1):
             self._keep(trial.candidate, outcome)
-            if not isinstance(pool, Here):
+            if not isinstance(pool, LocalPool):
                 # All that is known of a training in another process is that it ended.
                 self._setting.progress("train networks", done, len(candidates), trial.candidate.name)
 

@@ -25,7 +25,7 @@ from edgecls.bulk.predict import Done, predict_all
 from edgecls.errors import ConfigError, DataError
 from edgecls.files import locked
 from edgecls.parallel import ray
-from edgecls.parallel.pool import Here, Pool
+from edgecls.parallel.pool import LocalPool, Pool
 from edgecls.parallel.ray import RayPool
 
 
@@ -84,9 +84,9 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     whole, out = tmp_path / "whole", tmp_path / "out"
     predict(tiny_tflite, [photos], whole)
     with pytest.raises(KeyboardInterrupt):
-        predict(tiny_tflite, [photos], out, Spy(Here(), last))
+        predict(tiny_tflite, [photos], out, Spy(LocalPool(), last))
     assert "shards" not in json.loads((out / "manifest.json").read_text())
-    again = Spy(Here())
+    again = Spy(LocalPool())
     told: list[Done] = []
     done = predict(tiny_tflite, [photos], out, again, progress=told.append)
     # The fifth shard has the image that is none.
@@ -105,12 +105,12 @@ def test_only_what_is_missing_or_damaged_is_made_again(tiny_tflite: Path, photos
     (out / "shard-00000005.jsonl").write_bytes(whole["shard-00000004.jsonl"])
     (out / "shard-00000006.jsonl").write_text("[]\n")
     (out / ".shard-00000007.jsonl.0a1b2c3d.tmp").write_bytes(b"left by a killed process")
-    again, told = Spy(Here()), list[str]()
+    again, told = Spy(LocalPool()), list[str]()
     predict(tiny_tflite, [photos], out, again, report=told.append)
     assert again.jobs == [1, 3, 4, 5, 6]
-    assert [text.removeprefix(f"{out}/").replace(": its images are predicted again", "") for text in told] == [
-        "shard-00000001.jsonl is gone",
-        *(f"shard-0000000{number}.jsonl is not as it was written" for number in (3, 5, 6)),
+    assert [text.removeprefix(f"{out}/").removesuffix(". Its images are predicted again") for text in told] == [
+        "shard-00000001.jsonl is missing",
+        *(f"shard-0000000{number}.jsonl was changed" for number in (3, 5, 6)),
     ]
     assert content(out) == whole
 
@@ -119,7 +119,7 @@ def test_images_that_came_and_went_since_then(tiny_tflite: Path, photos: Path, t
     data, out = Path(shutil.copytree(photos, tmp_path / "photos")), tmp_path / "out"
     predict(tiny_tflite, [data], out)
     shutil.copy(data / "dark" / "04.png", data / "striped" / "99.png")
-    again = Spy(Here())
+    again = Spy(LocalPool())
     predict(tiny_tflite, [data], out, again)
     assert again.jobs == [4, 8]
     shutil.rmtree(data / "striped")
@@ -147,9 +147,9 @@ def test_the_folder_of_another_run_is_refused(tiny_tflite: Path, tiny_onnx: Path
     ("name", "text", "message"),
     [
         ("notes.txt", "mine", r"is not empty and holds no manifest.json"),
-        ("manifest.json", "[]", r"is no manifest of predictions"),
-        ("manifest.json", '{"settings": 3}', r"is no manifest of predictions"),
-        ("manifest.json", "{", r"is no manifest of predictions"),
+        ("manifest.json", "[]", r"is not a manifest of predictions"),
+        ("manifest.json", '{"settings": 3}', r"is not a manifest of predictions"),
+        ("manifest.json", "{", r"is not a manifest of predictions"),
     ],
 )
 def test_a_folder_of_something_else_is_left_alone(
@@ -186,14 +186,14 @@ def test_two_at_once_are_refused(tiny_tflite: Path, photos: Path, tmp_path: Path
 
 def test_no_image_at_all(tiny_tflite: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("\n")
-    with pytest.raises(DataError, match="there is no image in .*list.txt"):
+    with pytest.raises(DataError, match=r"list.txt holds no image"):
         predict(tiny_tflite, [tmp_path / "list.txt"], tmp_path / "out")
 
 
 def test_a_worker_of_another_version_is_refused(
     tiny_tflite: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = Here()
+    pool = LocalPool()
     packed = pack_model(tiny_tflite.read_bytes(), pool)
     monkeypatch.setattr(model_module, "__version__", "9.9")
     model_module.open_model.cache_clear()
@@ -204,7 +204,7 @@ def test_a_worker_of_another_version_is_refused(
 def test_a_model_is_opened_once_for_all_shards(tiny_tflite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pickle
 
-    packed = pack_model(tiny_tflite.read_bytes(), Here())
+    packed = pack_model(tiny_tflite.read_bytes(), LocalPool())
     assert model_module.open_model(packed) is model_module.open_model(pickle.loads(pickle.dumps(packed)))
     other = Model(**{**vars(packed), "threshold": 0.9})
     assert model_module.open_model(other).threshold == 0.9
@@ -215,11 +215,11 @@ def test_the_command_says_what_it_did_and_exits_with_1_for_bad_images(
     tiny_tflite: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    for kept in ("", ", 42 of them before, 1 that had failed tried again"):
+    for kept in ("", ", 42 of them earlier, 1 that had failed tried again"):
         done = run("predict", tiny_tflite, photos, "--out", out, "--shard-images", 10)
         assert done.exit_code == 1
         assert done.stdout == f"43 images{kept}; {out / 'manifest.json'} lists the files\n"
-        assert "1 of 43 images could not be read; they have an error, and the same command tries" in done.stderr
+        assert "1 of 43 images could not be read; their lines hold the error. The same command tries" in done.stderr
     assert len(list(out.glob("shard-*.jsonl"))) == 5
     good = run("predict", tiny_tflite, (photos / "striped").as_uri(), "--out", tmp_path / "good", "--threshold", 1)
     assert (good.exit_code, good.stderr) == (0, "")
@@ -229,14 +229,14 @@ def test_the_command_says_what_it_did_and_exits_with_1_for_bad_images(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--ray", "local"], "--ray works on shards of images; it needs --out DIR"),
+        (["--ray", "local"], "--ray needs --out DIR, because it works on shards of images"),
         (["--out", "out", "--json"], "--out takes no --watch, --host, --format, --json"),
         (["--out", "out", "--watch", "in"], "--out takes no --watch"),
         (["--out", "out", "--host", "pi@board"], "--out takes no --watch, --host"),
         (["--out", "out", "-"], "nor an image on stdin"),
         (["--out", "out", "--shard-images", "0"], "--shard-images"),
         (["s3://bucket/a.png"], "s3://bucket/a.png is a URL, which only --out DIR takes"),
-        (["--out", "out", "--ray", "nowhere"], "'nowhere' is no Ray cluster"),
+        (["--out", "out", "--ray", "nowhere"], "'nowhere' is not the address of a Ray cluster"),
     ],
 )
 def test_wrong_usage(options: list[str], message: str, tiny_tflite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +289,7 @@ def test_a_cluster_of_the_commands_own_survives_a_sigkill(tiny_tflite: Path, pho
     stdout, stderr = started.communicate(timeout=120)
     assert started.returncode == 1, stderr
     assert stdout.decode() == f"2,580 images; {there / 'manifest.json'} lists the files\n"
-    assert b"worker died" in stderr and b"60 of 2,580 images could not be read; they have an error" in stderr
+    assert b"worker died" in stderr and b"60 of 2,580 images could not be read; their lines hold the error" in stderr
     assert content(there) == content(here)
 
 
@@ -300,10 +300,10 @@ def test_the_cli_pool_is_a_cluster_only_with_the_flag(monkeypatch: pytest.Monkey
 
     def connect(*arguments: Any) -> contextlib.AbstractContextManager[Pool]:
         asked.append(arguments)
-        return contextlib.nullcontext(Here())
+        return contextlib.nullcontext(LocalPool())
 
     monkeypatch.setattr(ray, "connect", connect)
     with pool_at(None) as pool:
-        assert isinstance(pool, Here) and asked == []
+        assert isinstance(pool, LocalPool) and asked == []
     with pool_at("head:1", 3):
         assert asked == [("head:1", 3)]

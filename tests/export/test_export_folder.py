@@ -13,7 +13,7 @@ from edgecls.errors import ConfigError, ModelFileError
 from edgecls.export import export_folder
 from edgecls.export.export_folder import PARTIAL, Earlier, ExportedFile, publish, read_entries, work_in
 from edgecls.export.gate import Comparison
-from edgecls.files import file_sha256, read_sealed, write_sealed
+from edgecls.files import LOCK_NAME, file_sha256, read_checked, write_checked
 
 RUN, ID = Path("run"), "of this run"
 ENTRY: dict[str, Any] = {"path": "model-int8.onnx", "sha256": "0" * 64, "bytes": 1, "flips": "", "verdict": "passed"}
@@ -41,7 +41,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
     (tmp_path / f"{PARTIAL}abc" / "x").mkdir(parents=True)
     with work_in(tmp_path, RUN, ID) as (partial, older):
-        assert [path for path in tmp_path.iterdir()] == [partial] and older == Earlier([])
+        assert sorted(tmp_path.iterdir()) == [tmp_path / LOCK_NAME, partial] and older == Earlier([])
 
 
 @pytest.mark.parametrize("moment", range(4))
@@ -56,7 +56,7 @@ def test_killed_at_any_moment_the_record_tells_no_lie(
     (folder / "model-int8.onnx").write_text("old")
     (folder / "model-fp32.onnx").write_text("kept")
     older = Earlier([ENTRY, ENTRY | {"path": "model-fp32.onnx"}])
-    write_sealed(folder / "export.json", {"files": older.entries})
+    write_checked(folder / "export.json", {"files": older.entries})
     left, real = [moment], Path.replace
 
     def replace(self: Path, target: Path) -> Path:
@@ -104,7 +104,7 @@ def export(folder: Path, run: Path, run_id: str, *names: str, notes: tuple[str, 
 
 
 def names_of(folder: Path) -> list[str]:
-    document = read_sealed(folder / "export.json")
+    document = read_checked(folder / "export.json")
     for entry in document["files"]:
         assert file_sha256(folder / entry["path"]) == entry["sha256"]
         assert (folder / entry["path"]).read_text().startswith(document["run"]["id"])
@@ -139,7 +139,7 @@ def test_files_of_a_run_trained_anew_go(tmp_path: Path, out: str) -> None:
 def test_files_of_an_older_edgecls_have_an_unknown_run(tmp_path: Path) -> None:
     for folder in (tmp_path / "run" / "export", tmp_path / "mix"):
         export(folder, tmp_path / "run", "1", "model-int8.tflite")
-        document = read_sealed(folder / "export.json")
+        document = read_checked(folder / "export.json")
         del document["run"]
         (folder / "export.json").write_text(json.dumps(document))
     with pytest.raises(ConfigError, match=r"another run \(made by an older edgecls\)"):
@@ -153,7 +153,7 @@ def test_a_file_that_was_changed_is_not_listed_any_more(tmp_path: Path) -> None:
     (tmp_path / "model-int8.tflite").write_text("other bytes")
     (tmp_path / "model-fp32.onnx").unlink()
     export(tmp_path, RUN, ID, "model-fp16.onnx", notes=("int8.tflite was changed after its export", "is missing"))
-    assert [entry["path"] for entry in read_sealed(tmp_path / "export.json")["files"]] == [
+    assert [entry["path"] for entry in read_checked(tmp_path / "export.json")["files"]] == [
         "model-int8.onnx",
         "model-fp16.onnx",
     ]

@@ -6,7 +6,7 @@ import pytest
 from pool_jobs import refuse, square
 
 from edgecls.errors import DataError
-from edgecls.parallel.pool import Here, current_pool, work_in
+from edgecls.parallel.pool import LocalPool, current_pool, work_in
 
 
 def test_here_works_on_one_job_after_the_other() -> None:
@@ -17,7 +17,7 @@ def test_here_works_on_one_job_after_the_other() -> None:
             read.append(job)
             yield job
 
-    results = Here().map(square, 100, jobs())
+    results = LocalPool().map(square, 100, jobs())
     assert read == []
     assert next(results) == (0, 100) and read == [0]
     assert list(results) == [(1, 101), (2, 104), (3, 109), (4, 116)]
@@ -25,11 +25,11 @@ def test_here_works_on_one_job_after_the_other() -> None:
 
 def test_an_error_comes_as_it_is() -> None:
     with pytest.raises(DataError, match="^no image 7; mend it$"):
-        list(Here().map(refuse, "no image", [7]))
+        list(LocalPool().map(refuse, "no image", [7]))
 
 
 def test_the_innermost_pool_counts_and_ends_with_its_block() -> None:
-    outer, inner = Here(), Here()
+    outer, inner = LocalPool(), LocalPool()
     with work_in(outer):
         with pytest.raises(KeyError), work_in(inner):
             assert current_pool() is inner

@@ -44,7 +44,7 @@ def refused(file: Path, python: Path | str, host: str = "board") -> str:
 def test_a_wrong_host_key_is_told_with_the_line_that_forgets_it(board: BoardSshd, int8: Path) -> None:
     board.know("other")
     said = refused(int8, board.python)
-    assert said.startswith("Error: the host key of board is not the one that this computer knows")
+    assert said.startswith("Error: the host key of board has changed")
     assert f'ssh-keygen -f "{board.known_hosts}" -R "[127.0.0.1]:{board.port}"' in said
 
 
@@ -57,15 +57,15 @@ def test_an_unknown_host_key_is_not_taken(board: BoardSshd, int8: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("HostName", "no-such-board.invalid", "there is no host of the name in 'board'"),
+        ("HostName", "no-such-board.invalid", "no host has the name in 'board'"),
         ("Port", 1, "board does not answer; check that it is on"),
-        ("IdentityFile", "{folder}/other", "board does not let you in without a password; copy your key there once"),
+        ("IdentityFile", "{folder}/other", "board asks for a password; copy your key to it once"),
     ],
 )
 def test_what_ssh_says_is_explained(board: BoardSshd, int8: Path, option: str, value: Any, said: str) -> None:
     board.reset(**{option: str(value).format(folder=board.folder)})
     told = refused(int8, board.python)
-    # One error, with ssh's own last words.
+    # One error, with the last line of ssh's stderr.
     assert said in told and told.count("\n") == 1 and "(ssh: " in told
 
 
@@ -79,15 +79,13 @@ def test_without_ssh_the_package_is_named(int8: Path, monkeypatch: pytest.Monkey
     assert "apt-get install openssh-client" in refused(int8, "python3")
 
 
-# The Python there
+# The remote Python
 
 
 def test_no_python_there(board: BoardSshd, int8: Path) -> None:
-    assert "there is no Python 'no such python' on board; install it, or name another" in refused(
-        int8, "no such python"
-    )
+    assert "board has no Python 'no such python'; install it, or name another" in refused(int8, "no such python")
     (board.folder / "plain").write_text("")
-    assert f"there is no Python '{board.folder / 'plain'}' on board" in refused(int8, board.folder / "plain")
+    assert f"board has no Python '{board.folder / 'plain'}'" in refused(int8, board.folder / "plain")
     assert "'/bin/false' could not be started on board: exit status 1" in refused(int8, "/bin/false")
 
 
@@ -213,7 +211,7 @@ def test_a_file_that_is_gone_when_it_is_copied(there: Host, tmp_path: Path) -> N
 
 
 def test_gives_signs_of_life_while_the_command_runs(there: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgecls.remote.host.BEAT_S", 0.01)
+    monkeypatch.setattr("edgecls.remote.host.HEARTBEAT_S", 0.01)
     sent: list[bytes] = []
     with connect(there, install, print) as connection:
         write = connection._write

@@ -34,10 +34,10 @@ def test_where_nothing_fits_that_is_said() -> None:
 
 def test_words_of_the_board_are_not_taken_for_those_of_ssh() -> None:
     heard = ["bash: line 1: /root/python: Permission denied"]
-    assert "there is no Python '/root/python' on board" in start_text("board", "/root/python", 126, heard)
+    assert "board has no Python '/root/python'" in start_text("board", "/root/python", 126, heard)
     assert "ssh-copy-id board" in start_text("board", "python3", SSH_FAILED, heard)
 
 
 def test_silence_is_told_as_such() -> None:
-    assert "(ssh said nothing)" in cut_text("board", "running predict", [])
-    assert start_text("board", "python3", 9, []).endswith("exit status 9; it said nothing")
+    assert "(ssh printed nothing)" in cut_text("board", "running predict", [])
+    assert start_text("board", "python3", 9, []).endswith("exit status 9; it printed nothing")

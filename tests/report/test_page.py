@@ -14,7 +14,7 @@ from report_run import make_run
 
 from edgecls.cli import main
 from edgecls.errors import MissingDependency, ModelFileError
-from edgecls.files import write_sealed
+from edgecls.files import write_checked
 from edgecls.report import page
 from edgecls.report.page import write_report
 from edgecls.training.run import run_folder
@@ -135,7 +135,7 @@ def write_exports(run: Path, files: list[dict[str, Any]], run_id: str = "") -> N
     for entry in files:
         (run / "export" / entry["path"]).write_text(entry["path"])
     owner = {"path": str(run), "id": run_id or run_folder.run_id(run_folder.read_record(run))}
-    write_sealed(run / "export" / "export.json", {"run": owner, "files": files})
+    write_checked(run / "export" / "export.json", {"run": owner, "files": files})
 
 
 def test_exported_files_and_their_flips_are_shown(tmp_path: Path) -> None:

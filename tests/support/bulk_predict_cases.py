@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from edgecls.bulk.model import pack_model
 from edgecls.bulk.predict import Done, predict_all
-from edgecls.parallel.pool import Here, Pool
+from edgecls.parallel.pool import LocalPool, Pool
 
 
 class Spy:
@@ -42,7 +42,7 @@ def copy_photos(tiny_data: Path, root: Path) -> Path:
 
 
 def predict(file: Path, sources: list[Any], out: Path, pool: Pool | None = None, **options: Any) -> Done:
-    pool = pool or Here()
+    pool = pool or LocalPool()
     options.setdefault("shard_images", 5)
     return predict_all(pack_model(file.read_bytes(), pool), [*map(str, sources)], out, pool, **options)
 

@@ -18,7 +18,7 @@ from edgecls.benchmark.verdict import CONTENTION
 from edgecls.choose.candidates import Candidate, Images
 from edgecls.choose.choice import Choice
 from edgecls.export.gate import Comparison, compare
-from edgecls.files import file_sha256, read_sealed, write_sealed
+from edgecls.files import file_sha256, read_checked, write_checked
 from edgecls.images.dataset import Split
 from edgecls.model_file.container import detect_kind
 from edgecls.model_file.metadata import attach_spec, split_file
@@ -131,8 +131,8 @@ def rewrite(path: Path, to: Path | None = None, **changes: object) -> None:
     new.write_bytes(attach_spec(graph, replace(spec, **changes), detect_kind(data)))  # type: ignore[arg-type]
     record = path.with_name("export.json")
     if record.is_file():
-        document = read_sealed(record)
+        document = read_checked(record)
         for entry in document["files"]:
             if entry["path"] == path.name:
                 entry |= {"path": new.name, "sha256": file_sha256(new)}
-        write_sealed(record, document)
+        write_checked(record, document)

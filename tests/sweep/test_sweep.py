@@ -16,7 +16,7 @@ from edgecls.boards.profiles import load_profile
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, DataError, WeightsError
 from edgecls.estimate.operators import count_network
-from edgecls.files import read_sealed, write_sealed
+from edgecls.files import read_checked, write_checked
 from edgecls.networks import model
 from edgecls.parallel.pool import work_in
 from edgecls.parallel.ray import RayPool
@@ -93,7 +93,7 @@ def test_changed_images_are_refused(swept: Path, tiny_data: Path, tmp_path: Path
     data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
     out = Path(shutil.copytree(swept, tmp_path / "out"))
     for record in out.glob("*/run.json"):
-        write_sealed(record, read_sealed(record) | {"data": str(data)})
+        write_checked(record, read_checked(record) | {"data": str(data)})
     for image in data.glob("*/*.png"):
         shutil.copy(tiny_data / "dark" / "03.png", image)
     with pytest.raises(DataError, match=r"held-out images of .* changed"):

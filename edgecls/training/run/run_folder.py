@@ -23,10 +23,10 @@ from edgecls.files import (
     DAMAGE_ERRORS,
     file_sha256,
     json_sha256,
+    read_checked,
     read_json,
-    read_sealed,
     write_atomically,
-    write_sealed,
+    write_checked,
 )
 from edgecls.images.memmap import chunks
 from edgecls.messages.path_kinds import explain_run
@@ -53,7 +53,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Write run.json with the sha256 of the run's files and its own, and return it without its own."""
     if files := {name: file_sha256(folder / name) for name in BOUND_FILES if (folder / name).is_file()}:
         record = record | {"files": files}
-    write_sealed(folder / RECORD_FILE, record)
+    write_checked(folder / RECORD_FILE, record)
     return record
 
 
@@ -73,7 +73,7 @@ def read_record(run: Path) -> dict[str, Any]:
         otherwise = f"{run} is not a run folder: it holds no {RECORD_FILE}; make one with 'edgecls train'"
         raise ModelFileError(explain_run(run) or otherwise)
     try:
-        record = read_sealed(path)
+        record = read_checked(path)
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); train again or restore it from a backup") from error
     if not isinstance(record, dict):

@@ -17,7 +17,7 @@ from pool_jobs import DieOnce
 from edgecls.config import AugmentConfig
 from edgecls.errors import TrainingError
 from edgecls.images.dataset import sha256_of_each
-from edgecls.parallel.pool import Here, work_in
+from edgecls.parallel.pool import LocalPool, work_in
 from edgecls.parallel.ray import RayPool
 from edgecls.training.features import cache as features_module
 from edgecls.training.features.cache import AugmentedCopy, cached_features
@@ -193,7 +193,7 @@ def test_a_cluster_writes_the_same_files(tmp_path: Path, copy: AugmentedCopy, ra
 def test_a_killed_worker_changes_no_byte_and_repeats_its_batch_alone(tmp_path: Path, ray_pool_2: RayPool) -> None:
     images = np.arange(8 * BATCH_SIZE, dtype=np.uint8).repeat(64).reshape(-1, 8, 8, 1)
     fatal = 3 * BATCH_SIZE
-    for name, pool, first in (("here", Here(), -1), ("there", ray_pool_2, fatal)):
+    for name, pool, first in (("here", LocalPool(), -1), ("there", ray_pool_2, fatal)):
         forward = functools.partial(Forward, "fake", "", DieOnce(tmp_path / f"{name}.log", first))
         with work_in(pool):
             cached_features({}, forward, images, sha256_of_each(images), AugmentedCopy(), cache=tmp_path / name)
