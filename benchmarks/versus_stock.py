@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from record import RESULTS, Watch, write_record
 
 from edgecls.benchmark.measure import compare_times, time_interleaved
-from edgecls.config import FORMATS, ExportConfig
+from edgecls.config import ExportConfig
 from edgecls.evaluate import score
 from edgecls.export.artifact import export_run
 from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.export_folder import find_file, model_name
+from edgecls.limits import FORMATS
 from edgecls.model_file.metadata import read_bytes, split_file
 from edgecls.training.run import run_folder
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgecls.boards.targets import TARGETS
 from edgecls.errors import ConfigError
-from edgecls.model_file.container import Kind
+from edgecls.limits import Format
 from edgecls.validation import build
 
 if sys.version_info >= (3, 11):
@@ -26,7 +26,7 @@ FOLDERS = (Path(__file__).parents[1] / "devices_data", Path(__file__).parents[2]
 # pyproject.toml's requires-python.
 MIN_PYTHON = "3.10"
 # Packages that run a kind of file, the one to be preferred first.
-PACKAGES: dict[Kind, tuple[str, ...]] = {"tflite": ("ai-edge-litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
+PACKAGES: dict[Format, tuple[str, ...]] = {"tflite": ("ai-edge-litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
 GPU_PACKAGE = "onnxruntime-gpu"
 EXTRAS: dict[str, str] = {
     "ai-edge-litert": "litert",
@@ -100,7 +100,7 @@ class Hardware:
 class Recommended:
     """What to run on a board, and why."""
 
-    format: Kind
+    format: Format
     precision: str
     engine: str
     threads: int

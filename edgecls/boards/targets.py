@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecls.config import FORMATS, Format
 from edgecls.errors import ConfigError
+from edgecls.limits import FORMATS, Format
 
 # Steps from zero to the largest weight of a channel in a symmetric int8 grid.
 WEIGHT_STEPS = 127

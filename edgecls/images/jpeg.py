@@ -89,22 +89,25 @@ def load(image: JpegImageFile, name: str) -> Image.Image:
     image.fp.seek(0)
     data = image.fp.read()
     decoder = _Decoder(image, data)
-    has_end = False
-    final: set[tuple[int, int]] = set()  # components and coefficients whose lowest bit has come
+    scans: list[Scan] = []
     for scan in read_scans(data):
+        scans.append(scan)
         _check_size(scan, name)
         _check_scan(decoder, scan, name)
         if decoder.finished:
             return decoder.picture
-        if scan.is_final:
-            final |= {(component.name, at) for component in scan.components for at in scan.band}
-        has_end = scan.parts[-1].marker == EOI
-    if not has_end and len(final) < 64 * len(image.layer):
+    if not (scans and (scans[-1].parts[-1].marker == EOI or _are_all(scans, len(image.layer)))):
         raise _damaged(name, "it ends before its last scan")
     decoder.take(data[decoder.position :] + _END)
     if not decoder.finished:
         raise _damaged(name, "it holds no whole picture")
     return decoder.picture
+
+
+def _are_all(scans: list[Scan], components: int) -> bool:
+    """Return whether the scans hold the lowest bit of every coefficient."""
+    final = {(each.name, at) for scan in scans if scan.is_final for each in scan.components for at in scan.band}
+    return len(final) == 64 * components
 
 
 def _check_size(scan: Scan, name: str) -> None:

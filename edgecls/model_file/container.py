@@ -9,11 +9,9 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
-from typing import Literal
 
 from edgecls.errors import ModelFileError
-
-Kind = Literal["tflite", "onnx"]
+from edgecls.limits import Format
 
 MAX_CONTRACT_BYTES = 8 * 2**20
 JSON, LABELS = "model.json", "labels.txt"
@@ -25,7 +23,7 @@ _ONNX_GRAPH, _ONNX_METADATA = 7, 14
 _MAX_ONNX_FIELDS = 10_000  # models have a few dozen; damage can make any byte look like a field
 
 
-def detect_kind(data: bytes) -> Kind:
+def detect_kind(data: bytes) -> Format:
     """Return "tflite" or "onnx", read off the bytes and not the file's name; raise ModelFileError for neither."""
     if data[4:8] == b"TFL3":
         return "tflite"
@@ -37,7 +35,7 @@ def detect_kind(data: bytes) -> Kind:
     raise ModelFileError(f"neither a TFLite nor an ONNX file: first bytes {data[:8]!r}; pass an exported file")
 
 
-def attach(graph: bytes, text: bytes, labels: bytes, kind: Kind) -> bytes:
+def attach(graph: bytes, text: bytes, labels: bytes, kind: Format) -> bytes:
     """Return the bare graph with the contract's JSON `text`, and the `labels` one a line where the format has room."""
     if kind == "tflite":
         return graph + _zip(text, labels)
@@ -45,7 +43,7 @@ def attach(graph: bytes, text: bytes, labels: bytes, kind: Kind) -> bytes:
     return graph + _encode_field(_ONNX_METADATA, _encode_field(1, _ONNX_KEY) + _encode_field(2, text))
 
 
-def split(data: bytes, kind: Kind) -> tuple[bytes, dict[str, bytes]]:
+def split(data: bytes, kind: Format) -> tuple[bytes, dict[str, bytes]]:
     """Return the graph without the contract, and the contract's parts by name: `JSON`, and `LABELS` if there.
 
     Raises:

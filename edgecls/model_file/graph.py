@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from edgecls.model_file.container import Kind
+from edgecls.limits import Format
 
 # Bytes of one value; what is not here takes less than a byte, or has no fixed size.
 DTYPE_BYTES = {
@@ -97,7 +97,7 @@ class Graph:
         ir: version of the ONNX file format; 0 in TFLite.
     """
 
-    kind: Kind
+    kind: Format
     nodes: tuple[Node, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]

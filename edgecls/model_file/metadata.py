@@ -19,9 +19,9 @@ from typing import Any
 
 from edgecls.errors import ModelFileError
 from edgecls.images.decode import RESAMPLE
-from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS
+from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS, Format
 from edgecls.model_file import container
-from edgecls.model_file.container import AGAIN, JSON, LABELS, MAX_CONTRACT_BYTES, Kind, detect_kind
+from edgecls.model_file.container import AGAIN, JSON, LABELS, MAX_CONTRACT_BYTES, detect_kind
 
 FORMAT_VERSION = 1
 EXPORTED = "pass a file that 'edgecls export' wrote"
@@ -70,7 +70,7 @@ class ModelSpec:
                     raise ModelFileError(f"contract field {name} must be {expected}; received {received}; re-export")
 
 
-def attach_spec(graph: bytes, spec: ModelSpec, kind: Kind) -> bytes:
+def attach_spec(graph: bytes, spec: ModelSpec, kind: Format) -> bytes:
     """Return the file's bytes: the graph with the contract, whose `graph_sha256` is set here.
 
     A contract that `graph` already carries is replaced. The same input gives the same bytes.

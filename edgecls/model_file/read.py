@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from edgecls.errors import ModelFileError
-from edgecls.model_file.container import Kind
+from edgecls.limits import Format
 from edgecls.model_file.graph import SCALE_TOLERANCE, SCORE_QUANTIZATIONS, Graph
 
 
-def read_graph(data: bytes, kind: Kind) -> Graph:
+def read_graph(data: bytes, kind: Format) -> Graph:
     """Return the graph of a TFLite or ONNX file; raise ModelFileError if it is damaged."""
     if kind == "tflite":
         from edgecls.model_file.tflite import read_tflite
@@ -18,7 +18,7 @@ def read_graph(data: bytes, kind: Kind) -> Graph:
     return read_onnx(data)
 
 
-def check_runnable(graph: bytes, kind: Kind, scale: float, zero_point: int) -> None:
+def check_runnable(graph: bytes, kind: Format, scale: float, zero_point: int) -> None:
     """Check what an interpreter would not: that a graph is whole in its file, ends, and means what the contract says.
 
     Interpreters read other files that a graph names, relative to the current folder, and run loops that have no end.

@@ -10,8 +10,10 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.install import ENGINE_PACKAGES
 from edgecls.errors import ConfigError, ModelFileError
-from edgecls.model_file.container import Kind, detect_kind
+from edgecls.limits import Format
+from edgecls.model_file.container import detect_kind
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import check_runnable
 
@@ -52,22 +54,19 @@ class EngineKind(NamedTuple):
     """What is known of an engine before its module is imported."""
 
     module: str
-    kinds: tuple[Kind, ...]
+    kinds: tuple[Format, ...]
     devices: tuple[str, ...]
-    packages: tuple[str, ...]  # importable names; one is enough
 
 
 # Of those that fit and are installed, the first is the default: the runtime that `edgecls export` scored the file in.
 ENGINES: dict[str, EngineKind] = {
-    "litert": EngineKind(
-        "edgecls.runtime.litert", ("tflite",), ("cpu", "edgetpu"), ("ai_edge_litert", "tflite_runtime")
-    ),
-    "onnxruntime": EngineKind("edgecls.runtime.ort", ("onnx",), ("cpu", "cuda", "tensorrt"), ("onnxruntime",)),
-    "openvino": EngineKind("edgecls.runtime.openvino", ("onnx", "tflite"), ("cpu",), ("openvino",)),
+    "litert": EngineKind("edgecls.runtime.litert", ("tflite",), ("cpu", "edgetpu")),
+    "onnxruntime": EngineKind("edgecls.runtime.ort", ("onnx",), ("cpu", "cuda", "tensorrt")),
+    "openvino": EngineKind("edgecls.runtime.openvino", ("onnx", "tflite"), ("cpu",)),
 }
 
 
-def choose_engine(kind: Kind, engine: str | None = None, device: str = "cpu") -> str:
+def choose_engine(kind: Format, engine: str | None = None, device: str = "cpu") -> str:
     """Return the name in `ENGINES` of the engine that runs a kind of file on a device.
 
     Args:
@@ -96,14 +95,19 @@ def choose_engine(kind: Kind, engine: str | None = None, device: str = "cpu") ->
     return name or next((other for other in able if is_installed(other)), able[0])
 
 
-def own_engine(kind: Kind) -> str:
+def own_engine(kind: Format) -> str:
     """Return the engine of the format's own makers, in which files of this kind are scored."""
     return next(name for name, entry in ENGINES.items() if kind in entry.kinds)
 
 
 def is_installed(engine: str) -> bool:
     """Return True if one of the engine's packages can be found; whether it works is seen when it is opened."""
-    return any(importlib.util.find_spec(package) is not None for package in ENGINES[engine].packages)
+    return any(importlib.util.find_spec(name) for name in import_names(engine))
+
+
+def import_names(engine: str) -> tuple[str, ...]:
+    """Return the names under which the engine's packages are imported; one is enough."""
+    return tuple(package.replace("-", "_") for package in ENGINE_PACKAGES[engine])
 
 
 def open_engine(name: str, graph: bytes, spec: ModelSpec, threads: int, device: str) -> Engine:

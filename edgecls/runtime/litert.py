@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgecls.boards.install import install_line
 from edgecls.errors import ConfigError, MissingDependency, ModelFileError
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.runtime.engines import ENGINES, Tensor, check_tensors, one_line
+from edgecls.runtime.engines import Tensor, check_tensors, import_names, one_line
 
 EDGETPU_LIBRARY = "libedgetpu.so.1"
 # The one operator that edgetpu_compiler puts in the place of all that the Edge TPU runs.
@@ -86,9 +86,9 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
         ModelFileError: the interpreter refuses the graph, or its shapes are not the contract's.
     """
     _check_compiled(graph, device)
-    module, version = _import_interpreter()
+    module, version = import_interpreter()
     delegates = [_load_edgetpu(module)] if device == "edgetpu" else None
-    with _captured_stderr() as captured:
+    with captured_stderr() as captured:
         try:
             interpreter = module.Interpreter(model_content=graph, num_threads=threads, experimental_delegates=delegates)
             interpreter.allocate_tensors()
@@ -113,8 +113,9 @@ def _check_compiled(graph: bytes, device: str) -> None:
         )
 
 
-def _import_interpreter() -> tuple[Any, str]:
-    found = next((name for name in ENGINES["litert"].packages if importlib.util.find_spec(name)), None)
+def import_interpreter() -> tuple[Any, str]:
+    """Return the interpreter's module and the version of its package; raise MissingDependency if there is none."""
+    found = next((name for name in import_names("litert") if importlib.util.find_spec(name)), None)
     if found is None:
         raise MissingDependency(f"no LiteRT interpreter is installed; {install_line('litert')}")
     if found == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
@@ -150,7 +151,7 @@ def _tensors(details: list[dict[str, Any]]) -> list[Tensor]:
 
 
 @contextmanager
-def _captured_stderr() -> Iterator[IO[bytes]]:
+def captured_stderr() -> Iterator[IO[bytes]]:
     """Keep what C++ code writes to file descriptor 2; on leaving, pass on all but its INFO lines."""
     with _STDERR_LOCK, tempfile.TemporaryFile() as captured:
         try:

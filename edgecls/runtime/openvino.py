@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from edgecls.boards.install import install_line
 from edgecls.errors import MissingDependency, ModelFileError
-from edgecls.model_file.container import Kind, detect_kind
+from edgecls.limits import Format
+from edgecls.model_file.container import detect_kind
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.engines import Tensor, check_tensors, one_line
 
-_SCORES: dict[Kind, tuple[str, ...]] = {"tflite": ("uint8", "int8", "float32"), "onnx": ("float32",)}
+_SCORES: dict[Format, tuple[str, ...]] = {"tflite": ("uint8", "int8", "float32"), "onnx": ("float32",)}
 _DTYPES = {"u8": "uint8", "i8": "int8", "f32": "float32"}
 # TFLite fixes the quantization of a softmax's output; OpenVINO hands out the integers without it.
 _SCORE_SCALE = np.float32(1 / 256)
@@ -96,7 +97,7 @@ def compile_settings(threads: int) -> dict[str, Any]:
     }
 
 
-def read_model(core: Any, graph: bytes, kind: Kind) -> Any:
+def read_model(core: Any, graph: bytes, kind: Format) -> Any:
     """Return the `openvino.Model` of a graph, its shapes fixed."""
     if kind == "onnx":
         model = core.read_model(graph)

@@ -27,8 +27,8 @@ from edgecls.boards.profiles import (
     version,
 )
 from edgecls.boards.targets import TARGETS
-from edgecls.config import FORMATS
 from edgecls.errors import ConfigError
+from edgecls.limits import FORMATS
 
 if sys.version_info >= (3, 11):
     import tomllib
