@@ -57,7 +57,7 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
     from edgecls.benchmark.plan import list_images
     from edgecls.files import write_json
     from edgecls.images.decode import load_gray
-    from edgecls.model_file.metadata import read_spec
+    from edgecls.model_file.read import read_spec
 
     if options["images"] is None:
         raise click.UsageError("--mlperf needs real images: --images DIR")

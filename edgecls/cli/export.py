@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.boards.profiles import device_names, export_target, load_profile
+from edgecls.boards.profiles import board_names, export_target, load_profile
 from edgecls.boards.targets import TARGETS, find_target
 from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
@@ -59,7 +59,7 @@ def export(run: Path, formats: tuple[Any, ...], out: Path | None, data: Path | N
       edgecls export run --int8 --device coral
     """
     precisions = tuple(name for name in PRECISIONS if settings.pop(name))
-    board = settings["device"] if settings["device"] in device_names() else None
+    board = settings["device"] if settings["device"] in board_names() else None
     settings["device"] = export_target(settings["device"])
     target = find_target(settings["device"])
     config = ExportConfig(

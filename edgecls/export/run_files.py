@@ -16,7 +16,8 @@ from edgecls.config import ExportConfig
 from edgecls.errors import EdgeclsError
 from edgecls.export.export_folder import RECORD_FILE, model_name, read_entries
 from edgecls.limits import FORMATS, PRECISIONS, Format
-from edgecls.model_file.metadata import ModelSpec, read_spec
+from edgecls.model_file.metadata import ModelSpec
+from edgecls.model_file.read import read_spec
 from edgecls.progress import Progress, silent
 from edgecls.training.run import run_folder
 

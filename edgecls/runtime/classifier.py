@@ -10,14 +10,14 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.cpus import default_threads
 from edgecls.errors import ConfigError, DataError, ModelFileError
 from edgecls.images.decode import Source, load_gray
 from edgecls.limits import MAX_THREADS
-from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import ModelSpec, read_bytes, split_file
+from edgecls.model_file.metadata import ModelSpec, read_bytes
+from edgecls.model_file.read import read_model_file
 from edgecls.runtime.engines import Engine as Engine
 from edgecls.runtime.engines import choose_engine, open_engine
-from edgecls.runtime.threads import default_threads
 
 ChannelOrder = Literal["rgb", "bgr"]
 # The first run packs weights and fills caches; on a GPU it takes a few until kernels are chosen.
@@ -230,14 +230,14 @@ def load_bytes(
 ) -> Classifier:
     """Return the classifier of an exported file's bytes; arguments and errors are those of `load`."""
     threads = _count("threads", threads)
-    name = choose_engine(detect_kind(data), engine, device)
-    graph, spec = split_file(data)
+    model = read_model_file(data)
+    name = choose_engine(model.format, engine, device)
     if untrusted:
         # Not at the top, because it is seldom asked for.
         from edgecls.runtime.trial import try_in_child
 
         try_in_child(data, name, threads, device)
-    return Classifier(spec, open_engine(name, graph, spec, threads, device), threshold)
+    return Classifier(model.spec, open_engine(name, model, threads, device), threshold)
 
 
 def _count(name: str, value: int | None) -> int:

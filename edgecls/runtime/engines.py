@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from edgecls.boards.install import ENGINE_PACKAGES
 from edgecls.errors import ConfigError, ModelFileError
 from edgecls.limits import Format
-from edgecls.model_file.container import detect_kind
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.model_file.read import check_runnable
+from edgecls.model_file.read import ModelFile, check_runnable
 
 DEVICES = ("cpu", "cuda", "tensorrt", "edgetpu")
 ALIASES = {"ort": "onnxruntime"}
@@ -110,13 +109,12 @@ def import_names(engine: str) -> tuple[str, ...]:
     return tuple(package.replace("-", "_") for package in ENGINE_PACKAGES[engine])
 
 
-def open_engine(name: str, graph: bytes, spec: ModelSpec, threads: int, device: str) -> Engine:
-    """Return the engine that holds this graph.
+def open_engine(name: str, model: ModelFile, threads: int, device: str) -> Engine:
+    """Return the engine, ready to run the model.
 
     Args:
         name: as `choose_engine` returns it.
-        graph: without the contract.
-        spec: the contract, which the graph's shapes are held against.
+        model: the shapes of its graph must be those of its metadata.
         threads: of the interpreter.
         device: a name in `DEVICES` that this engine has.
 
@@ -125,9 +123,10 @@ def open_engine(name: str, graph: bytes, spec: ModelSpec, threads: int, device: 
         MissingDependency: the engine's package, or the device's library, is not installed.
         ModelFileError: the engine refuses the graph, it is not safe to run, or it is not what the contract says.
     """
-    check_runnable(graph, detect_kind(graph), spec.input_scale, spec.input_zero_point)
+    check_runnable(model)
     try:
-        return cast(Engine, importlib.import_module(ENGINES[name].module).open_engine(graph, spec, threads, device))
+        opener = importlib.import_module(ENGINES[name].module).open_engine
+        return cast(Engine, opener(model.graph, model.spec, threads, device))
     except UnicodeDecodeError as error:
         # Every interpreter hands out the names in a graph, and none looks at them before.
         raise ModelFileError(f"a name in the graph is no UTF-8 ({error}); re-export") from error

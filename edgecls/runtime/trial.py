@@ -17,7 +17,7 @@ import numpy as np
 
 from edgecls import errors
 from edgecls.errors import EdgeclsError, ModelFileError
-from edgecls.model_file.metadata import split_file
+from edgecls.model_file.read import read_model_file
 from edgecls.runtime.engines import open_engine
 
 # TensorRT builds an engine in minutes; an interpreter on a CPU loads in a second.
@@ -69,9 +69,9 @@ def try_here(data: bytes, engine: str, threads: int, device: str) -> dict[str, s
     # A crash is an answer here: nobody wants its memory on the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        graph, spec = split_file(data)
-        opened = open_engine(engine, graph, spec, threads, device)
-        shape = (1, spec.height, spec.width, 1)
+        model = read_model_file(data)
+        opened = open_engine(engine, model, threads, device)
+        shape = (1, model.spec.height, model.spec.width, 1)
         opened.run(np.zeros(shape, np.uint8))
         opened.run(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     except EdgeclsError as error:

@@ -162,7 +162,7 @@ def test_why_int8_lost_is_told(
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--device", "toaster"], 2, "no device 'toaster'"),
+        (["--device", "toaster"], 2, "Unknown board 'toaster'"),
         (["--max-drop", "2"], 2, "max drop must be 0 to 1"),
         (["--seconds", "0"], 2, "seconds must be above 0"),
         (["--seconds", "much"], 2, "not a valid float"),

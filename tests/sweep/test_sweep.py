@@ -281,7 +281,7 @@ def test_the_command_exits_with_1_if_nothing_may_be_shipped(swept: Path, tiny_da
         (["--budget", "fast"], "write 25ms or 0.1s"),
         (["--budget", "25ms", "--image-size", "96;128"], "'96;128' is not a valid int"),
         (["--budget", "25ms", "--head", "gap,top"], "'top' is not one of"),
-        (["--budget", "25ms", "--device", "pi"], "no device 'pi'"),
+        (["--budget", "25ms", "--device", "pi"], "Unknown board 'pi'"),
         (["--budget", "0ms"], "budget must be above 0"),
     ],
 )
