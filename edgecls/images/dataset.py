@@ -225,7 +225,7 @@ def _check_left(splits: Mapping[str, Split], classes: Sequence[str], bad: _Bad) 
     empty += [part for part, split in splits.items() if not len(split.labels)]
     if empty:
         skipped = f"{len(bad)} unreadable images were skipped"
-        raise DataError(f"no image is left where {skipped}; repair or add some:" + some_lines(empty))
+        raise DataError(f"no image is left after {skipped}; repair or add some:" + some_lines(empty))
 
 
 def _decode(

@@ -188,7 +188,7 @@ def _list_pages(file: IO[bytes], name: str) -> list[ImageFileDirectory_v2]:
     while offset and offset not in seen:
         seen.add(offset)
         if len(pages) == MOST_PAGES:
-            raise DataError(f"image {name} has more than {MOST_PAGES} frames; save the one that is meant as a file")
+            raise DataError(f"image {name} has more than {MOST_PAGES} frames; save one of them as a file")
         page = ImageFileDirectory_v2(header)
         _check_whole(file, offset, page)
         file.seek(offset)
