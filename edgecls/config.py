@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
 from edgecls.errors import ConfigError
-from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS
+from edgecls.limits import FORMATS, LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS, Format
 
 WEIGHT_SOURCES = ("auto", "imagenet", "imagenet-torch", "none")
 ARCHS = ("mobilenet_v2", "cnn", "mlp")
 HEADS = ("gap", "flatten")
 SCHEDULES = ("cosine", "plateau", "constant")
 FLIPS = ("none", "horizontal", "vertical", "horizontal_and_vertical")
-Format = Literal["tflite", "onnx"]
-FORMATS: tuple[Format, ...] = ("tflite", "onnx")
 # Widths for which keras.applications publishes MobileNetV2 weights; other widths can be trained from none.
 KERAS_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 # Five stride-2 stages: below 32 pixels the last feature map would be empty.

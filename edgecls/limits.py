@@ -1,8 +1,12 @@
-"""Bounds that training and the board share. Imports nothing: predicting must start fast."""
+"""Bounds and names that training and predicting share. Imports the standard library only."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 MAX_IMAGE_SIZE = 1024
+Format = Literal["tflite", "onnx"]
+FORMATS: tuple[Format, ...] = ("tflite", "onnx")
 MAX_THREADS = 1024
 PRECISIONS = ("fp32", "fp16", "int8")
 # Range of used bits in 16-bit images.

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecls.boards.machine import CPUS, group_texts, is_int, read_text
+from edgecls.boards.cpus import CPUS, group_texts, is_int, read_text
 
 # Raspberry Pi documentation, "vcgencmd get_throttled". The same bits 16 higher: it has happened since the board booted.
 FIRMWARE_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}

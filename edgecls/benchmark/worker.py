@@ -33,12 +33,12 @@ from numpy.typing import NDArray
 from edgecls.benchmark import machine_state
 from edgecls.benchmark.measure import BATCH_DROPPED, pace, time_calls, warm_up
 from edgecls.boards import machine
+from edgecls.boards.cpus import allowed_cpus, default_threads, pick_cpus
 from edgecls.errors import EdgeclsError
 from edgecls.images.decode import load_gray
 from edgecls.model_file.container import detect_kind
 from edgecls.model_file.metadata import ModelSpec, read_bytes
 from edgecls.runtime.classifier import Classifier, load
-from edgecls.runtime.threads import default_threads
 
 # More would not change the use of small caches, and a board's memory must hold them.
 READY_IMAGES = 16
@@ -69,7 +69,7 @@ class Worker:
             EdgeclsError: as `edgecls.load` and reading an image raise it.
         """
         threads = threads or default_threads(ROOT)
-        self._cpus = machine.pick_cpus(threads, machine.allowed_cpus(), ROOT)
+        self._cpus = pick_cpus(threads, allowed_cpus(), ROOT)
         if hasattr(os, "sched_setaffinity"):
             # The engine's threads inherit it, so that it comes first.
             os.sched_setaffinity(0, self._cpus)

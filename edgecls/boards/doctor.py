@@ -1,4 +1,4 @@
-"""Which board this machine is, what runs on it and what to install. Imports no engine."""
+"""Diagnoses this machine: which board it is, what runs on it and what to install."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgecls.boards.profiles import (
 
 
 def find_profile(machine: Machine) -> Profile | None:
-    """Return the board that a machine is, or None if it is none that has a profile."""
+    """Return the profile of a machine, or None if there is none."""
     for profile in load_profiles():
         fits = machine.arch in {system.machine for system in profile.systems}
         if fits and profile.device_tree and machine.board.startswith(profile.device_tree):
@@ -32,13 +32,13 @@ def find_profile(machine: Machine) -> Profile | None:
 
 
 def diagnose(machine: Machine) -> tuple[Finding, ...]:
-    """Return what works on a machine, what does not, and what to install."""
+    """Return what works on a machine, what does not work, and what to install."""
     checks = (_check_engines, _check_numpy, _check_system, _check_accelerators, _check_processes)
     return tuple(finding for check in checks for finding in check(machine))
 
 
 def _is_board_32bit(profile: Profile, machine: Machine) -> bool:
-    # The 32-bit profile of a board has no tree of its own.
+    # The 32-bit profile of a board states no device tree.
     parent = profile.name.removesuffix("-32bit")
     if parent == profile.name:
         return False
@@ -60,9 +60,9 @@ def _check_engines(machine: Machine) -> list[Finding]:
     if "tflite-runtime" in machine.packages and "ai-edge-litert" not in machine.packages:
         if better := find_wheel("ai-edge-litert", system):
             line = install_line(better, system)
-            findings.append(Finding("engine", "note", f"tflite-runtime does not use XNNPACK for int8; {line}"))
+            findings.append(Finding("engine", "note", f"tflite-runtime does not use XNNPACK for int8; better: {line}"))
     if {"onnxruntime", GPU_PACKAGE} <= machine.packages.keys():
-        text = f"onnxruntime and {GPU_PACKAGE} overwrite each other's files; pip uninstall both, install one"
+        text = f"onnxruntime and {GPU_PACKAGE} overwrite each other's files; uninstall both, then install one"
         findings.append(Finding("engine", "no", text))
     return findings
 
@@ -71,9 +71,9 @@ def _check_numpy(machine: Machine) -> list[Finding]:
     numpy, runtime = machine.packages.get("numpy", ""), machine.packages.get("tflite-runtime")
     if not runtime or version(numpy)[:1] < (2,):
         return []
-    text = f"tflite-runtime {runtime} was built for NumPy 1, here is {numpy}; pip install 'numpy<2'"
+    text = f"tflite-runtime {runtime} was built for NumPy 1, but {numpy} is installed; pip install 'numpy<2'"
     if "ai-edge-litert" in machine.packages:
-        return [Finding("numpy", "note", f"{text}, or pip uninstall tflite-runtime: ai-edge-litert is used")]
+        return [Finding("numpy", "note", f"{text}, or pip uninstall tflite-runtime, as ai-edge-litert is used")]
     return [Finding("numpy", "no", text)]
 
 
@@ -86,7 +86,7 @@ def _check_system(machine: Machine) -> list[Finding]:
         text = f"a 32-bit Python on a 64-bit kernel ({machine.kernel_arch}): a 64-bit system has newer, faster engines"
         findings.append(Finding("python", "note", text))
     if machine.has_cpuinfo and not {"dotprod", "vnni"} & set(machine.isa):
-        text = "no int8 dot product: int8 gains come from LiteRT's XNNPACK, hardly from ONNX Runtime"
+        text = "no int8 dot product: int8 is faster in LiteRT (XNNPACK), hardly in ONNX Runtime"
         findings.append(Finding("int8", "note", text))
     return findings
 
@@ -94,7 +94,7 @@ def _check_system(machine: Machine) -> list[Finding]:
 def _check_accelerators(machine: Machine) -> list[Finding]:
     findings = []
     if machine.coral and not machine.libedgetpu:
-        text = "a Coral USB Accelerator is here, libedgetpu.so.1 is not; edgecls devices coral-usb says which one fits"
+        text = "there is a Coral USB Accelerator, but no libedgetpu.so.1; see: edgecls devices coral-usb"
         findings.append(Finding("edgetpu", "no", text))
     elif machine.coral:
         findings.append(Finding("edgetpu", "ok", f"Coral USB Accelerator and {machine.libedgetpu}"))
@@ -109,10 +109,10 @@ def _check_processes(machine: Machine) -> list[Finding]:
     if not machine.ray_left:
         return []
     pids = " ".join(map(str, machine.ray_left))
-    text = f"{len(machine.ray_left)} processes of Ray are left of an edgecls that is gone. End them: kill -9 {pids}"
+    text = f"{len(machine.ray_left)} Ray processes outlived their edgecls. End them: kill -9 {pids}"
     return [Finding("ray", "note", text)]
 
 
 def _system(machine: Machine) -> System:
-    # An unknown C library (musl) takes none of the wheels, which are all for glibc.
+    # All wheels are for glibc; other C libraries (musl) run none of them.
     return System("this machine", machine.arch, machine.python, machine.glibc or "0", source="this machine")

@@ -1,4 +1,4 @@
-"""What would keep an operation off the Edge TPU, before its compiler is asked. The lists are in devices/tables."""
+"""Rules of the Edge TPU, checked before its compiler runs. The lists are in devices/tables/edgetpu.toml."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from edgecls.boards.finding import Finding
 from edgecls.boards.profiles import read_table
 from edgecls.model_file.graph import Graph, Node
 
-# The operation that edgetpu_compiler puts in the place of those it mapped.
+# The operation with which edgetpu_compiler replaces those that it maps.
 COMPILED = "edgetpu-custom-op"
-# Where the time goes: with one of these on the CPU, the Edge TPU is of little use.
+# Most time is spent in these: with one of them on the CPU, the Edge TPU gains little.
 HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 DTYPES = ("int8", "uint8", "int32")
-AGAIN = "export with --device coral-usb"
+AGAIN = "run: edgecls export RUN --int8 --board coral-usb"
 
 
 def preflight(graph: Graph) -> tuple[Finding, ...]:
-    """Return what Coral's published rules say about a graph; only the compiler can say it for certain."""
+    """Return the findings of Coral's published rules about a graph; only the compiler knows for certain."""
     if graph.kind != "tflite":
         return (Finding("format", "no", "the Edge TPU runs TFLite only; export with --format tflite --int8"),)
     if any(node.op == COMPILED for node in graph.nodes):
@@ -48,16 +48,16 @@ def _check_mapping(graph: Graph) -> Finding:
             if reason := check(node, table):
                 left = graph.nodes[i:]
                 heavy = any(other.op in HEAVY for other in left)
-                text = f"{node.layer} ({node.op}) falls to the CPU: {reason}; so do the {len(left) - 1} after it"
+                text = f"{node.layer} ({node.op}) runs on the CPU: {reason}; so do the {len(left) - 1} after it"
                 return Finding(rule, "no" if heavy else "note", f"{text}; {AGAIN}" if heavy else text)
-    return Finding("ops", "ok", f"{len(graph.nodes)} operations that edgetpu_compiler {table['compiler']} maps")
+    return Finding("ops", "ok", f"edgetpu_compiler {table['compiler']} maps all {len(graph.nodes)} operations")
 
 
 def _check_versions(graph: Graph) -> Iterator[Finding]:
     mapped = read_table("edgetpu")["mapped"]
     unseen = {f"{node.op} {node.version}" for node in graph.nodes if node.version > mapped.get(node.op, 0)}
     if unseen:
-        text = f"not known to be mapped in these versions: {', '.join(sorted(unseen))}; look at the compiler's report"
+        text = f"not known to be mapped in these versions: {', '.join(sorted(unseen))}; read the compiler's report"
         yield Finding("op versions", "note", text)
 
 
@@ -65,13 +65,13 @@ def _check_sram(graph: Graph) -> Finding:
     size = sum(tensor.size_bytes for tensor in graph.tensors if tensor.is_constant) / 2**20
     has = read_table("edgetpu")["sram_mb"]
     if size > has:
-        text = f"{size:.1f} MB of weights, of which {has} MB fit on the chip: the rest is sent for every image"
+        text = f"{size:.1f} MB of weights, of which {has} MB fit on the chip; the rest is sent for every image"
         return Finding("on-chip memory", "note", f"{text}; train with a smaller --alpha")
     return Finding("on-chip memory", "ok", f"{size:.1f} MB of weights, {has} MB on the chip")
 
 
 def _bad_op(node: Node, table: dict[str, Any]) -> str:
-    return "" if node.op in table["ops"] else "it is not among the operations of the Edge TPU"
+    return "" if node.op in table["ops"] else "the Edge TPU does not have this operation"
 
 
 def _bad_version(node: Node, table: dict[str, Any]) -> str:
@@ -89,16 +89,16 @@ def _bad_dtype(node: Node, _: dict[str, Any]) -> str:
 def _bad_shape(node: Node, _: dict[str, Any]) -> str:
     for tensor in (*node.inputs, *node.outputs):
         if -1 in tensor.shape:
-            return f"{tensor.name} has the open shape {tensor.shape}"
+            return f"{tensor.name} has the unknown shape {tensor.shape}"
         if not tensor.is_constant and any(side > 1 for side in tensor.shape[:-3]):
-            return f"{tensor.name} is {tensor.shape}; only the last three sides may be above 1"
+            return f"{tensor.name} is {tensor.shape}; only the last three dimensions may be above 1"
     return ""
 
 
 def _bad_dense(node: Node, _: dict[str, Any]) -> str:
-    # Old kernels took the first scale for all: https://github.com/tensorflow/tflite-micro/pull/2602
+    # Old kernels use the first scale for all channels: https://github.com/tensorflow/tflite-micro/pull/2602
     if node.op == "FULLY_CONNECTED" and len(node.inputs) > 1 and node.inputs[1].scales > 1:
-        return "its weights have a scale per channel, which the compiler was never seen to take"
+        return "its weights have a scale per channel, which the compiler is not known to accept"
     return ""
 
 
@@ -127,7 +127,7 @@ def _mean_axes(node: Node, _: dict[str, Any]) -> str:
     axes = {axis % rank for axis in _int32(node.inputs[1].data)}
     if 0 in axes:
         return "it reduces the batch"
-    return "it reduces channels, which are no multiple of 4" if rank - 1 in axes and shape[-1] % 4 else ""
+    return "it reduces channels, whose number is not a multiple of 4" if rank - 1 in axes and shape[-1] % 4 else ""
 
 
 def _pad_batch(node: Node, _: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""Runs Google's edgetpu_compiler, reads its report and puts the contract into the file it wrote.
+"""Runs Google's edgetpu_compiler, parses its report and adds the metadata to its output.
 
-The compiler is a program for x86-64 Debian; nobody but it can make a file for the Edge TPU. `check.edgetpu` says
-before what it will probably leave to the CPU.
+The compiler is a program for x86-64 Debian, and the only one that writes files for the Edge TPU. `boards.edgetpu`
+predicts what it will leave to the CPU.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pathlib import Path
 from edgecls.boards.edgetpu import COMPILED, cpu_layers
 from edgecls.errors import ExportError, MissingDependency
 from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import attach_spec, read_bytes, read_spec, split_file
-from edgecls.model_file.read import read_graph
+from edgecls.model_file.metadata import attach_spec, read_bytes
+from edgecls.model_file.read import read_graph, read_model_file, read_spec
 
 COMPILER = "edgetpu_compiler"
 INSTALL = "https://coral.ai/docs/edgetpu/compiler/"
 MAPPED = "Mapped to Edge TPU"
 # Its own limit is 180 s a try (-t).
 TIMEOUT_S = 600
-# What a report says besides its reasons for failing.
+# Lines of a report that are not reasons for failing.
 CHATTER = ("Edge TPU Compiler version", "Started a compilation timeout timer", "Compilation child process completed")
 
 
 @dataclass(frozen=True)
 class Operations:
-    """A line of the compiler's table: so many operations of a kind, and what became of them."""
+    """A line of the compiler's table: how many operations of a kind, and their status."""
 
     op: str
     count: int
@@ -40,18 +40,18 @@ class Operations:
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What edgetpu_compiler printed.
+    """The report of edgetpu_compiler.
 
     Attributes:
         version: of the compiler.
-        compiled: True if it wrote a file.
+        compiled: True if it succeeded.
         on_tpu: operations that run on the Edge TPU.
         on_cpu: operations left to the CPU.
-        subgraphs: parts that run on the Edge TPU.
+        subgraphs: number of parts that run on the Edge TPU.
         on_chip: memory used for weights on the chip, as printed ("3.21MiB").
         off_chip: weights sent for every image, as printed ("0.00B").
         operations: its table; empty if it printed none.
-        errors: its own words if it failed.
+        errors: its messages if it failed.
     """
 
     version: str
@@ -70,9 +70,9 @@ class CompiledFile:
     """A file for the Edge TPU.
 
     Attributes:
-        path: of the file, the contract in it.
-        report: the compiler's.
-        cpu_layers: what the CPU still runs: "layer (OPERATION): the compiler's reason".
+        path: of the file, with metadata.
+        report: of the compiler.
+        cpu_layers: layers that run on the CPU: "layer (OPERATION): the compiler's reason".
     """
 
     path: Path
@@ -86,68 +86,68 @@ def find_compiler() -> str | None:
 
 
 def compile_command(path: Path, folder: Path) -> tuple[str, ...]:
-    """Return the command that compiles a file into a folder: -s prints the table of operations."""
+    """Return the command that compiles a file into a folder; -s prints the table of operations."""
     return (COMPILER, "-s", "-o", str(folder), str(path))
 
 
 def advice(path: Path) -> str:
-    """Return what to type where the compiler is: the compilation, and how the contract gets into its file."""
+    """Return the shell commands that compile a file on another machine and add the metadata."""
     compiled = compiled_path(path)
     command = shlex.join(compile_command(path, path.parent))
-    python = f"from edgecls.boards.edgetpu_compiler import seal; seal({str(path)!r}, {str(compiled)!r})"
+    python = f"from edgecls.boards.edgetpu_compiler import add_metadata; add_metadata({str(path)!r}, {str(compiled)!r})"
     return f"{command} && python -c {shlex.quote(python)}"
 
 
 def compiled_path(path: Path) -> Path:
-    """Return where the compiler writes: model-int8.tflite -> model-int8_edgetpu.tflite."""
+    """Return the path that the compiler writes: model-int8.tflite -> model-int8_edgetpu.tflite."""
     return path.with_name(f"{path.stem}_edgetpu.tflite")
 
 
 def is_compiled_from(compiled: Path, source: Path) -> bool:
-    """Return whether a file of the compiler carries the contract of this very source, as `seal` puts it there.
+    """Return whether a compiled file carries the metadata of this source, as `add_metadata` writes them.
 
     Raises:
-        ModelFileError: one of them is no exported file.
+        ModelFileError: one of them is not an exported file.
     """
-    there, spec = read_spec(compiled), read_spec(source)
-    return replace(there, metrics=spec.metrics, versions=spec.versions, graph_sha256=spec.graph_sha256) == spec
+    found, spec = read_spec(compiled), read_spec(source)
+    return replace(found, metrics=spec.metrics, versions=spec.versions, graph_sha256=spec.graph_sha256) == spec
 
 
 def compile_file(path: Path, out: Path | None = None) -> CompiledFile:
-    """Return the compiled twin of an exported file, written beside it or to the folder `out`, contract included.
+    """Compile an exported file for the Edge TPU, into its folder or into `out`, and add the metadata.
 
     Raises:
-        MissingDependency: edgetpu_compiler is not on PATH; the text holds the commands.
-        ModelFileError: `path` is no exported file. ExportError: the compiler failed.
+        MissingDependency: edgetpu_compiler is not on PATH.
+        ModelFileError: `path` is not an exported file. ExportError: the compiler failed.
     """
     compiler = find_compiler()
     if compiler is None:
         where = f"install it on x86-64 Debian ({INSTALL})"
         raise MissingDependency(f"{COMPILER} is not on PATH; {where} and run: {advice(path)}")
-    graph, _ = split_file(read_bytes(path))
+    graph = read_model_file(path).graph
     target = (out or path.parent) / compiled_path(path).name
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".edgetpu-", dir=target.parent) as temporary:
         bare = Path(temporary) / path.name
-        # Without the contract: a compiler of 2021 need not know of bytes behind the graph.
+        # Without the metadata: the compiler, of 2021, may not expect bytes after the graph.
         bare.write_bytes(graph)
         report = _run(compiler, bare)
         written = compiled_path(bare)
         if not report.compiled or not written.is_file():
-            told = report.errors or "it wrote no file"
-            raise ExportError(f"{COMPILER} {report.version} failed on {path.name}: {told}; see edgecls check")
-        seal(path, written, report.version)
+            reason = report.errors or "it wrote no file"
+            raise ExportError(f"{COMPILER} {report.version} failed on {path.name}: {reason}; see edgecls check")
+        add_metadata(path, written, report.version)
         written.replace(target)
     return CompiledFile(target, report, _name_layers(target, report))
 
 
-def seal(source: str | Path, compiled: str | Path, version: str = "") -> None:
-    """Put the contract of an exported file into what the compiler made of it.
+def add_metadata(source: str | Path, compiled: str | Path, version: str = "") -> None:
+    """Add the metadata of an exported file to the file compiled from it.
 
-    The metrics stay those of `source`: nobody has scored the compiled file, which the contract says.
+    The metrics stay those of `source`, and the key `measured_on` says so: the compiled file was not scored.
 
     Raises:
-        ModelFileError: `source` is no exported file. ExportError: `compiled` is no file of edgetpu_compiler.
+        ModelFileError: `source` is not an exported file. ExportError: `compiled` is not by edgetpu_compiler.
     """
     spec = read_spec(source)
     data = read_bytes(compiled)
@@ -162,7 +162,7 @@ def seal(source: str | Path, compiled: str | Path, version: str = "") -> None:
 
 
 def parse_report(text: str) -> CompileReport:
-    """Return what the compiler's output says; counts are 0 and texts "" where it says nothing."""
+    """Return the compiler's report; counts that it does not print are 0, texts ""."""
     total = _count(text, "Total number of operations")
     on_cpu = _count(text, "Number of operations that will run on CPU")
     table = re.findall(r"^([A-Z][A-Z0-9_]+|[a-z][\w-]+-op)[ \t]+(\d+)[ \t]+(\S.*?)[ \t]*$", text, re.MULTILINE)
@@ -171,7 +171,7 @@ def parse_report(text: str) -> CompileReport:
     return CompileReport(
         version=_value(text, r"Edge TPU Compiler version (\S+)"),
         compiled=compiled,
-        # Neither of the two lines is printed when all of them mapped.
+        # The compiler prints neither number if all operations are mapped.
         on_tpu=total - on_cpu,
         on_cpu=on_cpu,
         subgraphs=_count(text, "Number of Edge TPU subgraphs"),
@@ -194,8 +194,7 @@ def _run(compiler: str, bare: Path) -> CompileReport:
 
 def _name_layers(path: Path, report: CompileReport) -> tuple[str, ...]:
     reasons = {row.op: row.status for row in report.operations if row.status != MAPPED}
-    graph, _ = split_file(read_bytes(path))
-    left = cpu_layers(read_graph(graph, "tflite"))
+    left = cpu_layers(read_graph(read_model_file(path).graph, "tflite"))
     return tuple(f"{node.layer} ({node.op}): {reasons.get(node.op, 'no reason given')}" for node in left)
 
 

@@ -1,4 +1,4 @@
-"""What a check found, of a file or of a machine. Imports nothing."""
+"""Findings of a check of a file or of a machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Finding:
 
     Attributes:
         rule: its name, a word or two.
-        level: "ok"; "note" (it works, but one should know); "no" (it does not work).
+        level: "ok"; "note" (it works, with a remark); "no" (it does not work).
         text: the reason, and after a "no" what to do.
     """
 
@@ -25,15 +25,15 @@ class Finding:
 
 
 def is_yes(findings: Iterable[Finding]) -> bool:
-    """Return True if no rule says no."""
+    """Return whether no finding has the level "no"."""
     return all(finding.level != "no" for finding in findings)
 
 
 def reasons_against(findings: Iterable[Finding]) -> str:
-    """Return the texts of the rules that say no, in a line; "" if none does."""
+    """Return the texts of the findings of level "no", joined; "" if there is none."""
     return "; ".join(finding.text for finding in findings if finding.level == "no")
 
 
 def rules_against(findings: Iterable[Finding]) -> list[str]:
-    """Return the rules that say no, each once."""
+    """Return the rules of the findings of level "no", each once."""
     return list(dict.fromkeys(finding.rule for finding in findings if finding.level == "no"))

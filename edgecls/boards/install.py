@@ -1,16 +1,17 @@
-"""How an engine gets onto a machine: the one pip line whose wheels fit its processor and Python. Imports nothing heavy.
-
-Which wheels there are stands in devices/tables/wheels.toml.
-"""
+"""The pip line that installs an engine on a machine. The wheels are listed in devices/tables/wheels.toml."""
 
 from __future__ import annotations
 
 import platform
 import sys
 
-from edgecls.runtime.engines import ENGINES
-
-# Said where no wheel fits.
+# The first is preferred where its wheel fits.
+ENGINE_PACKAGES = {
+    "litert": ("ai-edge-litert", "tflite-runtime"),
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino",),
+}
+# Advice where no wheel fits.
 _OTHER_WAYS = {
     "ai-edge-litert": "use a 64-bit system, or Python 3.11 on 32-bit ARM",
     "onnxruntime": "use the .tflite file, or a 64-bit system",
@@ -19,7 +20,7 @@ _OTHER_WAYS = {
 }
 # What macOS and Windows call the processors that have wheels.
 _LINUX_NAMES = {"arm64": "aarch64", "AMD64": "x86_64"}
-# `edgecls doctor` looks at the C library too; here the newest is taken for granted.
+# `edgecls doctor` checks the C library too; here the newest one is assumed.
 _NEWEST_GLIBC = "99"
 
 
@@ -36,12 +37,12 @@ def install_line(
     """Return the pip line for edgecls with an engine, or a sentence that no wheel fits and what to do instead.
 
     Args:
-        engine: a name in `engines.ENGINES`.
+        engine: a name in `ENGINE_PACKAGES`.
         device: a name in `engines.DEVICES`.
         machine: as `this_machine` names it; None takes this one.
         python: major and minor version; None takes this one.
     """
-    # Where nothing is missing, nothing is to be read.
+    # Imported late: the profiles are read only if an engine is missing.
     from edgecls.boards import profiles
 
     machine, python = machine or this_machine(), python or sys.version_info[:2]
@@ -58,15 +59,15 @@ def install_line(
 
 
 def requirement(engine: str, version: str, device: str = "cpu") -> str:
-    """Return the line of a requirements file for this version of edgecls with an engine: its markers fit wheels."""
+    """Return the line of a requirements file that installs this version of edgecls with an engine."""
     from edgecls.boards.profiles import EXTRAS
 
     return f"edgecls[{EXTRAS[packages_of(engine, device)[0]]}]=={version}"
 
 
 def packages_of(engine: str, device: str = "cpu") -> tuple[str, ...]:
-    """Return the packages on PyPI of which one is enough for an engine and a device, the one to be preferred first."""
+    """Return the packages on PyPI that provide an engine for a device. One is enough; the first is preferred."""
     # TensorRT comes with the same wheel as CUDA; the Edge TPU's library is no Python package.
     if device in ("cuda", "tensorrt"):
         return ("onnxruntime-gpu",)
-    return tuple(name.replace("_", "-") for name in ENGINES[engine].packages)
+    return ENGINE_PACKAGES[engine]

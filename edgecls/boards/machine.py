@@ -1,28 +1,26 @@
-"""What a machine is: processor, memory, board, packages, and what limits this process. Imports no engine.
+"""A machine: processor, memory, board and packages, and the limits of this process.
 
 Reads /proc and /sys below a root that tests set.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecls.boards.cpus import CPUS, allowed_cpus, group_texts, is_int, quotas, read_text
 from edgecls.boards.install import this_machine
 from edgecls.boards.profiles import EXTRAS
 from edgecls.boards.ray_processes import find_left
 from edgecls.versions import tool_versions
 
-CPUS = "sys/devices/system/cpu"
-# Version 1 says so where there is no limit: the largest multiple of a page.
+# Version 1 of control groups has a number near 2**63 where there is no limit.
 UNLIMITED_BYTES = 2**60
 
-# Feature in /proc/cpuinfo -> the name that profiles use.
+# Feature in /proc/cpuinfo -> its name in profiles.
 FEATURES = {
     "asimd": "neon",
     "neon": "neon",
@@ -33,16 +31,16 @@ FEATURES = {
     "avx512_vnni": "vnni",
     "avx_vnni": "vnni",
 }
-# Before and after its firmware is loaded: libedgetpu, debian/edgetpu-accelerator.rules.
+# USB IDs before and after the firmware is loaded: libedgetpu, debian/edgetpu-accelerator.rules.
 CORAL_USB = ("1a6e:089a", "18d1:9302")
 LIBRARY_FOLDERS = ("usr/lib", "usr/lib/aarch64-linux-gnu", "usr/lib/arm-linux-gnueabihf", "usr/lib/x86_64-linux-gnu")
 
 
 def describe(root: Path = Path("/")) -> dict[str, Any]:
-    """Return what does not change while a benchmark runs: `Machine` and what limits this process.
+    """Return `Machine` as a dict, with the limits of this process; none of it changes during a benchmark.
 
     Added keys: `kernel`, `allowed_cpus`, `quota_cpus` and `memory_limit_mb` (None if unlimited), `frequency_driver`
-    ("" if the clock cannot be seen).
+    ("" if there is none).
     """
     drivers = {read_text(folder / "scaling_driver") for folder in (root / CPUS).glob("cpu[0-9]*/cpufreq")}
     memory = filter(is_int, group_texts(root, "memory", "memory.max", "memory.limit_in_bytes"))
@@ -50,97 +48,32 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
     return asdict(read_machine(root)) | {
         "kernel": platform.release(),
         "allowed_cpus": allowed_cpus(),
-        "quota_cpus": min(_quotas(root), default=None),
+        "quota_cpus": min(quotas(root), default=None),
         "memory_limit_mb": None if limit is None else limit // 2**20,
         "frequency_driver": ", ".join(sorted(drivers - {""})),
     }
 
 
-def allowed_cpus() -> list[int]:
-    """Return the CPUs that this process may use."""
-    # macOS cannot say.
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def pick_cpus(threads: int, allowed: Iterable[int], root: Path = Path("/")) -> list[int]:
-    """Return the CPUs to run threads on, one each as far as they go: big cores first, no core twice before all once."""
-
-    def rank(cpu: int) -> tuple[int, int, int]:
-        capacity = read_text(root / CPUS / f"cpu{cpu}/cpu_capacity")
-        siblings = _parse_cpus(read_text(root / CPUS / f"cpu{cpu}/topology/thread_siblings_list"))
-        return -int(capacity or 0), siblings.index(cpu) if cpu in siblings else 0, cpu
-
-    return sorted(sorted(allowed, key=rank)[:threads])
-
-
-def _quotas(root: Path) -> Iterator[float]:
-    """Yield the CPUs' worth of time that each control group around this process may use, where it is limited."""
-    texts = [text.split() for text in group_texts(root, "cpu", "cpu.max", "")]
-    texts.append([read_text(root / "sys/fs/cgroup/cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period")])
-    for text in texts:
-        # Unlimited is "max" in version 2 and -1 in version 1.
-        if len(text) == 2 and is_int(text[0]) and int(text[0]) > 0:
-            yield int(text[0]) / int(text[1])
-
-
-def group_texts(root: Path, controller: str, new: str, old: str) -> Iterator[str]:
-    """Yield what the files of the control groups around this process hold: `new` of version 2, `old` of version 1."""
-    groups = root / "sys/fs/cgroup"
-    lines = read_text(root / "proc/self/cgroup").splitlines()
-    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
-    group = groups / own.strip("/")
-    files = [folder / new for folder in (group, *group.parents) if folder.is_relative_to(groups)]
-    files += [groups / controller / old] if old else []
-    yield from filter(None, map(read_text, files))
-
-
-def _parse_cpus(text: str) -> list[int]:
-    """Return the numbers of a list such as "0-3,8"."""
-    cpus: list[int] = []
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        cpus += range(int(first), int(last or first) + 1)
-    return cpus
-
-
-def is_int(text: str) -> bool:
-    """Return whether a text is a whole number."""
-    return re.fullmatch(r"-?\d+", text) is not None
-
-
-def read_text(path: Path) -> str:
-    """Return what a file of /proc or /sys holds; "" if it is none that can be read."""
-    if not os.access(path, os.R_OK) or path.is_dir():
-        return ""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        # A sensor that sleeps, or a clock that its driver cannot see, is a file that fails when it is read.
-        return ""
-
-
 @dataclass(frozen=True)
 class Machine:
-    """A machine, as far as it matters for running a model.
+    """What matters for running a model on a machine.
 
     Attributes:
-        arch: of this Python: "armv7l" for a 32-bit one on a 64-bit kernel.
-        kernel_arch: as `platform.machine` says it.
-        cpu: the processor's name; "" if unknown.
-        isa: of `FEATURES`.
-        cpus: that this process may use.
-        memory_mb: all of it; 0 if unknown.
+        arch: processor of this Python: "armv7l" for a 32-bit one on a 64-bit kernel.
+        kernel_arch: `platform.machine()`.
+        cpu: name of the processor; "" if unknown.
+        isa: values of `FEATURES`.
+        cpus: number of CPUs that this process may use.
+        memory_mb: total memory; 0 if unknown.
         board: /proc/device-tree/model; "" on a PC.
-        python: its version.
-        glibc: the C library's version; "" if it is another one.
-        packages: installed packages that matter, with versions.
+        python: version.
+        glibc: version of the C library; "" if it is not glibc.
+        packages: versions of the engines and other installed packages that matter.
         has_cpuinfo: False in a sandbox that hides /proc/cpuinfo.
         coral: True if a Coral USB Accelerator is plugged in.
-        libedgetpu: where the library is; "" if it is not installed.
+        libedgetpu: path of the library; "" if it is not installed.
         nvidia: True if NVIDIA's kernel driver runs.
-        ray_left: PIDs of Ray processes that an edgecls started which is gone.
+        ray_left: PIDs of Ray processes whose edgecls has ended.
     """
 
     arch: str
@@ -161,19 +94,19 @@ class Machine:
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
-    """Return this machine; `root` is where its proc, sys and usr are."""
-    cpuinfo = _read_whole(root / "proc/cpuinfo")
+    """Return this machine; `root` holds its proc, sys and usr."""
+    cpuinfo = read_text(root / "proc/cpuinfo")
     flags = set(" ".join(re.findall(r"(?mi)^(?:flags|features)\s*:(.*)$", cpuinfo)).split())
-    total = re.search(r"MemTotal:\s+(\d+) kB", _read_whole(root / "proc/meminfo"))
+    total = re.search(r"MemTotal:\s+(\d+) kB", read_text(root / "proc/meminfo"))
     name = re.search(r"(?m)^model name\s*:\s*(.+)$", cpuinfo)
     return Machine(
         arch=this_machine(),
         kernel_arch=platform.machine(),
         cpu=name.group(1).strip() if name else "",
         isa=tuple(sorted({FEATURES[flag] for flag in flags & FEATURES.keys()})),
-        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cpus=len(allowed_cpus()),
         memory_mb=int(total.group(1)) // 1024 if total else 0,
-        board=_read_whole(root / "proc/device-tree/model").rstrip("\0\n"),
+        board=read_text(root / "proc/device-tree/model"),
         python=platform.python_version(),
         glibc=platform.libc_ver()[1],
         packages=_without_ours(tool_versions(*EXTRAS, "numpy", "pillow", "tensorflow")),
@@ -191,15 +124,9 @@ def _without_ours(versions: dict[str, str]) -> dict[str, str]:
 
 def _usb_ids(root: Path) -> list[str]:
     folders = (root / "sys/bus/usb/devices").glob("*")
-    return [
-        f"{_read_whole(folder / 'idVendor').strip()}:{_read_whole(folder / 'idProduct').strip()}" for folder in folders
-    ]
+    return [f"{read_text(folder / 'idVendor')}:{read_text(folder / 'idProduct')}" for folder in folders]
 
 
 def _find_libedgetpu(root: Path) -> str:
     found = (root / folder / "libedgetpu.so.1" for folder in LIBRARY_FOLDERS)
     return next((str(path) for path in found if path.exists()), "")
-
-
-def _read_whole(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

@@ -1,11 +1,10 @@
-"""Boards: what each is, what installs there, what suits it. The data are TOML files in `devices/`.
-
-Imports the standard library, `errors`, `validation` and `targets` only: a board must be able to ask.
-"""
+"""Board profiles: hardware, systems, wheels and recommendations, read from the TOML files in `devices/`."""
 
 from __future__ import annotations
 
+import difflib
 import functools
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from edgecls.boards.targets import TARGETS
 from edgecls.errors import ConfigError
-from edgecls.model_file.container import Kind
+from edgecls.limits import Format
 from edgecls.validation import build
 
 if sys.version_info >= (3, 11):
@@ -21,12 +20,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# Of an installed wheel, and of a checkout.
+# In an installed wheel, and in a checkout.
 FOLDERS = (Path(__file__).parents[1] / "devices_data", Path(__file__).parents[2] / "devices")
-# pyproject.toml's requires-python.
+# As in pyproject.toml's requires-python.
 MIN_PYTHON = "3.10"
-# Packages that run a kind of file, the one to be preferred first.
-PACKAGES: dict[Kind, tuple[str, ...]] = {"tflite": ("ai-edge-litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
 GPU_PACKAGE = "onnxruntime-gpu"
 EXTRAS: dict[str, str] = {
     "ai-edge-litert": "litert",
@@ -47,15 +44,15 @@ class Wheel:
     python: tuple[str, str]  # the oldest and the newest
     glibc: str  # the oldest
     source: str
-    tflite: str = ""  # the TensorFlow Lite release that it is; "" if it takes the files of every one
-    opset: int = 0  # the newest that it loads; 0 for packages that read no ONNX, or if not known
+    tflite: str = ""  # its TensorFlow Lite release; "" if it runs the files of every release
+    opset: int = 0  # the newest that it loads; 0 if it reads no ONNX or that is not known
     ir: int = 0
     numpy_max: int = 0  # newest major version of NumPy; 0 for any
 
 
 @dataclass(frozen=True)
 class System:
-    """An operating system as it comes: its machine as `platform.machine` says it, its Python and its C library."""
+    """An operating system with its machine (as in `platform.machine`), Python and C library."""
 
     title: str
     machine: str
@@ -67,7 +64,7 @@ class System:
 
 @dataclass(frozen=True)
 class Latency:
-    """A published time of one image, of somebody else's measurement. The last four are for `edgecls estimate`."""
+    """A latency of one image that others published. The last four fields are for `edgecls estimate`."""
 
     model: str
     runtime: str
@@ -76,14 +73,14 @@ class Latency:
     ms: float
     source: str
     engine: str = ""
-    cores: int = 0  # that worked on it
-    chip: str = ""  # in tables/processors.toml, where it is not the board's own
-    left_out: str = ""  # why nothing can be learnt from it
+    cores: int = 0  # that were used
+    chip: str = ""  # in tables/processors.toml, if it is not the board's own
+    left_out: str = ""  # why it is not used
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a board is made of; 0 or "the host's" where it differs."""
+    """The hardware of a board; 0 or "the host's" where it differs between hosts."""
 
     soc: str
     cpu: str
@@ -98,9 +95,9 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Recommended:
-    """What to run on a board, and why."""
+    """The recommended file and engine for a board."""
 
-    format: Kind
+    format: Format
     precision: str
     engine: str
     threads: int
@@ -113,16 +110,16 @@ class Profile:
     """A board.
 
     Attributes:
-        name: what `--device` takes.
+        name: the value of `--board`.
         title: for people.
-        export_target: how int8 files must be made for it: a name in `export.targets`.
-        systems: what it may run, the usual one first.
-        hardware: what it is made of.
-        recommended: what to run on it.
+        export_target: a name in `targets.TARGETS`, for int8 files.
+        systems: operating systems, the usual one first.
+        hardware: processor and memory.
+        recommended: file and engine.
         latencies: published ones.
         accelerator: "edgetpu", "cuda" or "".
-        device_tree: how /proc/device-tree/model begins on it; "" if it has none.
-        notes: what one should know.
+        device_tree: beginning of its /proc/device-tree/model; "" if it has none.
+        notes: for users.
     """
 
     name: str
@@ -137,7 +134,7 @@ class Profile:
     notes: tuple[str, ...] = ()
 
 
-def device_names() -> tuple[str, ...]:
+def board_names() -> tuple[str, ...]:
     """Return the names of all boards, sorted."""
     return tuple(sorted(path.stem for path in _folder().glob("*.toml")))
 
@@ -148,12 +145,12 @@ def load_profile(name: str) -> Profile:
     Raises:
         ConfigError: there is none.
     """
-    if name not in device_names():
-        raise ConfigError(f"no device {name!r}; 'edgecls devices' lists them: {', '.join(device_names())}")
+    if name not in board_names():
+        raise ConfigError(f"Unknown board {name!r}. {_suggest(name)}")
     try:
         raw = _read(f"{name}.toml")
         if "extends" in raw:
-            # What the 32-bit system of a board does not change.
+            # The 32-bit profile of a board repeats only what differs.
             base = _without(_read(f"{raw['extends']}.toml"), "latencies", "device_tree")
             raw = base | _without(raw, "extends")
         systems = _read("tables/systems.toml")
@@ -161,32 +158,31 @@ def load_profile(name: str) -> Profile:
         return build(Profile, whole, "it")
     except (ValueError, KeyError, TypeError, OSError) as error:
         path = _folder() / f"{name}.toml"
-        raise ConfigError(f"the profile {path} cannot be used ({error}); mend it, or install edgecls again") from error
+        reason = f"the profile {path} cannot be used ({error}); correct it, or install edgecls again"
+        raise ConfigError(reason) from error
 
 
 def load_profiles() -> tuple[Profile, ...]:
     """Return all boards, sorted by name."""
-    return tuple(load_profile(name) for name in device_names())
+    return tuple(load_profile(name) for name in board_names())
 
 
 def export_target(name: str | None) -> str | None:
-    """Return the export target of a board; a target's own name, and None, stay as they are.
+    """Return the export target of a board; the name of a target, and None, are returned unchanged.
 
     Raises:
         ConfigError: neither a board nor a target.
     """
     if name is None or name in TARGETS:
         return name
-    if name not in device_names():
-        raise ConfigError(
-            f"--device must be one of {', '.join(device_names())} or one of {', '.join(TARGETS)}; received {name!r}"
-        )
+    if name not in board_names():
+        raise ConfigError(f"Unknown board {name!r}. {_suggest(name)} Or give a target: {', '.join(TARGETS)}.")
     return load_profile(name).export_target
 
 
 @functools.cache
 def load_wheels() -> tuple[Wheel, ...]:
-    """Return what PyPI offers, the newest first for each package."""
+    """Return the wheels on PyPI, for each package the newest first."""
     return tuple(build(Wheel, row, "a wheel") for row in _read("tables/wheels.toml")["wheel"])
 
 
@@ -196,17 +192,17 @@ def find_wheel(package: str, system: System) -> Wheel | None:
 
 
 def install_line(wheel: Wheel, system: System) -> str:
-    """Return the pip line that is valid on a system for edgecls and this wheel."""
+    """Return the pip command that installs edgecls and this wheel on a system."""
     packages = [f"'edgecls[{EXTRAS[wheel.package]}]'"]
     newest = next(other.version for other in load_wheels() if other.package == wheel.package)
-    # The extra asks for a recent release. And 32-bit systems often run on a 64-bit kernel, which pip takes for 64-bit.
+    # The extra requires a recent release. And pip takes a 32-bit system on a 64-bit kernel for 64-bit.
     if system.machine == "armv7l" or wheel.version != newest:
         packages = ["edgecls", f"'{wheel.package}=={wheel.version}'"]
     if version(system.python) < version(MIN_PYTHON):
         packages = [f"'{wheel.package}=={wheel.version}'"]
     if wheel.numpy_max:
         packages.append(f"'numpy<{wheel.numpy_max + 1}'")
-    # Both install the same folder, and the one that came last wins.
+    # Both install the same folder, and the later one overwrites it.
     first = "pip uninstall -y onnxruntime && " if wheel.package == GPU_PACKAGE else ""
     return f"{first}pip install {' '.join(packages)}"
 
@@ -223,8 +219,19 @@ def version(text: str) -> tuple[int, ...]:
 
 
 def read_table(name: str) -> dict[str, Any]:
-    """Return a table that profiles share: a file in devices/tables."""
+    """Return a table of devices/tables, which all profiles share."""
     return _read(f"tables/{name}.toml")
+
+
+def _suggest(name: str) -> str:
+    """Return a sentence with the boards whose names resemble a mistyped one, or with the command that lists all."""
+    plain = {re.sub(r"\W", "", board): board for board in board_names()}
+    wanted = re.sub(r"\W", "", name.lower())
+    near = [board for text, board in plain.items() if wanted and wanted in text]
+    near = near or [plain[text] for text in difflib.get_close_matches(wanted, plain, n=3)]
+    # The 32-bit twin of a board that is listed anyway is left out.
+    near = [board for board in near if not any(board != other and board.startswith(other) for other in near)]
+    return f"Did you mean {' or '.join(near)}?" if 0 < len(near) < 4 else "'edgecls devices' lists all boards."
 
 
 def _fits(wheel: Wheel, system: System) -> bool:

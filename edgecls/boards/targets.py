@@ -1,7 +1,4 @@
-"""What an int8 file must look like for the processor that will run it; TFLite files are alike for all but the Coral.
-
-Imports `config` and `errors` only.
-"""
+"""Targets: how int8 files are quantized for a kind of processor. Only the Coral needs TFLite files of its own."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecls.config import FORMATS, Format
 from edgecls.errors import ConfigError
+from edgecls.limits import FORMATS, Format
 
-# Steps from zero to the largest weight of a channel in a symmetric int8 grid.
+# Quantization steps from zero to the largest weight of a channel, symmetric int8.
 WEIGHT_STEPS = 127
 
 
@@ -22,11 +19,11 @@ class Target:
     """Choices of quantization for one kind of processor.
 
     Attributes:
-        name: what `edgecls export --device` takes.
+        name: accepted by `edgecls export --board`.
         onnx_activations: "uint8" or "int8".
         weight_bits: 8, or 7 where products of full-range weights overflow 16 bits.
         why: the reason, with its source.
-        edge_tpu: True for TFLite files alone, in the operations that the Edge TPU compiler maps.
+        edge_tpu: True if only TFLite files run, with the operations that the Edge TPU compiler maps.
     """
 
     name: str
@@ -37,12 +34,12 @@ class Target:
 
     @property
     def formats(self) -> tuple[Format, ...]:
-        """Return the kinds of files that it runs."""
+        """Return the formats that it runs."""
         return ("tflite",) if self.edge_tpu else FORMATS
 
     @property
     def weight_steps(self) -> int:
-        """Steps from zero to the largest weight of a channel that onnxruntime chooses for these bits."""
+        """Steps from zero to the largest weight of a channel, as onnxruntime chooses them for these bits."""
         return WEIGHT_STEPS if self.weight_bits == 8 else 64
 
 
@@ -55,30 +52,28 @@ TARGETS = {
         Target("coral", "int8", 8, "edgetpu_compiler takes TFLite only (https://coral.ai/docs/edgetpu)", edge_tpu=True),
     )
 }
-
-
+# 8-bit weights and uint8 activations.
 ANY = TARGETS["x86-vnni"]
-"""The plain choice: full weights, uint8 activations."""
 
 
 def find_target(name: str | None, formats: Sequence[Format] = ()) -> Target:
-    """Return the target of this name, or that of this machine for None.
+    """Return the target of this name; for None, that of this machine.
 
     Raises:
-        ConfigError: there is none of this name, or it does not run one of `formats`.
+        ConfigError: the name is unknown, or the target does not run one of `formats`.
     """
     chosen = name or detect_target()
     if chosen not in TARGETS:
-        raise ConfigError(f"--device must be one of {', '.join(TARGETS)}; received {chosen!r}")
+        raise ConfigError(f"--board must be one of {', '.join(TARGETS)}; received {chosen!r}")
     target = TARGETS[chosen]
     if unfit := set(formats) - set(target.formats):
         runs = ", ".join(target.formats)
-        raise ConfigError(f"--device {chosen} runs {runs} files; received --format {', '.join(unfit)}; leave it out")
+        raise ConfigError(f"--board {chosen} runs {runs} files; received --format {', '.join(unfit)}; leave it out")
     return target
 
 
 def detect_target(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the name of the target that this machine is."""
+    """Return the name of this machine's target."""
     if platform.machine() in ("aarch64", "arm64", "armv7l"):
         return "arm64"
     flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.cpus import default_threads
 from edgecls.bulk import storage
 from edgecls.bulk.shards import Shard, open_images
 from edgecls.errors import DataError
 from edgecls.images.decode import Source, load_gray
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.read_ahead import map_ahead
-from edgecls.runtime.threads import default_threads
 
 # A file of a bucket takes tens of milliseconds to arrive and almost no CPU time.
 URL_READERS = 16

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.boards.compatibility import check_file
+from edgecls.boards.cpus import default_threads
 from edgecls.boards.edgetpu_compiler import compiled_path, is_compiled_from
 from edgecls.boards.finding import reasons_against
 from edgecls.boards.install import install_line, packages_of
@@ -28,7 +29,6 @@ from edgecls.images.dataset import Split, load_labelled, load_paths
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
 from edgecls.runtime.engines import ENGINES, is_installed
-from edgecls.runtime.threads import default_threads
 from edgecls.training.run import run_folder
 
 GPU_DEVICES = ("cuda", "tensorrt")

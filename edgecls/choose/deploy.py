@@ -17,9 +17,8 @@ from edgecls.choose.candidates import Candidate
 from edgecls.choose.choice import Choice, markdown_report
 from edgecls.errors import ConfigError
 from edgecls.files import file_sha256, read_json, sync_files
-from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import read_bytes, split_file
-from edgecls.model_file.read import read_graph
+from edgecls.model_file.metadata import read_bytes
+from edgecls.model_file.read import read_graph, read_model_file
 
 RECORD_FILE = "choose.json"
 SCRIPT = '''"""Print the label and the score of each image: python predict.py IMAGE..."""
@@ -94,8 +93,8 @@ def _script(candidate: Candidate) -> str:
 def _how_to_run(choice: Choice, candidate: Candidate) -> str:
     lines = ["## Run it", "", "```", "pip install -r requirements.txt", "python predict.py IMAGE...", "```", ""]
     if choice.device:
-        profile, data = load_profile(choice.device), read_bytes(candidate.file)
-        installs = install_lines(read_graph(split_file(data)[0], detect_kind(data)), profile)
+        model = read_model_file(candidate.file)
+        installs = install_lines(read_graph(model.graph, model.format), load_profile(choice.device))
         lines += [f"- {system}: `{line}`" for system, line in installs.items()]
     version = choice.winner.result.engine_version if choice.winner else ""
     return "\n".join([*lines, f"Timed with {candidate.engine} {version}; another version may differ.", ""])

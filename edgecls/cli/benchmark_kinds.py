@@ -51,7 +51,7 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
     from edgecls.benchmark.loadgen import run_loadgen
     from edgecls.benchmark.plan import list_images
     from edgecls.images.decode import load_gray
-    from edgecls.model_file.metadata import read_spec
+    from edgecls.model_file.read import read_spec
 
     if options["images"] is None:
         raise click.UsageError("--mlperf needs images; pass a folder with --images DIR")

@@ -1,4 +1,4 @@
-"""edgecls devices, check and doctor: boards, files on boards, this machine."""
+"""edgecls devices, check and doctor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLORS = {"ok": "green", "note": "yellow", "no": "red"}
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def devices(name: str | None, as_json: bool) -> None:
-    """List the boards that edgecls knows, or show the one called NAME with the source of every figure.
+    """List the boards that edgecls knows, or show the board NAME with the source of every number.
 
     \b
     Examples:
@@ -44,15 +44,15 @@ def devices(name: str | None, as_json: bool) -> None:
 
 
 def print_profile(profile: Profile) -> None:
-    """Print everything that is known of a board."""
+    """Print the profile of a board."""
     hardware, best = profile.hardware, profile.recommended
     memory = f"{hardware.memory_mb} MB" if hardware.memory_mb else ""
     rows = {
-        "device": f"{profile.name}: {profile.title}",
+        "board": f"{profile.name}: {profile.title}",
         "processor": f"{hardware.soc}; {hardware.cpu}; {' '.join(hardware.isa)}",
         "memory": "; ".join(filter(None, (memory, hardware.memory_note))),
         "recommended": f"{best.precision} .{best.format}, {best.engine}, {best.threads} threads: {best.why}",
-        "export": f"edgecls export RUN --int8 --device {profile.name}   (made for {profile.export_target})",
+        "export": f"edgecls export RUN --int8 --board {profile.name}   (target {profile.export_target})",
     }
     for label, text in rows.items():
         echo(f"{label:12} {text}")
@@ -60,11 +60,11 @@ def print_profile(profile: Profile) -> None:
         echo(f"{'system':12} {system.title}: Python {system.python}; {_installs(profile, system)}")
     for note in profile.notes:
         echo(f"{'note':12} {note}")
-    echo("\nPublished latencies, batch 1, measured by others (ms):")
+    echo("\nPublished latencies in ms, batch size 1, measured by others:")
     for row in profile.latencies:
         echo(f"  {row.ms:8} {row.precision}, threads: {row.threads}, {row.runtime}, {row.model}")
         echo(f"{'':11}{row.source}")
-    echo("\nSources of the other figures:")
+    echo("\nSources of the other numbers:")
     for source in (*hardware.sources, *best.sources, *(system.source for system in profile.systems)):
         echo(f"  {source}")
 
@@ -78,38 +78,46 @@ def _installs(profile: Profile, system: Any) -> str:
 
 @click.command()
 @click.argument("file", type=PATH)
-@click.option("--device", "name", required=True, help="A name that 'edgecls devices' lists.")
-@click.option("--compile", "compiling", is_flag=True, help="Coral: run edgetpu_compiler; writes NAME_edgetpu.tflite.")
+@click.option("--board", "name", help="Board; 'edgecls devices' lists them.  [required]")
+@click.option("--device", "old_name", hidden=True, help="The former name of --board.")
+@click.option("--compile", "compiling", is_flag=True, help="First run edgetpu_compiler; writes NAME_edgetpu.tflite.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def check(file: Path, name: str, compiling: bool, as_json: bool) -> None:
-    """Say whether an exported FILE runs on a board, why, and what to install there.
+def check(file: Path, name: str | None, old_name: str | None, compiling: bool, as_json: bool) -> None:
+    """Check whether an exported FILE runs on a board, and show what to install there.
 
-    Exits with 1 if it does not.
+    Exits with 1 if it does not run.
 
     \b
     Examples:
-      edgecls check run/export/model-int8.tflite --device raspberry-pi-4b
-      edgecls check run/export/model-int8.tflite --device coral-usb --compile
+      edgecls check run/export/model-int8.tflite --board raspberry-pi-4b
+      edgecls check run/export/model-int8.tflite --board coral-usb --compile
     """
     from edgecls.boards.compatibility import check_graph, install_lines
     from edgecls.boards.finding import is_yes
     from edgecls.boards.profiles import load_profile
-    from edgecls.model_file.container import detect_kind
-    from edgecls.model_file.metadata import read_bytes, split_file
-    from edgecls.model_file.read import check_runnable, read_graph
+    from edgecls.model_file.read import check_runnable, read_graph, read_model_file
 
+    name = name or old_name
+    if name is None:
+        raise click.UsageError("Missing option '--board'.")
     profile = load_profile(name)
     compiled = _compile(file, profile) if compiling else None
     source = Path(compiled["path"]) if compiled else file
-    data = read_bytes(source)
-    content, spec = split_file(data)
-    check_runnable(content, detect_kind(data), spec.input_scale, spec.input_zero_point)
-    graph = read_graph(content, detect_kind(data))
-    findings = check_graph(graph, spec, len(content), profile)
+    model = read_model_file(source)
+    check_runnable(model)
+    graph = read_graph(model.graph, model.format)
+    findings = check_graph(graph, model.spec, len(model.graph), profile)
     yes, lines = is_yes(findings), install_lines(graph, profile)
     if as_json:
-        document = {"file": str(source), "device": name, "runs": yes, "install": lines, "compiled": compiled}
-        print_json(document | {"findings": [asdict(finding) for finding in findings]})
+        document = {
+            "file": str(source),
+            "board": profile.name,
+            "device": profile.name,
+            "runs": yes,
+            "install": lines,
+            "compiled": compiled,
+        }
+        print_json(document | {"compiled": compiled, "findings": [asdict(finding) for finding in findings]})
     else:
         _print_check(source, profile, findings, compiled)
     if not yes:
@@ -120,7 +128,7 @@ def _compile(file: Path, profile: Profile) -> dict[str, Any]:
     from edgecls.boards import edgetpu_compiler
 
     if profile.accelerator != "edgetpu":
-        raise click.UsageError(f"--compile is for Coral; {profile.name} has no Edge TPU")
+        raise click.UsageError(f"--compile needs a board with an Edge TPU; {profile.name} has none")
     done = edgetpu_compiler.compile_file(file)
     return {"path": str(done.path), "cpu_layers": list(done.cpu_layers), "report": asdict(done.report)}
 
@@ -140,13 +148,13 @@ def _print_check(file: Path, profile: Profile, findings: tuple[Finding, ...], co
         if profile.accelerator == "edgetpu" and not compiled and not file.stem.endswith("_edgetpu"):
             found = edgetpu_compiler.find_compiler()
             command = (
-                f"edgecls check {file} --device {profile.name} --compile" if found else edgetpu_compiler.advice(file)
+                f"edgecls check {file} --board {profile.name} --compile" if found else edgetpu_compiler.advice(file)
             )
-            echo(f"compile it first: {command}")
+            echo(f"Compile it first: {command}")
 
 
 def _print_findings(findings: tuple[Finding, ...]) -> None:
-    """Print one line a finding: its level, its rule, its reason."""
+    """Print level, rule and reason of each finding, a line each."""
     for finding in findings:
         echo(f"{finding.level:4}", nl=False, fg=COLORS[finding.level])
         echo(f" {finding.rule:14} {finding.text}")
@@ -161,7 +169,7 @@ def _failed_rules(findings: tuple[Finding, ...]) -> str:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def doctor(as_json: bool) -> None:
-    """Say what this machine is, which engines run on it and what is missing.
+    """Show what this machine is, which engines run on it and what is missing.
 
     Exits with 1 if something does not work.
 
@@ -176,7 +184,8 @@ def doctor(as_json: bool) -> None:
     machine = read_machine()
     findings, profile = diagnose(machine), find_profile(machine)
     if as_json:
-        document = {"machine": asdict(machine), "device": profile.name if profile else None}
+        board = profile.name if profile else None
+        document = {"machine": asdict(machine), "board": board, "device": board}
         print_json(document | {"works": is_yes(findings), "findings": [asdict(finding) for finding in findings]})
     else:
         echo(f"{machine.board or machine.cpu or 'unknown processor'}, {machine.arch}, {' '.join(machine.isa)}")

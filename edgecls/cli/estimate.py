@@ -97,8 +97,7 @@ def estimate(file: Path | None, board: str | None, measured: Path | None, as_jso
 def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[str, Any]]:
     """Return the network, and the precision and engine that a file asks for."""
     from edgecls.estimate.graph_operators import read_network
-    from edgecls.model_file.container import detect_kind
-    from edgecls.model_file.metadata import read_bytes
+    from edgecls.model_file.read import read_model_file
     from edgecls.runtime.engines import own_engine
 
     if (file is None) == (options["arch"] is None):
@@ -110,7 +109,7 @@ def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[
     if own := [key for key in (*NETWORK_OPTIONS, "precision") if options[key] is not None]:
         raise click.UsageError(f"--{own[0].replace('_', '-')} needs --arch; for {file.name} the file decides it")
     network, spec = read_network(file)
-    kind = detect_kind(read_bytes(file))
+    kind = read_model_file(file).format
     return network, {"precision": spec.precision, "engine": own_engine(kind)}
 
 

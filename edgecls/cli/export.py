@@ -12,8 +12,8 @@ from edgecls.boards.profiles import export_target, load_profile
 from edgecls.boards.targets import TARGETS, Target, find_target
 from edgecls.cli.output import echo
 from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
-from edgecls.config import FORMATS, ExportConfig
-from edgecls.limits import PRECISIONS
+from edgecls.config import ExportConfig
+from edgecls.limits import FORMATS, PRECISIONS
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult

@@ -16,13 +16,13 @@ from edgecls.cli.terminal import PATH, print_json
 @click.argument("file", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def info(file: Path, as_json: bool) -> None:
-    """Show the contract inside an exported FILE, after checking its hash.
+    """Show the metadata in an exported FILE, after verifying its checksum.
 
     \b
     Example:
       edgecls info run/export/model-int8.tflite
     """
-    from edgecls.model_file.metadata import read_spec
+    from edgecls.model_file.read import read_spec
 
     spec = asdict(read_spec(file))
     if as_json:

@@ -28,14 +28,18 @@ STDIN = Path("-")
 @click.command()
 @click.argument("file", type=PATH)
 @click.argument("images", nargs=-1, type=PathOrUrl())
-@click.option("--watch", type=PATH, metavar="DIR", help="Then wait for images that appear or change in DIR.")
-@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="Labels shown as text.")
+@click.option("--watch", type=PATH, metavar="DIR", help="Then classify images that appear or change in DIR.")
+@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="Number of labels shown.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Reject lower scores.  [default: the file's own]")
-@click.option("--format", "form", type=click.Choice(["text", "jsonl", "csv"]), help="Of stdout.  [default: text]")
+@click.option("--format", "form", type=click.Choice(["text", "jsonl", "csv"]), help="Output format.  [default: text]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, at the end.")
-@click.option("--engine", type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that fits]")
-@click.option("--threads", type=click.IntRange(min=1), help="[default: the big cores, at most 4]")
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What computes.")
+@click.option(
+    "--engine",
+    type=click.Choice([*ENGINES, *ALIASES]),
+    help="[default: the first that runs FILE]",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the big cores, at most 4]")
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What the model runs on.")
 @untrusted_option
 @bulk_options
 @host_options
@@ -52,15 +56,15 @@ def predict(
 ) -> None:
     """Classify IMAGES with an exported FILE: files, folders, quoted patterns, or - for one image on stdin.
 
-    Goes on past an unreadable image, and then exits with 1. A rejected image has no label.
+    An unreadable image is reported and skipped; the exit status is then 1. A rejected image has no label.
 
-    A terminal shows control characters in names as escapes; files and pipes get the true names. Only text lines have a
-    line break in a name as \\n, so that one line is one image; use --format csv or jsonl to read names back.
+    Control characters in names are escaped on a terminal, and line breaks in every text line. Use --format csv or jsonl
+    to read names back.
 
     With --out, for millions of images: IMAGES may also be lists (.txt, one path or URL a line), tables of images
-    (.parquet) and URLs (s3://bucket/folder). DIR gets a file of JSON lines for each --shard-images of them, each whole
-    or not there, and a manifest.json. After an interruption the same command goes on. With --ray the workers need
-    edgecls, and the images under the same paths or URLs; FILE is sent to them, and only this machine writes.
+    (.parquet) and URLs (s3://bucket/folder). DIR gets a manifest.json and a file of JSON lines for each --shard-images
+    images. After an interruption the same command resumes. With --ray, workers need edgecls and the images under the
+    same paths or URLs; FILE is sent to them, and only this machine writes.
 
     \b
     Examples:
@@ -74,35 +78,35 @@ def predict(
     _check_usage(images, watch, form, as_json)
     if bulk is not None:
         if watch or host or form or as_json or STDIN in images:
-            raise click.UsageError("--out takes no --watch, --host, --format, --json, nor an image on stdin")
+            raise click.UsageError("--out excludes --watch, --host, --format, --json and an image on stdin")
         return predict_into(bulk, file, images, settings)
     images = _check_paths(images)
     output = _Output("json" if as_json else form or "text", top_k)
     if host is None:
-        return _predict_here(file, images, watch, output, settings)
+        return _predict_local(file, images, watch, output, settings)
     if watch is not None:
-        raise click.UsageError(f"--watch looks at a folder of this machine; run it on the board: ssh {host.name}")
-    _predict_there(file, images, host, output, settings)
+        raise click.UsageError(f"--watch reads a local folder; run it on the host itself: ssh {host.name}")
+    _predict_remote(file, images, host, output, settings)
 
 
 def _check_usage(images: tuple[Path | str, ...], watch: Path | None, form: str | None, as_json: bool) -> None:
     if not images and watch is None:
         raise click.UsageError("Missing argument 'IMAGES...', or --watch DIR.")
     if as_json and (form or watch):
-        raise click.UsageError("--json is one document at the end; --format jsonl is one for each image.")
+        raise click.UsageError("--json writes one document at the end; use --format jsonl for one a line.")
 
 
 def _check_paths(images: tuple[Path | str, ...]) -> tuple[Path, ...]:
     if urls := [image for image in images if isinstance(image, str)]:
-        raise click.UsageError(f"{urls[0]} is a URL, which only --out DIR takes")
+        raise click.UsageError(f"{urls[0]} is a URL; URLs need --out DIR")
     return tuple(image for image in images if isinstance(image, Path))
 
 
 def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut) -> Iterator[Path | bytes]:
-    """Return an iterator over the images; those that appear in the watched folder from now on come last."""
+    """Return an iterator over the images, then over those that appear in the watched folder from now on."""
     from edgecls.images.find import find_images, watch_folder
 
-    # Begun before the first image is read, so that none falls between.
+    # Started before the first image is read, so that none is missed.
     appearing: Iterator[Path] = watch_folder(watch, left_out=left_out) if watch else iter(())
 
     def read() -> Iterator[Path | bytes]:
@@ -117,7 +121,7 @@ def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut) ->
 
 
 def _read_stdin() -> bytes:
-    """Return an image's bytes, and no more of an endless stream than shows that it is too large."""
+    """Return the bytes of an image; raise DataError if there are too many."""
     from edgecls.errors import DataError
     from edgecls.images.decode import MAX_FILE_BYTES
 
@@ -126,13 +130,13 @@ def _read_stdin() -> bytes:
     except OSError as error:
         raise DataError(f"cannot read an image from stdin: {error.strerror}; pipe one into it") from error
     if len(data) > MAX_FILE_BYTES:
-        raise DataError(f"stdin has more than {MAX_FILE_BYTES} bytes, which no image may have; make it smaller")
+        raise DataError(f"stdin has more than {MAX_FILE_BYTES} bytes, the largest size of an image; make it smaller")
     return data
 
 
 @contextlib.contextmanager
 def _until_stopped(watch: Path | None) -> Iterator[None]:
-    """Let Ctrl-C, the way to end a watch, end the block; without a watch, what is written is no whole result."""
+    """Let Ctrl-C end a watch normally; without a watch it is an interruption."""
     try:
         yield
     except KeyboardInterrupt:
@@ -140,7 +144,7 @@ def _until_stopped(watch: Path | None) -> Iterator[None]:
             raise
 
 
-def _predict_here(
+def _predict_local(
     file: Path, images: tuple[Path, ...], watch: Path | None, output: _Output, settings: dict[str, Any]
 ) -> None:
     from edgecls.errors import DataError
@@ -155,14 +159,16 @@ def _predict_here(
                 done += 1
                 if isinstance(prediction, DataError):
                     failed += 1
-                    _tell(prediction)
+                    _report(prediction)
                 else:
                     output.write(to_entry(_shown(source), prediction, labels))
     output.end()
     _check_failed(failed, done)
 
 
-def _predict_there(file: Path, images: tuple[Path, ...], host: Host, output: _Output, settings: dict[str, Any]) -> None:
+def _predict_remote(
+    file: Path, images: tuple[Path, ...], host: Host, output: _Output, settings: dict[str, Any]
+) -> None:
     from edgecls.errors import DataError
     from edgecls.remote.bundle import FileBundle
 
@@ -180,9 +186,9 @@ def _predict_there(file: Path, images: tuple[Path, ...], host: Host, output: _Ou
                 _check_open(source)
             except DataError as error:
                 failed += 1
-                _tell(error)
+                _report(error)
             else:
-                # Images are told by their content; the suffix only lets a folder's be found.
+                # The content decides the format; the suffix only marks the file as an image.
                 bundle.add(source, _shown(source), ".png", folder)
     if failed == done:
         _check_failed(failed, done)
@@ -201,7 +207,7 @@ def _predict_there(file: Path, images: tuple[Path, ...], host: Host, output: _Ou
 
 
 def _check_open(source: Path | bytes) -> None:
-    """Raise the DataError of a path that is no file to be copied."""
+    """Raise DataError for a path that is not a readable file."""
     from edgecls.images.decode import MAX_FILE_BYTES, load_gray
 
     if isinstance(source, Path) and not (
@@ -215,7 +221,7 @@ def _check_failed(failed: int, done: int) -> None:
         raise click.ClickException(f"{failed} of {done} images could not be read")
 
 
-def _tell(error: Exception) -> None:
+def _report(error: Exception) -> None:
     echo(one_line(f"Error: {error}"), fg="red", err=True)
 
 
@@ -224,7 +230,7 @@ def _shown(source: Path | bytes) -> str:
 
 
 class _Output:
-    """Writes each answer to stdout as it comes or, as "json", all in one document at the end."""
+    """Writes each prediction to stdout at once or, as "json", all in one document at the end."""
 
     def __init__(self, form: str, top_k: int) -> None:
         self._form, self._top_k = form, top_k
@@ -232,17 +238,17 @@ class _Output:
         self._entries: list[dict[str, Any]] = []
 
     def begin(self, labels: Iterable[str]) -> None:
-        """Write what stands above the answers, unless it stands there."""
+        """Write the header, once."""
         if not self._begun and self._form == "csv":
             _write_csv("image", "label", "index", "score", *(f"scores.{label}" for label in labels))
         self._begun = True
 
     def write(self, entry: dict[str, Any]) -> None:
-        """Write one answer: an entry of `predict --json`."""
+        """Write one prediction: an entry of `predict --json`."""
         if self._form == "json":
             self._entries.append(entry)
         elif self._form == "jsonl":
-            # ASCII alone, as in `print_json`.
+            # ASCII only, as in `print_json`.
             echo(json.dumps(entry))
         elif self._form == "csv":
             scores = [f"{value:.6f}" for value in (entry["score"], *entry["scores"].values())]
@@ -251,13 +257,13 @@ class _Output:
             echo(_text(entry, self._top_k))
 
     def end(self) -> None:
-        """Write what stands below, if there was a beginning."""
+        """Write the JSON document, if there was a prediction."""
         if self._begun and self._form == "json":
             print_json(self._entries)
 
 
 def _text(entry: dict[str, Any], top_k: int) -> str:
-    # Of equal scores the first wins, as in Prediction.label; rounding may have made them equal.
+    # The label comes first even where rounding made scores equal.
     best = sorted(
         enumerate(entry["scores"].items()), key=lambda each: (-each[1][1], each[0] != entry["index"], each[0])
     )
@@ -270,7 +276,7 @@ def _write_csv(*values: object) -> None:
     import io
 
     line = io.StringIO()
-    # As RFC 4180 quotes, line breaks in names too; records end as lines do on every other stdout.
+    # Quoted as in RFC 4180, line breaks in names too; records end as all lines on stdout do.
     csv.writer(line, lineterminator="\r\n").writerow(values)
     record = line.getvalue().removesuffix("\r\n")
     echo(one_line(record) if sys.stdout.isatty() else record)

@@ -54,10 +54,9 @@ def _host(name: str, python: str | None) -> Host:
 
 def pack_file(bundle: FileBundle, file: Path) -> str:
     """Add an exported file to the bundle and return its remote name; raise ModelFileError if it is none."""
-    from edgecls.model_file.container import detect_kind
-    from edgecls.model_file.metadata import read_bytes
+    from edgecls.model_file.read import read_model_file
 
-    return bundle.add(file, str(file), f".{detect_kind(read_bytes(file))}")
+    return bundle.add(file, str(file), f".{read_model_file(file).format}")
 
 
 def run_on_host(

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=PATH)
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What computes.")
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What the model runs on.")
 @untrusted_option
 @host_options
 def selftest(file: Path, device: str, host: Host | None, untrusted: bool) -> None:
-    """Check on this machine, or on a board, that FILE gives the answers it gave where it was made.
+    """Check that FILE gives the same predictions on this machine, or on a host, as where it was exported.
 
-    The file carries a few real images. Each stage must make the same of them here: decode, resize, engine. Exits
-    with 1 and names the first stage that differs.
+    The file carries a few real images. Each stage (decode, resize, engine) must give the same results for them.
+    Exits with 1 and names the first stage that differs.
 
     \b
     Examples:
@@ -37,7 +37,7 @@ def selftest(file: Path, device: str, host: Host | None, untrusted: bool) -> Non
     from edgecls.runtime.classifier import load
 
     if host is not None:
-        return _selftest_there(file, device, host, untrusted)
+        return _selftest_on_host(file, device, host, untrusted)
     classifier = load(file, device=device, untrusted=untrusted)
     result = run_selftest(classifier)
     engine = f"{classifier.engine.name} {classifier.engine.version}"
@@ -45,12 +45,12 @@ def selftest(file: Path, device: str, host: Host | None, untrusted: bool) -> Non
         unit = "of a score" if result.stage == "engine" else "gray values"
         raise click.ClickException(
             f"{result.stage} differs on {one_line(result.sample)} by up to {result.difference:.4g} {unit} ({engine}); "
-            "this machine does not give the answers the file was tested with"
+            "predictions on this machine are not those that the file was tested with"
         )
     echo(f"ok: decode, resize and {engine} agree on {result.samples} golden images")
 
 
-def _selftest_there(file: Path, device: str, host: Host, untrusted: bool) -> None:
+def _selftest_on_host(file: Path, device: str, host: Host, untrusted: bool) -> None:
     from edgecls.cli.remote import pack_file, run_on_host
     from edgecls.remote.bundle import FileBundle
 

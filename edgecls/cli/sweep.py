@@ -104,7 +104,7 @@ def sweep(
       edgecls sweep photos --budget 25ms --host pi@raspberrypi.local --python env/bin/python
       edgecls sweep photos --budget 3ms --ray local
     """
-    from edgecls.boards.machine import allowed_cpus
+    from edgecls.boards.cpus import allowed_cpus
     from edgecls.boards.profiles import load_profile
     from edgecls.cli.progress import LiveProgress
     from edgecls.files import write_json

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from edgecls.errors import ModelFileError
 from edgecls.estimate.operators import Network, Operator, convolution, dense, other
-from edgecls.model_file.container import detect_kind
 from edgecls.model_file.graph import Graph, Node, Tensor
-from edgecls.model_file.metadata import ModelSpec, read_bytes, split_file
-from edgecls.model_file.read import read_graph
+from edgecls.model_file.metadata import ModelSpec
+from edgecls.model_file.read import read_graph, read_model_file
 
 # Height, width and channels of a feature map.
 _Size = tuple[int, int, int]
@@ -23,9 +22,8 @@ def read_network(path: str | os.PathLike[str]) -> tuple[Network, ModelSpec]:
     Raises:
         ModelFileError: no such file, no metadata in it, damaged, or without layers that can be counted.
     """
-    data = read_bytes(path)
-    content, spec = split_file(data)
-    graph = read_graph(content, detect_kind(data))
+    kind, content, spec = read_model_file(path)
+    graph = read_graph(content, kind)
     operators = _tflite(graph) if graph.kind == "tflite" else _onnx(graph)
     if not any(operator.multiply_adds for operator in operators):
         raise ModelFileError(

@@ -28,7 +28,7 @@ from edgecls.export.quantization.layer_error import measure_layers, worst_layer
 from edgecls.export.quantization.prepare import prune_and_equalize
 from edgecls.images.contact_sheet import contact_sheet
 from edgecls.images.decode import LUMA, RESAMPLE
-from edgecls.model_file.container import Kind
+from edgecls.limits import Format
 from edgecls.model_file.metadata import ModelSpec, attach_spec
 from edgecls.model_file.selftest import add_scores, make_golden
 from edgecls.progress import Progress, silent
@@ -146,7 +146,7 @@ def export_run(
     )
 
 
-def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: Progress) -> ExportedFile:
+def _write_file(job: _Job, precision: str, kind: Format, folder: Path, progress: Progress) -> ExportedFile:
     name = export_folder.model_name(precision, kind)
     progress(f"convert {name}", 0, 1)
     graph = _convert(job, precision, kind)
@@ -183,7 +183,7 @@ def _write_file(job: _Job, precision: str, kind: Kind, folder: Path, progress: P
     )
 
 
-def _convert(job: _Job, precision: str, kind: Kind) -> bytes:
+def _convert(job: _Job, precision: str, kind: Format) -> bytes:
     if precision == "fp32":
         return tflite.to_fp32(job.float_fused) if kind == "tflite" else onnx.to_fp32(job.float_fused)
     if precision == "fp16":

@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from edgecls.config import FORMATS
 from edgecls.errors import ConfigError, ModelFileError
 from edgecls.export.gate import Comparison
 from edgecls.files import file_sha256, locked, read_checked, sync_files, write_checked
-from edgecls.limits import PRECISIONS
+from edgecls.limits import FORMATS, PRECISIONS
 from edgecls.validation import check
 
 RECORD_FILE = "export.json"

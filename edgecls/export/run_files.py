@@ -9,11 +9,11 @@ from itertools import groupby
 from pathlib import Path
 
 from edgecls.boards.targets import Target
-from edgecls.config import FORMATS, ExportConfig, Format
+from edgecls.config import ExportConfig
 from edgecls.errors import EdgeclsError
 from edgecls.export.export_folder import RECORD_FILE, model_name, read_entries
-from edgecls.limits import PRECISIONS
-from edgecls.model_file.metadata import read_spec
+from edgecls.limits import FORMATS, PRECISIONS, Format
+from edgecls.model_file.read import read_spec
 from edgecls.progress import Progress, silent
 from edgecls.training.run import run_folder
 

@@ -1,4 +1,4 @@
-"""BMP files: which of them Pillow reads wrongly."""
+"""BMP files that Pillow decodes wrongly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edgecls.errors import DataError
 
 
 def check_palette(image: BmpImageFile, name: str) -> None:
-    """Raise DataError for a picture, not yet loaded, whose palette of grays Pillow leaves out at a wrong depth."""
+    """Raise DataError for a picture, not yet loaded, with a palette of grays that Pillow ignores."""
     if image.mode not in ("1", "L") or not image.fp or not image.tile:
         return
     position = image.fp.tell()
@@ -19,10 +19,10 @@ def check_palette(image: BmpImageFile, name: str) -> None:
     bits = int.from_bytes(header[start : start + 2], "little")
     if bits != {"1": 1, "L": 8}[image.mode]:
         raise DataError(
-            f"image {name} is a BMP of {bits} bits with a palette of grays, which is not read; save it as PNG"
+            f"image {name} is a BMP of {bits} bits with a palette of grays, which is not supported; save it as PNG"
         )
 
 
 def has_no_alpha(image: BmpImageFile) -> bool:
-    """Return whether a loaded picture has a place for alpha but nothing in it, as many programs write it."""
+    """Return whether the alpha channel of a loaded picture is all 0, as many programs write it."""
     return image.mode == "RGBA" and image.getchannel("A").getextrema()[1] == 0

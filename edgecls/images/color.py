@@ -1,4 +1,4 @@
-"""Gray of pictures with 8 bits a channel; what is transparent becomes black."""
+"""Converts pictures of 8 bits a channel to gray; transparent parts become black."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def gray_8bit(image: Image.Image, name: str, key_factor: int) -> Image.Image:
         key_factor: of `png.key_factor`.
 
     Raises:
-        DataError: its mode has no luma, or its palette or its transparent color is damaged.
+        DataError: its mode is not supported, or its palette or transparent color is damaged.
     """
     if image.mode not in LUMA_MODES:
         accepted = ", ".join(LUMA_MODES + DEEP_MODES)
         raise DataError(f"image {name} has mode {image.mode!r}; accepted are {accepted}: convert it to one of them")
-    with decode_errors_named(name):  # a damaged PNG can lack its palette or name a transparent color that is none
+    with decode_errors_named(name):  # a damaged PNG may lack its palette or have an invalid transparent color
         if key_factor > 1 and "transparency" in image.info:
             image = image.copy()
             image.info["transparency"] = min(image.info["transparency"] * key_factor, 255)
@@ -43,6 +43,6 @@ def gray_8bit(image: Image.Image, name: str, key_factor: int) -> Image.Image:
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    # Debian 12's Pillow 9.4, which 32-bit Raspberry Pis have, knows no Image.has_transparency_data.
+    # Pillow 9.4 of Debian 12 (32-bit Raspberry Pis) has no Image.has_transparency_data.
     palette = image.palette.mode if image.mode == "P" and image.palette else ""
     return image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info or palette.endswith("A")

@@ -1,4 +1,4 @@
-"""Class folders -> seeded stratified split -> uint8 arrays. Imports numpy and light modules only."""
+"""Reads folders of images into uint8 arrays, with a seeded stratified split."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from edgecls.messages.lists import some_lines
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
-# Images decoded between two returns of mapped memory.
+# After so many images, mapped memory is returned to the system.
 FORGET_EVERY = 500
 _Read = Callable[[str, NDArray[np.uint8]], str]  # of decode_row
 _Bad = tuple[tuple[str, str], ...]  # path and fault
@@ -73,12 +73,12 @@ class Dataset:
         val: images that choose when to stop.
         test: images kept for the end; None if the folder has `train` but no `test`.
         bad: path and reason of each image that was skipped.
-        duplicates: groups of paths whose decoded images are identical and lie in more than one part.
-        contradictions: groups of paths whose decoded images are identical and have more than one label.
-        repeats: groups of paths whose decoded images are identical and lie in one class and part.
-        doubts: why the class folders may be none, a sentence each.
-        left_out: which files are not used, in a sentence; "" if all are.
-        scales: how each image of more than 8 bits was scaled, in any order.
+        duplicates: groups of paths whose decoded images are identical, in several parts.
+        contradictions: groups of paths whose decoded images are identical but have several labels.
+        repeats: groups of paths whose decoded images are identical, in one class and part.
+        doubts: sentences that say why the folders may not be classes.
+        left_out: which files are not used, as a sentence; "" if all are used.
+        scales: of each image of more than 8 bits, in any order.
     """
 
     root: Path
@@ -106,16 +106,16 @@ def load_dataset(
     bits: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Dataset:
-    """Return the images of a folder, split by (seed, class, path) alone where the folder is not split already.
+    """Return the images of a folder; if it is not split, the split depends on (seed, class, path) only.
 
     Args:
         root: folder of class folders, or of train/ and, if they are there, val/ and test/.
         image_size: side of the square images.
-        val_fraction: share taken for validation if there is no val/.
-        test_fraction: share taken for the test if the folder is flat.
-        seed: another one gives another split.
-        skip_bad: leave out images that cannot be read instead of failing.
-        bits: of `image.load_gray`.
+        val_fraction: fraction for validation if there is no val/.
+        test_fraction: fraction for the test if the folder is flat.
+        seed: of the split.
+        skip_bad: skip images that cannot be read instead of failing.
+        bits: of `load_gray`.
         progress: called with (done, total) after each image.
 
     Raises:
@@ -162,13 +162,12 @@ def load_labelled(
     left_out: LeftOut | None = None,
     progress: ProgressCallback | None = None,
 ) -> Split:
-    """Return the images that `list_labelled` finds, in its order; `bits` is that of `image.load_gray`.
+    """Return the images that `list_labelled` finds, in its order; `bits` as in `load_gray`.
 
     Raises:
         DataError: as `list_labelled` raises it, or images cannot be read.
     """
-    samples = list_labelled(root, classes, left_out)
-    return _load_all(check_root(root), samples, (height, width), bits, progress)
+    return _load_all(check_root(root), list_labelled(root, classes, left_out), (height, width), bits, progress)
 
 
 def load_paths(
@@ -181,15 +180,14 @@ def load_paths(
     bits: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Split:
-    """Return exactly these images, as a run stored them, in this order; `bits` is that of `image.load_gray`.
+    """Return exactly these images, as a run lists them, in this order; `bits` as in `load_gray`.
 
     Raises:
         DataError: images have vanished or cannot be read, or `paths` and `labels` differ in length.
     """
     root = check_root(root)
     if len(paths) != len(labels):
-        raise DataError(f"received {len(paths)} paths and {len(labels)} labels; pass one label for each path")
-    # Not Path.exists: it raises an error for a name that is too long to exist.
+        raise DataError(f"received {len(paths)} paths and {len(labels)} labels; pass a label for each path")
     vanished = [repr(path) for path in paths if not os.path.exists(root / path)]  # noqa: PTH110
     if vanished:
         raise DataError(
@@ -214,30 +212,26 @@ def _load_all(
 
 
 def _check_counts(train: Groups, least: int, left_out: LeftOut) -> None:
-    """Raise DataError for classes that cannot give one image to train and to each part that is taken from it."""
-    few = [
-        f"class {name!r} has {len(paths)} images, at least {least} needed"
-        for name, paths in train.items()
-        if len(paths) < least
-    ]
-    if few:
+    """Raise DataError for classes with fewer images than parts."""
+    sizes = {name: len(paths) for name, paths in train.items() if len(paths) < least}
+    if few := [f"class {name!r} has {size} images, at least {least} needed" for name, size in sizes.items()]:
         raise DataError(f"too few images; add some or remove the class:{some_lines(few)}\n{left_out}".rstrip())
 
 
 def _check_left(splits: Mapping[str, Split], classes: Sequence[str], bad: _Bad) -> None:
-    """Raise DataError if there is a class without an image to learn from, or a part without any."""
+    """Raise DataError if a class has no image in train, or a part has none at all."""
     missing = set(range(len(classes))) - set(splits["train"].labels.tolist())
     empty = [f"class {classes[label]!r} in train" for label in sorted(missing)]
     empty += [part for part, split in splits.items() if not len(split.labels)]
     if empty:
-        skipped = f"{len(bad)} that cannot be read were skipped"
+        skipped = f"{len(bad)} unreadable images were skipped"
         raise DataError(f"no image is left after {skipped}; repair or add some:" + some_lines(empty))
 
 
 def _decode(
     read: _Read, samples: Mapping[str, list[Sample]], size: tuple[int, int], progress: ProgressCallback | None
 ) -> tuple[dict[str, Split], _Bad]:
-    """Return the readable images of each part, and path and fault of the others."""
+    """Return the readable images of each part, and path and error of the others."""
     arrays = {part: _allocate(len(chosen), size) for part, chosen in samples.items()}
     rows = [row for array in arrays.values() for row in array]
     paths = [path for chosen in samples.values() for path, _ in chosen]
@@ -248,15 +242,12 @@ def _decode(
         results = list(islice(faults, len(chosen)))
         good = [index for index, fault in enumerate(results) if not fault]
         bad += [(_printable(path), fault) for (path, _), fault in zip(chosen, results, strict=True) if fault]
-        # In place, as a copy would be as large again.
+        # In place, to save memory.
         for new, old in enumerate(good):
             if new != old:
                 arrays[part][new] = arrays[part][old]
-        splits[part] = Split(
-            tuple(chosen[index][0] for index in good),
-            arrays[part][: len(good)],
-            np.array([chosen[index][1] for index in good], np.int64),
-        )
+        labels = np.array([chosen[index][1] for index in good], np.int64)
+        splits[part] = Split(tuple(chosen[index][0] for index in good), arrays[part][: len(good)], labels)
         forget_pages(arrays[part])
     return splits, tuple(bad)
 
@@ -266,18 +257,16 @@ def _allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         return new_array((count, *size, 1), np.uint8)
     except (OSError, MemoryError) as error:
         need = f"{count} images of {size[0]} x {size[1]} need {count * size[0] * size[1] / 1e9:.1f} GB of disk"
-        raise DataError(
-            f"{need} in {cache_folder()} ({error}); free some, set XDG_CACHE_HOME to a larger disk, or use a "
-            "smaller image size"
-        ) from error
+        remedy = "free some, set XDG_CACHE_HOME to a larger disk, or use a smaller image size"
+        raise DataError(f"{need} in {cache_folder()} ({error}); {remedy}") from error
 
 
 def _decode_rows(
     read: _Read, paths: list[str], rows: list[NDArray[np.uint8]], progress: ProgressCallback | None
 ) -> list[str]:
-    """Return what is wrong with each file, or ""."""
+    """Return the error of each file, or ""."""
     results: list[str] = []
-    # Threads, as Pillow lets others run while it decodes. Leaving the loop early, as Ctrl-C does, cancels the rest.
+    # Pillow releases the GIL while it decodes. Leaving the loop early, as Ctrl-C does, cancels the rest.
     with ThreadPoolExecutor() as pool:
         for result in pool.map(read, paths, rows):
             results.append(result)
@@ -291,7 +280,7 @@ def _decode_rows(
 def decode_row(
     root: Path, path: str, row: NDArray[np.uint8], bits: int | None = None, scales: list[Scale] | None = None
 ) -> str:
-    """Write the pixels of an image into `row`, uint8 (H, W, 1), and return "", or return what is wrong with it."""
+    """Write the pixels of an image into `row`, uint8 (H, W, 1); return "" or the error."""
     if _printable(path) != path:
         return f"the name of {_printable(path)} is not UTF-8; rename it"
     try:
@@ -306,6 +295,6 @@ def _printable(path: str) -> str:
 
 
 def unreadable(root: Path, faults: Sequence[str], otherwise: str = "") -> DataError:
-    """Return the error that tells what is wrong with images of a folder, and what to do but mend them."""
-    remedy = f"repair or remove these files{otherwise}"
-    return DataError(f"{len(faults)} images in {root} cannot be read; {remedy}:" + some_lines(faults))
+    """Return the error about unreadable images of a folder, with another remedy `otherwise`."""
+    cannot = f"{len(faults)} images in {root} cannot be read"
+    return DataError(f"{cannot}; repair or remove these files{otherwise}:{some_lines(faults)}")

@@ -1,9 +1,9 @@
-"""The one pixel path: every picture that trains, calibrates, scores or is classified passes `load_gray`.
+"""Decodes images: `load_gray` is the only way from an image to pixels, in training, export and prediction.
 
-Steps, in this order: decode (of a JPEG only the luma, at 1/2, 1/4 or 1/8 by its DCT), gray with 8 bits (transparent
-parts become black), shrink by whole factors, resize, turn upright by EXIF. Neither the DCT nor the whole factors go
-below `SPARE` times the wanted size. Scaling to floats is not done here: it lives in the exported graph. May be called
-from many threads at once. Imports numpy, Pillow, `images`, `limits` and `errors` only, as the board does.
+Steps: decode (of a JPEG only the luma, at 1/2, 1/4 or 1/8 by its DCT), convert to 8-bit gray (transparent parts become
+black), shrink by whole factors, resize, rotate as EXIF says. DCT and whole factors keep at least `SPARE` times the
+wanted size. Scaling to floats happens in the exported graph. Thread-safe. `jpeg` and `tiff` are imported for their own
+files only.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from edgecls.errors import ConfigError, DataError
-from edgecls.images import bmp, jpeg, png, tiff
+from edgecls.images import bmp, png
 from edgecls.images.color import DEEP_MODES, gray_8bit
 from edgecls.images.decode_memory import Room
 from edgecls.images.depth import Scale, check_color, gray_deep, is_deep, stated_bits
 from edgecls.images.faults import DECODE_ERRORS, decode_errors_named
-from edgecls.images.png_checksums import check_png
 from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
 
-# Written into every exported file: whoever feeds the model without this module has to do the same.
+# Written into every exported file: programs that feed the model without this module must do the same.
 RESAMPLE = "spare2-bilinear"
 LUMA = "itu-r-601"
-# At 1, a DCT at 1/4 followed by a hardly smaller resize is off by 18 gray values on photographs; at 2, by 6.
+# With 1, a DCT at 1/4 before a small resize changes photographs by up to 18 gray values; with 2, by up to 6.
 SPARE = 2
 
-# 8192 x 8192, and 256 MiB as RGBA, which a board of 1 GB survives. Of a JPEG file: at the scale that is decoded.
+# 8192 x 8192, or 256 MiB as RGBA, fits a board of 1 GB. For JPEG files: at the scale that is decoded.
 MAX_PIXELS = 64 * 1024 * 1024
 _ROOM = Room(MAX_PIXELS)
-# Pillow resizes one axis at a time: a picture of 1 x 64 million would grow to 14 GB half way to 224 x 224.
+# Pillow resizes one axis at a time: 1 x 64 million pixels would need 14 GB on the way to 224 x 224.
 MAX_SIDE = 65_535
-# MAX_PIXELS at 8 bytes a pixel is 512 MiB; Pillow reads a WebP file whole before it looks at its size.
+# MAX_PIXELS at 8 bytes a pixel is 512 MiB; Pillow reads WebP files whole before it knows their size.
 MAX_FILE_BYTES = 1024**3
 
+TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ACCEPTED = "PNG, JPEG, BMP, TIFF, PPM/PGM or WebP"
 _DECODERS: tuple[tuple[tuple[bytes, ...], type[ImageFile.ImageFile]], ...] = (
     ((b"\x89PNG\r\n\x1a\n",), PngImageFile),
     ((b"\xff\xd8\xff",), JpegImageFile),
     ((b"BM",), BmpImageFile),
-    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
+    (TIFF_MAGICS, TiffImageFile),
     ((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), PpmImageFile),
 )
 _SIDEWAYS = (5, 6, 7, 8)
@@ -64,10 +64,10 @@ _UPRIGHT |= {6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90}
 
 
 class _Decoded(NamedTuple):
-    gray: Image.Image  # mode L, not yet turned
-    size: tuple[float, float]  # of the picture in it: a DCT at 1/8 makes 136 rows of 1081, which are 135.125
-    orientation: int  # as EXIF says it
-    scale: Scale | None  # of a picture of more than 8 bits
+    gray: Image.Image  # mode L, not yet rotated
+    size: tuple[float, float]  # of the picture in it: a DCT at 1/8 makes 136 rows of 1081 rows, 135.125 of them used
+    orientation: int  # EXIF's
+    scale: Scale | None  # if it has more than 8 bits
 
 
 def load_gray(
@@ -75,19 +75,18 @@ def load_gray(
 ) -> NDArray[np.uint8]:
     """Return the picture as uint8 (H, W, 1), 0..255, C-contiguous and writeable.
 
-    Pictures of the wanted size are not resampled. A Pillow image or an array is taken as decoded: a JPEG file that was
-    decoded elsewhere differs by a few gray values from the same file read here. A picture with a transparent part is
-    composed on black. Deep gray maps a whole range to 0..255 whatever the picture holds: 16 bits and mode I the bits
-    that the file says are used (PNG's sBIT, TIFF's MaxSampleValue or 12 bits a sample, PGM's maxval), else `bits`, else
-    0..65535; floats within 0..1 that range, other floats 0..255.
+    Pictures of the wanted size are not resampled. Pillow images and arrays are used as they are; a JPEG file that was
+    decoded elsewhere differs by a few gray values. Transparent parts become black. More than 8 bits are scaled by a
+    fixed range: 16 bits by the bits that the file says are used (PNG's sBIT, TIFF's MaxSampleValue or 12 bits a sample,
+    PGM's maxval), else by `bits`, else 0..65535; floats within 0..1 by that range, other floats by 0..255.
 
     Args:
         source: path or bytes of a PNG, JPEG, BMP, TIFF, PPM/PGM or WebP file with one frame; a Pillow image; or an
             array, uint8 (H, W), (H, W, 1) or RGB (H, W, 3), or uint16 (H, W) or (H, W, 1).
         height: rows of the result.
         width: columns of the result.
-        bits: how many of 16 bits are used in pictures that do not say it themselves, 8 to 16; None is 16.
-        scales: gets how a picture of more than 8 bits was scaled.
+        bits: how many of 16 bits are used in pictures that do not state it, 8 to 16; None is 16.
+        scales: the `Scale` of a picture of more than 8 bits is added to it.
 
     Raises:
         DataError: the source cannot be read, is damaged, too big, animated, or of a kind not listed.
@@ -137,7 +136,7 @@ def _decode_file(file: IO[bytes], name: str, least: tuple[int, int], bits: int |
     try:
         return _decode_image(_open_image(file, name), name, least, bits)
     except DataError:
-        # Only then, so that sound files are read once.
+        # Only after an error, so that good files are read once.
         bare = png.without_metadata(file)
         if bare is None:
             raise
@@ -147,7 +146,7 @@ def _decode_file(file: IO[bytes], name: str, least: tuple[int, int], bits: int |
 def _open_file(path: Path, name: str) -> IO[bytes]:
     try:
         status = path.stat()
-        # Tested first, as opening a named pipe would wait for ever.
+        # Checked first, as opening a named pipe would block.
         if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES:
             return path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -162,9 +161,8 @@ def _open_file(path: Path, name: str) -> IO[bytes]:
 def _open_image(file: IO[bytes], name: str) -> ImageFile.ImageFile:
     """Return the picture with its header read and no pixel decoded.
 
-    Calls the one decoder's class, not Image.open(formats=...): that one warns about sizes through the process-wide
-    warning filters, which no thread can change for itself alone, and gives a phone's JPEG with an attached preview to
-    another decoder. The size is checked by `_check_size` instead.
+    Not by Image.open(): it warns about sizes through warning filters, which threads share, and gives a phone's JPEG
+    with a preview to another decoder. `_check_size` checks the size.
     """
     prefix = file.read(16)
     file.seek(0)
@@ -172,10 +170,14 @@ def _open_image(file: IO[bytes], name: str) -> ImageFile.ImageFile:
         raise DataError(f"image {name} is empty; replace or remove it")
     decoder = _choose_decoder(prefix, name)
     if decoder is PngImageFile:
-        check_png(file, name)
+        png.check_png(file, name)
         file.seek(0)
     with decode_errors_named(name):
-        return tiff.open_page(file, name) if decoder is TiffImageFile else decoder(file)
+        if decoder is not TiffImageFile:
+            return decoder(file)
+        from edgecls.images import tiff
+
+        return tiff.open_page(file, name)
 
 
 def _choose_decoder(prefix: bytes, name: str) -> type[ImageFile.ImageFile]:
@@ -190,23 +192,27 @@ def _choose_decoder(prefix: bytes, name: str) -> type[ImageFile.ImageFile]:
 
 
 def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, bits: int | None) -> _Decoded:
-    """Return the picture in mode L; `least` is None if it is the caller's, whose scale is not ours to change."""
+    """Return the picture in mode L; `least` is None if the caller decoded it."""
     if not least or not isinstance(image, JpegImageFile):
         _check_size(image.size, name)
     if isinstance(image, TiffImageFile):
-        _check_tiff(image, name)
+        from edgecls.images import tiff
+
+        with decode_errors_named(name):  # tags are parsed on access
+            tile = tiff.prepare(image, name)
+        _check_size(tile, f"{name} (TIFF tile)")  # huge tiles need much memory
     _check_frames(image, name, least is None)
-    # Of most JPEG files the luma alone is decoded, a row at a time.
+    # Most JPEG files need little memory: only the luma is decoded, row by row.
     lean = isinstance(image, JpegImageFile) and image.mode != "CMYK" and "progressive" not in image.info
     with _ROOM.hold(image.width * image.height // (4 if lean else 1)):
         with decode_errors_named(name):
-            # Before EXIF is asked for, as that loads a PNG file to its end.
+            # Before EXIF is read, which loads a PNG file to its end.
             deep = is_deep(image)
             stated = stated_bits(image) if deep else None
             factor = png.key_factor(image, name) if isinstance(image, PngImageFile) else 1
             if isinstance(image, BmpImageFile):
                 bmp.check_palette(image, name)
-            # Pillow itself turns a TIFF while it loads.
+            # Pillow rotates TIFF files itself.
             orientation = 1 if isinstance(image, TiffImageFile) else _orientation(image)
             image, drafted = _load(image, name, least[::-1] if least and orientation in _SIDEWAYS else least)
         scale: Scale | None
@@ -221,54 +227,52 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, 
 def _load(
     image: Image.Image, name: str, least: tuple[int, int] | None
 ) -> tuple[Image.Image, tuple[float, float] | None]:
-    """Return the picture with its pixels and, of a JPEG file decoded in small, the size of the picture in it."""
+    """Return the loaded picture and, for a JPEG file that was decoded smaller, its exact size."""
     if not least or not isinstance(image, JpegImageFile):
         image.load()
         return image, None
+    from edgecls.images import jpeg
+
     drafted = image.draft("L", least) if image.mode != "CMYK" else None
-    _check_size(image.size, name)  # of what is decoded: its DCT makes a large picture small
+    _check_size(image.size, name)  # of the decoded size: the DCT makes large pictures small
     return jpeg.load(image, name), drafted[1][2:] if drafted else None
 
 
 def _check_frames(image: Image.Image, name: str, is_callers: bool) -> None:
     if isinstance(image, TiffImageFile) and not is_callers:
-        return  # tiff.open_page has found the one
+        return  # tiff.open_page has checked them
     with decode_errors_named(name):
         # The further frames of an MPO are previews and depth maps, not an animation.
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
     if animated:
-        remedy = (
-            "pass one frame as a Pillow image: image.copy()"
-            if is_callers
-            else "save the one that is meant as a file of its own"
-        )
+        remedy = "pass one frame as a Pillow image: image.copy()" if is_callers else "save one of them as a file"
         raise DataError(f"image {name} has more than one frame; {remedy}")
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the turn that EXIF asks for; an EXIF block that cannot be read asks for none."""
+    """Return EXIF's orientation; 1 (upright) if it cannot be read."""
     if isinstance(image, PngImageFile):
-        image.load()  # getexif would, and the errors of pixels are not those of EXIF
+        image.load()  # getexif would, and errors of pixels must not be taken for those of EXIF
     try:
-        turn: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
     except DECODE_ERRORS:
         return 1
-    return turn
+    return orientation
 
 
 def _resize(gray: Image.Image, picture: tuple[float, float], wanted: tuple[int, int]) -> Image.Image:
-    """Return the picture, which is the upper left part of `gray`, in the wanted width and height."""
+    """Return the picture, the upper left part of `gray`, in the wanted width and height."""
     factors = (max(int(picture[0] / wanted[0] / SPARE), 1), max(int(picture[1] / wanted[1] / SPARE), 1))
     if max(factors) > 1:
         gray = gray.reduce(factors)
     right, bottom = picture[0] / factors[0], picture[1] / factors[1]
-    # One axis a call: each rounds, and which one goes first differs between releases of Pillow.
+    # One axis a call: each rounds, and their order differs between releases of Pillow.
     gray = gray.resize((wanted[0], gray.height), Image.Resampling.BILINEAR, (0, 0, right, gray.height))
     return gray.resize(wanted, Image.Resampling.BILINEAR, (0, 0, wanted[0], bottom))
 
 
 def _turn(gray: Image.Image, orientation: int) -> Image.Image:
-    # Not ImageOps.exif_transpose(): it rewrites the whole EXIF block, and copies the picture if there is none.
+    # ImageOps.exif_transpose() would rewrite the EXIF block, and copy upright pictures.
     return gray.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else gray
 
 
@@ -281,17 +285,6 @@ def _check_size(size: tuple[int, int], name: str) -> None:
             f"image {name} has {width} x {height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS} in all are "
             "decoded: make it smaller"
         )
-
-
-def _check_tiff(image: TiffImageFile, name: str) -> None:
-    """Raise DataError for what Pillow decodes at any cost (huge tiles) or wrongly without an error."""
-    tags = image.tag_v2
-    with decode_errors_named(name):  # a tag's value is parsed when it is asked for
-        tiff.prepare(image, name)
-        tile = (tags.get(ExifTags.Base.TileWidth, 1), tags.get(ExifTags.Base.TileLength, 1))
-    if not all(isinstance(side, int) for side in tile):
-        raise DataError(f"image {name} has a damaged TIFF tile size {tile!r}; replace or remove it")
-    _check_size(tile, f"{name} (TIFF tile)")
 
 
 def _wrap_array(array: NDArray[Any]) -> Image.Image:

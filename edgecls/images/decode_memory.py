@@ -1,4 +1,4 @@
-"""What bounds the memory of decoding, however many threads decode. Imports numpy and Pillow only."""
+"""Limits the memory of decoding for all threads together."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# Smaller pictures take little memory, and do not wait.
+# Smaller pictures need little memory and do not wait.
 SMALL_PIXELS = 2**20
-# malloc keeps what a thread frees for that thread, Pillow's own blocks of 16 MB among it; above 32 MB it never does.
+# malloc keeps freed blocks for the thread, such as Pillow's of 16 MB, but not those above 32 MB.
 Image.core.set_block_size(64 * 2**20)  # type: ignore[attr-defined]
 
 
 class Room:
-    """Room for so many pixels, which threads share; a picture that is larger than all of it is decoded alone."""
+    """Room for a number of pixels that threads share; a picture larger than all of it is decoded alone."""
 
     def __init__(self, pixels: int) -> None:
         self._pixels = pixels
         self._empty()
         if hasattr(os, "register_at_fork"):
-            # The threads that hold room are not in the child, and would never give it back there.
+            # The threads that hold room do not exist in the child, and would never release it.
             os.register_at_fork(after_in_child=self._empty)
 
     def _empty(self) -> None:
@@ -34,7 +34,7 @@ class Room:
 
     @contextmanager
     def hold(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room for a picture of so many pixels, and keep it for the block."""
+        """Wait for room for a picture of so many pixels, and hold it during the block."""
         if pixels < SMALL_PIXELS:
             yield
             return
@@ -50,7 +50,7 @@ class Room:
 
 
 def map_rows(function: Callable[[NDArray[Any]], NDArray[Any]], values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return `function` of the values as uint8, called for a few rows at a time: what it makes in between is large."""
+    """Return `function` of the values as uint8, computed for a few rows at a time to save memory."""
     result = np.empty(values.shape, np.uint8)
     rows = max(1, SMALL_PIXELS // values.shape[1])
     for start in range(0, len(values), rows):

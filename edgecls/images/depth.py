@@ -1,7 +1,7 @@
-"""Gray of more than 8 bits and of floats: which value is white.
+"""Converts gray of more than 8 bits, and floats, to 8 bits.
 
-The file says it, or the caller (`bits`), or the kind of number does. The picture's own brightest value never does: two
-pictures of one camera must be scaled alike.
+Which value is white depends on the file, the caller (`bits`) or the type of the values, never on the picture's own
+brightest value: all pictures of one camera must be scaled alike.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from edgecls.errors import DataError
-from edgecls.images import png, tiff
+from edgecls.images import png
 from edgecls.images.color import DEEP_MODES
 from edgecls.images.decode_memory import map_rows
 from edgecls.limits import MOST_BITS
 
-# A picture whose values end between 1 and this is neither 0..1 nor, unless it is black, 0..255.
+# A largest value between 1 and this fits neither 0..1 nor, unless the picture is black, 0..255.
 LEAST_BYTE_RANGE = 16
-# What cameras that write 16 bits have.
+# Bits of cameras that write 16-bit files.
 _CAMERA_BITS = (8, 10, 12, 14)
 
 
 class Scale(NamedTuple):
-    """How the values of one deep picture were understood.
+    """How the values of one picture of more than 8 bits were scaled.
 
     Attributes:
         white: the value that became 255.
         largest: the largest value in the picture.
-        stated: whether the file or the caller said which value is white.
+        stated: whether the file or the caller stated which value is white.
     """
 
     white: int
@@ -43,7 +43,7 @@ class Scale(NamedTuple):
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Return whether the file has 16 bits or floats, of which Pillow may keep 8."""
+    """Return whether the file has 16 bits or floats; Pillow may keep 8 bits of them."""
     if image.mode in DEEP_MODES:
         return True
     if not isinstance(image, (PngImageFile, TiffImageFile, PpmImageFile)) or not image.tile:
@@ -55,12 +55,14 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def stated_bits(image: Image.Image) -> int | None:
-    """Return how many of 16 bits the file says are used, or None if it does not."""
+    """Return how many of 16 bits are used as stated in the file, or None if it states nothing."""
     if isinstance(image, TiffImageFile):
+        from edgecls.images import tiff
+
         return tiff.stated_bits(image)
     if isinstance(image, PngImageFile):
         return png.stated_bits(image)
-    # Pillow has scaled what a PGM's maxval below 65535 stands for.
+    # Pillow has already scaled values by a PGM's maxval below 65535.
     tile: Any = image.tile[0] if isinstance(image, PpmImageFile) and image.tile else ("",)
     return 16 if tile[0] in ("ppm", "ppm_plain") and tile[3][-1] != 65535 else None
 
@@ -71,8 +73,8 @@ def gray_deep(image: Image.Image, name: str, stated: int | None, bits: int | Non
     Args:
         image: Pillow reads 16-bit PNG and PGM as mode I, so that counts as 16 bits.
         name: for errors.
-        stated: how many bits the file says are used.
-        bits: how many are used where the file does not say it; None is all 16.
+        stated: bits that are used as stated in the file.
+        bits: bits that are used if the file states nothing; None is 16.
 
     Raises:
         DataError: values are outside the range, or the range is not clear.
@@ -83,7 +85,7 @@ def gray_deep(image: Image.Image, name: str, stated: int | None, bits: int | Non
     depth = stated or bits or 16
     white = 2**depth - 1
     low, high = int(values.min()), int(values.max())
-    # The specification of PNG has the bits that are used stand on the left of the 16; cameras' programs put them right.
+    # In PNG's specification the used bits are the upper ones of the 16; programs of cameras use the lower ones.
     if stated and image.format == "PNG" and (high > white or _is_left_aligned(values, stated)):
         white = 65535
     if low < 0 or high > white:
@@ -91,17 +93,17 @@ def gray_deep(image: Image.Image, name: str, stated: int | None, bits: int | Non
         raise DataError(
             f"image {name} of mode {image.mode} has values from {low} to {high}; expected 0 to {white}: {remedy}"
         )
-    # Half of white is added so that every value is rounded to the nearest; white is odd, so that there are no ties.
+    # Half of white is added to round to the nearest; white is odd, so there are no ties.
     gray = map_rows(lambda part: (part.astype(np.uint32) * 255 + white // 2) // white, values)
     gray[values == image.info.get("transparency", -1)] = 0  # a PNG's transparent gray becomes black
     return Image.fromarray(gray), Scale(white, high, bool(stated or bits))
 
 
 def check_color(image: Image.Image, name: str, stated: int | None, bits: int | None) -> Scale:
-    """Return how a loaded color picture of 16 bits was scaled, of which Pillow reads the upper 8.
+    """Return the scale of a loaded color picture of 16 bits, of which Pillow keeps the upper 8.
 
     Raises:
-        DataError: fewer than 16 bits are used, so that the upper 8 show next to nothing.
+        DataError: fewer than 16 bits are used, so the upper 8 bits would be almost black.
     """
     colors = [band for band in image.getbands() if band != "A"]
     largest = max(int(np.asarray(image.getchannel(band)).max()) for band in colors)
@@ -115,11 +117,11 @@ def check_color(image: Image.Image, name: str, stated: int | None, bits: int | N
 
 
 def advise(scales: Iterable[Scale], option: str) -> tuple[str, ...]:
-    """Return what is odd about the deep pictures of a folder, and the remedy.
+    """Return warnings about the pictures of more than 8 bits in a folder, with remedies.
 
     Args:
-        scales: one for each deep picture.
-        option: that sets the number of bits.
+        scales: of these pictures.
+        option: the one that sets the number of bits.
     """
     found = [scale for scale in scales if scale.largest > 0]
     return tuple(text for text in (_few_bits(found, option), _two_ranges(found)) if text)
@@ -149,9 +151,8 @@ def _two_ranges(scales: Sequence[Scale]) -> str:
 def _gray_float(values: NDArray[np.float32], name: str) -> tuple[Image.Image, Scale]:
     """Return floats within 0..1 with 1 as white, others within 0..255 with 255 as white.
 
-    A picture of 0..255 with nothing above 1 is black to the eye, and has no 8-bit detail to lose; read with 1 as white
-    it is noise, which `advise` names. Between 1 and `LEAST_BYTE_RANGE` it may be one of 0..1 that a filter took beyond
-    its range, which must not become black: that is refused.
+    A picture of 0..255 with no value above 1 is black; with 1 as white it is noise, and `advise` warns about it. With a
+    largest value between 1 and `LEAST_BYTE_RANGE`, it may be one of 0..1 that a filter took beyond its range: refused.
     """
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 255 and not 1 < high < LEAST_BYTE_RANGE):  # NaN fails too
@@ -165,9 +166,9 @@ def _gray_float(values: NDArray[np.float32], name: str) -> tuple[Image.Image, Sc
 
 
 def _is_left_aligned(values: NDArray[np.generic], bits: int) -> bool:
-    """Return whether values that all fit into `bits` are those of a dark picture whose bits stand on the left.
+    """Return whether values that fit into `bits` are those of a dark picture that uses the upper bits.
 
-    There the bits on the right are zero or repeat the upper ones, which of a dark picture are zero, rounding apart.
+    Its lower bits are zero or repeat the upper ones, which are zero in a dark picture, apart from rounding.
     """
     step = 2 ** (MOST_BITS - bits)
     return not np.any(values % step >= min(2, step - 1))

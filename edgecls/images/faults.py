@@ -1,4 +1,4 @@
-"""What Pillow's decoders raise on damaged files."""
+"""Errors of Pillow's decoders on damaged files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from PIL import Image
 
 from edgecls.errors import DataError
 
-# Found by flipping bytes: the decoders parse in Python and do not wrap what the parsing raises. MemoryError and
-# OverflowError (an ArithmeticError) come from absurd sizes in headers, Attribute- and AssertionError from parts that
-# are missing. Warning, because a program that turns warnings into errors gets Pillow's remarks on damaged metadata as
-# exceptions.
+# Found by flipping bytes: the decoders parse headers in Python and do not wrap errors. MemoryError and OverflowError
+# (an ArithmeticError) come from absurd sizes, AttributeError and AssertionError from missing parts. Warning, because a
+# program may turn Pillow's warnings about damaged metadata into errors.
 DECODE_ERRORS: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError)
 DECODE_ERRORS += (ArithmeticError, AssertionError, AttributeError, MemoryError, struct.error, zlib.error)
 DECODE_ERRORS += (Image.DecompressionBombError, Warning)
-# These remarks do not name the file, and no thread can hide them for itself alone. They are about metadata: pixels that
-# are not whole are an error, and forms that Pillow misreads are refused.
+# These warnings do not name the file, and threads share the filters. They are about metadata: damaged pixels are an
+# error, and forms that Pillow decodes wrongly are refused.
 warnings.filterwarnings("ignore", module=r"PIL\.(Tiff|Png|Jpeg|WebP|Bmp)ImagePlugin")
 
 
 @contextmanager
 def decode_errors_named(name: str) -> Iterator[None]:
-    """Turn what Pillow raises on a damaged file into a DataError that names the file."""
+    """Turn Pillow's errors on a damaged file into a DataError that names it."""
     try:
         yield
     except DataError:

@@ -1,10 +1,10 @@
-"""JPEG files: decoded by Pillow's decoder, and refused where their data cannot be that of the whole picture.
+"""Decodes JPEG files with Pillow's decoder, and refuses damaged ones.
 
-A JPEG file has no checksum and its decoder stops at nothing: it decodes damaged data to other blocks, and makes up
-those that are missing. But damaged data hardly ever decodes to the same number of blocks as the data that it replaced.
-So the data of each scan, and between two restart markers, has to end where its last block does. Pillow does not report
-where that was. It is found by feeding the decoder in steps: while blocks are missing, it leaves the bytes of a block
-that has begun; afterwards it looks for a marker and takes every byte that is none.
+A JPEG file has no checksum, and the decoder reports no damage: it decodes damaged data to wrong blocks and invents
+missing ones. But damaged data hardly ever decodes to the same number of blocks. So the data of each scan, and between
+two restart markers, must end where the last block does. Pillow does not report that position; it is found by feeding
+the decoder in steps: while blocks are missing, it leaves the bytes of an incomplete block; afterwards it takes every
+byte up to the next marker.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from edgecls.errors import DataError
 from edgecls.images.jpeg_runs import find_lost_block
 from edgecls.images.jpeg_scans import EOI, HUFFMAN, RESTARTS, Part, Scan, read_scans
 
-# Decoded at 1/8, 23170 x 23170 are 9 million pixels, and few rows are held at a time; it takes 5 s on a laptop.
+# Decoded at 1/8, 23170 x 23170 give 9 million pixels; few rows are held at a time. It takes 5 s on a laptop.
 MAX_PIXELS = 512 * 1024 * 1024
 # Progressive files: the decoder holds 2 bytes for each of up to 3 values a pixel until the last scan, 384 MiB.
 MAX_PIXELS_SEVERAL_SCANS = 64 * 1024 * 1024
 # Some cameras write up to four bytes after the last block.
 _SURPLUS = 4
-# The decoder reads up to 8 bytes ahead. Ones are no code in any table: a missing block does not become one of them.
+# The decoder reads up to 8 bytes ahead. No table has a code of ones only, so they do not decode to a missing block.
 _READ_AHEAD = b"\xff\x00" * 8
-# Each costs as much as to decode 500 bytes. What is lost is longer than most shorter parts, and takes markers with it.
+# A check takes as long as decoding 500 bytes. Losses are longer than most smaller parts, and destroy markers.
 _WORTH_A_CHECK = 1024
 _ONE_BYTE = b"\xff\x00"
 _END = bytes([0xFF, EOI])
 
 
 class _Decoder:
-    """Pillow's decoder of one file; `position` is the first byte that it has not taken."""
+    """Pillow's decoder of one file; `position` is the first byte that it has not consumed."""
 
     def __init__(self, image: JpegImageFile, data: bytes) -> None:
         self.picture = Image.new(image.mode, image.size)
@@ -56,7 +56,7 @@ class _Decoder:
         self.position += self.take(self._view[self.position : end])
         if self.finished or self.position < end:
             return self.finished
-        # The end of a block looks the same. One more byte does not: no block begins without reading ahead.
+        # A complete block looks the same. One more byte tells: a block that begins makes the decoder read ahead.
         step = 2 if self.data[end] == 0xFF else 1
         taken = self.take(self._view[end : end + step])
         self.position += taken
@@ -81,30 +81,33 @@ def load(image: JpegImageFile, name: str) -> Image.Image:
 
     Raises:
         DataError: the data cannot be those of a whole picture.
-        OSError: the decoder has given up. What damaged headers raise beside it is any builtin error.
+        OSError: the decoder failed. Damaged headers may raise other builtin errors.
     """
     if any(0 in table for table in image.quantization.values()):
         raise _damaged(name, "a quantization table holds a zero")
-    assert image.fp is not None  # it is None once Pillow has loaded the image
+    assert image.fp is not None  # None only after Pillow has loaded the image
     image.fp.seek(0)
     data = image.fp.read()
     decoder = _Decoder(image, data)
-    has_end = False
-    final: set[tuple[int, int]] = set()  # components and coefficients whose lowest bit has come
+    scans: list[Scan] = []
     for scan in read_scans(data):
+        scans.append(scan)
         _check_size(scan, name)
         _check_scan(decoder, scan, name)
         if decoder.finished:
             return decoder.picture
-        if scan.is_final:
-            final |= {(component.name, at) for component in scan.components for at in scan.band}
-        has_end = scan.parts[-1].marker == EOI
-    if not has_end and len(final) < 64 * len(image.layer):
+    if not (scans and (scans[-1].parts[-1].marker == EOI or _are_all(scans, len(image.layer)))):
         raise _damaged(name, "it ends before its last scan")
     decoder.take(data[decoder.position :] + _END)
     if not decoder.finished:
-        raise _damaged(name, "it holds no whole picture")
+        raise _damaged(name, "it has no complete picture")
     return decoder.picture
+
+
+def _are_all(scans: list[Scan], components: int) -> bool:
+    """Return whether the scans hold the lowest bit of every coefficient."""
+    final = {(each.name, at) for scan in scans if scan.is_final for each in scan.components for at in scan.band}
+    return len(final) == 64 * components
 
 
 def _check_size(scan: Scan, name: str) -> None:
@@ -133,7 +136,7 @@ def _check_scan(decoder: _Decoder, scan: Scan, name: str) -> None:
 
 def _check_part(decoder: _Decoder, part: Part, name: str) -> None:
     """Feed the data up to a marker; raise DataError if the last block ends before or after them."""
-    filled = part.end  # where zeros begin, with which some cameras fill up what they write
+    filled = part.end  # where padding begins: some cameras add zeros
     if part.end > part.begin and not decoder.data[part.end - 1]:
         filled = part.begin + len(decoder.data[part.begin : part.end].rstrip(b"\0"))
     for end in sorted({filled - _SURPLUS - 1, part.end - _SURPLUS - 1}):

@@ -1,7 +1,7 @@
-"""Runs of one byte in the data of a JPEG scan: what a lost block of a disk or of flash memory looks like.
+"""Finds runs of one byte in the data of a JPEG scan: lost blocks of a disk or of flash memory look like that.
 
-Real data has such runs too: where all blocks are equal, as on a white page, and one takes a few bits that repeat in
-every byte. A run is that of a lost block if its byte, read with the file's own codes, makes no such blocks.
+Real data has such runs too, where equal blocks of a few bits repeat in every byte, as on a white page. So a run counts
+as lost only if its byte, decoded with the file's own codes, does not give such blocks.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import numpy as np
 
 from edgecls.images.jpeg_scans import HUFFMAN, PROGRESSIVE, Scan
 
-# Data of photographs and of noise holds 10 at most.
+# Photographs and noise have runs of at most 10 bytes.
 _SHORTEST = 72
-# In a scan that refines, equal blocks make zeros too. Encoders write 125 bytes of them at most before another code.
-# Arithmetic codes of equal blocks take hardly a byte for hundreds of them.
+# Refining scans have zeros for equal blocks; encoders write at most 125 bytes of them before another code. Arithmetic
+# coding needs hardly a byte for hundreds of equal blocks.
 _SHORTEST_OTHER = 256
 _STEP = 32
-# Equal blocks of more bits repeat no byte, unless by a chance of 1 in 256 for each further byte.
+# Equal blocks of more bits repeat a byte only by chance, 1 in 256 for each further byte.
 _BITS = 16
 
 
 def find_lost_block(data: bytes, scan: Scan) -> tuple[int, int] | None:
     """Return the position and the length of a run of one byte that no picture explains, or None."""
     begin, end = scan.parts[0].begin, scan.parts[-1].end
-    if end > begin and not data[end - 1]:  # some cameras fill up what they write
+    if end > begin and not data[end - 1]:  # some cameras add zeros
         end = begin + len(data[begin:end].rstrip(b"\0"))
     words = np.frombuffer(data, "<u8", max(end - begin, 0) // 8, begin)[:: _STEP // 8]
     for at in np.flatnonzero(words[1:] == words[:-1]).tolist():
@@ -55,7 +55,7 @@ def _is_explained(byte: int, length: int, scan: Scan) -> bool:
 
 
 def _repeats(bits: str, scan: Scan, codes: dict[int, dict[str, int]]) -> bool:
-    """Return whether `bits` without end, from the start of an MCU, are MCUs of few bits a block."""
+    """Return whether endlessly repeated `bits` are MCUs of few bits a block, from the start of an MCU."""
     blocks = [each.tables for each in scan.components for _ in range(each.across * each.down)]
     stream, position = bits * (_BITS * len(blocks)), 0
     try:
@@ -65,7 +65,7 @@ def _repeats(bits: str, scan: Scan, codes: dict[int, dict[str, int]]) -> bool:
                 position += size
             if scan.band.stop > 1:
                 position = _skip_coefficients(stream, position, codes[0x10 | tables & 15], scan)
-    # No such code, the end of the stream, or a table that Motion JPEG leaves out, whose equal blocks repeat no byte.
+    # No such code, the end of the stream, or a table that Motion JPEG omits, with which equal blocks repeat no byte.
     except KeyError:
         return False
     return True
@@ -91,12 +91,12 @@ def _read_symbol(stream: str, position: int, codes: dict[str, int]) -> tuple[int
 
 
 def _read_codes(tables: bytes) -> dict[int, dict[str, int]]:
-    """Return, for each Huffman table, the symbol of each code, as text of 0 and 1."""
+    """Return the codes of each Huffman table: text of 0 and 1 -> symbol."""
     found: dict[int, dict[str, int]] = {}
     while tables:
         kind, counts, symbols = tables[0], tables[1:17], iter(tables[17:])
         code, codes = 0, found.setdefault(kind, {})
-        codes.clear()  # a later table takes the place of an earlier one
+        codes.clear()  # a later table replaces an earlier one
         for length, count in enumerate(counts, start=1):
             for symbol in islice(symbols, count):
                 codes[f"{code:0{length}b}"] = symbol

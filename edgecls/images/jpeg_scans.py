@@ -1,4 +1,4 @@
-"""Where the data of the scans lie in a JPEG file, and what their headers say. Imports nothing of edgecls."""
+"""Finds the scans in a JPEG file and parses their headers."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Part(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """One pass over the picture: what stands in the file."""
+    """One pass over the picture, as stored in the file."""
 
     frame: bytes  # from its marker on
     header: bytes  # without its marker and length
-    interval: int  # of restart markers, in MCUs; 0: none
+    interval: int  # of restart markers, in MCUs; 0 for none
     tables: bytes  # Huffman tables, one after the other
     parts: list[Part]
 
@@ -58,12 +58,12 @@ class Scan(NamedTuple):
 
     @property
     def is_one_of_several(self) -> bool:
-        """Whether the decoder keeps the coefficients of the whole picture until the last scan."""
+        """Whether the decoder holds the coefficients of the whole picture until the last scan."""
         return self.kind in PROGRESSIVE or self.header[0] < self.frame[8]
 
     @property
     def band(self) -> range:
-        """The coefficients that it codes."""
+        """Its coefficients."""
         return range(self.header[-3], self.header[-2] + 1)
 
     @property
@@ -78,7 +78,7 @@ class Scan(NamedTuple):
 
     @property
     def components(self) -> list[Component]:
-        """Return the components that it codes; one that is alone has MCUs of one block."""
+        """Its components; a single one has MCUs of one block."""
         factors = self._factors()
         alone = (1, 1) if self.header[0] == 1 else None
         pairs = zip(self.header[1:-3:2], self.header[2:-3:2], strict=True)
@@ -91,7 +91,7 @@ class Scan(NamedTuple):
         width, height = self.size
         factors = self._factors()
         across, down = (max(own) for own in zip(*factors.values(), strict=True))
-        if self.header[0] == 1:  # without the blocks that only fill an MCU up
+        if self.header[0] == 1:  # without the blocks that only complete an MCU
             own = factors[self.header[1]]
             width, height, across, down = -(-width * own[0] // across), -(-height * own[1] // down), 1, 1
         return -(-_blocks(width, across) * _blocks(height, down) // self.interval)

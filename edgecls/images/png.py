@@ -1,4 +1,4 @@
-"""PNG files: what stands beside the pixels, which Pillow overlooks or refuses whole pictures for."""
+"""PNG files: checksums of pixels, which Pillow does not compare, and metadata, for which it refuses whole files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,34 @@ from PIL.PngImagePlugin import PngImageFile
 from edgecls.errors import DataError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Of the chunks that a decoder may skip, those that change which pixels it gives, or how many pictures there are.
+# Chunks whose damage changes pixels.
+_CHECKED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+# Optional chunks that change the pixels or the number of pictures.
 _NEEDED = (b"tRNS", b"acTL", b"sBIT")
+_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME")
+
+
+def check_png(file: IO[bytes], name: str) -> None:
+    """Raise DataError if a chunk that makes pixels is damaged; the decoder notices what is missing at the end."""
+    file.seek(len(SIGNATURE))
+    for kind, body, checksum in _chunks(file, before=b"IEND", wanted=_CHECKED):
+        if len(checksum) == 4 and zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
+            at = file.tell() - len(body) - 12
+            found = f"the checksum of its {kind.decode()} at byte {at} is wrong"
+            raise DataError(f"image {name} is damaged: {found}; replace or remove it")
+
+
+def has_metadata(data: bytes) -> bool:
+    """Return whether a PNG file holds EXIF, texts or a time."""
+    file = io.BytesIO(data)
+    file.seek(len(SIGNATURE))
+    return any(kind in _METADATA for kind, _, _ in _chunks(file))
 
 
 def without_metadata(file: IO[bytes]) -> IO[bytes] | None:
-    """Return the file without the chunks that no pixel needs, or None if there are none to leave out.
+    """Return the file without the chunks that no pixel needs, or None if it has none.
 
-    Pillow refuses a file for text that is too long, and for a wrong checksum of anything.
+    Pillow refuses a file for text that is too long, and for a wrong checksum of any chunk.
     """
     file.seek(0)
     if file.read(len(SIGNATURE)) != SIGNATURE:
@@ -28,7 +48,7 @@ def without_metadata(file: IO[bytes]) -> IO[bytes] | None:
     kept, dropped = [SIGNATURE], False
     for kind, body, checksum in _chunks(file):
         ancillary = bool(kind[:1].islower())
-        # The turn of a camera is believed where it is whole.
+        # EXIF may hold the orientation; it is kept if it is not damaged.
         readable = kind == b"eXIf" and checksum == struct.pack(">I", zlib.crc32(kind + body))
         if ancillary and kind not in _NEEDED and not readable:
             dropped = True
@@ -38,9 +58,9 @@ def without_metadata(file: IO[bytes]) -> IO[bytes] | None:
 
 
 def key_factor(image: PngImageFile, name: str) -> int:
-    """Return what the transparent gray of a picture that is not loaded must be multiplied with.
+    """Return the factor for the transparent gray of a picture that is not loaded.
 
-    Pillow scales gray of 2 and 4 bits to 8 and forgets the transparent color; old releases do so with 1 bit too.
+    Pillow scales gray of 2 and 4 bits to 8 bits, but not the transparent color; old releases also 1 bit.
 
     Raises:
         DataError: the transparent color has 16 bits a channel, of which Pillow keeps 8.
@@ -69,9 +89,13 @@ def stated_bits(image: PngImageFile) -> int | None:
     return None
 
 
-def _chunks(file: IO[bytes], before: bytes = b"") -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Yield kind, body and checksum of each chunk; the last one may be cut off, as the file is."""
+def _chunks(
+    file: IO[bytes], before: bytes = b"", wanted: tuple[bytes, ...] = ()
+) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield kind, body and checksum of each chunk, or of those `wanted`; the last may be cut off, as the file is."""
     while len(head := file.read(8)) == 8 and head[4:] != before:
         length = int.from_bytes(head[:4], "big")
-        # Pillow's errors name what is wrong with the rest.
-        yield head[4:], file.read(length), file.read(4)
+        if wanted and head[4:] not in wanted:
+            file.seek(length + 4, 1)
+        else:
+            yield head[4:], file.read(length), file.read(4)

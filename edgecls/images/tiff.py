@@ -1,12 +1,9 @@
-"""TIFF files: which page is the picture, and whether Pillow reads its form rightly.
-
-Pillow decodes some forms wrongly without an error. The header says which form a file has, and it is read here before
-Pillow's pixels are believed: a form that Pillow reads wrongly is corrected or refused.
-"""
+"""TIFF files: finds the page with the picture, and corrects or refuses forms that Pillow decodes wrongly."""
 
 from __future__ import annotations
 
 import functools
+import io
 import os
 import re
 from collections.abc import Mapping
@@ -21,19 +18,25 @@ from edgecls.errors import DataError
 # Tags, by their names in the TIFF 6.0 specification.
 NEW_SUBFILE_TYPE, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC = 254, 258, 259, 262
 DESCRIPTION, SAMPLES_PER_PIXEL, PLANAR_CONFIGURATION, MAX_SAMPLE_VALUE = 270, 277, 284, 281
-COLOR_MAP, SUB_IFDS, EXTRA_SAMPLES, SAMPLE_FORMAT = 320, 330, 338, 339
+COLOR_MAP, TILE_WIDTH, TILE_LENGTH, SUB_IFDS, EXTRA_SAMPLES, SAMPLE_FORMAT = 320, 322, 323, 330, 338, 339
 YCBCR_SUBSAMPLING, REFERENCE_BLACK_WHITE, IMAGE_DEPTH = 530, 532, 32997
-# Bits of NewSubfileType: a smaller copy of another page, a mask of its transparency.
+# Bits of NewSubfileType: a smaller copy of another page, or a transparency mask.
 REDUCED, MASK = 1, 4
-# A pyramid of smaller copies has a dozen.
+# A pyramid of smaller copies has about 12.
 MOST_PAGES = 64
 WHITE_IS_ZERO, PALETTE, YCBCR = 0, 3, 6
 _FORMATS = {1: "unsigned", 2: "signed", 3: "float", 4: "undefined", 5: "complex", 6: "complex"}
 _COLORS = {0: "gray, white is zero", 1: "gray", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab"}
 _COLORS |= {9: "ICCLab", 32803: "color filter array", 32844: "LogL", 32845: "LogLuv", 34892: "linear raw"}
-# libtiff hands values over in the machine's byte order, which Pillow corrects for 16 unsigned bits alone.
+# libtiff returns values in the machine's byte order, which Pillow takes into account only for unsigned 16 bits.
 _NATIVE = {"F;32F": "F;32NF", "F;32BF": "F;32NF", "I;16S": "I;16NS", "I;16BS": "I;16NS"}
 _NATIVE |= {"I;32S": "I;32NS", "I;32BS": "I;32NS"}
+
+
+# Tags that describe pixels. All others (Make, DateTime, GPS, XMP ...) are metadata.
+_PIXEL_TAGS = {*range(254, 260), 262, 263, 266, *range(273, 275), *range(277, 285), 288, 289, 290, 291, 292, 293, 296}
+_PIXEL_TAGS |= {297, 301, *range(317, 326), *range(332, 335), *range(336, 343), 347, 512, *range(513, 522), 529}
+_PIXEL_TAGS |= {530, 531, 532, IMAGE_DEPTH}
 
 
 class Form(NamedTuple):
@@ -64,24 +67,20 @@ class Form(NamedTuple):
 
 
 def open_page(file: IO[bytes], name: str) -> TiffImageFile:
-    """Return the one picture in the file, its header read and no pixel decoded.
+    """Return the one picture in the file, with its header read and no pixel decoded.
 
     Raises:
-        DataError: there are several pages, or Pillow does not read this form rightly. Pillow's errors for damage.
+        DataError: there are several pages, or Pillow decodes this form wrongly. Also Pillow's errors for damage.
     """
     pages = _list_pages(file, name)
     full = [number for number, page in enumerate(pages) if not _subfile_type(page) & (REDUCED | MASK)]
     if len(full) > 1 or (not full and len(pages) > 1) or _is_stack(pages[0]):
-        raise DataError(
-            f"image {name} has more than one frame; save the one that is meant as a file of its own: "
-            "magick 'IN[0]' OUT.png"
-        )
+        raise DataError(f"image {name} has more than one frame; save one of them as a file: magick 'IN[0]' OUT.png")
     chosen = full[0] if full else 0
     page = pages[chosen]
     if not full and SUB_IFDS in page:
         raise DataError(
-            f"image {name} holds a small preview, and its picture as camera raw (DNG and the like); develop it: save "
-            "it as PNG or TIFF"
+            f"image {name} holds camera raw data (such as DNG) and a small preview; convert it to PNG or TIFF"
         )
     form = check_form(page, name)
     file.seek(0)
@@ -94,36 +93,45 @@ def open_page(file: IO[bytes], name: str) -> TiffImageFile:
             raise
         _refuse(form, name)
     if not isinstance(image.info.get("xmp", b""), bytes):
-        del image.info["xmp"]  # Pillow looks for a turn in it, and would fail
+        del image.info["xmp"]  # Pillow reads the orientation in it, and would fail
     return image
 
 
-def prepare(image: TiffImageFile, name: str) -> None:
-    """Make Pillow decode the picture rightly.
+def has_metadata(data: bytes) -> bool:
+    """Return whether a TIFF file holds anything but pixels and what describes them."""
+    return any(set(page) - _PIXEL_TAGS for page in _list_pages(io.BytesIO(data), "<bytes>"))
+
+
+def prepare(image: TiffImageFile, name: str) -> tuple[int, int]:
+    """Make Pillow decode the picture correctly; return width and height of its tiles.
 
     Raises:
-        DataError: Pillow cannot, or has done so already, wrongly.
+        DataError: Pillow cannot, or has already decoded it wrongly.
     """
     form = check_form(image.tag_v2, name)
     _silence_libtiff()
     if image.tile and image.tile[0][0] == "libtiff":
         tile: Any = image.tile[0]
         raw, *rest = tile[3]
-        # A tuple with names, but not in every Pillow.
+        # A named tuple in new releases of Pillow.
         make: Any = getattr(type(tile), "_make", tuple)
         image.tile = [make((*tile[:3], (_NATIVE.get(raw, raw), *rest)))]
     if form.color == PALETTE and image.tile and max(entries := image.tag_v2.get(COLOR_MAP, (0,))) < 256:
-        # Of 8 bits where the specification has 16, as old programs wrote them: Pillow makes them black.
+        # Old programs wrote 8 bits where the specification has 16; Pillow would make them black.
         image.palette = ImagePalette.raw("RGB;L", bytes(entries))
     elif not image.tile and image.mode in ("I", "F") and image.tag_v2.prefix == b"MM" and form.compression != 1:
         raise DataError(f"image {name} was loaded by Pillow, which swaps the bytes of such TIFF files: pass the file")
+    width, height = image.tag_v2.get(TILE_WIDTH, 1), image.tag_v2.get(TILE_LENGTH, 1)
+    if not (isinstance(width, int) and isinstance(height, int)):
+        raise DataError(f"image {name} has a damaged TIFF tile size {(width, height)!r}; replace or remove it")
+    return width, height
 
 
 def check_form(tags: Mapping[int, Any], name: str) -> Form:
     """Return the form of a page.
 
     Raises:
-        DataError: Pillow does not read it, or reads it wrongly.
+        DataError: Pillow does not decode it, or decodes it wrongly.
     """
     bits = tuple(tags.get(BITS_PER_SAMPLE, (1,)))
     samples = tags.get(SAMPLES_PER_PIXEL, 1)
@@ -180,7 +188,7 @@ def _list_pages(file: IO[bytes], name: str) -> list[ImageFileDirectory_v2]:
     while offset and offset not in seen:
         seen.add(offset)
         if len(pages) == MOST_PAGES:
-            raise DataError(f"image {name} has more than {MOST_PAGES} frames; save the one that is meant as a file")
+            raise DataError(f"image {name} has more than {MOST_PAGES} frames; save one of them as a file")
         page = ImageFileDirectory_v2(header)
         _check_whole(file, offset, page)
         file.seek(offset)

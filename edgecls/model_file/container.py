@@ -1,7 +1,7 @@
-"""Where the contract lies in an exported file: bytes in, bytes out, the standard library alone.
+"""Puts the metadata into an exported file, and takes them out. Imports the standard library only.
 
-A TFLite file carries it as an appended ZIP (model.json, labels.txt), which interpreters ignore. An ONNX file carries
-it as metadata_props["edgecls"].
+A TFLite file carries them as an appended ZIP (model.json, labels.txt), which interpreters ignore. An ONNX file carries
+them as metadata_props["edgecls"].
 """
 
 from __future__ import annotations
@@ -9,44 +9,43 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
-from typing import Literal
 
 from edgecls.errors import ModelFileError
+from edgecls.limits import Format
 
-Kind = Literal["tflite", "onnx"]
-
-MAX_CONTRACT_BYTES = 8 * 2**20
+MAX_METADATA_BYTES = 8 * 2**20
 JSON, LABELS = "model.json", "labels.txt"
 AGAIN = "copy the file again or re-export"
 
 _ONNX_KEY = b"edgecls"
 # ModelProto.graph = 7 and ModelProto.metadata_props = 14, both wire type 2 (length-delimited), in onnx.proto.
 _ONNX_GRAPH, _ONNX_METADATA = 7, 14
-_MAX_ONNX_FIELDS = 10_000  # models have a few dozen; damage can make any byte look like a field
+_MAX_ONNX_FIELDS = 10_000  # models have a few dozen; in a damaged file any byte may look like a field
 
 
-def detect_kind(data: bytes) -> Kind:
-    """Return "tflite" or "onnx", read off the bytes and not the file's name; raise ModelFileError for neither."""
+def detect_kind(data: bytes) -> Format:
+    """Return "tflite" or "onnx", judged by the bytes and not the file's name; raise ModelFileError for neither."""
     if data[4:8] == b"TFL3":
         return "tflite"
     try:
         if any(number == _ONNX_GRAPH for number, _, _ in onnx_fields(data)):
             return "onnx"
+        reason = "pass a file that 'edgecls export' wrote"
     except ModelFileError as error:
-        raise ModelFileError(f"neither a TFLite nor an ONNX file: first bytes {data[:8]!r}; {error}") from error
-    raise ModelFileError(f"neither a TFLite nor an ONNX file: first bytes {data[:8]!r}; pass an exported file")
+        reason = str(error)
+    raise ModelFileError(f"not a TFLite or ONNX file (first bytes {data[:8]!r}); {reason}")
 
 
-def attach(graph: bytes, text: bytes, labels: bytes, kind: Kind) -> bytes:
-    """Return the bare graph with the contract's JSON `text`, and the `labels` one a line where the format has room."""
+def attach(graph: bytes, text: bytes, labels: bytes, kind: Format) -> bytes:
+    """Return the graph with the metadata's JSON `text` and, in TFLite, the `labels`, one a line."""
     if kind == "tflite":
         return graph + _zip(text, labels)
     # Protobuf merges concatenated messages, so an entry at the end of the file joins the list.
     return graph + _encode_field(_ONNX_METADATA, _encode_field(1, _ONNX_KEY) + _encode_field(2, text))
 
 
-def split(data: bytes, kind: Kind) -> tuple[bytes, dict[str, bytes]]:
-    """Return the graph without the contract, and the contract's parts by name: `JSON`, and `LABELS` if there.
+def split(data: bytes, kind: Format) -> tuple[bytes, dict[str, bytes]]:
+    """Return the graph without the metadata, and the parts of the metadata: `JSON` and, in TFLite, `LABELS`.
 
     Raises:
         ModelFileError: damaged.
@@ -57,7 +56,7 @@ def split(data: bytes, kind: Kind) -> tuple[bytes, dict[str, bytes]]:
 def _zip(text: bytes, labels: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        # A ZipInfo without a date is of 1980: the same contract gives the same bytes.
+        # A ZipInfo without a date gets that of 1980, so the same metadata give the same bytes.
         archive.writestr(zipfile.ZipInfo(JSON), text)
         archive.writestr(zipfile.ZipInfo(LABELS), labels)
     return buffer.getvalue()
@@ -73,16 +72,16 @@ def _split_tflite(data: bytes) -> tuple[bytes, dict[str, bytes]]:
             if sorted(member.filename for member in members) != [LABELS, JSON]:
                 return data, {}
             for member in members:
-                if member.compress_type != zipfile.ZIP_STORED or member.file_size > MAX_CONTRACT_BYTES:
+                if member.compress_type != zipfile.ZIP_STORED or member.file_size > MAX_METADATA_BYTES:
                     raise zipfile.BadZipFile(f"{member.filename} is packed or too large")
             start = min(member.header_offset for member in members)
             return data[:start], {member.filename: archive.read(member) for member in members}
     except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise ModelFileError(f"damaged: the contract's ZIP cannot be read ({error}); {AGAIN}") from error
+        raise ModelFileError(f"damaged: the ZIP of the metadata cannot be read ({error}); {AGAIN}") from error
 
 
 def _ends_as_ours(data: bytes) -> bool:
-    # zipfile would read a directory of millions of members, for minutes, and one of ZIP64 whatever `end` says.
+    # zipfile would read a directory of millions of members for minutes, and ZIP64 overrides what `end` says.
     end = data[-22:]
     directory_bytes = int.from_bytes(end[12:16], "little")
     return end[:4] == b"PK\5\6" and end[8:12] == b"\2\0\2\0" and directory_bytes < 1000 and data[-42:-38] != b"PK\6\7"
@@ -90,14 +89,14 @@ def _ends_as_ours(data: bytes) -> bool:
 
 def _split_onnx(data: bytes) -> tuple[bytes, dict[str, bytes]]:
     kept: list[memoryview] = []
-    contract: dict[str, bytes] = {}
+    metadata: dict[str, bytes] = {}
     for number, whole, content in onnx_fields(data):
         entry = {n: bytes(value) for n, _, value in onnx_fields(content)} if number == _ONNX_METADATA else {}
         if entry.get(1) == _ONNX_KEY:
-            contract[JSON] = entry.get(2, b"")
+            metadata[JSON] = entry.get(2, b"")
         else:
             kept.append(whole)
-    return b"".join(kept), contract
+    return b"".join(kept), metadata
 
 
 def onnx_fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
@@ -128,7 +127,7 @@ def decode_varint(view: memoryview, position: int) -> tuple[int, int]:
         value |= (byte & 127) << 7 * i
         if byte < 128:
             return value, position + i + 1
-    raise ModelFileError(f"damaged: no whole ONNX number at byte {position}; {AGAIN}")
+    raise ModelFileError(f"damaged: incomplete ONNX number at byte {position}; {AGAIN}")
 
 
 def _encode_field(number: int, content: bytes) -> bytes:

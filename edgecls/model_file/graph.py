@@ -1,12 +1,12 @@
-"""What both formats are read into, for the rules. Imports nothing heavy."""
+"""A graph as both formats are read: its operations and tensors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from edgecls.model_file.container import Kind
+from edgecls.limits import Format
 
-# Bytes of one value; what is not here takes less than a byte, or has no fixed size.
+# Bytes of one value. Types that are not here take less than a byte, or have no fixed size.
 DTYPE_BYTES = {
     "bool": 1,
     "int8": 1,
@@ -22,12 +22,12 @@ DTYPE_BYTES = {
     "uint64": 8,
     "float64": 8,
 }
-# What is said of graphs that are not run.
-ENDLESS = "has a loop, a condition or a function, which may never end; no file of edgecls has: do not use it"
-IN_ANOTHER_FILE = "keeps values in another file, which no checksum covers; no file of edgecls does: do not use it"
-# Of the converter's rounding.
+# Why a graph is not run.
+ENDLESS = "has a loop, a condition or a function, which may never end; edgecls never writes those: do not use this file"
+IN_ANOTHER_FILE = "keeps values in another file, without a checksum; edgecls never does: do not use this file"
+# Relative; converters round scales.
 SCALE_TOLERANCE = 1e-5
-# Of float scores, and of uint8 and int8 ones, which TFLite fixes for a softmax.
+# (scale, zero point) of float scores, and of the uint8 and int8 scores of a softmax, which TFLite fixes.
 SCORE_QUANTIZATIONS = ((0.0, 0), (1 / 256, 0), (1 / 256, -128))
 
 
@@ -37,10 +37,10 @@ class Tensor:
 
     Attributes:
         name: as in the file.
-        shape: -1 for a dimension that is open until the graph runs.
+        shape: -1 for a dimension that is unknown until the graph runs.
         dtype: as NumPy writes it.
         is_constant: True for weights.
-        scales: quantization scales: 0 if not quantized, 1 for one of the whole tensor, else one a channel.
+        scales: number of quantization scales: 0 if not quantized, 1 per tensor, more if per channel.
         data: a constant's bytes.
     """
 
@@ -53,7 +53,7 @@ class Tensor:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that the values take, open dimensions counted as 1."""
+        """Bytes of the values; unknown dimensions count as 1."""
         size = DTYPE_BYTES.get(self.dtype, 1)
         for side in self.shape:
             size *= max(side, 1)
@@ -67,10 +67,10 @@ class Node:
     Attributes:
         op: its name as the format's own tools write it: "CONV_2D", "Conv".
         version: of a TFLite operation; 0 in ONNX, where the operator set has one.
-        layer: a name that the network's author knows it by.
-        inputs: values it reads; those left out are not here.
+        layer: name of the layer it comes from.
+        inputs: values it reads, without optional ones that are left out.
         outputs: values it writes.
-        options: the few that are asked for: `OPTIONS` of the format's reader.
+        options: those in `OPTIONS` of the format's reader.
         domain: of an ONNX operator.
     """
 
@@ -85,19 +85,19 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A network, its operations in the order they run.
+    """A network; its operations are in the order they run.
 
     Attributes:
-        kind: of file.
+        kind: format of the file.
         nodes: the operations.
         inputs: of the network.
         outputs: of the network.
-        min_runtime: oldest TensorFlow Lite that runs the file, by its own word; "" if it does not say.
-        opset: of ONNX's own operators; 0 in TFLite.
+        min_runtime: oldest TensorFlow Lite that runs the file, as stated in it; "" if it is not.
+        opset: version of ONNX's own operators; 0 in TFLite.
         ir: version of the ONNX file format; 0 in TFLite.
     """
 
-    kind: Kind
+    kind: Format
     nodes: tuple[Node, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -107,6 +107,6 @@ class Graph:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Every value that the file describes and some operation uses, once."""
+        """Every value that is used, once."""
         used = (tensor for node in self.nodes for tensor in (*node.inputs, *node.outputs))
         return tuple({(tensor.name, tensor.shape): tensor for tensor in (*self.inputs, *used, *self.outputs)}.values())

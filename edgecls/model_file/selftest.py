@@ -1,7 +1,7 @@
-"""Golden samples: real images inside an exported file, with what each stage must make of them on any machine.
+"""Golden samples: real images inside an exported file, with the results that every stage must give for them.
 
-A board whose JPEG decoder, resize or kernels differ gives other answers without an error. `run_selftest` says so, and
-names the first stage that differs. Imports no interpreter and no TensorFlow.
+A machine whose JPEG decoder, resize or kernels differ would give other predictions without an error. `run_selftest`
+names the first stage that differs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,29 +20,30 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecls.errors import ModelFileError
-from edgecls.images.decode import decode_gray, load_gray
+from edgecls.images import png, tiff
+from edgecls.images.decode import TIFF_MAGICS, decode_gray, load_gray
 from edgecls.limits import MAX_IMAGE_SIZE
 
 if TYPE_CHECKING:
     from edgecls.runtime.classifier import Classifier
 
-# Of all samples of a file together, as text: int8 files stay small.
+# For all samples of a file, as text: int8 files must stay small.
 MAX_GOLDEN_CHARACTERS = 120_000
 MAX_SAMPLES = 4
-# A larger image file is replaced by a smaller copy of the picture.
+# Larger image files are replaced by a smaller copy.
 MAX_IMAGE_BYTES = 16_000
-# fp32: other vector widths add in another order; fp16 files compute in fp32, too. int8: each engine's kernels round in
-# their own way on each processor, which moved scores of 205 photographs by up to 0.14 between x86 and ARM
-# (benchmarks/results/emulated-pi.json) and changed 3 labels; what is broken is further off.
+# fp32 and fp16 files compute in fp32, whose sums depend on the vector width. int8: kernels round differently on each
+# processor, which moved scores of 205 photographs by up to 0.14 between x86 and ARM and changed 3 labels
+# (benchmarks/results/emulated-pi.json); broken kernels differ by more.
 TOLERANCES = {"fp32": 1e-3, "fp16": 1e-3, "int8": 0.15}
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What a self-test found.
+    """The result of a self-test.
 
     Attributes:
-        samples: how many golden images were tried.
+        samples: number of golden images.
         stage: the first stage that differs: "decode", "resize" or "engine"; "" if none does.
         sample: the image it was seen on.
         difference: largest difference: gray values 0..255 for decode and resize, else of scores 0..1.
@@ -54,13 +56,13 @@ class SelfTest:
 
 
 def make_golden(paths: Iterable[Path], height: int, width: int, bits: int | None = None) -> tuple[dict[str, Any], ...]:
-    """Return golden samples without scores, as many of `paths` as fit into a file.
+    """Return golden samples without scores, of as many of `paths` as fit into a file.
 
     Args:
-        paths: image files that `image.load_gray` reads.
+        paths: image files.
         height: of the network's input in pixels.
         width: of the network's input in pixels.
-        bits: of `image.load_gray`.
+        bits: of `load_gray`.
     """
     samples: list[dict[str, Any]] = []
     room = MAX_GOLDEN_CHARACTERS
@@ -82,19 +84,19 @@ def make_golden(paths: Iterable[Path], height: int, width: int, bits: int | None
 
 
 def add_scores(samples: tuple[dict[str, Any], ...], classifier: Classifier) -> tuple[dict[str, Any], ...]:
-    """Return the samples with the scores that this very file gives them here."""
+    """Return the samples with the scores of this classifier."""
     return tuple(sample | {"scores": [float(s) for s in _scores(classifier, _pixels(sample))]} for sample in samples)
 
 
 def run_selftest(classifier: Classifier) -> SelfTest:
-    """Return how this machine does on the golden samples of the classifier's file.
+    """Compare this machine's results with those of the golden samples in the classifier's file.
 
     Raises:
-        ModelFileError: the file holds no golden samples, or they cannot be read.
+        ModelFileError: the file has no golden samples, or they are damaged.
     """
     spec = classifier.spec
     if not spec.golden:
-        raise ModelFileError("this file holds no golden samples; export it again with this edgecls")
+        raise ModelFileError("this file has no golden samples; export it again, with --golden")
     for sample in spec.golden:
         try:
             content, expected = base64.b85decode(sample["file"]), _pixels(sample)
@@ -110,7 +112,7 @@ def run_selftest(classifier: Classifier) -> SelfTest:
         if not decoded_same or off:
             return SelfTest(len(spec.golden), "resize" if decoded_same else "decode", name, off)
         shift = float(np.abs(_scores(classifier, expected) - scores).max())
-        # Not the other way round: NaN scores, too, are outside.
+        # Written so that NaN fails.
         if not shift <= TOLERANCES[spec.precision]:
             return SelfTest(len(spec.golden), "engine", name, shift)
     return SelfTest(len(spec.golden), "", "", 0.0)
@@ -123,16 +125,29 @@ def _scores(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.flo
 
 def _small_copy(path: Path, height: int, width: int, bits: int | None) -> bytes:
     content = path.read_bytes()
-    # EXIF may tell where a photograph was taken, which is nobody's business on a board.
-    private = b"Exif\0" in content
+    private = _has_metadata(content)
     if len(content) <= MAX_IMAGE_BYTES and not private:
         return content
-    # Half as large again as the input: it still has to be decoded and resized like any photograph.
+    # 1.5 times the input size, so that it still has to be resized.
     larger = [min(side * 3 // 2, MAX_IMAGE_SIZE) for side in (height, width)]
     copy = Image.fromarray(load_gray(content, larger[0], larger[1], bits)[:, :, 0])
     buffer = io.BytesIO()
     copy.save(buffer, "JPEG", quality=75)
     return buffer.getvalue() if private else min(content, buffer.getvalue(), key=len)
+
+
+def _has_metadata(content: bytes) -> bool:
+    """Return whether an image file may tell who took it, when and where, which must not go into an exported file."""
+    if content.startswith(png.SIGNATURE):
+        return png.has_metadata(content)
+    if content[:4] in TIFF_MAGICS:
+        return tiff.has_metadata(content)
+    if content.startswith(b"RIFF"):
+        return b"EXIF" in content or b"XMP " in content
+    if content.startswith(b"P"):
+        return re.match(rb"P[1-6](\s+\d+)*\s*#", content) is not None
+    # JPEG: EXIF, XMP and IPTC.
+    return any(mark in content for mark in (b"Exif\0", b"http://ns.adobe.com/xap/", b"Photoshop 3.0"))
 
 
 def _gray_sha256(content: bytes, bits: int | None) -> str:

@@ -82,41 +82,41 @@ def check_tflite(data: bytes) -> tuple[Quantization, Quantization]:
         ModelFileError: damaged, or not to be given to an interpreter: not whole in its file, or without end.
     """
     try:
-        model = _follow(data, 0)
-        graphs = list(_tables(data, model, 8))
-        if any(_vector(data, model, slot)[1] for slot in _EXTERNAL):
+        model = follow(data, 0)
+        graphs = list(find_tables(data, model, 8))
+        if any(find_vector(data, model, slot)[1] for slot in _EXTERNAL):
             raise ModelFileError(f"the graph {IN_ANOTHER_FILE}")
         if len(graphs) > 1:
             raise ModelFileError(f"the graph {ENDLESS}")
-        tensors = list(_tables(data, graphs[0], 4))
-        source, target = (_quantization(data, tensors[_ints(data, graphs[0], slot)[0]]) for slot in (6, 8))
+        tensors = list(find_tables(data, graphs[0], 4))
+        source, target = (_quantization(data, tensors[read_ints(data, graphs[0], slot)[0]]) for slot in (6, 8))
     except (struct.error, IndexError, OverflowError) as error:
         raise ModelFileError(f"damaged: the TFLite graph cannot be read ({error}); {AGAIN}") from error
     return source, target
 
 
 def _quantization(data: bytes, tensor: int) -> Quantization:
-    field = _field(data, tensor, 12)
-    table = _follow(data, field) if field else 0
-    (scales, length), (zeros, zero_points) = (_vector(data, table, slot) if table else (0, 0) for slot in (8, 10))
+    field = find_field(data, tensor, 12)
+    table = follow(data, field) if field else 0
+    (scales, length), (zeros, zero_points) = (find_vector(data, table, slot) if table else (0, 0) for slot in (8, 10))
     scale = struct.unpack_from("<f", data, scales)[0] if length else 0.0
     return scale, struct.unpack_from("<q", data, zeros)[0] if zero_points else 0
 
 
 def _read_model(data: bytes) -> Graph:
-    model = _follow(data, 0)
-    buffers = [_bytes(data, buffer, 4) for buffer in _tables(data, model, 12)]
-    codes = [_operation(data, code) for code in _tables(data, model, 6)]
+    model = follow(data, 0)
+    buffers = [_bytes(data, buffer, 4) for buffer in find_tables(data, model, 12)]
+    codes = [_operation(data, code) for code in find_tables(data, model, 6)]
     # Files of edgecls have one graph; others are bodies of loops and conditions.
-    graph = list(_tables(data, model, 8))[0]
-    tensors = [_tensor(data, tensor, buffers) for tensor in _tables(data, graph, 4)]
-    nodes = tuple(_node(data, node, codes, tensors) for node in _tables(data, graph, 10))
-    notes = {_text(data, note, 4): buffers[_number(data, note, 6, 4)] for note in _tables(data, model, 16)}
+    graph = list(find_tables(data, model, 8))[0]
+    tensors = [_tensor(data, tensor, buffers) for tensor in find_tables(data, graph, 4)]
+    nodes = tuple(_node(data, node, codes, tensors) for node in find_tables(data, graph, 10))
+    notes = {_text(data, note, 4): buffers[_number(data, note, 6, 4)] for note in find_tables(data, model, 16)}
     return Graph(
         kind="tflite",
         nodes=nodes,
-        inputs=tuple(tensors[i] for i in _ints(data, graph, 6)),
-        outputs=tuple(tensors[i] for i in _ints(data, graph, 8)),
+        inputs=tuple(tensors[i] for i in read_ints(data, graph, 6)),
+        outputs=tuple(tensors[i] for i in read_ints(data, graph, 8)),
         min_runtime=notes.get("min_runtime_version", b"").rstrip(b"\0").decode(),
     )
 
@@ -132,35 +132,35 @@ def _operation(data: bytes, code: int) -> tuple[str, int]:
 
 def _tensor(data: bytes, table: int, buffers: list[bytes]) -> Tensor:
     # The signature keeps what the shape hides: a dimension that is open.
-    shape = tuple(_ints(data, table, 18)) or tuple(_ints(data, table, 4))
+    shape = tuple(read_ints(data, table, 18)) or tuple(read_ints(data, table, 4))
     content = buffers[_number(data, table, 8, 4)]
-    quantization = _field(data, table, 12)
-    scales = _field(data, _follow(data, quantization), 8) if quantization else 0
+    quantization = find_field(data, table, 12)
+    scales = find_field(data, follow(data, quantization), 8) if quantization else 0
     code = _number(data, table, 6, 1)
     return Tensor(
         name=_text(data, table, 10),
         shape=shape,
         dtype=DTYPES[code] if code < len(DTYPES) else f"type {code}",
         is_constant=bool(content),
-        scales=struct.unpack_from("<I", data, _follow(data, scales))[0] if scales else 0,
+        scales=struct.unpack_from("<I", data, follow(data, scales))[0] if scales else 0,
         data=content,
     )
 
 
 def _node(data: bytes, table: int, codes: list[tuple[str, int]], tensors: list[Tensor]) -> Node:
     op, number = codes[_number(data, table, 4, 4)]
-    slot = _field(data, table, 12)
+    slot = find_field(data, table, 12)
     options = {
-        name: _number(data, _follow(data, slot), where, size, default) if slot else default
+        name: _number(data, follow(data, slot), where, size, default) if slot else default
         for name, (where, size, default) in OPTIONS.get(op, {}).items()
     }
-    outputs = tuple(tensors[i] for i in _ints(data, table, 8) if i >= 0)
+    outputs = tuple(tensors[i] for i in read_ints(data, table, 8) if i >= 0)
     # A fused operation carries the names of all it was made of.
     layer = outputs[0].name.split(";")[0] if outputs else ""
-    return Node(op, number, layer, tuple(tensors[i] for i in _ints(data, table, 6) if i >= 0), outputs, options)
+    return Node(op, number, layer, tuple(tensors[i] for i in read_ints(data, table, 6) if i >= 0), outputs, options)
 
 
-def _field(data: bytes, table: int, slot: int) -> int:
+def find_field(data: bytes, table: int, slot: int) -> int:
     """Return where a table's field is, or 0 if it is left out."""
     vtable = table - int(struct.unpack_from("<i", data, table)[0])
     size = struct.unpack_from("<H", data, vtable)[0]
@@ -168,21 +168,22 @@ def _field(data: bytes, table: int, slot: int) -> int:
     return table + offset if offset else 0
 
 
-def _follow(data: bytes, position: int) -> int:
+def follow(data: bytes, position: int) -> int:
+    """Return where the offset at a position leads."""
     return position + int(struct.unpack_from("<I", data, position)[0])
 
 
 def _number(data: bytes, table: int, slot: int, size: int, default: int = 0) -> int:
-    position = _field(data, table, slot)
+    position = find_field(data, table, slot)
     return int(struct.unpack_from(_NUMBERS[size], data, position)[0]) if position else default
 
 
-def _vector(data: bytes, table: int, slot: int) -> tuple[int, int]:
+def find_vector(data: bytes, table: int, slot: int) -> tuple[int, int]:
     """Return where a vector's values begin and how many there are."""
-    position = _field(data, table, slot)
+    position = find_field(data, table, slot)
     if not position:
         return 0, 0
-    start = _follow(data, position)
+    start = follow(data, position)
     length = int(struct.unpack_from("<I", data, start)[0])
     if length > len(data):
         raise IndexError(f"a vector of {length} values at byte {start}")
@@ -190,7 +191,7 @@ def _vector(data: bytes, table: int, slot: int) -> tuple[int, int]:
 
 
 def _bytes(data: bytes, table: int, slot: int) -> bytes:
-    start, length = _vector(data, table, slot)
+    start, length = find_vector(data, table, slot)
     return data[start : start + length]
 
 
@@ -198,11 +199,13 @@ def _text(data: bytes, table: int, slot: int) -> str:
     return _bytes(data, table, slot).decode()
 
 
-def _ints(data: bytes, table: int, slot: int) -> tuple[int, ...]:
-    start, length = _vector(data, table, slot)
+def read_ints(data: bytes, table: int, slot: int) -> tuple[int, ...]:
+    """Return a vector of int32."""
+    start, length = find_vector(data, table, slot)
     return struct.unpack_from(f"<{length}i", data, start)
 
 
-def _tables(data: bytes, table: int, slot: int) -> Iterator[int]:
-    start, length = _vector(data, table, slot)
-    return (_follow(data, start + 4 * i) for i in range(length))
+def find_tables(data: bytes, table: int, slot: int) -> Iterator[int]:
+    """Return where each table of a vector is."""
+    start, length = find_vector(data, table, slot)
+    return (follow(data, start + 4 * i) for i in range(length))

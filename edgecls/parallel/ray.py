@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from edgecls.boards import ray_processes
-from edgecls.boards.machine import allowed_cpus
+from edgecls.boards.cpus import allowed_cpus
 from edgecls.errors import ClusterError, ConfigError, EdgeclsError, MissingDependency
 from edgecls.parallel.pool import Job, Result, Shared
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from edgecls.benchmark.measure import time_calls
 from edgecls.errors import ModelFileError
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.model_file.tflite import _field, _follow, _ints, _tables, _vector, read_tflite
+from edgecls.model_file.tflite import find_field, find_tables, find_vector, follow, read_ints, read_tflite
 from edgecls.profiling.timed import WARM_UP_RUNS, Timed, interquartile_mean, time_runs
-from edgecls.runtime.litert import _captured_stderr, _import_interpreter
+from edgecls.runtime.litert import captured_stderr, import_interpreter
 
 METHOD = "each operator cut out of the graph and run alone, as LiteRT's Python packages have no profiler"
 # Each round opens new interpreters, because the layout of their memory changes the time.
@@ -48,7 +48,7 @@ def time_operators(graph: bytes, spec: ModelSpec, threads: int, seconds: float) 
         MissingDependency: no interpreter is installed.
         ModelFileError: damaged, or not laid out as the converters do.
     """
-    module, _ = _import_interpreter()
+    module, _ = import_interpreter()
     cuts = cut_operators(graph)
     slot = seconds / ROUNDS / len(cuts)
     rounds = [[_time_cut(module, cut, threads, slot) for cut in cuts] for _ in range(ROUNDS)]
@@ -95,11 +95,11 @@ class _Cutter:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.table = next(iter(_tables(data, _follow(data, 0), 8)))
-        operators = list(_tables(data, self.table, _OPERATORS))
+        self.table = next(iter(find_tables(data, follow(data, 0), 8)))
+        operators = list(find_tables(data, self.table, _OPERATORS))
         self.positions = operators
-        self.reads = [tuple(i for i in _ints(data, operator, 6) if i >= 0) for operator in operators]
-        self.writes = [_ints(data, operator, 8) for operator in operators]
+        self.reads = [tuple(i for i in read_ints(data, operator, 6) if i >= 0) for operator in operators]
+        self.writes = [read_ints(data, operator, 8) for operator in operators]
         tensors = (zip(i, n.inputs, strict=True) for i, n in zip(self.reads, read_tflite(data).nodes, strict=True))
         self.is_constant = {i: tensor.is_constant for pairs in tensors for i, tensor in pairs}
 
@@ -117,7 +117,7 @@ class _Cutter:
             self._point(cut, slot, len(cut))
             cut += struct.pack(f"<{len(tensors) + 1}I", len(tensors), *tensors)
         # Offsets cannot point back, so that the list of operators is overwritten, not appended.
-        start, _ = _vector(self.data, self.table, _OPERATORS)
+        start, _ = find_vector(self.data, self.table, _OPERATORS)
         offsets = [self.positions[place] - (start + 4 * entry) for entry, place in enumerate(places)]
         if min(offsets) <= 0:
             raise ModelFileError(
@@ -127,13 +127,13 @@ class _Cutter:
         return bytes(cut)
 
     def _point(self, cut: bytearray, slot: int, target: int) -> None:
-        field = _field(self.data, self.table, slot)
+        field = find_field(self.data, self.table, slot)
         struct.pack_into("<I", cut, field, target - field)
 
 
 def _time_cut(module: Any, cut: Cut, threads: int, seconds: float) -> float:
     """Return the time of one run in ms."""
-    with _captured_stderr():
+    with captured_stderr():
         interpreter = module.Interpreter(model_content=cut.graph, num_threads=threads)
         interpreter.allocate_tensors()
     for index, values in _random_inputs(interpreter):

@@ -14,9 +14,7 @@ import numpy as np
 
 from edgecls.benchmark.measure import warm_up
 from edgecls.benchmark.table import align
-from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import read_bytes, split_file
-from edgecls.model_file.read import read_graph
+from edgecls.model_file.read import read_graph, read_model_file
 from edgecls.profiling.layers import find_layers
 from edgecls.profiling.timed import Timed, time_runs
 from edgecls.runtime.classifier import load
@@ -59,7 +57,7 @@ def profile_file(
     Raises:
         EdgeclsError: as `edgecls.load` raises it.
     """
-    graph, spec = split_file(read_bytes(path))
+    kind, graph, spec = read_model_file(path)
     part = seconds / 5
     with load(path, engine=engine, threads=threads) as classifier:
         opened = classifier.engine
@@ -69,7 +67,7 @@ def profile_file(
     module = importlib.import_module(f"edgecls.profiling.{PROFILERS[opened.name]}")
     timed: list[Timed] = module.time_operators(graph, spec, opened.threads, 3 * part)
     sum_ms = sum(each.ms for each in timed)
-    layers = find_layers(read_graph(graph, detect_kind(graph)), timed)
+    layers = find_layers(read_graph(graph, kind), timed)
     operators = tuple(
         OperatorTime(" + ".join(names) or each.name, each.type, names, each.ms, each.ms / sum_ms)
         for each, names in zip(timed, layers, strict=True)

@@ -1,4 +1,4 @@
-"""Load an exported file and classify images with it. Imports no interpreter: the engine's module does, on use."""
+"""Loads exported files and classifies images with them. The engine's module imports the interpreter when needed."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.cpus import default_threads
 from edgecls.errors import ConfigError, DataError, ModelFileError
 from edgecls.images.decode import Source, load_gray
 from edgecls.limits import MAX_THREADS
-from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import ModelSpec, read_bytes, split_file
+from edgecls.model_file.metadata import ModelSpec, read_bytes
+from edgecls.model_file.read import read_model_file
 from edgecls.runtime.engines import Engine as Engine
 from edgecls.runtime.engines import choose_engine, open_engine
-from edgecls.runtime.threads import default_threads
 
 ChannelOrder = Literal["rgb", "bgr"]
-# The first run packs weights and fills caches; on a GPU it takes a few until kernels are chosen.
+# The first run packs weights and fills caches; a GPU takes a few runs to choose kernels.
 WARMUP_RUNS = 3
 AnySource = TypeVar("AnySource", bound=Source)
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What one image was taken for.
+    """The prediction for one image.
 
     Attributes:
         label: of the highest score; None if that is below the classifier's threshold.
-        index: of the highest score in the contract's labels, rejected or not.
+        index: of the highest score in the file's labels, rejected or not.
         score: the highest score, 0..1.
         scores: of all labels, float32 (C,), sum to 1.
     """
@@ -43,7 +43,7 @@ class Prediction:
 
 
 class _Closed:
-    """What is in the place of the engine after `close`."""
+    """Replaces the engine after `close`."""
 
     name = version = device = "closed"
     threads = 0
@@ -56,12 +56,12 @@ class Classifier:
     """An exported file, ready to classify. Threads may share it; `with` closes it.
 
     Images may be paths, encoded bytes, Pillow images or arrays: uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or
-    uint16 (H, W) or (H, W, 1), of which `spec.bits` are used. Arrays of 3 or 4 channels need `channel_order`, as nobody
-    can see it in an array: "bgr" for OpenCV's frames and picamera2's RGB888 and XRGB8888, "rgb" for picamera2's BGR888
-    and XBGR8888. A fourth channel is padding.
+    uint16 (H, W) or (H, W, 1), of which `spec.bits` are used. Arrays of 3 or 4 channels need `channel_order`: "bgr" for
+    OpenCV's frames and picamera2's RGB888 and XRGB8888, "rgb" for picamera2's BGR888 and XBGR8888. A fourth channel is
+    padding.
 
     Attributes:
-        spec: the file's contract.
+        spec: the file's metadata.
         engine: the interpreter that runs the file.
         threshold: labels of lower scores are rejected; None rejects none.
     """
@@ -98,21 +98,21 @@ class Classifier:
     ) -> Iterator[tuple[AnySource, Prediction | DataError]]:
         """Yield each source with its prediction, in their order, while threads decode the next ones.
 
-        An unusable image gives its DataError instead of a prediction, and the next one follows. What the source itself
-        raises comes after the predictions of all that it gave before. At most 2 * `workers` + 2 sources are held: a
-        camera that is faster than the network is read late by as many frames.
+        An unusable image gives its DataError instead of a prediction. What the iterable itself raises comes after the
+        predictions of all earlier images. At most 2 * `workers` + 2 sources are held, so a camera that is faster than
+        the network is read late by as many frames.
 
         Args:
-            sources: of images, such as paths or a generator of camera frames; may be endless. It is read in a thread of
-                its own. A frame must not be written to before it came back.
+            sources: of images, such as paths or a generator of camera frames; may be endless. It is read in a separate
+                thread. A frame must not be changed before it is yielded.
             channel_order: as in `predict`.
-            workers: threads that decode; None takes `threads.default_threads()`.
+            workers: threads that decode; None takes `default_threads()`.
 
         Raises:
             ConfigError: as `predict` raises it, or fewer workers than 1.
             ModelFileError: the network returned NaN.
         """
-        # Not at the top, because programs that classify one image do without.
+        # Imported late: only this function needs it.
         from edgecls.runtime.read_ahead import map_ahead
 
         def read(source: Source) -> NDArray[np.uint8] | DataError:
@@ -155,7 +155,7 @@ class Classifier:
             self.engine.run(black)
 
     def close(self) -> None:
-        """Let go of the interpreter and its memory; predicting is an error from here on."""
+        """Release the interpreter and its memory; predicting raises ConfigError afterwards."""
         self.engine = _Closed()
 
     def __enter__(self) -> Classifier:
@@ -176,13 +176,7 @@ class Classifier:
 
 
 def to_entry(name: str, prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
-    """Return what `predict --json` says of one image.
-
-    Args:
-        name: of the image.
-        prediction: of it.
-        labels: of the classifier's contract.
-    """
+    """Return the entry of `predict --json` for one image; `labels` are those of the classifier."""
     scores = {label: round(float(score), 6) for label, score in zip(labels, prediction.scores, strict=True)}
     best = {"label": prediction.label, "index": prediction.index, "score": round(prediction.score, 6)}
     return {"image": name, **best, "scores": scores}
@@ -202,17 +196,16 @@ def load(
     Args:
         path: a file that `edgecls export` wrote.
         engine: a name in `engines.ENGINES`, or "ort"; None takes the first that fits file and device and is installed.
-        threads: of the interpreter; None takes `threads.default_threads()`: the big cores that are free for us.
+        threads: of the interpreter; None takes `default_threads()`.
         device: a name in `engines.DEVICES`.
         threshold: labels of lower scores are rejected; None takes the file's own.
-        untrusted: load and run it in a child process first, because the interpreters' parsers are native code that a
-            malicious file may crash.
+        untrusted: load and run it in a child process first, because a malicious file may crash an interpreter.
 
     Raises:
-        ConfigError: an unknown engine or device, one that cannot run this kind of file, one that would run it elsewhere
-            than asked, fewer threads than 1, or a threshold out of range.
+        ConfigError: an unknown engine or device, one that cannot run this file, another device than asked, or
+            threads or threshold out of range.
         MissingDependency: the engine's package, or the device's library, is not installed.
-        ModelFileError: no such file, no contract in it, damaged, or it crashed the child process.
+        ModelFileError: no such file, no metadata in it, damaged, or it crashed the child process.
     """
     return load_bytes(
         read_bytes(path), engine=engine, threads=threads, device=device, threshold=threshold, untrusted=untrusted
@@ -230,14 +223,14 @@ def load_bytes(
 ) -> Classifier:
     """Return the classifier of an exported file's bytes; arguments and errors are those of `load`."""
     threads = _count("threads", threads)
-    name = choose_engine(detect_kind(data), engine, device)
-    graph, spec = split_file(data)
+    model = read_model_file(data)
+    name = choose_engine(model.format, engine, device)
     if untrusted:
-        # Not at the top, because it is seldom asked for.
+        # Imported late: seldom needed.
         from edgecls.runtime.trial import try_in_child
 
         try_in_child(data, name, threads, device)
-    return Classifier(spec, open_engine(name, graph, spec, threads, device), threshold)
+    return Classifier(model.spec, open_engine(name, model, threads, device), threshold)
 
 
 def _count(name: str, value: int | None) -> int:
@@ -249,12 +242,12 @@ def _count(name: str, value: int | None) -> int:
 
 
 def _is_a(value: object, kinds: tuple[type, ...]) -> bool:
-    # True is an int to Python.
+    # bool is a subclass of int.
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _several(sources: Iterable[AnySource]) -> Iterable[AnySource]:
-    """Return sources; raise DataError of a single one, whose letters or rows would be taken for images."""
+    """Return sources; raise DataError for a single image, whose letters or rows would be taken for images."""
     rows = isinstance(sources, np.ndarray) and (
         sources.ndim < 3 or (sources.ndim == 3 and sources.shape[2] in (1, 3, 4))
     )
@@ -268,7 +261,7 @@ def _model_input(source: Source, spec: ModelSpec, channel_order: ChannelOrder | 
     """Return the image that the network takes, uint8 (1, H, W, 1), 0..255."""
     shape = (1, spec.height, spec.width, 1)
     if isinstance(source, np.ndarray):
-        # load_gray would give the very same bytes, later.
+        # The same bytes as from load_gray, but faster.
         if source.dtype == np.uint8 and source.shape in (shape[1:], shape[1:3]):
             return np.ascontiguousarray(source).reshape(shape)
         if source.ndim == 3 and source.shape[2] in (3, 4):

@@ -1,4 +1,4 @@
-"""The engines: what runs which file on which device, and which one is taken if nobody says. Imports no interpreter."""
+"""The engines, the formats and devices that each supports, and the choice of one."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.install import ENGINE_PACKAGES
 from edgecls.errors import ConfigError, ModelFileError
-from edgecls.model_file.container import Kind, detect_kind
+from edgecls.limits import Format
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.model_file.read import check_runnable
+from edgecls.model_file.read import ModelFile, check_runnable
 
 DEVICES = ("cpu", "cuda", "tensorrt", "edgetpu")
 ALIASES = {"ort": "onnxruntime"}
-# Characters of an interpreter's error that are repeated.
-MAX_TOLD = 500
+# Characters of an interpreter's error that are shown.
+MAX_SHOWN = 500
 
 
 class Engine(Protocol):
-    """An interpreter that holds one graph. Threads may share it."""
+    """An interpreter with one graph. Threads may share it."""
 
     @property
     def name(self) -> str:
@@ -49,39 +50,36 @@ class Engine(Protocol):
 
 
 class EngineKind(NamedTuple):
-    """What is known of an engine before its module is imported."""
+    """What is known about an engine before its module is imported."""
 
     module: str
-    kinds: tuple[Kind, ...]
+    kinds: tuple[Format, ...]
     devices: tuple[str, ...]
-    packages: tuple[str, ...]  # importable names; one is enough
 
 
-# Of those that fit and are installed, the first is the default: the runtime that `edgecls export` scored the file in.
+# The default is the first one that is installed and supports the file: the one that `edgecls export` scored it in.
 ENGINES: dict[str, EngineKind] = {
-    "litert": EngineKind(
-        "edgecls.runtime.litert", ("tflite",), ("cpu", "edgetpu"), ("ai_edge_litert", "tflite_runtime")
-    ),
-    "onnxruntime": EngineKind("edgecls.runtime.ort", ("onnx",), ("cpu", "cuda", "tensorrt"), ("onnxruntime",)),
-    "openvino": EngineKind("edgecls.runtime.openvino", ("onnx", "tflite"), ("cpu",), ("openvino",)),
+    "litert": EngineKind("edgecls.runtime.litert", ("tflite",), ("cpu", "edgetpu")),
+    "onnxruntime": EngineKind("edgecls.runtime.ort", ("onnx",), ("cpu", "cuda", "tensorrt")),
+    "openvino": EngineKind("edgecls.runtime.openvino", ("onnx", "tflite"), ("cpu",)),
 }
 
 
-def choose_engine(kind: Kind, engine: str | None = None, device: str = "cpu") -> str:
-    """Return the name in `ENGINES` of the engine that runs a kind of file on a device.
+def choose_engine(kind: Format, engine: str | None = None, device: str = "cpu") -> str:
+    """Return the name in `ENGINES` of the engine that runs files of a format on a device.
 
     Args:
-        kind: of the file.
-        engine: a name in `ENGINES` or `ALIASES`; None takes the first that is installed or, if none is, the first.
+        kind: format of the file.
+        engine: a name in `ENGINES` or `ALIASES`; None takes the first one that is installed, or else the first.
         device: a name in `DEVICES`.
 
     Raises:
-        ConfigError: an unknown engine or device, or nothing runs such files there.
+        ConfigError: an unknown engine or device, or none that runs such files.
     """
     if device not in DEVICES:
-        raise ConfigError(f"device {device!r} is not known; these are: {', '.join(DEVICES)}")
+        raise ConfigError(f"unknown device {device!r}; devices are {', '.join(DEVICES)}")
     if engine is not None and not isinstance(engine, str):
-        raise ConfigError(f"engine must be a name; received {engine!r}; these are: {', '.join(ENGINES)}")
+        raise ConfigError(f"engine must be a name; received {engine!r}; engines are {', '.join(ENGINES)}")
     of_kind = {name: entry for name, entry in ENGINES.items() if kind in entry.kinds}
     able = [name for name, entry in of_kind.items() if device in entry.devices]
     name = ALIASES.get(engine, engine) if engine else None
@@ -96,46 +94,51 @@ def choose_engine(kind: Kind, engine: str | None = None, device: str = "cpu") ->
     return name or next((other for other in able if is_installed(other)), able[0])
 
 
-def own_engine(kind: Kind) -> str:
-    """Return the engine of the format's own makers, in which files of this kind are scored."""
+def own_engine(kind: Format) -> str:
+    """Return the engine in which `edgecls export` scores files of this format."""
     return next(name for name, entry in ENGINES.items() if kind in entry.kinds)
 
 
 def is_installed(engine: str) -> bool:
-    """Return True if one of the engine's packages can be found; whether it works is seen when it is opened."""
-    return any(importlib.util.find_spec(package) is not None for package in ENGINES[engine].packages)
+    """Return whether one of the engine's packages is installed; it may still fail to load."""
+    return any(importlib.util.find_spec(name) for name in import_names(engine))
 
 
-def open_engine(name: str, graph: bytes, spec: ModelSpec, threads: int, device: str) -> Engine:
-    """Return the engine that holds this graph.
+def import_names(engine: str) -> tuple[str, ...]:
+    """Return the names under which the engine's packages are imported; one is enough."""
+    return tuple(package.replace("-", "_") for package in ENGINE_PACKAGES[engine])
+
+
+def open_engine(name: str, model: ModelFile, threads: int, device: str) -> Engine:
+    """Return the engine, ready to run the model.
 
     Args:
         name: as `choose_engine` returns it.
-        graph: without the contract.
-        spec: the contract, which the graph's shapes are held against.
+        model: the shapes of its graph must be those of its metadata.
         threads: of the interpreter.
         device: a name in `DEVICES` that this engine has.
 
     Raises:
-        ConfigError: the device asked for is not the one that would run.
+        ConfigError: the graph would run on another device.
         MissingDependency: the engine's package, or the device's library, is not installed.
-        ModelFileError: the engine refuses the graph, it is not safe to run, or it is not what the contract says.
+        ModelFileError: the engine refuses the graph, or it is unsafe or not that of the metadata.
     """
-    check_runnable(graph, detect_kind(graph), spec.input_scale, spec.input_zero_point)
+    check_runnable(model)
     try:
-        return cast(Engine, importlib.import_module(ENGINES[name].module).open_engine(graph, spec, threads, device))
+        opener = importlib.import_module(ENGINES[name].module).open_engine
+        return cast(Engine, opener(model.graph, model.spec, threads, device))
     except UnicodeDecodeError as error:
-        # Every interpreter hands out the names in a graph, and none looks at them before.
+        # Interpreters return names without checking them.
         raise ModelFileError(f"a name in the graph is no UTF-8 ({error}); re-export") from error
 
 
 def one_line(error: object) -> str:
-    """Return what an interpreter said, which may be pages, as one line."""
-    return " ".join(str(error).split())[:MAX_TOLD]
+    """Return an interpreter's error, which may be long, as one short line."""
+    return " ".join(str(error).split())[:MAX_SHOWN]
 
 
 class Tensor(NamedTuple):
-    """An input or output of a graph; a dimension of any size is no int."""
+    """An input or output of a loaded graph; a dynamic dimension is not an int."""
 
     dtype: str
     shape: tuple[object, ...]
@@ -149,11 +152,11 @@ def check_tensors(
     Args:
         inputs: of the graph.
         outputs: of the graph.
-        spec: its contract.
-        scores: dtypes that the engine can take scores from.
+        spec: its metadata.
+        scores: dtypes of scores that the engine supports.
 
     Raises:
-        ModelFileError: they are not the contract's.
+        ModelFileError: they do not match the metadata.
     """
     for tensors in (inputs, outputs):
         if len(tensors) != 1:
@@ -172,5 +175,5 @@ def check_tensors(
 
 
 def _fits(shape: tuple[object, ...], expected: tuple[int, ...]) -> bool:
-    # A batch of any size is a name or None.
+    # A dynamic batch size is a name or None.
     return shape[1:] == expected[1:] and (shape[:1] == (1,) or not isinstance(shape[0], int))

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from edgecls.boards.install import install_line
 from edgecls.errors import ConfigError, MissingDependency, ModelFileError
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.runtime.engines import ENGINES, Tensor, check_tensors, one_line
+from edgecls.runtime.engines import Tensor, check_tensors, import_names, one_line
 
 EDGETPU_LIBRARY = "libedgetpu.so.1"
-# The one operator that edgetpu_compiler puts in the place of all that the Edge TPU runs.
+# The operator with which edgetpu_compiler replaces all that the Edge TPU runs.
 EDGETPU_OPERATOR = b"edgetpu-custom-op"
-# File descriptor 2 belongs to the whole process: two threads that load at once must not swap it under each other.
+# File descriptor 2 is shared by all threads; only one of them may replace it at a time.
 _STDERR_LOCK = threading.Lock()
 
 
@@ -83,43 +83,44 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
     Raises:
         ConfigError: the graph is not compiled for this device, or no Edge TPU answers.
         MissingDependency: no interpreter is installed, or not one that fits NumPy, or no Edge TPU library.
-        ModelFileError: the interpreter refuses the graph, or its shapes are not the contract's.
+        ModelFileError: the interpreter refuses the graph, or its shapes do not match the metadata.
     """
     _check_compiled(graph, device)
-    module, version = _import_interpreter()
+    module, version = import_interpreter()
     delegates = [_load_edgetpu(module)] if device == "edgetpu" else None
-    with _captured_stderr() as captured:
+    with captured_stderr() as captured:
         try:
             interpreter = module.Interpreter(model_content=graph, num_threads=threads, experimental_delegates=delegates)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             captured.seek(0)
-            told = f"{error} {captured.read().decode(errors='replace')}".strip()
+            reason = f"{error} {captured.read().decode(errors='replace')}".strip()
             raise ModelFileError(
-                f"LiteRT {version} cannot load the graph: {one_line(told)}; re-export, or upgrade it"
+                f"LiteRT {version} cannot load the graph: {one_line(reason)}; re-export, or upgrade it"
             ) from error
     return LitertEngine(interpreter, version, spec, threads, device)
 
 
 def _check_compiled(graph: bytes, device: str) -> None:
     compiled = EDGETPU_OPERATOR in graph
-    # The delegate would take such a file, find nothing to do, and leave all of it to the CPU.
+    # The delegate would accept the file and leave all of it to the CPU.
     if device == "edgetpu" and not compiled:
-        raise ConfigError("device 'edgetpu' asked for a file that is not compiled for it; run edgetpu_compiler on it")
+        raise ConfigError("device 'edgetpu' needs a compiled file, and this file is not; run edgetpu_compiler on it")
     if device != "edgetpu" and compiled:
         raise ConfigError(
-            f"this file is compiled for the Edge TPU, device {device!r} cannot run it; ask for device 'edgetpu', or "
-            "pass the file that edgetpu_compiler was given"
+            f"this file is compiled for the Edge TPU, and device {device!r} cannot run it; use device 'edgetpu', or "
+            "the file that it was compiled from"
         )
 
 
-def _import_interpreter() -> tuple[Any, str]:
-    found = next((name for name in ENGINES["litert"].packages if importlib.util.find_spec(name)), None)
+def import_interpreter() -> tuple[Any, str]:
+    """Return the interpreter's module and the version of its package; raise MissingDependency if there is none."""
+    found = next((name for name in import_names("litert") if importlib.util.find_spec(name)), None)
     if found is None:
         raise MissingDependency(f"no LiteRT interpreter is installed; {install_line('litert')}")
     if found == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
         raise MissingDependency(
-            f"tflite_runtime was built for NumPy 1, here is {np.__version__}; pip install 'numpy<2'"
+            f"tflite_runtime was built for NumPy 1, but {np.__version__} is installed; pip install 'numpy<2'"
         )
     try:
         module = importlib.import_module(f"{found}.interpreter")
@@ -131,7 +132,7 @@ def _import_interpreter() -> tuple[Any, str]:
 
 def _load_edgetpu(module: Any) -> Any:
     try:
-        # Not left to load_delegate, whose own clean-up fails aloud if there is no library.
+        # load_delegate itself prints a traceback if there is no library.
         ctypes.CDLL(EDGETPU_LIBRARY)
     except OSError as error:
         raise MissingDependency(
@@ -150,13 +151,13 @@ def _tensors(details: list[dict[str, Any]]) -> list[Tensor]:
 
 
 @contextmanager
-def _captured_stderr() -> Iterator[IO[bytes]]:
-    """Keep what C++ code writes to file descriptor 2; on leaving, pass on all but its INFO lines."""
+def captured_stderr() -> Iterator[IO[bytes]]:
+    """Capture what C++ code writes to file descriptor 2; at the end, write all but its INFO lines there."""
     with _STDERR_LOCK, tempfile.TemporaryFile() as captured:
         try:
             saved = os.dup(2)
         except OSError:
-            # Closed, as services may have it: there is nobody to tell.
+            # Closed, as in some services.
             yield captured
             return
         os.dup2(captured.fileno(), 2)
@@ -169,5 +170,5 @@ def _captured_stderr() -> Iterator[IO[bytes]]:
             os.dup2(saved, 2)
             os.close(saved)
             captured.seek(0)
-            if told := b"".join(line for line in captured if not line.startswith(b"INFO:")):
-                os.write(2, told)
+            if text := b"".join(line for line in captured if not line.startswith(b"INFO:")):
+                os.write(2, text)

@@ -1,4 +1,4 @@
-"""The OpenVINO engine: runs ONNX and TFLite graphs on the CPU. Intel's own, and fast on its processors."""
+"""The OpenVINO engine: runs ONNX and TFLite graphs on the CPU. Fast on Intel processors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from edgecls.boards.install import install_line
 from edgecls.errors import MissingDependency, ModelFileError
-from edgecls.model_file.container import Kind, detect_kind
+from edgecls.limits import Format
+from edgecls.model_file.container import detect_kind
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.engines import Tensor, check_tensors, one_line
 
-_SCORES: dict[Kind, tuple[str, ...]] = {"tflite": ("uint8", "int8", "float32"), "onnx": ("float32",)}
+_SCORES: dict[Format, tuple[str, ...]] = {"tflite": ("uint8", "int8", "float32"), "onnx": ("float32",)}
 _DTYPES = {"u8": "uint8", "i8": "int8", "f32": "float32"}
-# TFLite fixes the quantization of a softmax's output; OpenVINO hands out the integers without it.
+# TFLite fixes the quantization of a softmax's output; OpenVINO returns the integers without it.
 _SCORE_SCALE = np.float32(1 / 256)
 _ZERO_POINTS = {"uint8": 0, "int8": -128}
 
@@ -68,7 +69,7 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
 
     Raises:
         MissingDependency: openvino is not installed.
-        ModelFileError: OpenVINO refuses the graph, or its shapes are not the contract's.
+        ModelFileError: OpenVINO refuses the graph, or its shapes do not match the metadata.
     """
     try:
         import openvino
@@ -87,21 +88,21 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
 
 
 def compile_settings(threads: int) -> dict[str, Any]:
-    """Return how the engine has a model compiled."""
+    """Return the settings with which models are compiled."""
     return {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
-        # On CPUs with bfloat16 the default rounds to it, and a float file loses accuracy that it was exported with.
+        # The default rounds to bfloat16 on CPUs that have it, and float files would lose accuracy.
         "INFERENCE_PRECISION_HINT": "f32",
     }
 
 
-def read_model(core: Any, graph: bytes, kind: Kind) -> Any:
+def read_model(core: Any, graph: bytes, kind: Format) -> Any:
     """Return the `openvino.Model` of a graph, its shapes fixed."""
     if kind == "onnx":
         model = core.read_model(graph)
     else:
-        # OpenVINO reads TFLite from files alone.
+        # OpenVINO reads TFLite only from files.
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "graph.tflite")
             path.write_bytes(graph)

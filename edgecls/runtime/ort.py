@@ -16,14 +16,14 @@ from edgecls.runtime.cuda_graph import OPTIONS as RECORDED
 from edgecls.runtime.cuda_graph import CudaGraph
 from edgecls.runtime.engines import Tensor, check_tensors, one_line
 
-# Device -> its provider, and those that take what it cannot run.
+# Device -> its provider, and the fallbacks for operators that it does not support.
 PROVIDERS = {
     "cpu": ["CPUExecutionProvider"],
     "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
     "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
 }
-# CUDA rounds float32 to TF32's 10 bits unless told not to: scores moved by up to 0.02 on an H200, and the accuracy in
-# the file is that of float32.
+# By default CUDA rounds float32 to TF32's 10 bits: scores moved by up to 0.02 on an H200. The accuracy in the file
+# is that of float32.
 _CUDA_OPTIONS = {"use_tf32": "0"}
 _LIBRARIES = {"cuda": "CUDA and cuDNN", "tensorrt": "TensorRT, CUDA and cuDNN"}
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -79,7 +79,7 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
     Raises:
         ConfigError: ONNX Runtime left out a provider that was asked for.
         MissingDependency: onnxruntime is not installed, or was built without the device's provider.
-        ModelFileError: ONNX Runtime refuses the graph, or its shapes are not the contract's.
+        ModelFileError: ONNX Runtime refuses the graph, or its shapes do not match the metadata.
     """
     try:
         import onnxruntime
@@ -96,7 +96,7 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # What is wrong is raised; the log would tell it once more, with the names in the file as they are.
+    # Errors are raised; the log would repeat them, with unescaped names from the file.
     options.log_severity_level = 4
     session, recording = _open_recorded(graph, options, spec) if device == "cuda" else (None, None)
     try:
@@ -104,7 +104,7 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
         session = session or onnxruntime.InferenceSession(graph, options, providers=asked, enable_fallback=0)
     except _session_errors() as error:
         raise _load_error(f"onnxruntime {version}", device, error) from error
-    # ONNX Runtime goes on without a provider that it cannot start.
+    # ONNX Runtime silently drops a provider that it cannot start.
     if (got := session.get_providers()) != providers:
         raise ConfigError(
             f"asked for {', '.join(providers)}, onnxruntime {version} runs {', '.join(got)}; check that the GPU's "
@@ -123,9 +123,9 @@ def _load_error(runtime: str, device: str, error: Exception) -> EdgeclsError:
 
 
 def _open_recorded(graph: bytes, options: Any, spec: ModelSpec) -> tuple[Any, CudaGraph | None]:
-    """Return a session on CUDA that replays a recording, and the recording; (None, None) where that cannot be had.
+    """Return a session on CUDA with a CUDA graph, and the graph; (None, None) where that is not possible.
 
-    An int8 file leaves some of its operators to the CPU, and so does a graph from elsewhere: no recording holds those.
+    A CUDA graph cannot hold operators that run on the CPU, as some of an int8 file do.
     """
     import onnxruntime
 
@@ -134,23 +134,23 @@ def _open_recorded(graph: bytes, options: Any, spec: ModelSpec) -> tuple[Any, Cu
     try:
         providers = with_options(PROVIDERS["cuda"], RECORDED)
         session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
-        # Without CUDA the session runs on the CPU, and there is nothing to record.
+        # Without CUDA the session runs on the CPU.
         if session.get_providers() != PROVIDERS["cuda"]:
             return session, None
         return session, CudaGraph(session)
     except _session_errors():
-        return None, None  # The same graph is opened without a recording, and what is wrong with it is said then.
+        return None, None  # the caller opens the model without a CUDA graph, and reports any error
 
 
 def with_options(providers: list[str], options: dict[str, str] | None = None) -> list[Any]:
-    """Return the providers as onnxruntime takes them, CUDA's with the options that keep float32 exact, and others."""
+    """Return the providers with their options; CUDA's keep float32 exact."""
     cuda = _CUDA_OPTIONS | (options or {})
     return [(name, cuda) if name == "CUDAExecutionProvider" else name for name in providers]
 
 
 def _prepare_gpu(onnxruntime: Any) -> None:
-    """Load the CUDA libraries of NVIDIA's wheels, and leave the report of what is missing to our own errors."""
-    # Older versions find them by the system's search path alone.
+    """Load the CUDA libraries of NVIDIA's wheels; what is missing is reported by our own errors."""
+    # Older versions only use the system's search path.
     if hasattr(onnxruntime, "preload_dlls"):
         # It prints the names of the libraries that it does not find.
         with contextlib.redirect_stdout(sys.stderr):
@@ -159,7 +159,7 @@ def _prepare_gpu(onnxruntime: Any) -> None:
 
 
 def _session_errors() -> tuple[type[Exception], ...]:
-    # They share no base but Exception, which would hide our own bugs.
+    # Their only common base is Exception, which would hide our own bugs.
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = (

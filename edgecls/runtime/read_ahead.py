@@ -1,4 +1,4 @@
-"""Work on the next items in threads while the caller still has the last one. Imports the standard library alone."""
+"""Processes the next items in threads while the caller uses the last one. Imports the standard library only."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class _End(NamedTuple):
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Yield each item with its result, in order, worked out ahead by threads.
+    """Yield each item with its result, in order; threads compute the next results in the meantime.
 
-    A slow source does not hold back what is ready, as it is read in a thread of its own. At most 2 * `workers` + 2
-    items are held at once. What `function` or the source raises comes in its turn, and ends it.
+    The items are read in a separate thread, so that a slow source does not delay finished results. At most
+    2 * `workers` + 2 items are held. An error of `function` or of the source is raised in its turn, and is the last.
 
     Args:
-        function: called in any thread, several at a time.
-        items: read in one other thread, and no further once the caller closes this generator.
+        function: called in several threads at a time.
+        items: read until the caller closes this generator.
         workers: threads that call `function`.
     """
     queue: Queue[tuple[Item, Future[Result]] | _End] = Queue(2 * workers)
@@ -39,13 +39,13 @@ def map_ahead(
                 if stopped.is_set():
                     break
                 queue.put((item, pool.submit(function, item)))
-        # Whatever a camera or a generator raises: the caller gets it, in its turn.
+        # Whatever a camera or a generator raises is passed on to the caller.
         except BaseException as raised:  # noqa: BLE001
             error = raised
         queue.put(_End(error))
 
     with ThreadPoolExecutor(workers, "edgecls-decode") as pool:
-        # A daemon, because a camera may never give another frame and the program has to end.
+        # A daemon thread, so that a camera without further frames does not keep the program from ending.
         threading.Thread(target=read, args=(pool,), name="edgecls-read", daemon=True).start()
         try:
             while not isinstance(entry := queue.get(), _End):
@@ -55,7 +55,7 @@ def map_ahead(
                 raise entry.error
         finally:
             stopped.set()
-            # The reader may wait for room; it looks at `stopped` before it takes another item.
+            # Makes room for a waiting reader, which then sees `stopped`.
             while not queue.empty():
                 queue.get()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
-"""Try a file of unknown origin in a process of its own, where a crash of a native interpreter harms nobody.
+"""Tries a file of unknown origin in a child process, where a crash of a native interpreter does no harm.
 
-The hashes inside a file tell damage, not malice: whoever changes a file can seal it anew. What the trial shows is that
-loading the file and running it on two images ends well here; it is no proof for every image. Imports no interpreter.
+The checksums in a file show damage, not malice. The trial shows that the file can be loaded and run on two images; it
+proves nothing about other images.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ import numpy as np
 
 from edgecls import errors
 from edgecls.errors import ConfigError, EdgeclsError, ModelFileError
-from edgecls.model_file.metadata import split_file
+from edgecls.model_file.read import read_model_file
 from edgecls.runtime.engines import open_engine
 
 # TensorRT builds an engine in minutes; an interpreter on a CPU loads in a second.
 MOST_SECONDS = 300
-# Of the machine's memory: a graph may ask for any amount.
-MOST_MEMORY_SHARE = 0.5
-ADVICE = "do not use this file; ask whoever made it for another"
+# Of the machine's memory: a graph may request any amount.
+MEMORY_FRACTION = 0.5
+ADVICE = "do not use this file; get another one from its author"
 
 
 def try_in_child(data: bytes, engine: str, threads: int, device: str, most_seconds: float = MOST_SECONDS) -> None:
-    """Load an exported file in a child process and run it on two images; return if that went well.
+    """Load an exported file in a child process and run it on two images.
 
     Args:
-        data: the whole file, so that what is tried is what the caller loads.
+        data: the content of the file.
         engine: a name in `engines.ENGINES`.
         threads: of the interpreter.
         device: a name in `engines.DEVICES`.
-        most_seconds: that the child may take.
+        most_seconds: time limit.
 
     Raises:
-        EdgeclsError: that loading the file raises, of its class.
+        EdgeclsError: the error of loading the file, of its class.
         ModelFileError: the child crashed, or took too long or too much memory.
         ConfigError: Windows cannot limit the memory of a process.
     """
     if sys.platform == "win32":
         raise ConfigError("--untrusted cannot limit a child's memory on Windows; use Linux or macOS for this file")
     command = [sys.executable, "-m", "edgecls.runtime.trial", engine, str(threads), device]
-    # The same modules as here, and none from a folder that came with the file.
+    # The same modules as in this process, and none from the current folder.
     found = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "PYTHONSAFEPATH": "1"}
     try:
         done = subprocess.run(
@@ -54,30 +54,30 @@ def try_in_child(data: bytes, engine: str, threads: int, device: str, most_secon
         raise ModelFileError(f"{engine} did not load the file within {most_seconds:g} s; {ADVICE}") from error
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise ModelFileError(f"{engine} crashed on the file, by {name}, in a process of its own; {ADVICE}")
+        raise ModelFileError(f"{engine} crashed ({name}) on the file in a child process; {ADVICE}")
     try:
         answer = json.loads(done.stdout)
     except ValueError as error:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        raise ModelFileError(f"{engine} failed on the file in a process of its own ({said[0]}); {ADVICE}") from error
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise ModelFileError(f"{engine} failed on the file in a child process ({last[0]}); {ADVICE}") from error
     if answer:
         raise getattr(errors, answer["error"], EdgeclsError)(answer["text"])
 
 
-def try_here(data: bytes, engine: str, threads: int, device: str) -> dict[str, str]:
-    """Return {} if the file loads and runs in this process, which may not live to say so; else our error, in JSON."""
+def try_in_process(data: bytes, engine: str, threads: int, device: str) -> dict[str, str]:
+    """Return {} if the file loads and runs in this process, which it may crash; else our error."""
     # Windows has no such limits; `try_in_child` refuses there.
     if sys.platform != "win32":
         import resource
 
-        memory = int(MOST_MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        memory = int(MEMORY_FRACTION * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-        # A crash is an answer here: nobody wants its memory on the disk.
+        # A crash is expected here: no core dump.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        graph, spec = split_file(data)
-        opened = open_engine(engine, graph, spec, threads, device)
-        shape = (1, spec.height, spec.width, 1)
+        model = read_model_file(data)
+        opened = open_engine(engine, model, threads, device)
+        shape = (1, model.spec.height, model.spec.width, 1)
         opened.run(np.zeros(shape, np.uint8))
         opened.run(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     except EdgeclsError as error:
@@ -87,7 +87,7 @@ def try_here(data: bytes, engine: str, threads: int, device: str) -> dict[str, s
 
 def main(engine: str, threads: str, device: str) -> None:
     """Try the file on stdin; write the answer to stdout."""
-    sys.stdout.write(json.dumps(try_here(sys.stdin.buffer.read(), engine, int(threads), device)))
+    sys.stdout.write(json.dumps(try_in_process(sys.stdin.buffer.read(), engine, int(threads), device)))
 
 
 if __name__ == "__main__":

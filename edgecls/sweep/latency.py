@@ -16,11 +16,12 @@ from edgecls.boards.machine import read_machine
 from edgecls.boards.profiles import Profile
 from edgecls.boards.targets import Target, find_target
 from edgecls.choose.rounds import LARGEST_BATCH
-from edgecls.config import Format, TrainConfig
+from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import estimate
 from edgecls.estimate.evidence import COVERAGE
 from edgecls.estimate.operators import count_network
+from edgecls.limits import Format
 from edgecls.progress import Progress, silent
 
 SECONDS = 1.0

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from edgecls.boards.machine import allowed_cpus
+from edgecls.boards.cpus import allowed_cpus
 from edgecls.boards.profiles import Profile
 from edgecls.config import ExportConfig
 from edgecls.errors import ConfigError, ExportError, TrainingError, WeightsError

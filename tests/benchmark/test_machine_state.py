@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from machine_trees import CONTAINER, CORAL, LAPTOP, OLD_CONTAINER, PI4, PI5, plant
 
 from edgecls.benchmark.machine_state import CpuTime, State, firmware_text, read_cpu_times, read_mhz, read_state
-from edgecls.boards import machine
-from edgecls.boards.machine import describe, pick_cpus
+from edgecls.boards.cpus import allowed_cpus, pick_cpus
+from edgecls.boards.machine import describe
 
 TREES = {"pi4": PI4, "pi5": PI5, "coral": CORAL, "laptop": LAPTOP, "container": CONTAINER, "old": OLD_CONTAINER}
 
@@ -149,18 +149,9 @@ def test_cpus_are_picked_from_those_allowed(allowed: set[int], threads: int) -> 
     assert picked == sorted(allowed)[:threads]
 
 
-@given(st.lists(st.integers(0, 500), unique=True))
-def test_lists_of_cpus(cpus: list[int]) -> None:
-    assert machine._parse_cpus(",".join(map(str, cpus))) == cpus
-
-
-def test_a_range_of_cpus() -> None:
-    assert machine._parse_cpus("0-2,8,10-11") == [0, 1, 2, 8, 10, 11]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_this_machine() -> None:
-    times = read_cpu_times(machine.allowed_cpus())
+    times = read_cpu_times(allowed_cpus())
     assert times.busy > 0
     assert describe()["allowed_cpus"] == sorted(os.sched_getaffinity(0))
     assert read_state().load is not None

@@ -48,7 +48,7 @@ def test_python() -> None:
     assert levels("python", findings(tflite(), with_system(PI4, python="3.11"))) == set()
     found = findings(tflite(), with_system(PI4, python="3.9"))
     assert levels("python", found) == {"no"}
-    assert "Python is 3.9, edgecls needs 3.10" in text("python", found)
+    assert "it has Python 3.9, and edgecls needs 3.10" in text("python", found)
     assert "ai-edge-litert 2.1.0" in text("python", found)
     # One system that works is enough; the others are told.
     assert levels("python", findings(tflite(), PI4)) == {"note"}
@@ -120,7 +120,7 @@ def test_shapes() -> None:
     assert levels("shapes", findings(tflite())) == {"ok"}
     found = findings(onnx(inputs=(value("image", (-1, 8, 8, 1)),)))
     assert levels("shapes", found) == {"note"}
-    assert "image has the open shape (-1, 8, 8, 1)" in text("shapes", found)
+    assert "image has the unknown shape (-1, 8, 8, 1)" in text("shapes", found)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_speed() -> None:
 
 
 def test_speed_of_fp16() -> None:
-    # The contract of this file is not read here, so a precision to come is no error.
+    # The metadata of this file are not read here, so a precision to come is no error.
     spec = object.__new__(ModelSpec)
     for name, content in vars(make_spec()).items():
         object.__setattr__(spec, name, content)
@@ -183,8 +183,8 @@ def test_exported_files_run_on_every_cpu(file_named: Callable[[str], Path]) -> N
         assert is_yes(check_file(file_named("model-int8.tflite"), load_profile(name)))
 
 
-def test_a_file_without_a_contract_is_refused(tmp_path: Path, ignorant_graph: bytes) -> None:
+def test_a_file_without_metadata_is_refused(tmp_path: Path, ignorant_graph: bytes) -> None:
     path = tmp_path / "bare.tflite"
     path.write_bytes(ignorant_graph)
-    with pytest.raises(ModelFileError, match="no edgecls contract"):
+    with pytest.raises(ModelFileError, match="no edgecls metadata"):
         check_file(path, PI4)

@@ -37,12 +37,12 @@ def test_format() -> None:
 
 
 BAD: dict[str, tuple[str, Node, str]] = {
-    "op": ("ops", node("CAST", 1, value("a")), "not among the operations"),
+    "op": ("ops", node("CAST", 1, value("a")), "does not have this operation"),
     "version": ("op versions", replace(ADD, op="CONV_2D", version=6), "refuses 6 and later"),
     "dense version": ("op versions", replace(DENSE, version=9), "refuses 9 and later"),
     "dtype": ("dtypes", replace(ADD, inputs=(value("a", dtype="float32"),)), "a is float32, not 8-bit"),
-    "open shape": ("shapes", replace(ADD, inputs=(value("a", (-1, 8, 8, 4)),)), "a has the open shape"),
-    "rank": ("shapes", replace(ADD, inputs=(value("a", (2, 8, 8, 4)),)), "only the last three sides"),
+    "open shape": ("shapes", replace(ADD, inputs=(value("a", (-1, 8, 8, 4)),)), "a has the unknown shape"),
+    "rank": ("shapes", replace(ADD, inputs=(value("a", (2, 8, 8, 4)),)), "only the last three dimensions"),
     "dense": ("per-channel dense", replace(DENSE, inputs=(value("a"), weights((3, 4), 3))), "a scale per channel"),
     "dense format": ("limits", replace(DENSE, options={"weights_format": 1, "keep_num_dims": 0}), "default format"),
     "dense dimensions": ("limits", replace(DENSE, options={"weights_format": 0, "keep_num_dims": 1}), "keep_num_dims"),
@@ -51,7 +51,7 @@ BAD: dict[str, tuple[str, Node, str]] = {
     "concatenation": ("limits", node("CONCATENATION", 2, value("a"), activation=1), "a fused activation"),
     "dilation": ("limits", replace(CONV, options={"dilation_w": 2, "dilation_h": 1}), "dilation differs"),
     "mean of batch": ("limits", replace(MEAN, inputs=(value("a"), whole(0, 1))), "reduces the batch"),
-    "mean of channels": ("limits", replace(MEAN, inputs=(value("a", (1, 8, 8, 6)), whole(-1))), "no multiple of 4"),
+    "mean of channels": ("limits", replace(MEAN, inputs=(value("a", (1, 8, 8, 6)), whole(-1))), "not a multiple of 4"),
     "pad": ("limits", node("PAD", 2, value("a"), whole(0, 1, 0, 0)), "pads the batch"),
     "softmax": ("limits", replace(SOFTMAX, inputs=(value("a", (1, 16001)),)), "at most 16000 fit"),
 }
@@ -73,7 +73,7 @@ def test_the_layer_that_falls_to_the_cpu_is_named(name: str) -> None:
     rule, bad, reason = BAD[name]
     found = blame(tflite(bad))
     assert found[:2] == (rule, "no")
-    assert f"{bad.layer} ({bad.op}) falls to the CPU" in found[2]
+    assert f"{bad.layer} ({bad.op}) runs on the CPU" in found[2]
     assert reason in found[2]
     assert "so do the 3 after it" in found[2]
 

@@ -12,8 +12,8 @@ import pytest
 
 from edgecls.boards import edgetpu_compiler
 from edgecls.errors import ExportError, MissingDependency, ModelFileError
-from edgecls.model_file.metadata import read_spec, split_file
-from edgecls.model_file.read import read_graph
+from edgecls.model_file.metadata import split_file
+from edgecls.model_file.read import read_graph, read_spec
 from edgecls.model_file.tflite import BUILTINS, CUSTOM
 
 # https://github.com/google-coral/edgetpu/issues/671, the table shortened
@@ -158,7 +158,7 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         script.write_text(
             f"#!{sys.executable}\n"
             "import pathlib, sys\n"
-            "here, call = pathlib.Path(__file__).parents[1], sys.argv[1:]\n"
+            "here, call = pathlib.Path(__file__).parent, sys.argv[1:]\n"
             "(here / 'call').write_text('\\n'.join(call))\n"
             "given, out = pathlib.Path(call[-1]), pathlib.Path(call[call.index('-o') + 1])\n"
             "(here / 'given').write_bytes(given.read_bytes())\n"
@@ -174,7 +174,7 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return install
 
 
-def test_the_compiled_file_carries_the_contract(compiler: Any, tiny_tflite: Path, tmp_path: Path) -> None:
+def test_the_compiled_file_carries_the_metadata(compiler: Any, tiny_tflite: Path, tmp_path: Path) -> None:
     graph, spec = split_file(tiny_tflite.read_bytes())
     folder = compiler(ALL_MAPPED, compiled_graph(graph, left=0))
     done = edgetpu_compiler.compile_file(tiny_tflite, tmp_path / "out")
@@ -220,7 +220,7 @@ def test_without_the_compiler_the_exact_commands_are_told(
         edgetpu_compiler.compile_file(tiny_tflite)
     told = str(caught.value)
     assert f"edgetpu_compiler -s -o {tiny_tflite.parent} {tiny_tflite} && python -c " in told
-    assert "seal(" in told
+    assert "add_metadata(" in told
     assert "_edgetpu.tflite" in told
 
 
@@ -228,7 +228,7 @@ def test_seal_refuses_what_no_compiler_wrote(tiny_tflite: Path, ignorant_graph: 
     plain = tmp_path / "plain.tflite"
     plain.write_bytes(ignorant_graph)
     with pytest.raises(ExportError, match="holds nothing for the Edge TPU"):
-        edgetpu_compiler.seal(tiny_tflite, plain)
-    with pytest.raises(ModelFileError, match="no edgecls contract"):
-        edgetpu_compiler.seal(plain, tiny_tflite)
+        edgetpu_compiler.add_metadata(tiny_tflite, plain)
+    with pytest.raises(ModelFileError, match="no edgecls metadata"):
+        edgetpu_compiler.add_metadata(plain, tiny_tflite)
     assert BUILTINS[CUSTOM] == "CUSTOM"

@@ -16,7 +16,7 @@ from edgecls.boards.profiles import (
     MIN_PYTHON,
     Profile,
     System,
-    device_names,
+    board_names,
     export_target,
     find_wheel,
     install_line,
@@ -27,8 +27,8 @@ from edgecls.boards.profiles import (
     version,
 )
 from edgecls.boards.targets import TARGETS
-from edgecls.config import FORMATS
 from edgecls.errors import ConfigError
+from edgecls.limits import FORMATS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,14 +47,14 @@ def system(machine: str, python: str, glibc: str) -> System:
     return System("a system", machine, python, glibc, source="a test")
 
 
-@pytest.fixture(params=device_names())
+@pytest.fixture(params=board_names())
 def profile(request: pytest.FixtureRequest) -> Profile:
     return load_profile(request.param)
 
 
 def test_the_promised_boards_are_there() -> None:
-    assert set(BOARDS.split()) <= set(device_names())
-    assert [profile.name for profile in load_profiles()] == list(device_names())
+    assert set(BOARDS.split()) <= set(board_names())
+    assert [profile.name for profile in load_profiles()] == list(board_names())
 
 
 def test_a_profile_holds_what_commands_ask_for(profile: Profile) -> None:
@@ -98,10 +98,10 @@ def test_the_32_bit_profile_differs_only_where_it_must() -> None:
 
 
 def test_an_unknown_device_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"no device 'pi9'.*raspberry-pi-4b"):
+    with pytest.raises(ConfigError, match=r"Unknown board 'pi9'. 'edgecls devices' lists all boards."):
         load_profile("pi9")
     # A name is not a path.
-    with pytest.raises(ConfigError, match="no device"):
+    with pytest.raises(ConfigError, match="Unknown board"):
         load_profile("tables/wheels")
 
 
@@ -110,7 +110,7 @@ def test_export_takes_devices_and_targets() -> None:
     assert export_target("desktop-x86-vnni") == "x86-vnni"
     assert export_target("coral-usb") == "coral"
     assert [export_target(name) for name in (*TARGETS, None)] == [*TARGETS, None]
-    with pytest.raises(ConfigError, match=r"coral-usb.*x86-vnni.*received 'pi9'"):
+    with pytest.raises(ConfigError, match=r"Unknown board 'pi9'.*target: x86-vnni, x86, arm64, coral"):
         export_target("pi9")
 
 
@@ -198,7 +198,26 @@ def test_a_damaged_profile_is_named(
     monkeypatch.setattr(profiles, "FOLDERS", (folder,))
     profiles._read.cache_clear()
     try:
-        with pytest.raises(ConfigError, match=rf"profile {path} cannot be used \(.*{words}.*\); mend it"):
+        with pytest.raises(ConfigError, match=rf"the profile {path} cannot be used \(.*{words}.*\); correct it"):
             load_profile("coral-usb")
     finally:
         profiles._read.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pi4", "Did you mean raspberry-pi-4b?"),
+        ("Raspberry-Pi-5", "Did you mean raspberry-pi-5?"),
+        ("coral_usb", "Did you mean coral-usb?"),
+        ("jetson", "Did you mean jetson-nano or jetson-orin-nano?"),
+        ("rasberry-pi-4b", "raspberry-pi-4b"),
+        ("toaster", "'edgecls devices' lists all boards."),
+        ("", "'edgecls devices' lists all boards."),
+    ],
+)
+def test_an_unknown_board_names_those_that_are_near(name: str, expected: str) -> None:
+    for find in (load_profile, export_target):
+        with pytest.raises(ConfigError, match=re.escape(f"Unknown board {name!r}. ")) as raised:
+            find(name)
+        assert expected in str(raised.value)

@@ -63,7 +63,7 @@ def test_a_coral_runs_tflite_alone() -> None:
     assert find_target("coral", ("tflite",)).formats == ("tflite",)
     assert [name for name, target in TARGETS.items() if target.edge_tpu] == ["coral"]
     assert find_target("arm64", ("tflite", "onnx")).formats == ("tflite", "onnx")
-    with pytest.raises(ConfigError, match="--device coral runs tflite files; received --format onnx; leave it out"):
+    with pytest.raises(ConfigError, match="--board coral runs tflite files; received --format onnx; leave it out"):
         find_target("coral", ("tflite", "onnx"))
 
 

@@ -82,11 +82,11 @@ def test_wrong_usage_exits_with_2(arguments: list[str], message: str) -> None:
     [
         (["predict", "{gone}", "{image}"], "no such model file"),
         (["predict", "{image}", "{image}"], "is a PNG image. Pass a file that"),
-        (["predict", "{bare}", "{image}"], "no edgecls contract"),
+        (["predict", "{bare}", "{image}"], "no edgecls metadata"),
         (["predict", "{folder}", "{image}"], "is a folder. Pass a file that"),
-        (["info", "{bare}"], "no edgecls contract"),
+        (["info", "{bare}"], "no edgecls metadata"),
         (["info", "{gone}"], "no such model file"),
-        (["evaluate", "{bare}", "{folder}"], "no edgecls contract"),
+        (["evaluate", "{bare}", "{folder}"], "no edgecls metadata"),
         (["evaluate", "{file}", "{gone}"], "there is no such folder"),
         (["evaluate", "{file}", "{folder}"], "class folders"),
         (["export", "{gone}"], "is not a run folder"),
@@ -240,7 +240,7 @@ def test_an_unknown_error_keeps_its_traceback(int8: Path, monkeypatch: pytest.Mo
     def bug(*_: object) -> None:
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr("edgecls.model_file.metadata.read_spec", bug)
+    monkeypatch.setattr("edgecls.model_file.read.read_spec", bug)
     with pytest.raises(RuntimeError, match="a bug of ours"):
         run("info", int8)
 

@@ -9,17 +9,17 @@ import pytest
 from command_line import run, run_process
 
 from edgecls.boards import edgetpu_compiler
-from edgecls.boards.profiles import device_names
+from edgecls.boards.profiles import board_names
 
 
 def test_devices_lists_all() -> None:
     done = run("devices")
     assert done.exit_code == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list(device_names())
-    assert [entry["name"] for entry in json.loads(run("devices", "--json").stdout)] == list(device_names())
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(board_names())
+    assert [entry["name"] for entry in json.loads(run("devices", "--json").stdout)] == list(board_names())
 
 
-@pytest.mark.parametrize("name", device_names())
+@pytest.mark.parametrize("name", board_names())
 def test_devices_shows_one_with_its_sources(name: str) -> None:
     done = run("devices", name)
     assert done.exit_code == 0
@@ -31,20 +31,20 @@ def test_devices_shows_one_with_its_sources(name: str) -> None:
 
 
 def test_devices_refuses_an_unknown_name() -> None:
-    done = run("devices", "pi9")
+    done = run("devices", "pi4")
     assert done.exit_code == 2
-    assert "raspberry-pi-4b" in done.stderr
+    assert "Unknown board 'pi4'. Did you mean raspberry-pi-4b?" in done.stderr
 
 
 def test_check_says_yes(tiny_tflite: Path) -> None:
-    done = run("check", tiny_tflite, "--device", "raspberry-pi-4b")
+    done = run("check", tiny_tflite, "--board", "raspberry-pi-4b")
     assert (done.exit_code, done.stderr) == (0, "")
     assert "pip install 'edgecls[litert]'" in done.stdout
     assert "yes: tiny-int8.tflite runs on Raspberry Pi 4 Model B, 64-bit" in done.stdout
 
 
 def test_check_says_no_and_why(tiny_onnx: Path) -> None:
-    done = run("check", tiny_onnx, "--device", "raspberry-pi-4b-32bit")
+    done = run("check", tiny_onnx, "--board", "raspberry-pi-4b-32bit")
     assert done.exit_code == 1
     assert "PyPI has no onnxruntime for armv7l" in done.stdout
     assert "tiny-fp32.onnx does not run on raspberry-pi-4b-32bit: wheel" in done.stderr
@@ -52,26 +52,34 @@ def test_check_says_no_and_why(tiny_onnx: Path) -> None:
 
 
 def test_check_json_is_one_document(tiny_tflite: Path, tiny_onnx: Path) -> None:
-    done = run_process("check", tiny_tflite, "--device", "raspberry-pi-5", "--json")
+    done = run_process("check", tiny_tflite, "--board", "raspberry-pi-5", "--json")
     document = json.loads(done.stdout)
-    assert (done.returncode, document["runs"], document["device"]) == (0, True, "raspberry-pi-5")
+    assert (done.returncode, document["runs"], document["board"]) == (0, True, "raspberry-pi-5")
+    assert document["device"] == document["board"], "the key that scripts read"
     assert set(document["install"].values()) == {"pip install 'edgecls[litert]'"}
-    refused = run("check", tiny_onnx, "--device", "coral-usb", "--json")
+    refused = run("check", tiny_onnx, "--board", "coral-usb", "--json")
     document = json.loads(refused.stdout)
     assert (refused.exit_code, document["runs"]) == (1, False)
     assert "format" in {finding["rule"] for finding in document["findings"] if finding["level"] == "no"}
 
 
-def test_check_needs_a_known_device_and_a_file(tiny_tflite: Path, tmp_path: Path) -> None:
+def test_the_old_spelling_of_the_board_option_works_and_is_hidden(tiny_tflite: Path) -> None:
+    old, new = (run("check", tiny_tflite, option, "raspberry-pi-5") for option in ("--device", "--board"))
+    assert (old.exit_code, old.stdout) == (new.exit_code, new.stdout) == (0, new.stdout)
+    shown = run("check", "--help").stdout
+    assert "--board" in shown and "--device" not in shown
+
+
+def test_check_needs_a_known_board_and_a_file(tiny_tflite: Path, tmp_path: Path) -> None:
     assert run("check", tiny_tflite).exit_code == 2
-    assert run("check", tiny_tflite, "--device", "pi9").exit_code == 2
-    assert run("check", tmp_path / "none.tflite", "--device", "raspberry-pi-5").exit_code == 1
+    assert run("check", tiny_tflite, "--board", "pi9").exit_code == 2
+    assert run("check", tmp_path / "none.tflite", "--board", "raspberry-pi-5").exit_code == 1
 
 
 def test_check_compiles_for_coral_only(tiny_tflite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("check", tiny_tflite, "--device", "raspberry-pi-5", "--compile").exit_code == 2
+    assert run("check", tiny_tflite, "--board", "raspberry-pi-5", "--compile").exit_code == 2
     monkeypatch.setattr(edgetpu_compiler, "find_compiler", lambda: None)
-    done = run("check", tiny_tflite, "--device", "coral-usb", "--compile")
+    done = run("check", tiny_tflite, "--board", "coral-usb", "--compile")
     assert done.exit_code == 1
     assert f"edgetpu_compiler -s -o {tiny_tflite.parent} {tiny_tflite}" in done.stderr
 

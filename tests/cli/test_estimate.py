@@ -10,7 +10,7 @@ import pytest
 from command_line import run, run_process
 from measured_board import measured_record
 
-from edgecls.boards.profiles import device_names
+from edgecls.boards.profiles import board_names
 
 ARCH = ("--arch", "mobilenet_v2", "--image-size", "160", "--alpha", "0.5", "--classes", "6")
 
@@ -51,7 +51,7 @@ def test_a_network_that_was_not_trained_needs_no_tensorflow() -> None:
 
 def test_all_boards_are_a_table(int8: Path) -> None:
     lines = run("estimate", int8).stdout.splitlines()[2:]
-    assert sorted(line.split()[0] for line in lines) == sorted(device_names())
+    assert sorted(line.split()[0] for line in lines) == sorted(board_names())
     assert any("use fp16 or fp32" in line for line in lines if line.startswith("desktop-nvidia"))
     documents = json.loads(run("estimate", int8, "--json").stdout)
     assert {row["device"] for row in documents if "refused" in row} == {"desktop-nvidia"}

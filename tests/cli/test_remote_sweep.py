@@ -37,7 +37,7 @@ def test_the_board_times_what_is_made_here(board: BoardSshd, tiny_data: Path, tm
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [("raspberry-pi-4b", "board is a {here}, not a raspberry-pi-4b; leave --board out"), ("pi", "no device 'pi'")],
+    [("raspberry-pi-4b", "board is a {here}, not a raspberry-pi-4b; leave --board out"), ("pi", "Unknown board 'pi'")],
 )
 def test_another_board_is_told_before_anything_is_trained(
     board: BoardSshd, device: str, message: str, tiny_data: Path, tmp_path: Path

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from measured_board import measured_record
 
 from edgecls.benchmark.record import BenchmarkError
-from edgecls.boards.profiles import device_names, load_profile, read_table
+from edgecls.boards.profiles import board_names, load_profile, read_table
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import Estimate, Measured, estimate, load_validation, make_run
@@ -58,7 +58,7 @@ def test_estimates_agree_with_published_latencies() -> None:
         assert any("XNNPACK README" in row.source for row in found.nearest_references)
 
 
-@pytest.mark.parametrize("name", device_names())
+@pytest.mark.parametrize("name", board_names())
 def test_every_board_has_an_estimate(name: str) -> None:
     profile = load_profile(name)
     found = estimate(NETWORK, profile, profile.recommended.precision)
@@ -92,7 +92,7 @@ def test_the_less_is_known_the_wider_the_interval() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(size=st.integers(64, 480), alpha=st.sampled_from((0.35, 0.5, 0.75, 1.0)), name=st.sampled_from(device_names()))
+@given(size=st.integers(64, 480), alpha=st.sampled_from((0.35, 0.5, 0.75, 1.0)), name=st.sampled_from(board_names()))
 def test_larger_networks_take_longer(size: int, alpha: float, name: str) -> None:
     profile = load_profile(name)
     times = [estimate(small(side, alpha), profile, profile.recommended.precision).p50_ms for side in (size, 2 * size)]

@@ -15,7 +15,7 @@ from edgecls.errors import ConfigError, ModelFileError
 from edgecls.estimate.graph_operators import read_network
 from edgecls.estimate.operators import KINDS, Network, count_network, round_channels
 from edgecls.estimate.published_networks import published_network
-from edgecls.model_file.container import Kind
+from edgecls.limits import Format
 from edgecls.model_file.graph import Graph
 from edgecls.model_file.metadata import attach_spec
 
@@ -30,7 +30,7 @@ CONFIGS = {
 }
 
 
-def export(config: TrainConfig, kind: Kind, precision: str, path: Path) -> Path:
+def export(config: TrainConfig, kind: Format, precision: str, path: Path) -> Path:
     from edgecls.export import onnx as to_onnx
     from edgecls.export import tflite as to_tflite
     from edgecls.export.fuse import fuse
@@ -66,7 +66,7 @@ def counted_amounts(config: TrainConfig, precision: str) -> list[tuple[str, int,
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize(("kind", "precision"), [("tflite", "int8"), ("onnx", "fp32")])
 def test_settings_give_what_the_exported_file_holds(
-    config: TrainConfig, kind: Kind, precision: str, tmp_path: Path
+    config: TrainConfig, kind: Format, precision: str, tmp_path: Path
 ) -> None:
     counted = count_network(config, CLASSES)
     found, spec = read_network(export(config, kind, precision, tmp_path / f"model.{kind}"))

@@ -18,8 +18,8 @@ from edgecls.export.artifact import export_run
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.quantization import prune
 from edgecls.limits import PRECISIONS
-from edgecls.model_file.metadata import read_spec, split_file
-from edgecls.model_file.read import read_graph
+from edgecls.model_file.metadata import split_file
+from edgecls.model_file.read import read_graph, read_spec
 from edgecls.runtime.classifier import load
 from edgecls.training.run import run_folder
 from edgecls.training.run.run_folder import SCORES_FILE, images_sha256, load_model, read_record

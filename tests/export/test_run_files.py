@@ -12,7 +12,7 @@ from edgecls.config import ExportConfig
 from edgecls.export import run_files
 from edgecls.export.artifact import ExportResult
 from edgecls.export.run_files import RunFile, export_missing, find_files, find_folder
-from edgecls.model_file.metadata import read_spec
+from edgecls.model_file.read import read_spec
 from edgecls.training.run.run_folder import read_record, write_record
 
 HERE = find_target(None)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecls.model_file.metadata import read_spec
+from edgecls.model_file.read import read_spec
 
 SECONDS = 300
 TINY = (

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgecls.runtime.engines import ENGINES
-from edgecls.runtime.trial import try_here
+from edgecls.runtime.trial import try_in_process
 
 MOST_SECONDS = 20
 
@@ -54,7 +54,7 @@ def try_in_fork(data: bytes, engine: str) -> tuple[str, str]:
     if child == 0:
         signal.alarm(MOST_SECONDS)
         try:
-            answer = try_here(data, engine, 1, "cpu")
+            answer = try_in_process(data, engine, 1, "cpu")
             outcome = ["refused" if answer else "ok", answer.get("text", "")]
         except BaseException:  # noqa: BLE001  # whatever it is, it is the finding
             outcome = ["bug", traceback.format_exc()]

@@ -1,4 +1,4 @@
-"""Graphs damaged and sealed anew, in the real interpreters: scores, our error or, as --untrusted is for, a crash told.
+"""Damaged graphs with correct checksums, in the real interpreters: scores, our error or, with --untrusted, a report.
 
 Nothing but those: an exception of another kind is a bug of ours.
 """
@@ -25,7 +25,7 @@ from edgecls.runtime.trial import try_in_child
 def test_graphs_sealed_anew(engine: str, kind: str, cases: int, request: pytest.FixtureRequest) -> None:
     path: Path = request.getfixturevalue(f"tiny_{kind}")
     graph, spec = split_file(path.read_bytes())
-    name = f"{engine} {kind} graphs sealed anew"
+    name = f"{engine} {kind} graphs with correct checksums"
     crashes: list[bytes] = []
 
     @fuzz(cases, quick=15)

@@ -1,4 +1,4 @@
-"""Exported files before an interpreter sees them: what was changed is refused, what is sealed anew is still checked."""
+"""Exported files before an interpreter sees them: changes are refused, even where the checksums are correct."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ MEMBERS = ("model.json", "labels.txt", "../labels.txt", "/etc/passwd", "model.js
 
 
 def sealed(graph: bytes, document: Any, kind: Any) -> bytes:
-    """A file whose contract is this document, its seal and the graph's hash right: what a malicious hand would make."""
+    """A file whose metadata are this document, with correct checksums, as an attacker would make it."""
     if isinstance(document, dict):
         document = {name: value for name, value in document.items() if name != "contract_sha256"}
         document["graph_sha256"] = hashlib.sha256(graph).hexdigest()
-        document["contract_sha256"] = spec._seal(document)
+        document["contract_sha256"] = spec._checksum(document)
     labels = document.get("labels") if isinstance(document, dict) else None
     lines = "".join(f"{label}\n" for label in labels) if isinstance(labels, list) else ""
     text = json.dumps(document).encode()
@@ -46,7 +46,7 @@ def sealed(graph: bytes, document: Any, kind: Any) -> bytes:
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_changed_files(kind: Any) -> None:
     good = attach_spec(SMALLEST[kind], make_spec(), kind)
-    contract = split_file(good)
+    metadata = split_file(good)
 
     @fuzz(3000, quick=100)
     @given(damaged((good, attach_spec(SMALLEST[kind], make_spec(labels=("a", "b")), kind))))
@@ -56,14 +56,14 @@ def test_changed_files(kind: Any) -> None:
             found = split_file(data)
         except ModelFileError:
             return
-        # A ZIP's dates and padding mean nothing; a graph or a contract is never another one.
-        assert found[1] in (contract[1], replace(contract[1], labels=("a", "b"))) and found[0] == contract[0]
+        # A ZIP's dates and padding mean nothing; the graph and the metadata are never changed.
+        assert found[1] in (metadata[1], replace(metadata[1], labels=("a", "b"))) and found[0] == metadata[0]
 
     change()
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
-def test_contracts_sealed_anew(kind: Any) -> None:
+def test_metadata_with_correct_checksums(kind: Any) -> None:
     golden = ({"name": "a.png", "file": "", "gray_sha256": "", "pixels": "", "scores": [0.5, 0.25, 0.25]},)
     document = asdict(make_spec(golden=golden, threshold=0.5, target="coral"))
     document = json.loads(json.dumps(document))
@@ -71,7 +71,7 @@ def test_contracts_sealed_anew(kind: Any) -> None:
     @fuzz(1200)
     @given(odd_documents(document))
     def change(document: Any) -> None:
-        ran[f"{kind} contracts sealed anew"] += 1
+        ran[f"{kind} metadata with correct checksums"] += 1
         try:
             _, read = split_file(sealed(SMALLEST[kind], document, kind))
         except ModelFileError:
@@ -93,10 +93,10 @@ def test_contracts_sealed_anew(kind: Any) -> None:
 def odd_zips(draw: Draw) -> bytes:
     """A ZIP with members of any name and content, packed or not, some twice."""
     buffer = io.BytesIO()
-    contract = asdict(make_spec())
+    metadata = asdict(make_spec())
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in draw(st.lists(st.sampled_from(MEMBERS), min_size=1, max_size=4)):
-            content = draw(st.sampled_from([b"", b"bolt\nnut\n", json.dumps(contract).encode(), b"0" * 100_000]))
+            content = draw(st.sampled_from([b"", b"bolt\nnut\n", json.dumps(metadata).encode(), b"0" * 100_000]))
             archive.writestr(zipfile.ZipInfo(name), content, draw(st.sampled_from([0, 8])))
     return buffer.getvalue()
 
@@ -114,7 +114,7 @@ def test_appended_zips(data: bytes, after_a_good_one: bool) -> None:
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_graphs_that_check_reads(kind: Any, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(f"tiny_{kind}")
-    graph, contract = split_file(path.read_bytes())
+    graph, metadata = split_file(path.read_bytes())
     profile = load_profile("raspberry-pi-4b")
 
     @fuzz(800)
@@ -122,7 +122,7 @@ def test_graphs_that_check_reads(kind: Any, request: pytest.FixtureRequest) -> N
     def change(data: bytes) -> None:
         ran[f"{kind} graphs for check"] += 1
         try:
-            check_graph(read_graph(data, kind), contract, len(data), profile)
+            check_graph(read_graph(data, kind), metadata, len(data), profile)
         except EdgeclsError:
             return
 

@@ -50,7 +50,7 @@ def test_palette_of_grays_at_another_depth_is_refused(bits: int) -> None:
     """Black and white in a file of 8 bits a pixel: Pillow reads eight pixels from each byte."""
     rows = bytes([0, 1, 1, 0] if bits == 8 else [0x01, 0x10, 0, 0])
     table = b"\0\0\0\0\xff\xff\xff\0"
-    with pytest.raises(DataError, match=f"BMP of {bits} bits with a palette of grays, which is not read"):
+    with pytest.raises(DataError, match=f"BMP of {bits} bits with a palette of grays, which is not supported"):
         decode_gray(bmp(rows, bits, size=(4, 1), table=table))
 
 

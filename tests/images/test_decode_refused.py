@@ -144,7 +144,7 @@ def test_several_frames_are_refused_and_one_of_them_is_not(image_format: str) ->
     with pytest.raises(DataError, match=r"more than one frame; pass one frame as a Pillow image: image\.copy"):
         load_gray(image, 4, 4)
     if image_format != "GIF":
-        with pytest.raises(DataError, match="<bytes> has more than one frame; save the one that is meant as a file"):
+        with pytest.raises(DataError, match="<bytes> has more than one frame; save one of them as a file"):
             load_gray(data, 4, 4)
     assert load_gray(image.copy(), 4, 4).shape == (4, 4, 1)
 

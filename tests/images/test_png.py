@@ -15,8 +15,10 @@ from PIL import Image, PngImagePlugin
 
 from edgecls.errors import DataError
 from edgecls.images.decode import decode_gray, load_gray
+from edgecls.images.png import check_png
 
 GRAY = np.random.default_rng(5).integers(0, 256, (20, 30), dtype=np.uint8)
+NOISE = np.random.default_rng(1).normal(128, 9, (300, 300)).clip(0, 255).astype(np.uint8)
 SIDEWAYS = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
 
 
@@ -149,3 +151,21 @@ def test_sbit_of_a_dark_16_bit_color_picture_is_refused() -> None:
     bright = struct.pack(">6H", *range(0, 65536, 13107))
     whole = png(2, 1, parts[0], (b"IDAT", zlib.compress(b"\0" + bright)), depth=16, color=2)
     assert load_gray(whole, 1, 2).ravel().tolist() == [42, 195]
+
+
+def test_lost_block_is_refused_wherever_it_is() -> None:
+    data = encode(Image.fromarray(NOISE), "PNG")
+    for at in range(60, len(data) - 4096, 3001):
+        for lost in (bytes(4096), b"\xff" * 4096, data[at - 50 : at - 50 + 4096]):
+            with pytest.raises(DataError, match="damaged: the checksum of its IDAT at byte 33 is wrong"):
+                load_gray(data[:at] + lost + data[at + 4096 :], 300, 300)
+        with pytest.raises(DataError, match="<bytes>"):
+            load_gray(data[:at] + bytes(len(data) - at), 300, 300)
+
+
+def test_text_may_be_damaged_and_the_end_may_be_missing() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "a comment", zip=False)
+    data = encode(Image.fromarray(NOISE), "PNG", pnginfo=text)
+    check_png(io.BytesIO(data.replace(b"a comment", b"A comment")), "x")
+    assert np.array_equal(load_gray(data[:-12], 300, 300)[:, :, 0], NOISE)

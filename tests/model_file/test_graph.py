@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgecls.errors import ModelFileError
-from edgecls.model_file.container import Kind
+from edgecls.limits import Format
 from edgecls.model_file.graph import Graph
 from edgecls.model_file.metadata import split_file
 from edgecls.model_file.onnx import DTYPES as ONNX_DTYPES
@@ -148,7 +148,7 @@ def test_onnx_domains_open_shapes_and_operator_sets() -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_an_error_of_ours(data: st.DataObject, tiny_tflite: Path, tiny_onnx: Path) -> None:
-    kind: Kind = data.draw(st.sampled_from(("tflite", "onnx")))
+    kind: Format = data.draw(st.sampled_from(("tflite", "onnx")))
     content = bytearray(split_file((tiny_tflite if kind == "tflite" else tiny_onnx).read_bytes())[0])
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

@@ -18,7 +18,8 @@ from edgecls.errors import ModelFileError
 from edgecls.model_file import container
 from edgecls.model_file import metadata as spec_module
 from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import ModelSpec, attach_spec, read_bytes, read_spec, split_file
+from edgecls.model_file.metadata import ModelSpec, attach_spec, read_bytes, split_file
+from edgecls.model_file.read import read_model_file, read_spec
 
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -60,14 +61,14 @@ def test_another_zip_in_a_tflite_belongs_to_the_graph() -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("labelmap.txt", "a\nb")
     graph = TFLITE + buffer.getvalue()
-    with pytest.raises(ModelFileError, match="no edgecls contract"):
+    with pytest.raises(ModelFileError, match="no edgecls metadata"):
         split_file(graph)
     data = attach_spec(graph, make_spec(), "tflite")
     assert split_file(data)[0] == graph
     assert attach_spec(data, make_spec(), "tflite") == data
 
 
-def test_onnx_and_onnxruntime_read_the_contract(tiny_onnx: Path) -> None:
+def test_onnx_and_onnxruntime_read_the_metadata(tiny_onnx: Path) -> None:
     import onnx
     import onnxruntime
 
@@ -93,6 +94,8 @@ def test_other_onnx_metadata_belongs_to_the_graph(tiny_onnx: Path) -> None:
 
 def test_real_files_read_back(tiny_tflite: Path, tiny_tflite_fp32: Path, tiny_onnx: Path) -> None:
     assert read_spec(tiny_tflite).precision == "int8"
+    data = tiny_onnx.read_bytes()
+    assert read_model_file(tiny_onnx) == read_model_file(data) == ("onnx", *split_file(data))
     assert [read_spec(path).labels for path in (tiny_tflite_fp32, tiny_onnx)] == [LABELS, LABELS]
 
 
@@ -128,13 +131,13 @@ def test_any_bytes_give_our_error(tail: bytes, head: bytes) -> None:
 
 def test_a_changed_label_is_noticed_in_onnx() -> None:
     bad = attach("onnx").replace(b'"bolt"', b'"colt"')
-    with pytest.raises(ModelFileError, match="contract's own sha256"):
+    with pytest.raises(ModelFileError, match="sha256 of the metadata"):
         split_file(bad)
 
 
 def test_a_changed_graph_is_told_with_both_hashes() -> None:
     good = attach("tflite")
-    with pytest.raises(ModelFileError, match=r"damaged: its graph's sha256 is \w{64}, the contract says \w{64}; copy"):
+    with pytest.raises(ModelFileError, match=r"damaged: its graph's sha256 is \w{64}, the metadata say \w{64}; copy"):
         split_file(good[:20] + b"!" + good[21:])
 
 
@@ -165,9 +168,9 @@ def test_a_packed_zip_is_not_unpacked(size: int) -> None:
 @KINDS
 def test_unbounded_json_is_refused(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match="shorten metrics"):
-        attach(kind, metrics={"long": "x" * container.MAX_CONTRACT_BYTES})
+        attach(kind, metrics={"long": "x" * container.MAX_METADATA_BYTES})
     big = attach(kind, metrics={"long": "x" * 5000})
-    monkeypatch.setattr(spec_module, "MAX_CONTRACT_BYTES", 4000)
+    monkeypatch.setattr(spec_module, "MAX_METADATA_BYTES", 4000)
     with pytest.raises(ModelFileError, match="damaged"):
         split_file(big)
 
@@ -189,7 +192,7 @@ def test_versions_and_later_keys(kind: Any, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ModelFileError, match=r"newer edgecls; upgrade"):
         split_file(forge(kind, monkeypatch, format_version=2))
     assert split_file(forge(kind, monkeypatch, later=[[1, 2]]))[1] == split_file(attach(kind))[1]
-    with pytest.raises(ModelFileError, match="lacks arch"):
+    with pytest.raises(ModelFileError, match="lack arch"):
         split_file(forge(kind, monkeypatch, arch=...))
 
 
@@ -228,6 +231,11 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("arch", 3),
     ("weights", []),
     ("metrics", None),
+    ("metrics", {"accuracy": "0.9"}),
+    ("metrics", {"accuracy": None}),
+    ("metrics", {"drop": [0.1]}),
+    ("metrics", {"agreement": 2}),
+    ("metrics", {"verdict": 1}),
     ("train_sha256", "0" * 63),
     ("calibration_sha256", "x" * 64),
     ("versions", {"numpy": 2}),
@@ -245,15 +253,17 @@ BAD_FIELDS: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("name", "value"), BAD_FIELDS)
 def test_a_bad_field_is_named(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelFileError, match=f"contract field {name} must be"):
+    with pytest.raises(ModelFileError, match=f"metadata field {name} must be"):
         make_spec(**{name: tuple(value) if isinstance(value, list) and name in ("labels", "golden") else value})
-    with pytest.raises(ModelFileError, match=f"contract field {name} must be"):
+    with pytest.raises(ModelFileError, match=f"metadata field {name} must be"):
         split_file(forge("onnx", monkeypatch, **{name: value}))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
 def test_metrics_must_be_json(value: object) -> None:
-    with pytest.raises(ModelFileError, match="cannot be JSON"):
+    with pytest.raises(ModelFileError, match="cannot be written as JSON"):
+        attach("onnx", metrics={"loss": value})
+    with pytest.raises(ModelFileError, match="field metrics must be"):
         attach("onnx", metrics={"accuracy": value})
 
 
@@ -261,13 +271,13 @@ def test_kind_is_read_off_the_bytes() -> None:
     with pytest.raises(ModelFileError, match="the graph is onnx, not tflite"):
         attach_spec(ONNX, make_spec(), "tflite")
     for data in (b"", b"\x89PNG\r\n\x1a\n" + bytes(40), b"\x08\x08"):
-        with pytest.raises(ModelFileError, match="neither a TFLite nor an ONNX file"):
+        with pytest.raises(ModelFileError, match="not a TFLite or ONNX file"):
             detect_kind(data)
 
 
 @KINDS
-def test_a_file_without_contract_names_the_command(kind: Any) -> None:
-    with pytest.raises(ModelFileError, match=r"no edgecls contract.*'edgecls export'"):
+def test_a_file_without_metadata_names_the_command(kind: Any) -> None:
+    with pytest.raises(ModelFileError, match=r"no edgecls metadata.*'edgecls export'"):
         split_file(GRAPHS[kind])
 
 

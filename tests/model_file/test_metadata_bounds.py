@@ -26,13 +26,13 @@ def test_a_directory_of_many_members_is_not_read(zip64: bool, monkeypatch: pytes
     data = TFLITE + members + end
     assert len(zipfile.ZipFile(io.BytesIO(data)).infolist()) == 3
     monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("read"))
-    with pytest.raises(ModelFileError, match="no edgecls contract"):
+    with pytest.raises(ModelFileError, match="no edgecls metadata"):
         split_file(data)
 
 
 @KINDS
 @pytest.mark.parametrize("name", ["metrics", "later"])
-def test_a_deep_contract_is_refused(kind: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deep_metadata_are_refused(kind: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     deep: list[Any] = []
     for _ in range(300):
         deep = [deep]

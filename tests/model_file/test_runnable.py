@@ -1,4 +1,4 @@
-"""Graphs that interpreters would run although they read other files, never end or are not what the contract says."""
+"""Graphs that interpreters would run although they read other files, never end, or are not what the metadata say."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def other_scores(model: Any) -> None:
     [
         (second_graph, "a loop"),
         (outside, "another file"),
-        (other_scale, r"input has scale and zero point \(2.0, 0\), the contract says \(1.0, 0\)"),
+        (other_scale, r"input has scale and zero point \(2.0, 0\), the metadata says \(1.0, 0\)"),
         (scale_nan, "nan"),
         (other_scores, "not a softmax's"),
     ],
@@ -149,7 +149,7 @@ def test_tflite_graphs_that_read_files_never_end_or_are_scaled_otherwise(
 
 @pytest.mark.parametrize("changes", [{"input_scale": 2.0}, {"input_dtype": "float32"}])
 @pytest.mark.parametrize("file", ["tiny_tflite", "tiny_tflite_fp32", "tiny_onnx"])
-def test_contracts_of_another_input(changes: dict[str, Any], file: str, request: pytest.FixtureRequest) -> None:
+def test_metadata_of_another_input(changes: dict[str, Any], file: str, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(file)
     graph, spec = split_file(path.read_bytes())
     assert load(path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from command_line import run
 from golden_samples import Change, shifted_scores
-from PIL import Image
+from PIL import ExifTags, Image, PngImagePlugin
 from tiny import CLASSES, SIZE
 
 from edgecls.errors import ModelFileError
@@ -154,13 +154,43 @@ def test_the_command_exits_with_1_and_the_stage(int8: Path, tmp_path: Path) -> N
         assert (done.exit_code, done.stdout) == (1, "") and f"Error: {stage} differs on " in done.stderr
 
 
-def test_where_a_photograph_was_taken_stays_out_of_the_file(tmp_path: Path) -> None:
-    exif = Image.Exif()
+def _with_metadata(suffix: str, where: str) -> dict[str, Any]:
+    exif, text = Image.Exif(), PngImagePlugin.PngInfo()
     exif[0x010E] = "taken at home"
-    Image.new("L", (40, 30), 90).save(tmp_path / "a.jpg", exif=exif)
-    assert b"taken at home" in (tmp_path / "a.jpg").read_bytes()
-    (sample,) = make_golden([tmp_path / "a.jpg"], 32, 32)
-    assert b"taken at home" not in base64.b85decode(sample["file"])
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    text.add_itxt("XML:com.adobe.xmp", "taken at home")
+    options: dict[str, dict[str, Any]] = {
+        "exif": {"exif": exif},
+        "text": {"pnginfo": text},
+        "xmp": {"xmp": b"taken at home"},
+    }
+    return options[where] | ({"lossless": True} if suffix == "webp" else {})
+
+
+@pytest.mark.parametrize(
+    ("suffix", "where"),
+    [
+        ("jpg", "exif"),
+        ("png", "exif"),
+        ("png", "text"),
+        ("webp", "exif"),
+        ("webp", "xmp"),
+        ("tif", "exif"),
+        ("pgm", ""),
+    ],
+)
+def test_where_a_photograph_was_taken_stays_out_of_the_file(suffix: str, where: str, tmp_path: Path) -> None:
+    path, plain = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+    picture = Image.new("L", (40, 30), 90)
+    picture.save(plain)
+    if where:
+        picture.save(path, **_with_metadata(suffix, where))
+    else:
+        path.write_bytes(plain.read_bytes().replace(b"P5\n", b"P5\n# taken at home\n", 1))
+    assert b"taken at home" in path.read_bytes()
+    private, kept = (base64.b85decode(sample["file"]) for sample in make_golden([path, plain], 32, 32))
+    assert b"taken at home" not in private
+    assert kept == plain.read_bytes()
 
 
 def test_bits_of_the_file_hold_for_golden_samples_too(int8: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import weakref
 from pathlib import Path
@@ -275,7 +276,7 @@ def test_a_graph_that_the_interpreter_refuses(
 
 @FILES
 @pytest.mark.parametrize("changes", [{"height": 10, "width": 12}, {"labels": ("a", "b")}])
-def test_a_contract_that_is_not_the_graphs(
+def test_metadata_of_another_graph(
     fixture: str, changes: dict[str, Any], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     good: Path = request.getfixturevalue(fixture)
@@ -305,5 +306,11 @@ def test_damaged_files_give_our_error(
         load(path)
 
 
-def test_package_exports() -> None:
-    assert edgecls.load is load and edgecls.__version__ == "0.1.0"
+def test_the_public_names_are_enough_to_classify(tiny_tflite: Path, tmp_path: Path) -> None:
+    assert edgecls.__version__ == importlib.metadata.version("edgecls")
+    with edgecls.load(tiny_tflite) as classifier:
+        prediction = classifier.predict(random_images(1)[0])
+    assert isinstance(classifier, edgecls.Classifier) and isinstance(prediction, edgecls.Prediction)
+    assert prediction.label == LABELS[prediction.index]
+    with pytest.raises(edgecls.EdgeclsError):
+        edgecls.load(tmp_path / "missing.tflite")

@@ -19,6 +19,6 @@ def test_each_image_gets_its_own_scores_from_any_thread(tiny_onnx: Path) -> None
     feeds = [image.reshape(source.shape).astype(np.uint8) for image in images]
     expected = [session.run(None, {source.name: feed})[0] for feed in feeds]
     assert len(np.unique(np.concatenate(expected), axis=0)) > 1
-    graph = CudaGraph(session, place="cpu")
+    graph = CudaGraph(session, device="cpu")
     with ThreadPoolExecutor(4) as pool:
         np.testing.assert_array_equal(list(pool.map(graph.run, feeds)), expected)

@@ -70,7 +70,7 @@ def test_what_is_chosen_runs_the_file_there_and_nothing_else_is(kind: Any, engin
         ("onnx", "openvino", "cuda", "engine 'openvino' cannot use device 'cuda'; these can: onnxruntime"),
         ("tflite", None, "cuda", "no engine runs tflite files on device 'cuda'; pass a file of kind onnx"),
         ("onnx", None, "edgetpu", "no engine runs onnx files on device 'edgetpu'; pass a file of kind tflite"),
-        ("onnx", None, "gpu", "device 'gpu' is not known; these are: cpu, cuda, tensorrt, edgetpu"),
+        ("onnx", None, "gpu", "unknown device 'gpu'; devices are cpu, cuda, tensorrt, edgetpu"),
     ],
 )
 def test_a_wrong_choice_names_the_right_ones(kind: Any, engine: str | None, device: str, message: str) -> None:

@@ -58,11 +58,11 @@ def test_a_closed_stderr_stays_closed(tiny_tflite: Path) -> None:
 
 
 def test_stderr_passes_on_all_but_info(capfd: pytest.CaptureFixture[str]) -> None:
-    with litert._captured_stderr():
+    with litert.captured_stderr():
         os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nWARNING: slow kernel\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "WARNING: slow kernel\nafter\n"
-    with pytest.raises(ValueError), litert._captured_stderr() as captured:
+    with pytest.raises(ValueError), litert.captured_stderr() as captured:
         os.write(2, b"ERROR: bad graph\n")
         captured.seek(0)
         assert captured.read() == b"ERROR: bad graph\n"

@@ -110,7 +110,7 @@ def test_the_providers_got_are_the_devices(device: str, tiny_onnx: Path, monkeyp
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: PROVIDERS[device])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-    monkeypatch.setattr(ort, "CudaGraph", lambda session: CudaGraph(session, place="cpu"))
+    monkeypatch.setattr(ort, "CudaGraph", lambda session: CudaGraph(session, device="cpu"))
     engine = load(tiny_onnx, device=device).engine
     image = np.full((1, HEIGHT, WIDTH, 1), 7, np.uint8)
     assert engine.device == device

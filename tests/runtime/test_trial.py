@@ -98,4 +98,4 @@ def test_the_option_reaches_the_child(
     arguments = [word.format(file=int8, image=pictures[0]) for word in command]
     done = CliRunner().invoke(main, [*arguments, "--untrusted"])
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "Error: litert crashed on the file, by SIGSEGV" in done.stderr
+    assert "Error: litert crashed (SIGSEGV) on the file" in done.stderr

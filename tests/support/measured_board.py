@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmark_files import MACHINE, make_record, make_result
 
 from edgecls.benchmark.record import Record, write_record
-from edgecls.model_file.metadata import read_spec
+from edgecls.model_file.read import read_spec
 
 
 def measured_record(path: Path, file: Path, board: str = "Raspberry Pi 4 Model B Rev 1.4", **changes: object) -> Record:

@@ -1,4 +1,4 @@
-"""What several test files share of spec."""
+"""Files with metadata, whole and forged, that several test files use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def attach(kind: Any, **changes: Any) -> bytes:
 
 
 def forge(kind: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> bytes:
-    """A file whose contract, otherwise sealed and right, has these JSON values; None removes the key."""
+    """A file whose metadata have these JSON values and a correct checksum; `...` removes the key."""
 
     def record(spec: ModelSpec) -> dict[str, Any]:
         values = {**asdict(spec), **changes}

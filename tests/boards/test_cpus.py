@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecls.runtime.threads import MAX_THREADS, default_threads
+from edgecls.boards import cpus
+from edgecls.boards.cpus import MAX_THREADS, default_threads
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -94,3 +95,12 @@ def test_never_none_never_more_than_allowed(values: list[int]) -> None:
 
 def test_this_machine() -> None:
     assert 1 <= default_threads() <= MAX_THREADS
+
+
+@given(st.lists(st.integers(0, 500), unique=True))
+def test_lists_of_cpus(numbers: list[int]) -> None:
+    assert cpus._parse_cpus(",".join(map(str, numbers))) == numbers
+
+
+def test_a_range_of_cpus() -> None:
+    assert cpus._parse_cpus("0-2,8,10-11") == [0, 1, 2, 8, 10, 11]
