@@ -158,11 +158,11 @@ def test_what_cannot_be_judged_or_is_doubtful_is_told_of() -> None:
     )
 
 
-def test_phases_that_were_undone_are_told_of() -> None:
+def test_discarded_phases_are_reported() -> None:
     discarded = phase("fine-tuning", kept=False, reason="all epochs done; discarded: it did not help")
     augmented = phase("augmented", kept=False, reason="all epochs done; discarded: it did not help")
     assert warn(training=make_training(phase("classifier"), augmented, discarded)) == (
-        "phase unfreeze: all epochs done; discarded: it did not help",
+        "phase fine-tuning: all epochs done; discarded: it did not help",
     )
 
 
