@@ -1,4 +1,4 @@
-"""What an interrupted run leaves, and who may go on with it."""
+"""What an interrupted run leaves, and who may resume it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ with new_run(Path(sys.argv[1])) as work:
 def test_an_interrupted_run_is_not_begun_anew_by_mistake(tmp_path: Path) -> None:
     out = tmp_path / "run"
     work = interrupt(out)
-    with pytest.raises(ConfigError, match=rf"interrupted run lies in {work}; add --resume .*, or --overwrite"):
+    with pytest.raises(ConfigError, match=rf"{work} holds an interrupted run; add --resume .*, or --overwrite"):
         make_run(out)
     assert (work / CHECKPOINT).read_text() == "new"
 
