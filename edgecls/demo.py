@@ -29,16 +29,7 @@ SHOWN_PER_CLASS = 4
 
 @dataclass(frozen=True)
 class DemoResult:
-    """The result of the demo.
-
-    Attributes:
-        run: the run folder.
-        export: of that run.
-        file: the int8 TFLite file.
-        image: one of the test images.
-        sheet: PNG of test images with the labels that the int8 file gives them.
-        warnings: of the training.
-    """
+    """The run folder, its export with the int8 TFLite `file`, a test image, and a PNG of labeled test images."""
 
     run: Path
     export: ExportResult

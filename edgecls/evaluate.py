@@ -88,12 +88,9 @@ def evaluate(
 def score_images(
     classifier: Classifier, images: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
 ) -> NDArray[np.float32]:
-    """Return the scores, float32 (N, C), of preprocessed images.
+    """Return the scores, float32 (N, C), of at least one image, uint8 (N, H, W, 1), 0..255; may be memory-mapped.
 
-    Args:
-        classifier: an exported file, loaded.
-        images: uint8 (N, H, W, 1), 0..255, at least one; may be memory-mapped.
-        progress: called with (images done, all images).
+    `progress` is called with the number of images done and of all images.
 
     Raises:
         DataError: images of another shape or dtype.

@@ -23,12 +23,7 @@ def contact_sheet(
 ) -> Image.Image:
     """Return one picture of many images, each with its predicted label: green if correct, else red with the true label.
 
-    Args:
-        images: uint8 (N, H, W, 1), 0..255.
-        predicted: label of each image.
-        truth: true label of each image.
-        scores: score of the predicted label, 0..1.
-        columns: images a row.
+    `images` are uint8 (N, H, W, 1), 0..255; `scores`, 0..1, are those of the predicted labels.
 
     Raises:
         DataError: there is no image.
@@ -63,9 +58,7 @@ def _fit(before: str, label: str, after: str, draw: ImageDraw.ImageDraw, font: I
 def preview_sheet(originals: NDArray[np.uint8], copies: Sequence[NDArray[np.uint8]]) -> Image.Image:
     """Return one picture of what augmentation does: a row for each image, the original and then its augmented copies.
 
-    Args:
-        originals: uint8 (N, H, W, 1), 0..255.
-        copies: of all originals, each uint8 (N, H, W, 1), 0..255.
+    The originals and each of the copies are uint8 (N, H, W, 1), 0..255.
 
     Raises:
         DataError: there is no image.

@@ -28,15 +28,9 @@ _STYLE = {
 def new_figure(
     path: Path, width: float, height: float, dpi: int, *, style: dict[str, Any] | None = None, tight: bool = False
 ) -> Iterator[Figure]:
-    """Yield an empty figure that is written to `path` as PNG at the end, whole or not at all.
+    """Yield an empty figure, in inches, that is written to `path` as PNG at the end, whole or not at all.
 
-    Args:
-        path: of the PNG.
-        width: in inches; `height` likewise.
-        height: see `width`.
-        dpi: pixels per inch.
-        style: Matplotlib's settings beside those that all figures have.
-        tight: cut the paper to what is drawn, instead of fitting the drawing to the paper.
+    `style` adds to Matplotlib's settings; `tight` cuts the paper to the drawing instead of fitting the drawing to it.
 
     Raises:
         MissingDependency: Matplotlib is not installed.

@@ -29,18 +29,10 @@ MISTAKES_A_ROW = 6
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """The held-out images of a run and the scores that the float model gives them.
+    """The held-out images of a run and the scores, float32 (N, C), that the float model gives them."""
 
-    Attributes:
-        split: "test" or "val".
-        paths: posix paths relative to the folder of images.
-        labels: true classes, int64 (N,).
-        scores: of the float model, float32 (N, C).
-        evaluation: of these scores.
-    """
-
-    split: str
-    paths: tuple[str, ...]
+    split: str  # "test" or "val"
+    paths: tuple[str, ...]  # relative to the folder of images
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
     evaluation: Evaluation

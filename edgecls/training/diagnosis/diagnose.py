@@ -72,15 +72,9 @@ def diagnose(
 ) -> tuple[Finding, ...]:
     """Return what is wrong with a run, the worst first; `NO_PROBLEMS` alone if nothing is; nothing without epochs.
 
-    Args:
-        history: all epochs of all phases, in order; a discarded phase may be left out.
-        config: of the run.
-        classes: the labels in the order of the scores.
-        divergence: what was not finite, if anything.
-        train: the kept network's scores on the training images, without dropout and augmentation; likewise `val`.
-        val: see `train`.
-        test: see `train`.
-        train_labels: classes of the training images, int (N,), 0..C-1, for a run that did not score them.
+    `train`, `val` and `test` are the kept network's scores, without dropout and augmentation; `train_labels`, int (N,),
+    0..C-1, replaces `train` in a run that did not score its training images. Discarded phases may be left out of
+    `history`.
 
     Raises:
         DataError: the scores do not fit the classes.
