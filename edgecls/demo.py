@@ -14,7 +14,7 @@ import numpy as np
 from edgecls.config import ExportConfig, TrainConfig
 from edgecls.errors import DataError
 from edgecls.images.contact_sheet import contact_sheet
-from edgecls.images.dataset import load_labelled
+from edgecls.images.dataset import load_labeled
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
 
@@ -59,7 +59,7 @@ def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
 def _draw_sheet(file: Path, images: Path, sheet: Path) -> None:
     classifier = load(file)
     spec, labels = classifier.spec, classifier.spec.labels
-    split = load_labelled(images, labels, spec.height, spec.width, bits=spec.bits)
+    split = load_labeled(images, labels, spec.height, spec.width, bits=spec.bits)
     chosen = np.concatenate([np.flatnonzero(split.labels == label)[:SHOWN_PER_CLASS] for label in range(len(labels))])
     predictions = classifier.predict_batch(split.images[chosen])
     picture = contact_sheet(

@@ -13,7 +13,7 @@ from edgecls.bulk.model import Model, open_model
 from edgecls.bulk.shards import Shard, cut_names
 from edgecls.evaluate import Evaluation, score
 from edgecls.images.dataset import decode_row, unreadable
-from edgecls.images.folders import check_root, list_labelled
+from edgecls.images.folders import check_root, list_labeled
 from edgecls.images.leftovers import LeftOut
 from edgecls.model_file.metadata import split_file
 from edgecls.parallel.pool import Pool
@@ -40,7 +40,7 @@ def evaluate_all(
         DataError: folders and classes differ, or images cannot be read. EdgeclsError: as the pool raises it.
     """
     root, classes = check_root(data), split_file(model.data)[1].labels
-    samples = list_labelled(root, classes, left_out)
+    samples = list_labeled(root, classes, left_out)
     shards = cut_names(path for path, _ in samples)
     scores, faults, done = [], [], 0
     # In order, because sums of floats depend on it.

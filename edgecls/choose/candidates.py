@@ -25,7 +25,7 @@ from edgecls.evaluate import score_images
 from edgecls.export.calibration import flatten_split
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.run_files import RunFile
-from edgecls.images.dataset import Split, load_labelled, load_paths
+from edgecls.images.dataset import Split, load_labeled, load_paths
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
 from edgecls.runtime.engines import ENGINES, is_installed
@@ -109,7 +109,7 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
         if run_folder.images_sha256(split.images) == record["held_out"]["sha256"]:
             scores = run_folder.read_held_out_scores(run, len(paths), len(classes))
             return Images(split, f"the run's {len(paths)} held-out images ({part})", scores)
-    split = load_labelled(data, classes, size, size, bits=bits, progress=report)
+    split = load_labeled(data, classes, size, size, bits=bits, progress=report)
     learned = set(flatten_split(record["split"]["train"], classes)[0]) & set(split.paths)
     note = (
         f"{len(learned)} of these images are training images of the run, so accuracy is overstated" if learned else ""

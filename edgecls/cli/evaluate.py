@@ -48,7 +48,7 @@ def evaluate(file: Path, data: Path, as_json: bool, untrusted: bool, ray: str | 
 
 def _evaluate_local(file: Path, data: Path, untrusted: bool) -> Evaluation:
     from edgecls.evaluate import evaluate as score_file
-    from edgecls.images.dataset import load_labelled
+    from edgecls.images.dataset import load_labeled
     from edgecls.runtime.classifier import load
 
     classifier = load(file, untrusted=untrusted)
@@ -56,7 +56,7 @@ def _evaluate_local(file: Path, data: Path, untrusted: bool) -> Evaluation:
     with counting_left_out() as left_out, ProgressBars() as bars:
         report = functools.partial(bars, "read images")
         size = spec.height, spec.width
-        split = load_labelled(data, spec.labels, *size, bits=spec.bits, left_out=left_out, progress=report)
+        split = load_labeled(data, spec.labels, *size, bits=spec.bits, left_out=left_out, progress=report)
         return score_file(classifier, split.images, split.labels, progress=lambda *n: bars("score images", *n))
 
 

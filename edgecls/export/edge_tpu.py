@@ -47,7 +47,7 @@ def for_edge_tpu(fused: FusedModel) -> FusedModel:
         gone = layer.name == BLOCKS or isinstance(layer, kinds.Flatten)
         return args[0] if gone else layer(*args, **kwargs)
 
-    image = keras.Input(core.input.shape[1:], batch_size=1, dtype="float32", name="centred_image")
+    image = keras.Input(core.input.shape[1:], batch_size=1, dtype="float32", name="centered_image")
     mapped = keras.models.clone_model(core, input_tensors=image, clone_function=clone, call_function=call)
     scores = kinds.Softmax(name="softmax")(kinds.Flatten(name="logits")(mapped.output))
     mapped = keras.Model(image, scores)

@@ -61,7 +61,7 @@ def fuse(model: keras.Model, *, in_blocks: bool = False) -> FusedModel:
     if stem is not None:
         folded[STEM] = [stem.kernel, stem.bias]
     _fold_scaling(model, scaling, folded)
-    image = keras.Input(model.input.shape[1:], batch_size=1, dtype="float32", name="centred_image")
+    image = keras.Input(model.input.shape[1:], batch_size=1, dtype="float32", name="centered_image")
     core = keras.models.clone_model(
         model,
         input_tensors=image,

@@ -181,7 +181,7 @@ def _front(graph: onnx.GraphProto, fused: FusedModel, quantized: str, flat: bool
     def then(kind: str, name: str, *inputs: str, **attributes: int) -> None:
         nodes.append(helper.make_node(kind, [nodes[-1].output[0], *inputs], [name], **attributes))
 
-    then("DequantizeLinear", "centred_image", "image_scale", "image_zero_point")
+    then("DequantizeLinear", "centered_image", "image_scale", "image_zero_point")
     in_blocks = BLOCKS in [layer.name for layer in fused.core.layers]
     if in_blocks:
         # On floats: onnxruntime has it for uint8 since 1.28 only, and Python 3.10 ends with 1.23. It costs 0.003 ms.
@@ -189,7 +189,7 @@ def _front(graph: onnx.GraphProto, fused: FusedModel, quantized: str, flat: bool
     # Quantized kernels are chosen by what lies directly before them.
     if quantized == "int8" or (quantized and in_blocks):
         then("QuantizeLinear", "stem_image", "image_scale", "stem_zero_point")
-        then("DequantizeLinear", "centred_stem_image", "image_scale", "stem_zero_point")
+        then("DequantizeLinear", "centered_stem_image", "image_scale", "stem_zero_point")
     return nodes
 
 

@@ -113,5 +113,5 @@ def with_uint8_input(fused: FusedModel) -> keras.Model:
     import keras
 
     image = keras.Input(fused.core.input.shape[1:], batch_size=1, dtype="uint8", name="image")
-    centred = keras.ops.subtract(keras.ops.cast(image, "float32"), float(fused.pad_gray))
-    return keras.Model(image, fused.core(centred))
+    centered = keras.ops.subtract(keras.ops.cast(image, "float32"), float(fused.pad_gray))
+    return keras.Model(image, fused.core(centered))

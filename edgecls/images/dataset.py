@@ -26,7 +26,7 @@ from edgecls.images.folders import (
     find_parts,
     list_doubts,
     list_images,
-    list_labelled,
+    list_labeled,
     to_samples,
 )
 from edgecls.images.leftovers import LeftOut
@@ -152,7 +152,7 @@ def load_dataset(
     )
 
 
-def load_labelled(
+def load_labeled(
     root: Path,
     classes: Sequence[str],
     height: int,
@@ -162,12 +162,12 @@ def load_labelled(
     left_out: LeftOut | None = None,
     progress: ProgressCallback | None = None,
 ) -> Split:
-    """Return the images that `list_labelled` finds, in its order; `bits` as in `load_gray`.
+    """Return the images that `list_labeled` finds, in its order; `bits` as in `load_gray`.
 
     Raises:
-        DataError: as `list_labelled` raises it, or images cannot be read.
+        DataError: as `list_labeled` raises it, or images cannot be read.
     """
-    return _load_all(check_root(root), list_labelled(root, classes, left_out), (height, width), bits, progress)
+    return _load_all(check_root(root), list_labeled(root, classes, left_out), (height, width), bits, progress)
 
 
 def load_paths(

@@ -136,8 +136,8 @@ def check_classes(root: Path, found: Mapping[str, Groups]) -> None:
             raise DataError(f"{root / part} holds no image; add some, or remove the folder")
 
 
-def list_labelled(root: Path, classes: Sequence[str], left_out: LeftOut | None = None) -> list[Sample]:
-    """Return the images of root/test if it is there, else of root/val, else of root, labelled by position in `classes`.
+def list_labeled(root: Path, classes: Sequence[str], left_out: LeftOut | None = None) -> list[Sample]:
+    """Return the images of root/test if it is there, else of root/val, else of root, labeled by position in `classes`.
 
     Folders are matched to `classes` by name, so the order of either does not matter. Classes may have no image there.
 

@@ -29,7 +29,7 @@ def split_groups(groups: Groups, fractions: Mapping[str, float], seed: int) -> d
 
 
 def _split_key(seed: int, name: str, path: str) -> bytes:
-    # "surrogatepass" because names that are not UTF-8 are told of later, together with every other unreadable file.
+    # "surrogatepass" because names that are not UTF-8 are reported later, together with every other unreadable file.
     return hashlib.sha256(f"{seed}\0{name}\0{to_nfc(path)}".encode("utf-8", "surrogatepass")).digest()
 
 

@@ -1,7 +1,7 @@
 """The one walk through folders and the one rule for what is an image file: its suffix, or else its first bytes.
 
-Links are followed. A folder is entered once, whatever number of links leads there; links to one file are as many
-images, as each has a name of its own, and training tells of images that are the same.
+Links are followed. A folder is entered once, however many links lead to it. Links to one file are different images,
+because each has its own name; training warns of images that are identical.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def _copy_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weights
 
 
 def _random_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weights) -> keras.KerasTensor:
-    """Return the input layers of the lecture's network: rescaling to 0..1, then a random convolution, zero-padded."""
+    """Return input layers as a university lecture has them: rescaling to 0..1, then a random, zero-padded convolution."""
     import keras
     from keras import layers
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # The image is centered and divided by this, so that it spans about -1..1 (Glorot's assumption).
 PIXEL_SCALE = 127.5
-# The gray that small networks centre the image on: a whole number, so that a raw pixel can be a quantized input.
+# The gray that small networks center the image on: a whole number, so that a raw pixel can be a quantized input.
 MID_GRAY = 128
 # Keras' default of 0.99 needs some 500 steps to forget its start; a small data set has a few dozen in an epoch.
 BATCH_NORM_MOMENTUM = 0.9

@@ -60,8 +60,8 @@ def compare_forms(layout: str, size: int, alpha: float, head: str, learned: bool
 
 def compare_with(expected: tuple[np.ndarray, np.ndarray], fused: FusedModel, images: np.ndarray) -> None:
     expected_features, expected_scores = expected
-    centred = images.astype(np.float32) - fused.pad_gray
-    parts = [run_both(fused.core, image[None]) for image in centred]
+    centered = images.astype(np.float32) - fused.pad_gray
+    parts = [run_both(fused.core, image[None]) for image in centered]
     features = np.concatenate([part[0] for part in parts])
     scores = np.concatenate([part[1] for part in parts])
     assert np.abs(features - expected_features).max() <= FEATURES_TOLERANCE * np.abs(expected_features).max()

@@ -119,7 +119,7 @@ def test_int8_kernels_have_a_scale_for_each_channel(converted: Converted) -> Non
 
 
 def test_an_input_scale_other_than_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = keras.Input((8, 8, 1), batch_size=1, name="centred_image")
+    image = keras.Input((8, 8, 1), batch_size=1, name="centered_image")
     x = keras.layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")(image)
     x = keras.layers.GlobalAveragePooling2D()(x)
     fused = FusedModel(keras.Model(image, keras.layers.Dense(3, activation="softmax")(x)), 128)

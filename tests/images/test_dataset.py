@@ -14,7 +14,7 @@ from PIL import Image
 from edgecls.errors import DataError
 from edgecls.images import dataset as data
 from edgecls.images import dataset as data_module
-from edgecls.images.dataset import Dataset, load_dataset, load_labelled, load_paths
+from edgecls.images.dataset import Dataset, load_dataset, load_labeled, load_paths
 
 SIZE = 8
 
@@ -260,49 +260,49 @@ def test_more_images_than_there_is_room_for_are_refused(
         load(fill(tmp_path, cat=5, dog=5))
 
 
-def test_labelled_images_are_matched_by_name_not_by_order(tmp_path: Path) -> None:
+def test_labeled_images_are_matched_by_name_not_by_order(tmp_path: Path) -> None:
     fill(tmp_path, cat=2, dog=1, **{"é": 1})
-    split = load_labelled(tmp_path, ["dog", unicodedata.normalize("NFD", "é"), "cat"], SIZE, 5)
+    split = load_labeled(tmp_path, ["dog", unicodedata.normalize("NFD", "é"), "cat"], SIZE, 5)
     assert split.paths == ("dog/0.png", "é/0.png", "cat/0.png", "cat/1.png")
     assert split.labels.tolist() == [0, 1, 2, 2]
     assert split.images.shape == (4, SIZE, 5, 1)
 
 
-def test_labelled_images_come_from_test_then_val_then_the_folder(tmp_path: Path) -> None:
+def test_labeled_images_come_from_test_then_val_then_the_folder(tmp_path: Path) -> None:
     fill(tmp_path / "train", cat=1, dog=1)
     fill(tmp_path / "val", cat=1, dog=1)
-    assert load_labelled(tmp_path, ["cat", "dog"], SIZE, SIZE).paths == ("val/cat/0.png", "val/dog/0.png")
+    assert load_labeled(tmp_path, ["cat", "dog"], SIZE, SIZE).paths == ("val/cat/0.png", "val/dog/0.png")
     fill(tmp_path / "test", cat=1, dog=1)
-    assert load_labelled(tmp_path, ["cat", "dog"], SIZE, SIZE).paths == ("test/cat/0.png", "test/dog/0.png")
-    assert load_labelled(tmp_path / "train", ["cat", "dog"], SIZE, SIZE).paths == ("cat/0.png", "dog/0.png")
+    assert load_labeled(tmp_path, ["cat", "dog"], SIZE, SIZE).paths == ("test/cat/0.png", "test/dog/0.png")
+    assert load_labeled(tmp_path / "train", ["cat", "dog"], SIZE, SIZE).paths == ("cat/0.png", "dog/0.png")
 
 
-def test_labelled_class_may_be_called_test(tmp_path: Path) -> None:
+def test_labeled_class_may_be_called_test(tmp_path: Path) -> None:
     fill(tmp_path, test=1, car=1)
-    assert load_labelled(tmp_path, ["test", "car"], SIZE, SIZE).labels.tolist() == [0, 1]
+    assert load_labeled(tmp_path, ["test", "car"], SIZE, SIZE).labels.tolist() == [0, 1]
 
 
-def test_labelled_images_are_not_those_of_train_alone(tmp_path: Path) -> None:
+def test_labeled_images_are_not_those_of_train_alone(tmp_path: Path) -> None:
     fill(tmp_path / "train", cat=1, dog=1)
     with pytest.raises(DataError, match="has no test and no val folder to score on; add one, or pass .*train"):
-        load_labelled(tmp_path, ["cat", "dog"], SIZE, SIZE)
+        load_labeled(tmp_path, ["cat", "dog"], SIZE, SIZE)
 
 
-def test_labelled_classes_may_be_missing_but_not_all(tmp_path: Path) -> None:
+def test_labeled_classes_may_be_missing_but_not_all(tmp_path: Path) -> None:
     fill(tmp_path / "test", cat=2)
     (tmp_path / "test/dog").mkdir()
     (tmp_path / "test/cow").mkdir()
-    assert load_labelled(tmp_path, ["cat", "dog", "hen"], SIZE, SIZE).labels.tolist() == [0, 0]
+    assert load_labeled(tmp_path, ["cat", "dog", "hen"], SIZE, SIZE).labels.tolist() == [0, 0]
     (tmp_path / "empty/dog").mkdir(parents=True)
     with pytest.raises(DataError, match="without images cat, dog"):
-        load_labelled(tmp_path / "empty", ["cat", "dog"], SIZE, SIZE)
+        load_labeled(tmp_path / "empty", ["cat", "dog"], SIZE, SIZE)
 
 
-def test_labelled_folders_must_be_the_classes_of_the_model(tmp_path: Path) -> None:
+def test_labeled_folders_must_be_the_classes_of_the_model(tmp_path: Path) -> None:
     fill(tmp_path, cat=1, cow=1)
     (tmp_path / "dog").mkdir()
     with pytest.raises(DataError) as caught:
-        load_labelled(tmp_path, ["cat", "dog", "hen"], SIZE, SIZE)
+        load_labeled(tmp_path, ["cat", "dog", "hen"], SIZE, SIZE)
     for wanted in (
         "without images dog, hen",
         "unknown to the model cow",
@@ -312,10 +312,10 @@ def test_labelled_folders_must_be_the_classes_of_the_model(tmp_path: Path) -> No
         assert wanted in str(caught.value)
 
 
-def test_labelled_unreadable_images_are_refused(tmp_path: Path) -> None:
+def test_labeled_unreadable_images_are_refused(tmp_path: Path) -> None:
     (fill(tmp_path, cat=2, dog=2) / "cat/0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"1 images in .* cannot be read; repair or remove these files:\n.*cat/0\.png"):
-        load_labelled(tmp_path, ["cat", "dog"], SIZE, SIZE)
+        load_labeled(tmp_path, ["cat", "dog"], SIZE, SIZE)
 
 
 def test_stored_paths_give_the_stored_split(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecls.errors import ConfigError, DataError
-from edgecls.images.dataset import load_dataset, load_labelled, load_paths
+from edgecls.images.dataset import load_dataset, load_labeled, load_paths
 from edgecls.images.decode import load_gray
 from edgecls.images.depth import Scale, advise
 
@@ -136,6 +136,6 @@ def test_bits_reach_every_image_of_a_dataset(tmp_path: Path) -> None:
     assert plain.train.images.max() <= 12 < scaled.train.images.max()
     assert len(plain.scales) == len(scaled.scales) == 8
     assert "--bits 12" in advise(plain.scales, "--bits")[0] and advise(scaled.scales, "--bits") == ()
-    whole = load_labelled(tmp_path, ["cat", "dog"], 8, 8, bits=12)
+    whole = load_labeled(tmp_path, ["cat", "dog"], 8, 8, bits=12)
     chosen = load_paths(tmp_path, ["cat/3.png"], [0], 8, 8, bits=12)
     assert whole.images.max() == chosen.images.max() == round(3095 * 255 / 4095)

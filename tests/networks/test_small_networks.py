@@ -42,7 +42,7 @@ def test_raw_images_go_in_and_scores_come_out(config: TrainConfig) -> None:
 
 
 @pytest.mark.parametrize("config", [CNN, MLP], ids=lambda config: config.arch)
-def test_the_image_is_centred(config: TrainConfig) -> None:
+def test_the_image_is_centered(config: TrainConfig) -> None:
     model = build(config)
     center = keras.Model(model.input, model.get_layer("center").output)
     levels = np.stack([np.full((config.image_size, config.image_size, 1), gray, np.uint8) for gray in (0, 128, 255)])

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecls.config import CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE, TrainConfig
 from edgecls.training.diagnosis.evidence import END_EPOCHS, MIN_EPOCHS, Evidence, Phase
-from edgecls.training.diagnosis.finding import Problem, likely_range
+from edgecls.training.diagnosis.finding import Problem, confidence_interval
 from edgecls.training.phase_names import trained_part
 
 # Losses are judged in units of ln(C), the baseline; a network far above it gives incorrect classes high scores.
@@ -161,7 +161,7 @@ def check_overfitting(run: Evidence) -> Iterator[Problem]:
     if run.val:
         # The gap must be larger than chance allows with this number of validation images.
         images = len(run.val.labels)
-        gap = min(gap, GAP + learned - likely_range(round(held * images), images)[1])
+        gap = min(gap, GAP + learned - confidence_interval(round(held * images), images)[1])
     losses = phase.curve("val_loss")
     best = int(losses.argmin())
     rise = phase.end("val_loss") / max(float(losses[best]), _TINY) if best < len(losses) - END_EPOCHS else 1.0

@@ -81,6 +81,6 @@ class Scored:
         return float(self.confusion.trace() / len(self.labels)) if len(self.labels) else math.nan
 
 
-def likely_range(hits: int, images: int) -> tuple[float, float]:
+def confidence_interval(hits: int, images: int) -> tuple[float, float]:
     """Return the 99 % interval of the fraction of which `hits` of `images` were seen; 0 to 1 without images."""
     return wilson_interval(hits, images, Z_99) if images else (0.0, 1.0)

@@ -13,7 +13,7 @@ import numpy as np
 from edgecls.evaluate import wilson_interval
 from edgecls.messages.lists import MOST_NAMES, some
 from edgecls.training.diagnosis.evidence import Evidence
-from edgecls.training.diagnosis.finding import Problem, Scored, likely_range
+from edgecls.training.diagnosis.finding import Problem, Scored, confidence_interval
 
 # A suspect's predicted class scores at least this, and at least what that class's own images score on average (the
 # thresholds of confident learning: Northcutt et al. 2021, arXiv:1911.00068, section 3.1).
@@ -105,7 +105,7 @@ def check_confusion(run: Evidence) -> Iterator[Problem]:
     pairs = [
         (counts[given, other] / support[given], given, other)
         for given, other in np.argwhere(counts).tolist()
-        if given != other and likely_range(int(counts[given, other]), int(support[given]))[0] > CONFUSED_SHARE
+        if given != other and confidence_interval(int(counts[given, other]), int(support[given]))[0] > CONFUSED_SHARE
     ]
     if pairs:
         listed = "; ".join(
@@ -149,7 +149,7 @@ def check_balance(run: Evidence) -> Iterator[Problem]:
         for index in range(len(run.classes))
         if counts[index] * IMBALANCE <= counts.max()
         and support[index]
-        and likely_range(int(hits[index]), int(support[index]))[1] < run.val.accuracy
+        and confidence_interval(int(hits[index]), int(support[index]))[1] < run.val.accuracy
     ]
     if small:
         listed = some(

@@ -96,8 +96,8 @@ def wait_for_others(cluster: Cluster, progress: Progress) -> None:
             progress("wait for other workers", others - len(silent), others, ", ".join(silent))
             if time.monotonic() > end:
                 raise TrainingError(
-                    f"{' and '.join(silent)} did not start within {WAIT_S:g} s; start the same command there with its "
-                    f"own index in {VARIABLE}, and check that its port can be reached from here"
+                    f"{' and '.join(silent)} did not start within {WAIT_S:g} s; start the same command on that machine "
+                    f"with its own index in {VARIABLE}, and check that its port can be reached from here"
                 )
             time.sleep(LOOK_EVERY_S)
         progress("wait for other workers", others, others, "all have started")

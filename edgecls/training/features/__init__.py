@@ -1,1 +1,1 @@
-"""Features of the frozen part of a network: computed once, kept on disk, learned from."""
+"""Features of the frozen feature extractor: computed once, kept on disk, used for training."""

@@ -15,7 +15,7 @@ from edgecls.training.features.cache import AugmentedCopy, Features
 
 
 class Examples(Protocol):
-    """Labelled inputs of a network, drawn batch by batch."""
+    """Labeled inputs of a network, drawn batch by batch."""
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecls.errors import DataError
-from edgecls.training.diagnosis.finding import Scored, likely_range
+from edgecls.training.diagnosis.finding import Scored, confidence_interval
 
 
 def test_arrays_that_do_not_fit_are_an_error() -> None:
@@ -17,12 +17,12 @@ def test_arrays_that_do_not_fit_are_an_error() -> None:
 
 
 @given(st.integers(0, 500).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))))
-def test_likely_range_holds_the_share_and_narrows(drawn: tuple[int, int]) -> None:
+def test_confidence_interval_holds_the_share_and_narrows(drawn: tuple[int, int]) -> None:
     hits, images = drawn
-    low, high = likely_range(hits, images)
+    low, high = confidence_interval(hits, images)
     assert 0 <= low <= high <= 1
     if images:
         assert low <= hits / images <= high
         wide = high - low
-        low, high = likely_range(10 * hits, 10 * images)
+        low, high = confidence_interval(10 * hits, 10 * images)
         assert high - low < wide
