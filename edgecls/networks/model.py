@@ -85,7 +85,7 @@ def _copy_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weights
 
 
 def _random_to_rgb(image: keras.KerasTensor, config: TrainConfig, weights: Weights) -> keras.KerasTensor:
-    """Return input layers as a university lecture has them: rescaling to 0..1, then a random, zero-padded convolution."""
+    """Return input layers as a university lecture has them: rescaling to 0..1, then a random convolution."""
     import keras
     from keras import layers
 
