@@ -211,6 +211,10 @@ def _notes(network: Network, profile: Profile, engine: str, precision: str, evid
 
 
 def to_json(found: Estimate) -> dict[str, Any]:
-    """Return an estimate as a JSON document."""
+    """Return an estimate as a JSON document, with the keys of older versions too: scripts read them."""
     document = asdict(found) | {"interval": COVERAGE}
+    validation = document["validation"]
+    validation["grounds"] = {"latency": "figure"}.get(validation["evidence"], validation["evidence"])
+    validation["figures"] = validation["latencies"]
+    document["leans_on"] = document["nearest_references"]
     return {key: round(value, 3) if key.endswith("_ms") else value for key, value in document.items()}

@@ -30,6 +30,8 @@ def test_a_file_on_a_board(int8: Path) -> None:
     assert found["weight_bytes"] == found["weights"]
     assert found["operators"]["depthwise"] == 17
     assert all(row["source"] for row in found["nearest_references"])
+    assert found["leans_on"] == found["nearest_references"]
+    assert found["validation"]["figures"] == found["validation"]["latencies"]
     assert {"median_error", "coverage", "latencies"} <= found["validation"].keys()
 
 
