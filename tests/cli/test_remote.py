@@ -170,7 +170,7 @@ def test_profile_on_a_board(board: BoardSshd, file_named: Callable[[str], Path],
 def test_usage_errors_of_the_board_exit_with_2(board: BoardSshd, int8: Path) -> None:
     done = run("benchmark", int8, *options(board), "--scope", "end-to-end")
     assert done.exit_code == 2
-    assert "pass --images" in done.stderr
+    assert "with --images" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_usage_errors_of_the_board_exit_with_2(board: BoardSshd, int8: Path) -> 
     [
         (["selftest", "{file}", "--python", "python3"], "it needs --host"),
         (["selftest", "{file}", "--host", " "], "--host needs a name"),
-        (["predict", "{file}", "--watch", ".", "--host", "board"], "--watch looks at a folder of this machine"),
+        (["predict", "{file}", "--watch", ".", "--host", "board"], "--watch reads a local folder"),
         (["benchmark", "{file}", "--profile", "--plot", "a.png", "--host", "board"], "--plot cannot draw the profile"),
         (["benchmark", "{file}", "--seconds", "0", "--host", "board"], "seconds must be above 0"),
         (["benchmark", "{file}", "--engine", "ort", "--host", "board"], "cannot run tflite files"),

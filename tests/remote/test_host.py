@@ -132,7 +132,7 @@ def test_a_record_of_a_newer_edgecls_is_an_error(board: BoardSshd, int8: Path, t
     python = board.add_python("newer-records", path=tmp_path)
     done = run("benchmark", int8, "--host", "board", "--python", python, "--seconds", "0.1")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "what edgecls on board measured has schema 99, this edgecls knows 1; upgrade edgecls" in done.stderr
+    assert "what edgecls on board measured has schema 99, and this edgecls reads up to 2; upgrade edgecls" in done.stderr
 
 
 def test_an_answer_that_is_no_json_is_an_error(
@@ -155,13 +155,13 @@ def test_what_a_login_script_prints_is_passed_over(board: BoardSshd, int8: Path)
 def test_a_full_disk_there(board: BoardSshd, int8: Path) -> None:
     # A limit on files' size is what a full disk is to who writes.
     said = refused(int8, board.add_python("full", "ulimit -f 1"))
-    assert "Error: board cannot keep the files: [Errno 27] File too large; make room there" in said
+    assert "Error: board cannot store the files: [Errno 27] File too large. Free space on it" in said
 
 
 def test_a_command_that_is_killed_there(board: BoardSshd, int8: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os, sys\n'-m' in sys.orig_argv and os.kill(os.getpid(), 9)\n")
     said = refused(int8, board.add_python("killed", path=tmp_path))
-    assert "edgecls on board ended with exit status 137, killed: its memory may be too small" in said
+    assert "edgecls on board ended with exit status 137 (killed: its memory may be too small)" in said
 
 
 # The connection itself
