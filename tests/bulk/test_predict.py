@@ -230,12 +230,12 @@ def test_the_command_says_what_it_did_and_exits_with_1_for_bad_images(
     ("options", "message"),
     [
         (["--ray", "local"], "--ray needs --out DIR, because it works on shards of images"),
-        (["--out", "out", "--json"], "--out takes no --watch, --host, --format, --json"),
-        (["--out", "out", "--watch", "in"], "--out takes no --watch"),
-        (["--out", "out", "--host", "pi@board"], "--out takes no --watch, --host"),
-        (["--out", "out", "-"], "nor an image on stdin"),
+        (["--out", "out", "--json"], "--out excludes --watch, --host, --format, --json"),
+        (["--out", "out", "--watch", "in"], "--out excludes --watch"),
+        (["--out", "out", "--host", "pi@board"], "--out excludes --watch, --host"),
+        (["--out", "out", "-"], "and an image on stdin"),
         (["--out", "out", "--shard-images", "0"], "--shard-images"),
-        (["s3://bucket/a.png"], "s3://bucket/a.png is a URL, which only --out DIR takes"),
+        (["s3://bucket/a.png"], "s3://bucket/a.png is a URL; URLs need --out DIR"),
         (["--out", "out", "--ray", "nowhere"], "'nowhere' is not the address of a Ray cluster"),
     ],
 )

@@ -144,7 +144,7 @@ def test_train_and_export_say_what_they_did_and_nothing_else(
     assert exported.returncode in (0, 1)
     assert (exported.returncode == 1) == ("rejected" in exported.stdout)
     lines = exported.stdout.splitlines()
-    assert lines[0].split() == ["file", "bytes", "accuracy", "drop", "agreement"]
+    assert lines[0].split() == ["file", "bytes", "accuracy", "change", "agreement"]
     assert [line.split()[0].replace(".rejected", "") for line in lines[1:4]] == [
         "(Keras,",
         "model-int8.tflite",
@@ -251,7 +251,7 @@ def test_commands_are_those_of_the_design() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"), [("edgecls pre", "plain,predict"), ("edgecls export --devi", "plain,--device")]
+    ("typed", "expected"), [("edgecls pre", "plain,predict"), ("edgecls export --boa", "plain,--board")]
 )
 def test_commands_and_options_complete(typed: str, expected: str) -> None:
     """Commands are imported when they are asked for; the shell still finds their names and options."""

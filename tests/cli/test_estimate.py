@@ -86,7 +86,7 @@ def test_a_measurement_calibrates(int8: Path, tmp_path: Path) -> None:
     [
         ((), "either FILE or --arch"),
         (("model.tflite", "--arch", "cnn"), "either FILE or --arch"),
-        ((*ARCH, "--board", "pi9"), "raspberry-pi-4b"),
+        ((*ARCH, "--board", "pi9"), "'edgecls devices' lists all boards"),
         ((*ARCH, "--measured", "results.json"), "--measured needs --board"),
         ((*ARCH, "--board", "raspberry-pi-4b", "--threads", "9"), "threads must be 1 to 4"),
         ((*ARCH[:2], "--image-size", "5"), "image size must be"),

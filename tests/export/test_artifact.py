@@ -152,7 +152,7 @@ def test_a_coral_gets_a_tflite_file_of_its_own(run_copy: Path) -> None:
 
 
 def test_a_device_that_cannot_run_a_format_stops_the_export(run_copy: Path) -> None:
-    with pytest.raises(ConfigError, match="--device coral runs tflite files; received --format onnx"):
+    with pytest.raises(ConfigError, match="--board coral runs tflite files; received --format onnx"):
         export_run(run_copy, ExportConfig(precisions=("int8",), device="coral"))
     assert not (run_copy / "export").exists()
 

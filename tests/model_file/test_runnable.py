@@ -88,7 +88,7 @@ def test_onnx_graphs_that_read_files_or_never_end(
     change(model)
     data = attach_spec(model.SerializeToString(), spec, "onnx")
     Path("bad.onnx").write_bytes(data)
-    with pytest.raises(ModelFileError, match=f"the graph .*{words}.*: do not use it"):
+    with pytest.raises(ModelFileError, match=f"the graph .*{words}.*: do not use this file"):
         load_bytes(data, engine=engine)
     with pytest.raises(ModelFileError, match=words):
         check_file("bad.onnx", load_profile("raspberry-pi-4b"))

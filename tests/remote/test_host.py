@@ -132,7 +132,9 @@ def test_a_record_of_a_newer_edgecls_is_an_error(board: BoardSshd, int8: Path, t
     python = board.add_python("newer-records", path=tmp_path)
     done = run("benchmark", int8, "--host", "board", "--python", python, "--seconds", "0.1")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "what edgecls on board measured has schema 99, and this edgecls reads up to 2; upgrade edgecls" in done.stderr
+    assert (
+        "what edgecls on board measured has schema 99, and this edgecls reads up to 2; upgrade edgecls" in done.stderr
+    )
 
 
 def test_an_answer_that_is_no_json_is_an_error(

@@ -185,7 +185,7 @@ def test_warnings_of_training_are_shown_once(tiny_data: Path, tmp_path: Path) ->
     found = sweep(data, tmp_path / "out", [network], Request(25, PI, max_drop=1))
     (warning,) = found.warnings
     assert warning.startswith(
-        "mlp-32: 7 images (1 different) with the same pixels are in more than one split"
+        "mlp-32: 1 image is in two or more splits, so accuracy is overstated."
     ) and warning in notes(found)
     assert sweep(data, tmp_path / "out", [network], Request(25, PI, max_drop=1)).warnings == ()
 
