@@ -120,5 +120,5 @@ def test_no_edgetpu_plugged_in(compiled: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_file_of_the_other_kind_is_refused(compiled: Path, tiny_tflite: Path) -> None:
     with pytest.raises(ConfigError, match="needs a compiled file, .*; run edgetpu_compiler"):
         load(tiny_tflite, device="edgetpu")
-    with pytest.raises(ConfigError, match="ask for device 'edgetpu'"):
+    with pytest.raises(ConfigError, match="use device 'edgetpu'"):
         load(compiled)
