@@ -109,8 +109,7 @@ class Group(click.Group):
         except OSError as error:
             # Click itself could not write: the help, or a message.
             echo(f"Error: {_machine_fault(error)}", err=True)
-            # Where the message of a wrong command could not be written, the exit code still says what was wrong.
-            sys.exit(getattr(error.__context__, "exit_code", 1))
+            sys.exit(1)
         finally:
             discard_unwritten()
 

@@ -105,7 +105,8 @@ USUAL |= {"report": 1, "--help": 0, "unknown": 2}
         ("{}", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, USUAL | {"evaluate": 1}, "non-UTF-8"),
         ("{} <&-", {}, USUAL | {"predict": 1}, "cannot read an image from stdin"),
         ("{} 2>&-", {}, USUAL, ""),
-        ("{} 2>/dev/full", {}, USUAL | {"report": 1}, ""),
+        # Python finds out at once that stderr is full, and not only at its end.
+        ("{} 2>/dev/full", {"PYTHONUNBUFFERED": "1"}, USUAL | {"report": 1, "unknown": 1}, ""),
         ("mkdir gone; cd gone; rmdir ../gone; {}", {}, USUAL, ""),
         ("unset HOME XDG_CACHE_HOME; {}", {}, USUAL, ""),
         ("ulimit -n 20; {}", {}, USUAL, ""),
