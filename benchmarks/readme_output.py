@@ -78,7 +78,8 @@ def _run(shown: Shown, command: str, folder: Path) -> dict[str, Any]:
         )
     if done.returncode:
         sys.exit(f"{command} ended with {done.returncode}:\n{done.stdout}")
-    lines = done.stdout.rstrip().splitlines()
+    # A run knows its images by their real path, which is nobody else's.
+    lines = done.stdout.replace(str((folder / "photos").resolve()), "photos").rstrip().splitlines()
     shown_lines = lines[: shown.first] if shown.last is None else lines[-shown.last :]
     more = ["..."] if shown.first is not None and len(lines) > shown.first else []
     return {"command": command, "prompt": shown.prompt, "lines": shown_lines + more}
