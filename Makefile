@@ -39,7 +39,7 @@ fuzz-jpeg: setup  ## how much damage to JPEG files is refused, a table; fails if
 	$(BIN)/python benchmarks/jpeg_damage.py $(DATA)
 
 fuzz-decode: setup  ## 6,000 generated image files of every form: each is read correctly or refused
-	PYTHONPATH=tests:tests/fuzz $(BIN)/python tests/fuzz/decoder_fuzz.py 6000
+	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python tests/fuzz/decoder_fuzz.py 6000
 
 soak: setup  ## FILE=model IMAGES=folder: an hour of predict_iter and of a threaded service; memory and files must not grow
 	$(BIN)/python benchmarks/soak.py $(FILE) $(IMAGES)

@@ -59,7 +59,7 @@ def main() -> int:
     """Print what came of the files."""
     counts, faults = run(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
     print("\n".join(faults[:40]))  # noqa: T201
-    for name, number in sorted(counts.items()):
+    for name, number in sorted({**counts, "different": len(faults)}.items()):
         print(f"{number:7,} {name}")  # noqa: T201
     return len(faults) > 0
 
