@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RELEASE := .venv-release/bin
-LOCK := $(RELEASE)/uv pip compile pyproject.toml --quiet --extra train --extra openvino --group dev --universal \
+LOCK := $(RELEASE)/uv --system-certs pip compile pyproject.toml --quiet --extra train --extra openvino --group dev --universal \
 	--python-version 3.10 --no-annotate --custom-compile-command 'make lock'
 
 .PHONY: setup demo test test-slow test-install test-faults fuzz fuzz-jpeg fuzz-decode soak pi-check pi-check-short bench bench-tables
