@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RELEASE := .venv-release/bin
-LOCK := $(RELEASE)/uv --system-certs pip compile pyproject.toml --quiet --extra train --extra openvino --group dev --universal \
+# uv has certificates of its own, and would not trust those that a company's network adds to the system's.
+export UV_SYSTEM_CERTS := true
+LOCK := $(RELEASE)/uv pip compile pyproject.toml --quiet --extra train --extra openvino --group dev --universal \
 	--python-version 3.10 --no-annotate --custom-compile-command 'make lock'
 
 .PHONY: setup demo test test-slow test-install test-faults fuzz fuzz-jpeg fuzz-decode soak pi-check pi-check-short bench bench-tables
