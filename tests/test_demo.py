@@ -44,7 +44,7 @@ def test_the_demo_trains_exports_scores_and_shows(tmp_path: Path) -> None:
     # After one epoch the accuracy check may fail; then the exit code must say so.
     assert done.exit_code == any("rejected" in name for name in files), done.output
     for name in files:
-        assert re.search(rf"^{re.escape(name)} +[\d,]+ +[01]\.\d+ +[+-][01]\.\d+ +[01]\.\d+", done.stdout, re.MULTILINE)
+        assert re.search(rf"^{re.escape(name)} +[\d,]+ +[\d.]+ % +[+-][\d.]+ +[\d.]+ %", done.stdout, re.MULTILINE)
     assert "(Keras, float)" in done.stdout
     assert f"test images with predicted labels: {out / 'contact-sheet.png'}" in done.stdout
     tflite = next(name for name in files if name.endswith("tflite"))

@@ -162,7 +162,7 @@ def test_workers_that_do_not_match_say_what_differs(data: Path, tmp_path: Path) 
 
 
 def test_a_worker_that_does_not_come_is_named(data: Path, tmp_path: Path) -> None:
-    before = "from edgecls.training import cluster; cluster.WAIT_S = 3"
+    before = "from edgecls.training.distributed import cluster; cluster.WAIT_S = 3"
     with team(data, tmp_path / "run", options_of(SMALL), before=before) as (first,):
         status, _, stderr = said(first)
     assert status == 1 and "worker 1 (127.0.0.1:" in stderr and "did not start within 3 s" in stderr, stderr
