@@ -131,8 +131,9 @@ def test_a_local_cluster_listens_on_this_machine_alone(ray_pool_2: RayPool) -> N
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 found.append(listened.get(str(link.readlink()).removeprefix("socket:[").removesuffix("]"), ""))
-    # 127.0.0.1, as such and as IPv6 writes it.
-    assert set(filter(None, found)) == {"0100007F", "0000000000000000FFFF00000100007F"}
+    addresses = set(filter(None, found))
+    # 127.0.0.1, as such and as IPv6 writes it: which of the two Ray uses depends on the machine.
+    assert addresses and addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
 def test_a_local_cluster_takes_no_job_without_its_token(ray_pool_2: RayPool) -> None:
