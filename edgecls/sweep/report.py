@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,11 +11,16 @@ from edgecls import __version__
 from edgecls.benchmark.table import align, format_ms
 from edgecls.sweep.frontier import SIGNIFICANT_P, SMALL_GAIN, Step, compare_points
 from edgecls.sweep.latency import Latency
+from edgecls.sweep.run import Scored
 from edgecls.sweep.sweep import Row, Sweep, point_of
 
 SCHEMA = 1
+# A smaller probability of an estimate, or of a measurement, says more than is known.
+SURE = 0.01
 SETTINGS = ("arch", "image_size", "alpha", "head", "unfreeze")
-COLUMNS = ("network", "", "accuracy", "95 % interval", "p50 ms", "interval", "above budget", "bytes")
+COLUMNS = ("network", "accuracy, %", "p50, ms", "MB", "")
+# A terminal's width. A wider table leaves out the bytes, and then the intervals of the times; sweep.json has all.
+WIDTH = 80
 
 
 def to_json(found: Sweep) -> dict[str, Any]:
@@ -98,24 +104,38 @@ def notes(found: Sweep) -> list[str]:
 
 def text_report(found: Sweep) -> str:
     """Return the networks as a table, the recommended one, and the next slower and faster ones."""
-    rows = [_cells(found, row) for row in found.rows if row.scored and row.scored.comparison]
-    table = [align([COLUMNS, *rows])] if rows else []
-    out = [f"out: {row.candidate.name}: {row.left_out_because}" for row in found.rows if row.left_out_because]
-    return "\n".join([*table, *out, "", *_conclusion(found)])
+    rows = [row for row in found.rows if row.scored and row.scored.comparison]
+    out = [f"Left out: {row.candidate.name}: {row.left_out_because}" for row in found.rows if row.left_out_because]
+    return "\n".join([*_table(found, rows), *out, "", *_conclusion(found)])
+
+
+def _table(found: Sweep, rows: Sequence[Row]) -> list[str]:
+    """Return the lines of the table, at most `WIDTH` wide if the names of the networks allow it."""
+    if not rows:
+        return []
+    full = [COLUMNS, *(_cells(found, row) for row in rows)]
+    no_bytes = [(*cells[:3], *cells[4:]) for cells in full]
+    short_times = [(*cells[:2], cells[2].split(" (")[0], cells[3]) for cells in no_bytes]
+    tables = [align(lines, left={0, len(lines[0]) - 1}) for lines in (full, no_bytes, short_times)]
+    table = next((each for each in tables if max(map(len, each.splitlines())) <= WIDTH), tables[-1])
+    assert rows[0].scored is not None and rows[0].latency is not None
+    of_times = "" if table == tables[-1] else f", {rows[0].latency.coverage * 100:.0f} % interval of the time"
+    images = f"{len(rows[0].scored.held_out):,} held-out images"
+    return [table, f"{images}. In parentheses: 95 % interval of the accuracy{of_times}."]
 
 
 def _cells(found: Sweep, row: Row) -> list[str]:
     assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
     comparison, latency = row.scored.comparison, row.latency
+    standing = found.standing(row)
+    is_slow = standing != "out" and latency.p50_ms > found.request.budget_ms
+    words = {"out": "left out", "slower": ""}
     return [
         row.candidate.name,
-        found.standing(row),
-        f"{comparison.accuracy:.4f}",
-        f"{comparison.accuracy_low:.3f}..{comparison.accuracy_high:.3f}",
-        _format(latency, latency.p50_ms),
-        f"{_format(latency, latency.low_ms)}..{_format(latency, latency.high_ms)}",
-        f"{latency.chance_above(found.request.budget_ms):.0%}",
-        f"{row.scored.size_bytes:,}",
+        f"{comparison.accuracy * 100:.1f} ({comparison.accuracy_low * 100:.1f}..{comparison.accuracy_high * 100:.1f})",
+        f"{_format(latency, latency.p50_ms)} ({_format(latency, latency.low_ms)}..{_format(latency, latency.high_ms)})",
+        f"{row.scored.size_bytes / 1e6:.2f}",
+        "over budget" if is_slow else words.get(standing, standing),
     ]
 
 
@@ -130,20 +150,34 @@ def _conclusion(found: Sweep) -> list[str]:
     if chosen is None:
         return [f"No network that can be shipped meets {budget:g} ms on {where}."]
     latency = chosen.latency
-    run = next(row.scored.run for row in found.rows if row.candidate.name == chosen.name and row.scored)
+    scored = next(row.scored for row in found.rows if row.candidate.name == chosen.name and row.scored)
     word = "expected" if latency.source == "estimate" else "measured"
-    chance, time = latency.chance_above(budget), _format(latency, latency.p50_ms)
     source = _SOURCES[latency.source].format(f"on {deployment.host}" if deployment.host else "here")
     lines = [
-        f"Recommended: {run}: accuracy {chosen.accuracy:.4f}, {time} ms {word} on {where}. The probability that "
-        f"it needs more than {budget:g} ms is {chance:.0%}.",
+        f"Recommended: {scored.run}",
+        f"  {_accuracy(scored)}; {_format(latency, latency.p50_ms)} ms {word} on {where}.",
+        f"  {_budget_risk(latency, budget)}",
         _why(found),
-        _describe_step("up", found.slower, budget),
-        _describe_step("down", found.faster, budget),
+        _describe_step("slower", found.slower, budget),
+        _describe_step("faster", found.faster, budget),
         f"Times are {source} of one image, the network alone: {deployment.precision} .{deployment.format} in "
-        f"{latency.setting}; {latency.coverage:.0%} intervals.",
+        f"{latency.setting}; {latency.coverage * 100:.0f} % intervals.",
     ]
     return [line for line in lines if line]
+
+
+def _accuracy(scored: Scored) -> str:
+    assert scored.comparison is not None
+    low, high = scored.comparison.accuracy_low, scored.comparison.accuracy_high
+    return f"Accuracy {scored.comparison.accuracy * 100:.1f} % (95 % interval {low * 100:.1f} to {high * 100:.1f} %)"
+
+
+def _budget_risk(latency: Latency, budget_ms: float) -> str:
+    """Return how sure it is that a network that meets the budget does so."""
+    chance = latency.chance_above(budget_ms)
+    if chance < SURE:
+        return f"It meets the budget of {budget_ms:g} ms, almost certainly."
+    return f"It may exceed the budget of {budget_ms:g} ms, with a probability of {chance * 100:.0f} %."
 
 
 _SOURCES = {"estimate": "estimates from published latencies, not measurements,", "measured": "medians measured {}"}
@@ -157,18 +191,26 @@ def _why(found: Sweep) -> str:
         return ""
     best = allowed[-1]
     return (
-        f"{best.name} is {(best.accuracy - chosen.accuracy) * 100:.2f} points better on these images (p = "
-        f"{compare_points(best, chosen):.2f}). At most {SMALL_GAIN * 100:g} points are not worth a slower network."
+        f"{best.name} is {(best.accuracy - chosen.accuracy) * 100:.2f} points better on these images "
+        f"({_p(compare_points(best, chosen))}). At most {SMALL_GAIN * 100:g} points are not worth a slower network."
     )
 
 
 def _describe_step(direction: str, step: Step | None, budget_ms: float) -> str:
+    """Return what the next `direction`, "slower" or "faster", network would change."""
     if step is None:
-        return f"Next step {direction}: none in this grid."
+        return f"No {direction} network of this grid is worth a look."
     significance = "not significant" if step.mcnemar_p >= SIGNIFICANT_P else "significant"
     latency = step.point.latency
-    above = f", above {budget_ms:g} ms with probability {latency.chance_above(budget_ms):.0%}"
+    chance = latency.chance_above(budget_ms)
+    risk = f", over the budget with a probability of {chance * 100:.0f} %" if chance >= SURE else ""
+    if chance > 1 - SURE:
+        risk = ", over the budget"
     return (
-        f"Next step {direction}: {step.point.name}: {step.accuracy_gain * 100:+.2f} points of accuracy (p = "
-        f"{step.mcnemar_p:.2f}, {significance}), {_format(latency, latency.p50_ms)} ms ({step.times:.2f} times){above}."
+        f"Next {direction}: {step.point.name}: {step.accuracy_gain * 100:+.2f} points of accuracy "
+        f"({_p(step.mcnemar_p)}, {significance}), {_format(latency, latency.p50_ms)} ms ({step.times:.2f} times){risk}."
     )
+
+
+def _p(value: float) -> str:
+    return "p < 0.01" if value < 0.01 else f"p = {value:.2f}"

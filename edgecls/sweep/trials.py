@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -78,10 +79,11 @@ def _unpickle(threads: int, data: Path, out: Path, deployment: Deployment, max_d
 
 
 class Trial(NamedTuple):
-    """A network to train, and its position among the others, for the progress."""
+    """A network to train, and its number among all, for the progress."""
 
     candidate: Candidate
-    position: str
+    number: int  # from 1
+    total: int
 
     def __str__(self) -> str:
         """Return its name."""
@@ -104,7 +106,7 @@ def train_shortly(setting: Setting, trial: Trial) -> Outcome:
     run = setting.out / SHORT_FOLDER / trial.candidate.name
     try:
         config = halving.shorten(trial.candidate.config)
-        record = train_run(setting.data, run, config, _name_stages(setting, trial)).record
+        record = train_run(setting.data, run, config, _one_stage(setting, trial, " (short training)")).record
     except TrainingError as error:
         return Outcome(failed_because=str(error))
     return Outcome(val_accuracy=float(record["metrics"]["val_accuracy"]))
@@ -112,21 +114,28 @@ def train_shortly(setting: Setting, trial: Trial) -> Outcome:
 
 def train_fully(setting: Setting, trial: Trial) -> Outcome:
     """Return the result of training a network in full, exporting it, and scoring its file."""
-    began, run, progress = time.monotonic(), setting.out / trial.candidate.name, _name_stages(setting, trial)
+    began, run, progress = time.monotonic(), setting.out / trial.candidate.name, _one_stage(setting, trial)
     try:
         result = train_run(setting.data, run, trial.candidate.config, progress)
         found = score_run(setting.data, run, setting.deployment, setting.max_drop, progress)
     except (TrainingError, ExportError, WeightsError) as error:
         return Outcome(failed_because=str(error))
+    if found.comparison is not None:
+        progress(f"accuracy {found.comparison.accuracy * 100:.1f} %", 1, 1)
     # The record of a run that was there already says how long it took.
     seconds = max(time.monotonic() - began, float(result.record.get("seconds", 0)))
     accuracy = float(result.record["metrics"]["val_accuracy"])
     return Outcome(found, "", accuracy, tuple(result.warnings), seconds)
 
 
-def _name_stages(setting: Setting, trial: Trial) -> Progress:
+def _one_stage(setting: Setting, trial: Trial, kind: str = "") -> Progress:
+    """Return a progress that shows all stages of a network as notes on one, so that each network takes one line."""
+
     def report(stage: str, done: int, total: int, note: str = "", /) -> None:
-        setting.progress(f"{trial.candidate.name} ({trial.position}): {stage}", done, total, note)
+        step = f"{stage} {done:,}/{total:,}" if total > 1 else stage
+        setting.progress(
+            f"{trial.candidate.name}{kind}", trial.number, trial.total, ", ".join(filter(None, (step, note)))
+        )
 
     return report
 
@@ -144,7 +153,8 @@ class Trials:
         self._request, self._classes = request, classes
         self._began = time.monotonic()
         self._seconds_a_multiply_add = 0.0
-        self._begun = self._total = 0
+        self._begun: Counter[str] = Counter()
+        self._total = 0
 
     def run_all(self, candidates: Sequence[Candidate]) -> None:
         """Train all, or the promising ones of many."""
@@ -198,10 +208,9 @@ class Trials:
     def _begin(self, candidates: Sequence[Candidate], folder: str = "") -> Iterator[Trial]:
         """Yield each candidate if there is time for it; else keep that as the reason why it is left out."""
         for candidate in candidates:
-            if not folder:
-                self._begun += 1
+            self._begun[folder] += 1
             if self._has_time(candidate, self._setting.out / folder / candidate.name):
-                yield Trial(candidate, folder or f"{self._begun} of {self._total}")
+                yield Trial(candidate, self._begun[folder], self._total)
 
     def _has_time(self, candidate: Candidate, run: Path) -> bool:
         """Return whether a run is there already, or is expected to end in time; keep the reason if it is not."""

@@ -31,10 +31,34 @@ def test_the_document_agrees_with_the_table() -> None:
     assert {row["latency"] for row in rows} == {"estimate"} and {row["interval"] for row in rows} == {0.8}
     assert document["recommended"]["above_budget_chance"] < 0.01 < 0.5 < rows[-1]["above_budget_chance"]
     text = text_report(found)
-    assert "Recommended: sweep/mobilenet_v2-128-1-gap: accuracy 0.8800, 7.00 ms expected on raspberry-pi-4b" in text
+    assert (
+        "Recommended: sweep/mobilenet_v2-128-1-gap\n  Accuracy 88.0 % (95 % interval 82.8 to 91.8 %); 7.00 ms" in text
+    )
+    assert "7.00 ms expected on raspberry-pi-4b.\n  It meets the budget of 25 ms, almost certainly.\n" in text
     assert "160-1-gap is 0.50 points better on these images (p = 1.00). At most 0.5 points are not worth" in text
-    assert "Next step down: mobilenet_v2-96-1-gap: -18.00 points of accuracy (p = 0.00, significant" in text
-    assert "not measurements" in text and "80% intervals" in text
+    assert "Next faster: mobilenet_v2-96-1-gap: -18.00 points of accuracy (p < 0.01, significant" in text
+    assert "not measurements" in text and "80 % intervals" in text
+
+
+def test_the_table_fits_80_columns_and_names_what_it_shows() -> None:
+    found = make_sweep(FOUR, wrong=[60, 24, 23, 4], times_ms=[4, 7, 10, 30], budget_ms=25)
+    lines = text_report(found).splitlines()
+    assert lines[2].split() == ["mobilenet_v2-128-1-gap", "88.0", "(82.8..91.8)", "7.00", "(5.60..8.75)", "2.80"] + [
+        "recommended"
+    ]
+    assert [line.split()[-2:] for line in (lines[1], lines[4])] == [["2.80", "frontier"], ["over", "budget"]]
+    assert max(map(len, lines[:5])) <= 80
+    assert lines[5].endswith("95 % interval of the accuracy, 80 % interval of the time.")
+    found = make_sweep(CROWD, wrong=[9] * 12, times_ms=[float(ms) for ms in range(1, 13)], budget_ms=25)
+    lines = text_report(found).splitlines()
+    # Where names are long, the bytes and the intervals of the times give way, never those of the accuracy.
+    assert "MB" not in lines[0] and "95.5 (91.7..97.6)     8.00" in lines[8] and max(map(len, lines[:13])) <= 80
+
+
+def test_a_risk_is_said_only_if_there_is_one() -> None:
+    found = make_sweep(FOUR, wrong=[60, 24, 23, 4], times_ms=[4, 7, 23, 24], budget_ms=25)
+    assert "It may exceed the budget of 25 ms, with a probability of 41 %." in text_report(found)
+    assert "0 %." not in text_report(make_sweep(FOUR, [60, 24, 23, 4], [4, 7, 10, 30], 25))
 
 
 def test_what_may_not_be_shipped_is_out_with_its_reason() -> None:
@@ -42,7 +66,7 @@ def test_what_may_not_be_shipped_is_out_with_its_reason() -> None:
     document = to_json(found)
     assert document["candidates"][0]["left_out_because"] == "failed: 3 points lost"
     assert not document["candidates"][0]["on_frontier"] and document["candidates"][0]["accuracy"] == 1
-    assert "out: mobilenet_v2-96-1-gap: failed: 3 points lost" in text_report(found)
+    assert "Left out: mobilenet_v2-96-1-gap: failed: 3 points lost" in text_report(found)
 
 
 def test_a_budget_that_nothing_meets_recommends_nothing() -> None:
