@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from edgecls import __version__
-from edgecls.cli.output import discard_unwritten, echo, for_stream, prepare_streams
+from edgecls.cli.terminal import discard_unwritten, echo, for_stream, prepare_streams
 from edgecls.errors import ConfigError, EdgeclsError
 
 # The list of `edgecls --help`: command -> its module in `edgecls.cli`, imported on use, and its purpose.

@@ -11,9 +11,7 @@ import click
 
 from edgecls.benchmark.plan import SCOPES, Settings
 from edgecls.cli import benchmark_kinds, remote
-from edgecls.cli.output import echo
-from edgecls.cli.remote import host_options
-from edgecls.cli.terminal import PATH, STDOUT, counting_left_out, print_json, warn
+from edgecls.cli.terminal import PATH, STDOUT, counting_left_out, echo, host_options, print_json, warn
 from edgecls.messages.names import safe
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 

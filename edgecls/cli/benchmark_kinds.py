@@ -10,8 +10,7 @@ import click
 import numpy as np
 
 from edgecls.cli import remote
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import STDOUT, counting_left_out, print_json
+from edgecls.cli.terminal import STDOUT, counting_left_out, echo, print_json
 
 if TYPE_CHECKING:
     from edgecls.remote.host import Host

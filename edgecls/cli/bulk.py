@@ -1,22 +1,17 @@
-"""The options `--out`, `--shard-images` and `--ray` of predict, and what all commands with `--ray` share."""
+"""What `edgecls predict --out` does, and what all commands with `--ray` share."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import PATH, counting_left_out, warn
-from edgecls.limits import SHARD_IMAGES
+from edgecls.cli.terminal import counting_left_out, echo, warn
 
 if TYPE_CHECKING:
     from edgecls.bulk.predict import Done
@@ -25,47 +20,9 @@ if TYPE_CHECKING:
 REPORT_EVERY_S = 5
 
 
-class PathOrUrl(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4 only
-    """A path, or a URL, which a Path would change."""
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """Return a Path, or a str."""
-        return value if isinstance(value, Path) or "://" in value else Path(value)
-
-
-@dataclass(frozen=True)
-class Bulk:
-    """Where shards are written, how many images each has, and the Ray cluster, None for none."""
-
-    out: Path
-    shard_images: int
-    address: str | None
-
-
 def ray_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds `--ray`; the command gets it as `ray`."""
     return click.option("--ray", metavar="ADDRESS|local[:N]", help=f"{text} on a Ray cluster.")
-
-
-def bulk_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the command with `--out`, `--shard-images` and `--ray`; it gets them as `bulk`, None without `--out`."""
-
-    @click.option(
-        "--out", type=PATH, metavar="DIR", help="Write predictions into DIR, one file for each shard of images."
-    )
-    @click.option(
-        "--shard-images", type=click.IntRange(min=1), default=SHARD_IMAGES, show_default=True, help="Images in a file."
-    )
-    @ray_option("With --out: predict")
-    @functools.wraps(command)
-    def with_bulk(*args: Any, out: Path | None, shard_images: int, ray: str | None, **options: Any) -> Any:
-        if ray is not None and out is None:
-            raise click.UsageError("--ray needs --out DIR, because it works on shards of images")
-        return command(*args, bulk=Bulk(out, shard_images, ray) if out else None, **options)
-
-    return with_bulk
 
 
 @contextlib.contextmanager
@@ -84,8 +41,10 @@ def pool_at(address: str | None, threads: int | None = None) -> Iterator[Pool]:
         yield pool
 
 
-def predict_into(bulk: Bulk, file: Path, images: tuple[Path | str, ...], settings: dict[str, Any]) -> None:
-    """Predict images into the shards of a folder and print the counts.
+def predict_into(
+    out: Path, shard_images: int, ray: str | None, file: Path, images: Iterable[str], settings: dict[str, Any]
+) -> None:
+    """Predict images into the shards of the folder `out`, on the cluster at `ray`, and print the counts.
 
     Raises:
         click.ClickException: images could not be read.
@@ -95,21 +54,21 @@ def predict_into(bulk: Bulk, file: Path, images: tuple[Path | str, ...], setting
     from edgecls.model_file.metadata import read_bytes
 
     data = read_bytes(file)
-    with pool_at(bulk.address, settings["threads"]) as pool, counting_left_out() as left_out:
+    with pool_at(ray, settings["threads"]) as pool, counting_left_out() as left_out:
         model = pack_model(data, pool, **settings)
         done = predict_all(
             model,
-            [os.fspath(image) for image in images],
-            bulk.out,
+            [image if "://" in image else str(Path(image)) for image in images],
+            out,
             pool,
-            shard_images=bulk.shard_images,
+            shard_images=shard_images,
             left_out=left_out,
             progress=_Reporter(),
             report=warn,
         )
     kept = f", {done.kept:,} of them earlier" if done.kept else ""
     retried = f", {done.retried:,} that had failed tried again" if done.retried else ""
-    echo(f"{done.images:,} images{kept}{retried}; {bulk.out / MANIFEST_FILE} lists the files")
+    echo(f"{done.images:,} images{kept}{retried}; {out / MANIFEST_FILE} lists the files")
     if done.failed:
         raise click.ClickException(
             f"{done.failed:,} of {done.images:,} images could not be read; their lines hold the error. The same "

@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from edgecls.benchmark.plan import Settings
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import PATH, load_tensorflow, print_json, warn
+from edgecls.cli.terminal import PATH, echo, load_tensorflow, print_json, warn
 from edgecls.config import ExportConfig
 
 

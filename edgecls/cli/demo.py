@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from edgecls.cli.export import check_gate, print_export
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
+from edgecls.cli.progress import LiveProgress
+from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
 
 
 @click.command()
@@ -23,7 +23,7 @@ def demo(out: Path) -> None:
     load_tensorflow()
     from edgecls.demo import run_demo
 
-    with ProgressBars() as bars:
+    with LiveProgress() as bars:
         result = run_demo(out, bars)
     for warning in result.warnings:
         warn(warning)

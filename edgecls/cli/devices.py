@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import PATH, print_json
+from edgecls.cli.terminal import PATH, echo, print_json
 
 if TYPE_CHECKING:
     from edgecls.boards.finding import Finding

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import PATH, print_json
+from edgecls.cli.terminal import PATH, echo, print_json
 from edgecls.config import ARCHS, HEADS, TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import ENGINES, Estimate, to_json

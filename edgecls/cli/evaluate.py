@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecls.cli.bulk import pool_at, ray_option
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import PATH, ProgressBars, counting_left_out, print_json, untrusted_option, warn
+from edgecls.cli.progress import LiveProgress
+from edgecls.cli.terminal import PATH, counting_left_out, echo, print_json, untrusted_option, warn
 from edgecls.messages.lists import some
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _evaluate_local(file: Path, data: Path, untrusted: bool) -> Evaluation:
 
     classifier = load(file, untrusted=untrusted)
     spec = classifier.spec
-    with counting_left_out() as left_out, ProgressBars() as bars:
+    with counting_left_out() as left_out, LiveProgress() as bars:
         report = functools.partial(bars, "read images")
         size = spec.height, spec.width
         split = load_labeled(data, spec.labels, *size, bits=spec.bits, left_out=left_out, progress=report)
@@ -66,7 +66,7 @@ def _evaluate_on_ray(file: Path, data: Path, untrusted: bool, address: str) -> E
     from edgecls.model_file.metadata import read_bytes
 
     contents = read_bytes(file)
-    with pool_at(address) as pool, counting_left_out() as left_out, ProgressBars() as bars:
+    with pool_at(address) as pool, counting_left_out() as left_out, LiveProgress() as bars:
         model = pack_model(contents, pool, untrusted=untrusted)
         return evaluate_all(model, data, pool, left_out=left_out, progress=functools.partial(bars, "score images"))
 

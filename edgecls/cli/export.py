@@ -10,8 +10,8 @@ import click
 
 from edgecls.boards.profiles import export_target, load_profile
 from edgecls.boards.targets import TARGETS, Target, find_target
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
+from edgecls.cli.progress import LiveProgress
+from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
 from edgecls.config import ExportConfig
 from edgecls.limits import FORMATS, PRECISIONS
 
@@ -85,7 +85,7 @@ def export(
     load_tensorflow()
     from edgecls.export.artifact import export_run
 
-    with ProgressBars() as bars:
+    with LiveProgress() as bars:
         result = export_run(run, config, out=out, data=data, progress=bars)
     print_export(result)
     if target.edge_tpu:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from edgecls.cli.output import echo, one_line
-from edgecls.cli.terminal import PATH, print_json
+from edgecls.cli.terminal import PATH, echo, one_line, print_json
 
 
 @click.command()

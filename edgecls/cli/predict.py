@@ -12,48 +12,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.bulk import Bulk, PathOrUrl, bulk_options, predict_into
-from edgecls.cli.output import echo, one_line
-from edgecls.cli.remote import host_options, pack_file, parse_answer, run_on_host
-from edgecls.cli.terminal import PATH, counting_left_out, print_json, untrusted_option
+from edgecls.cli.terminal import PATH, counting_left_out, echo, host_options, one_line, print_json, untrusted_option
+from edgecls.limits import SHARD_IMAGES
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
     from edgecls.images.leftovers import LeftOut
     from edgecls.remote.host import Host
 
-STDIN = Path("-")
+STDIN = "-"
 
 
 @click.command()
 @click.argument("file", type=PATH)
-@click.argument("images", nargs=-1, type=PathOrUrl())
+@click.argument("images", nargs=-1)
 @click.option("--watch", type=PATH, metavar="DIR", help="Then classify images that appear or change in DIR.")
 @click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="Number of labels shown.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Reject lower scores.  [default: the file's own]")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl", "csv"]), help="Output format.  [default: text]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, at the end.")
-@click.option(
-    "--engine",
-    type=click.Choice([*ENGINES, *ALIASES]),
-    help="[default: the first that runs FILE]",
-)
+@click.option("--engine", type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that runs FILE]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the big cores, at most 4]")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What the model runs on.")
 @untrusted_option
-@bulk_options
+@click.option("--out", type=PATH, metavar="DIR", help="Write predictions into DIR, one file for each shard of images.")
+@click.option(
+    "--shard-images", type=click.IntRange(min=1), default=SHARD_IMAGES, show_default=True, help="Images in a file."
+)
+@click.option("--ray", metavar="ADDRESS|local[:N]", help="With --out: predict on a Ray cluster.")
 @host_options
-def predict(
-    file: Path,
-    images: tuple[Path | str, ...],
-    watch: Path | None,
-    host: Host | None,
-    bulk: Bulk | None,
-    top_k: int,
-    form: str | None,
-    as_json: bool,
-    **settings: Any,
-) -> None:
+def predict(file: Path, images: tuple[str, ...], watch: Path | None, host: Host | None, **settings: Any) -> None:
     """Classify IMAGES with an exported FILE: files, folders, quoted patterns, or - for one image on stdin.
 
     An unreadable image is reported and skipped; the exit status is then 1. A rejected image has no label.
@@ -75,45 +63,52 @@ def predict(
       edgecls predict model-int8.tflite photos --out answers --ray local
       edgecls predict model-int8.tflite s3://bucket/photos --out answers --ray head.local:6379
     """
-    _check_usage(images, watch, form, as_json)
-    if bulk is not None:
-        if watch or host or form or as_json or STDIN in images:
+    form = _choose_format(settings.pop("form"), settings.pop("as_json"), images, watch)
+    top_k, out, shard_images, ray = (settings.pop(name) for name in ("top_k", "out", "shard_images", "ray"))
+    if out is not None:
+        if watch or host or form or STDIN in images:
             raise click.UsageError("--out excludes --watch, --host, --format, --json and an image on stdin")
-        return predict_into(bulk, file, images, settings)
-    images = _check_paths(images)
-    output = _Output("json" if as_json else form or "text", top_k)
+        from edgecls.cli.bulk import predict_into
+
+        return predict_into(out, shard_images, ray, file, images, settings)
+    if ray is not None:
+        raise click.UsageError("--ray needs --out DIR, because it works on shards of images")
+    if urls := [image for image in images if "://" in image]:
+        raise click.UsageError(f"{urls[0]} is a URL; URLs need --out DIR")
+    output, paths = _Output(form or "text", top_k), tuple(map(Path, images))
     if host is None:
-        return _predict_local(file, images, watch, output, settings)
+        return _predict_local(file, paths, watch, output, settings)
     if watch is not None:
         raise click.UsageError(f"--watch reads a local folder; run it on the host itself: ssh {host.name}")
-    _predict_remote(file, images, host, output, settings)
+    _predict_remote(file, paths, host, output, settings)
 
 
-def _check_usage(images: tuple[Path | str, ...], watch: Path | None, form: str | None, as_json: bool) -> None:
+def _choose_format(form: str | None, as_json: bool, images: tuple[str, ...], watch: Path | None) -> str | None:
     if not images and watch is None:
         raise click.UsageError("Missing argument 'IMAGES...', or --watch DIR.")
     if as_json and (form or watch):
         raise click.UsageError("--json writes one document at the end; use --format jsonl for one a line.")
+    return "json" if as_json else form
 
 
-def _check_paths(images: tuple[Path | str, ...]) -> tuple[Path, ...]:
-    if urls := [image for image in images if isinstance(image, str)]:
-        raise click.UsageError(f"{urls[0]} is a URL; URLs need --out DIR")
-    return tuple(image for image in images if isinstance(image, Path))
-
-
-def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut) -> Iterator[Path | bytes]:
+def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut | None) -> Iterator[Path | bytes]:
     """Return an iterator over the images, then over those that appear in the watched folder from now on."""
-    from edgecls.images.find import find_images, watch_folder
+    appearing: Iterator[Path] = iter(())
+    if watch is not None:
+        from edgecls.images.find import watch_folder
 
-    # Started before the first image is read, so that none is missed.
-    appearing: Iterator[Path] = watch_folder(watch, left_out=left_out) if watch else iter(())
+        # Started before the first image is read, so that none is missed.
+        appearing = watch_folder(watch, left_out=left_out)
 
     def read() -> Iterator[Path | bytes]:
         for path in images:
-            if path == STDIN:
+            if str(path) == STDIN:
                 yield _read_stdin()
+            elif path.is_file():
+                yield path
             else:
+                from edgecls.images.find import find_images
+
                 yield from find_images(path, left_out)
         yield from appearing
 
@@ -151,10 +146,13 @@ def _predict_local(
     from edgecls.runtime.classifier import load, to_entry
 
     done = failed = 0
+    # Single files need no search, and nothing is left out of them.
+    searches = watch is not None or not all(str(path) == STDIN or path.is_file() for path in images)
+    counting = counting_left_out(at_once=watch is not None) if searches else contextlib.nullcontext()
     with load(file, **settings) as classifier:
         labels = classifier.spec.labels
         output.begin(labels)
-        with counting_left_out(at_once=watch is not None) as left_out, _until_stopped(watch):
+        with counting as left_out, _until_stopped(watch):
             for source, prediction in classifier.predict_iter(_sources(images, watch, left_out)):
                 done += 1
                 if isinstance(prediction, DataError):
@@ -169,6 +167,7 @@ def _predict_local(
 def _predict_remote(
     file: Path, images: tuple[Path, ...], host: Host, output: _Output, settings: dict[str, Any]
 ) -> None:
+    from edgecls.cli.remote import pack_file, parse_answer, run_on_host
     from edgecls.errors import DataError
     from edgecls.remote.bundle import FileBundle
 

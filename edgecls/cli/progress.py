@@ -10,7 +10,7 @@ import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from edgecls.cli.output import echo
+from edgecls.cli.terminal import echo
 from edgecls.messages.names import safe
 
 if TYPE_CHECKING:

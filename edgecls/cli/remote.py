@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls import __version__
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import STDOUT, counting_left_out, print_json, warn
+from edgecls.cli.terminal import STDOUT, counting_left_out, echo, print_json, warn
 from edgecls.errors import ConfigError, RemoteError
 
 if TYPE_CHECKING:
@@ -26,30 +23,6 @@ if TYPE_CHECKING:
     from edgecls.remote.host import Host
 
 SHOWN_CHARACTERS = 200
-
-
-def host_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the command with `--host` and `--python`; it gets them as `host`, None without `--host`."""
-
-    @click.option("--host", metavar="USER@BOARD", help="Run the command on this board over ssh.")
-    @click.option("--python", metavar="PATH", help="Path to Python on the board.  [default: python3]")
-    @functools.wraps(command)
-    def with_host(*args: Any, host: str | None, python: str | None, **options: Any) -> Any:
-        if python is not None and host is None:
-            raise click.UsageError("--python names the Python on a board; it needs --host")
-        if host is not None and not host.strip():
-            raise click.UsageError("--host needs a name such as pi@raspberrypi.local")
-        return command(*args, host=_host(host, python) if host else None, **options)
-
-    return with_host
-
-
-def _host(name: str, python: str | None) -> Host:
-    # A local command does not wait for these imports.
-    from edgecls.remote.host import Host
-
-    # Without a terminal nobody could answer what ssh asks.
-    return Host(name, python or Host.python, asks=sys.stdin.isatty())
 
 
 def pack_file(bundle: FileBundle, file: Path) -> str:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import PATH
+from edgecls.cli.terminal import PATH, echo
 
 
 @click.command()

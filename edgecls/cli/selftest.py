@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecls.cli.output import echo, one_line
-from edgecls.cli.remote import host_options
-from edgecls.cli.terminal import PATH, untrusted_option
+from edgecls.cli.terminal import PATH, echo, host_options, one_line, untrusted_option
 from edgecls.runtime.engines import DEVICES
 
 if TYPE_CHECKING:

@@ -11,9 +11,7 @@ import click
 
 from edgecls.cli import remote
 from edgecls.cli.bulk import pool_at, ray_option
-from edgecls.cli.output import echo
-from edgecls.cli.remote import host_options
-from edgecls.cli.terminal import PATH, load_tensorflow, print_json, warn
+from edgecls.cli.terminal import PATH, echo, host_options, load_tensorflow, print_json, warn
 from edgecls.cli.train import SETTINGS, Duration
 from edgecls.config import ARCHS, HEADS, AugmentConfig, ExportConfig, TrainConfig
 from edgecls.parallel.pool import work_in

@@ -1,8 +1,15 @@
-"""What all commands share: progress, warnings, JSON, paths, and the import of TensorFlow without its output."""
+"""What all commands share: printing, warnings, JSON, common options, and the import of TensorFlow without its output.
+
+Nothing else writes to stdout and stderr: escaped on a terminal, unchanged in a file or a pipe, never a traceback.
+"""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import errno
+import functools
+import io
 import json
 import os
 import sys
@@ -12,55 +19,84 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.output import echo
 from edgecls.errors import MissingDependency
 from edgecls.messages.names import safe
 
 if TYPE_CHECKING:
     from edgecls.images.leftovers import LeftOut
+    from edgecls.remote.host import Host
     from edgecls.training.diagnosis.finding import Finding
-
-
-class ProgressBars:
-    """Shows a bar for each stage on stderr; if that is no terminal, a line for each stage."""
-
-    def __init__(self) -> None:
-        self._stage = ""
-        self._done = 0
-        self._bar: Any = None
-
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` are done; a new stage gets a new bar. `note` is not shown."""
-        if stage != self._stage:
-            self.close()
-            self._stage, self._done = stage, 0
-            if not sys.stderr.isatty():
-                echo(stage, err=True)
-                return
-            self._bar = click.progressbar(length=total, label=f"{safe(stage):32}", file=sys.stderr)
-            self._bar.__enter__()
-        if self._bar is not None:
-            self._bar.update(done - self._done)
-        self._done = done
-
-    def close(self) -> None:
-        """End the bar that is shown."""
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-            self._bar = None
-
-    def __enter__(self) -> ProgressBars:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 PATH = click.Path(path_type=Path)
 """The type of every path on the command line; the code that opens it checks that it exists."""
 
 STDOUT = Path("-")
 """What `--json` takes for stdout."""
+ENCODING_ERRORS = "edgecls"
+_LINE_BREAKS = {ord("\n"): r"\n", ord("\r"): r"\r"}
+
+
+def prepare_streams() -> None:
+    """Replace closed standard streams, and escape characters that stdout or stderr cannot encode."""
+    # As GNU programs do: the next opened file would get the closed descriptor, and messages would go into that file.
+    # Each is opened in the opposite mode, so that using a closed stdin or stdout is an error and not an empty result.
+    for name, mode, flags in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, flags)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))
+    codecs.register_error(ENCODING_ERRORS, _encode_anyway)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ENCODING_ERRORS)
+
+
+def _encode_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    char = error.object[error.start]
+    # A byte of a file name that is not text is written unchanged; other characters become \xe4 or \u202e.
+    encoded = bytes([ord(char) - 0xDC00]) if "\udc80" <= char <= "\udcff" else ascii(char)[1:-1].encode("ascii")
+    return encoded, error.start + 1
+
+
+def discard_unwritten() -> None:
+    """Discard output that could not be written: Python would try again at exit and print a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def one_line(text: str) -> str:
+    """Return the text with its line breaks escaped."""
+    return text.translate(_LINE_BREAKS)
+
+
+def for_stream(text: str, *, err: bool = False) -> str:
+    """Return the text as stdout, or stderr, gets it: `safe` on a terminal, unchanged elsewhere."""
+    return safe(text) if (sys.stderr if err else sys.stdout).isatty() else text
+
+
+def echo(text: object, *, err: bool = False, nl: bool = True, **style: Any) -> None:
+    """Print text and a line break, unless `nl` is False, to stdout or stderr; on a terminal in Click's `style`.
+
+    Raises:
+        click.ClickException: stdout cannot be written. Text that stderr does not accept is lost.
+        BrokenPipeError: the reader of stdout has ended.
+    """
+    stream = sys.stderr if err else sys.stdout
+    line = for_stream(str(text), err=err)
+    try:
+        # With color=True Click leaves alone what looks like an escape sequence in a name.
+        click.echo(click.style(line, **style) if style and stream.isatty() else line, nl=nl, err=err, color=True)
+    except OSError as error:
+        if not err and error.errno == errno.EPIPE:
+            raise
+        if not err:
+            cause = "it is closed" if error.errno == errno.EBADF else error.strerror
+            raise click.ClickException(f"cannot write to stdout: {cause}") from error
 
 
 def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,6 +104,30 @@ def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--untrusted", is_flag=True, help="Treat FILE as malicious: load it in a separate process first."
     )(command)
+
+
+def host_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the command with `--host` and `--python`; it gets them as `host`, None without `--host`."""
+
+    @click.option("--host", metavar="USER@BOARD", help="Run the command on this board over ssh.")
+    @click.option("--python", metavar="PATH", help="Path to Python on the board.  [default: python3]")
+    @functools.wraps(command)
+    def with_host(*args: Any, host: str | None, python: str | None, **options: Any) -> Any:
+        if python is not None and host is None:
+            raise click.UsageError("--python names the Python on a board; it needs --host")
+        if host is not None and not host.strip():
+            raise click.UsageError("--host needs a name such as pi@raspberrypi.local")
+        return command(*args, host=_host(host, python) if host else None, **options)
+
+    return with_host
+
+
+def _host(name: str, python: str | None) -> Host:
+    # A local command does not wait for these imports.
+    from edgecls.remote.host import Host
+
+    # Without a terminal nobody could answer what ssh asks.
+    return Host(name, python or Host.python, asks=sys.stdin.isatty())
 
 
 def warn(text: str) -> None:

@@ -16,9 +16,8 @@ import click
 
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.help_groups import GroupedCommand
-from edgecls.cli.output import echo
 from edgecls.cli.progress import LiveProgress
-from edgecls.cli.terminal import PATH, load_tensorflow, print_findings, warn
+from edgecls.cli.terminal import PATH, echo, load_tensorflow, print_findings, warn
 from edgecls.config import ARCHS, FLIPS, HEADS, SCHEDULES, WEIGHT_SOURCES, AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.messages.lists import some

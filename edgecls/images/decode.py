@@ -2,8 +2,8 @@
 
 Steps: decode (of a JPEG only the luma, at 1/2, 1/4 or 1/8 by its DCT), convert to 8-bit gray (transparent parts become
 black), shrink by whole factors, resize, rotate as EXIF says. DCT and whole factors keep at least `SPARE` times the
-wanted size. Scaling to floats happens in the exported graph. Thread-safe. `jpeg` and `tiff` are imported for their own
-files only.
+wanted size. Scaling to floats happens in the exported graph. Thread-safe. `jpeg`, `tiff` and `depth` are imported only
+for the pictures that need them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from edgecls.errors import ConfigError, DataError
-from edgecls.images import bmp, png
-from edgecls.images.color import DEEP_MODES, gray_8bit
-from edgecls.images.decode_memory import Room
-from edgecls.images.depth import Scale, check_color, gray_deep, is_deep, stated_bits
-from edgecls.images.faults import DECODE_ERRORS, decode_errors_named
+from edgecls.images import pillow
+from edgecls.images.pillow import DECODE_ERRORS, decode_errors_named
 from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
+
+if TYPE_CHECKING:
+    from edgecls.images.depth import Scale
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
 
@@ -42,16 +42,15 @@ SPARE = 2
 
 # 8192 x 8192, or 256 MiB as RGBA, fits a board of 1 GB. For JPEG files: at the scale that is decoded.
 MAX_PIXELS = 64 * 1024 * 1024
-_ROOM = Room(MAX_PIXELS)
+_ROOM = pillow.Room(MAX_PIXELS)
 # Pillow resizes one axis at a time: 1 x 64 million pixels would need 14 GB on the way to 224 x 224.
 MAX_SIDE = 65_535
 # MAX_PIXELS at 8 bytes a pixel is 512 MiB; Pillow reads WebP files whole before it knows their size.
 MAX_FILE_BYTES = 1024**3
 
 TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ACCEPTED = "PNG, JPEG, BMP, TIFF, PPM/PGM or WebP"
 _DECODERS: tuple[tuple[tuple[bytes, ...], type[ImageFile.ImageFile]], ...] = (
-    ((b"\x89PNG\r\n\x1a\n",), PngImageFile),
+    ((pillow.PNG_SIGNATURE,), PngImageFile),
     ((b"\xff\xd8\xff",), JpegImageFile),
     ((b"BM",), BmpImageFile),
     (TIFF_MAGICS, TiffImageFile),
@@ -137,7 +136,7 @@ def _decode_file(file: IO[bytes], name: str, least: tuple[int, int], bits: int |
         return _decode_image(_open_image(file, name), name, least, bits)
     except DataError:
         # Only after an error, so that good files are read once.
-        bare = png.without_metadata(file)
+        bare = pillow.without_png_metadata(file)
         if bare is None:
             raise
     return _decode_image(_open_image(bare, name), name, least, bits)
@@ -170,7 +169,7 @@ def _open_image(file: IO[bytes], name: str) -> ImageFile.ImageFile:
         raise DataError(f"image {name} is empty; replace or remove it")
     decoder = _choose_decoder(prefix, name)
     if decoder is PngImageFile:
-        png.check_png(file, name)
+        pillow.check_png(file, name)
         file.seek(0)
     with decode_errors_named(name):
         if decoder is not TiffImageFile:
@@ -188,7 +187,8 @@ def _choose_decoder(prefix: bytes, name: str) -> type[ImageFile.ImageFile]:
     for magics, decoder in _DECODERS:
         if prefix.startswith(magics):
             return decoder
-    raise DataError(f"{name} is not a {_ACCEPTED} image (it starts with {prefix!r}); convert or remove it")
+    accepted = "PNG, JPEG, BMP, TIFF, PPM/PGM or WebP"
+    raise DataError(f"{name} is not a {accepted} image (it starts with {prefix!r}); convert or remove it")
 
 
 def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, bits: int | None) -> _Decoded:
@@ -207,20 +207,21 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, 
     with _ROOM.hold(image.width * image.height // (4 if lean else 1)):
         with decode_errors_named(name):
             # Before EXIF is read, which loads a PNG file to its end.
-            deep = is_deep(image)
-            stated = stated_bits(image) if deep else None
-            factor = png.key_factor(image, name) if isinstance(image, PngImageFile) else 1
+            deep = pillow.is_deep(image)
+            stated = pillow.stated_bits(image) if deep else None
+            factor = pillow.key_factor(image, name) if isinstance(image, PngImageFile) else 1
             if isinstance(image, BmpImageFile):
-                bmp.check_palette(image, name)
+                pillow.check_bmp_palette(image, name)
             # Pillow rotates TIFF files itself.
             orientation = 1 if isinstance(image, TiffImageFile) else _orientation(image)
             image, drafted = _load(image, name, least[::-1] if least and orientation in _SIDEWAYS else least)
-        scale: Scale | None
-        if image.mode in DEEP_MODES:
-            gray, scale = gray_deep(image, name, stated, bits)
+        scale: Scale | None = None
+        if deep or image.mode in pillow.DEEP_MODES:
+            from edgecls.images import depth
+
+            gray, scale = depth.to_gray(image, name, factor, stated, bits)
         else:
-            scale = check_color(image, name, stated, bits) if deep else None
-            gray = gray_8bit(image, name, factor)
+            gray = pillow.gray_8bit(image, name, factor)
     return _Decoded(gray, drafted or gray.size, orientation, scale)
 
 

@@ -7,19 +7,14 @@ brightest value: all pictures of one camera must be scaled alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from edgecls.errors import DataError
-from edgecls.images import png
-from edgecls.images.color import DEEP_MODES
-from edgecls.images.decode_memory import map_rows
+from edgecls.images.pillow import DEEP_MODES, gray_8bit, map_rows
 from edgecls.limits import MOST_BITS
 
 # A largest value between 1 and this fits neither 0..1 nor, unless the picture is black, 0..255.
@@ -42,43 +37,24 @@ class Scale(NamedTuple):
     stated: bool
 
 
-def is_deep(image: Image.Image) -> bool:
-    """Return whether the file has 16 bits or floats; Pillow may keep 8 bits of them."""
-    if image.mode in DEEP_MODES:
-        return True
-    if not isinstance(image, (PngImageFile, TiffImageFile, PpmImageFile)) or not image.tile:
-        return False
-    arguments: Any = image.tile[0][3]
-    if isinstance(image, PpmImageFile):
-        return isinstance(arguments, tuple) and arguments[-1] == 65535
-    return ";16" in (arguments if isinstance(arguments, str) else arguments[0])
-
-
-def stated_bits(image: Image.Image) -> int | None:
-    """Return how many of 16 bits are used as stated in the file, or None if it states nothing."""
-    if isinstance(image, TiffImageFile):
-        from edgecls.images import tiff
-
-        return tiff.stated_bits(image)
-    if isinstance(image, PngImageFile):
-        return png.stated_bits(image)
-    # Pillow has already scaled values by a PGM's maxval below 65535.
-    tile: Any = image.tile[0] if isinstance(image, PpmImageFile) and image.tile else ("",)
-    return 16 if tile[0] in ("ppm", "ppm_plain") and tile[3][-1] != 65535 else None
-
-
-def gray_deep(image: Image.Image, name: str, stated: int | None, bits: int | None) -> tuple[Image.Image, Scale]:
-    """Return a picture of mode I;16, I or F in mode L, and how it was scaled.
+def to_gray(
+    image: Image.Image, name: str, key_factor: int, stated: int | None, bits: int | None
+) -> tuple[Image.Image, Scale]:
+    """Return a loaded picture of more than 8 bits in mode L, and how it was scaled.
 
     Args:
         image: Pillow reads 16-bit PNG and PGM as mode I, so that counts as 16 bits.
         name: for errors.
+        key_factor: of `pillow.key_factor`.
         stated: bits that are used as stated in the file.
         bits: bits that are used if the file states nothing; None is 16.
 
     Raises:
-        DataError: values are outside the range, or the range is not clear.
+        DataError: values are outside the range, or the range is not clear, or the picture is not supported.
     """
+    if image.mode not in DEEP_MODES:
+        scale = _check_color(image, name, stated, bits)
+        return gray_8bit(image, name, key_factor), scale
     values = np.asarray(image)
     if image.mode == "F":
         return _gray_float(values, name)
@@ -99,11 +75,10 @@ def gray_deep(image: Image.Image, name: str, stated: int | None, bits: int | Non
     return Image.fromarray(gray), Scale(white, high, bool(stated or bits))
 
 
-def check_color(image: Image.Image, name: str, stated: int | None, bits: int | None) -> Scale:
+def _check_color(image: Image.Image, name: str, stated: int | None, bits: int | None) -> Scale:
     """Return the scale of a loaded color picture of 16 bits, of which Pillow keeps the upper 8.
 
-    Raises:
-        DataError: fewer than 16 bits are used, so the upper 8 bits would be almost black.
+    If fewer bits are used, the upper 8 would be almost black: it is refused.
     """
     colors = [band for band in image.getbands() if band != "A"]
     largest = max(int(np.asarray(image.getchannel(band)).max()) for band in colors)

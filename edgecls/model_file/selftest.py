@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecls.errors import ModelFileError
-from edgecls.images import png, tiff
+from edgecls.images import pillow, tiff
 from edgecls.images.decode import TIFF_MAGICS, decode_gray, load_gray
 from edgecls.limits import MAX_IMAGE_SIZE
 
@@ -138,8 +138,8 @@ def _small_copy(path: Path, height: int, width: int, bits: int | None) -> bytes:
 
 def _has_metadata(content: bytes) -> bool:
     """Return whether an image file may tell who took it, when and where, which must not go into an exported file."""
-    if content.startswith(png.SIGNATURE):
-        return png.has_metadata(content)
+    if content.startswith(pillow.PNG_SIGNATURE):
+        return pillow.png_has_metadata(content)
     if content[:4] in TIFF_MAGICS:
         return tiff.has_metadata(content)
     if content.startswith(b"RIFF"):

@@ -156,7 +156,7 @@ def test_info_and_selftest_do_not_let_a_file_talk_to_the_terminal(
     sample = {**spec.golden[0], "name": "\x1b[2Jä.png", "scores": [0.0, 0.0, 0.0]}
     odd = tmp_path / "odd.tflite"
     odd.write_bytes(attach_spec(graph, replace(spec, golden=(sample,), graph_sha256=""), "tflite"))
-    for module in ("edgecls.cli", "edgecls.cli.output"):
+    for module in ("edgecls.cli", "edgecls.cli.terminal"):
         monkeypatch.setattr(f"{module}.for_stream", lambda text, err=False: safe(text))
     shown, failed = run("info", odd), run("selftest", odd)
     assert shown.exit_code == 0 and failed.exit_code == 1

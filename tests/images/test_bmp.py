@@ -1,4 +1,4 @@
-"""Tests of edgecls.images.bmp: alpha that is none, and palettes that Pillow leaves out."""
+"""Tests of edgecls.images.pillow: alpha that is none, and palettes that Pillow leaves out."""
 
 from __future__ import annotations
 

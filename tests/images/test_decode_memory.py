@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from edgecls.images import decode as image
 from edgecls.images.decode import load_gray
-from edgecls.images.decode_memory import SMALL_PIXELS, Room, map_rows
+from edgecls.images.pillow import SMALL_PIXELS, Room, map_rows
 
 
 class Watched:

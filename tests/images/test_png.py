@@ -1,4 +1,4 @@
-"""Tests of edgecls.images.png: what stands beside whole pixels does not cost them, and what Pillow overlooks counts."""
+"""Tests of PNG files in edgecls.images.pillow: damaged metadata do no harm, and damaged pixels are noticed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from edgecls.errors import DataError
 from edgecls.images.decode import decode_gray, load_gray
-from edgecls.images.png import check_png
+from edgecls.images.pillow import check_png
 
 GRAY = np.random.default_rng(5).integers(0, 256, (20, 30), dtype=np.uint8)
 NOISE = np.random.default_rng(1).normal(128, 9, (300, 300)).clip(0, 255).astype(np.uint8)
