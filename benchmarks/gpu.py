@@ -31,7 +31,7 @@ from record import RESULTS, Watch, write_record
 from edgecls.benchmark.measure import time_interleaved, warm_up
 from edgecls.benchmark.verdict import CONTENTION
 from edgecls.export.export_folder import find_file
-from edgecls.model_file.metadata import read_bytes, split_file
+from edgecls.model_file.read import read_bytes, read_model_file
 from edgecls.runtime.cuda_graph import CudaGraph
 from edgecls.runtime.ort import PROVIDERS
 
@@ -152,7 +152,7 @@ def measure_apart(graph: Path, device: str, batch: int, turns: int) -> dict[str,
 
 def measure(run: Path, devices: list[str], batches: list[int], turns: int) -> list[dict[str, Any]]:
     """Return a row for each device, precision and batch."""
-    fp32 = split_file(read_bytes(find_file(run / "export", "fp32", "onnx")))[0]
+    fp32 = read_model_file(read_bytes(find_file(run / "export", "fp32", "onnx"))).graph
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for precision in PRECISIONS:

@@ -22,7 +22,7 @@ from record import Watch, write_record
 
 import edgecls
 from edgecls.benchmark.measure import compare_times, time_interleaved
-from edgecls.model_file.container import detect_kind
+from edgecls.model_file.read import detect_format
 from edgecls.runtime.engines import ENGINES, is_installed
 
 MOST_SHARE, MOST_US = 0.02, 50.0
@@ -84,7 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows, watch = [], Watch()
     for file in arguments.files:
-        kind = detect_kind(file.read_bytes())
+        kind = detect_format(file.read_bytes())
         for engine, entry in ENGINES.items():
             if kind not in entry.kinds or not is_installed(engine):
                 continue

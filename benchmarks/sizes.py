@@ -28,7 +28,8 @@ from edgecls.export import onnx, tflite
 from edgecls.export.export_folder import model_name
 from edgecls.export.fuse import fuse
 from edgecls.images.decode import LUMA, RESAMPLE
-from edgecls.model_file.metadata import ModelSpec, attach_spec
+from edgecls.model_file.metadata import ModelSpec
+from edgecls.model_file.write import attach_spec
 from edgecls.output_capture import quietly
 from edgecls.runtime.engines import ENGINES, is_installed
 

@@ -26,7 +26,7 @@ from edgecls.boards.targets import find_target
 from edgecls.evaluate import score
 from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.run_files import export_missing, find_files
-from edgecls.model_file.metadata import read_bytes, split_file
+from edgecls.model_file.read import read_bytes, read_model_file
 from edgecls.training.run import run_folder
 
 RUNNERS = {"LiteRT": stock.litert_runner, "ONNX Runtime": stock.ort_runner, "OpenVINO": stock.openvino_runner}
@@ -74,7 +74,7 @@ def build_files(run: Path, samples: ExportSamples) -> dict[str, bytes]:
     target = find_target(None)
     wanted = [file for file in find_files(run, target, max_drop=1.0) if file.precision in PRECISIONS]
     for file in export_missing(run, wanted, target, max_drop=1.0):
-        files[f"edgecls {file.precision}.{file.format}"] = split_file(read_bytes(file.path))[0]
+        files[f"edgecls {file.precision}.{file.format}"] = read_model_file(read_bytes(file.path)).graph
     return files
 
 

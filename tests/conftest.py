@@ -17,7 +17,7 @@ from random_networks import calibrate, random_network, varied_images
 from tiny import CLASSES, HEIGHT, SIZE, WIDTH, Converted, build_network, draw, make_data, make_spec
 
 from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
-from edgecls.model_file.metadata import attach_spec
+from edgecls.model_file.write import attach_spec
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
@@ -171,14 +171,14 @@ def converted(request: pytest.FixtureRequest) -> Converted:
     """The tiny run's network, and a random one that pads and normalizes as PyTorch does."""
     from edgecls.export import onnx, tflite
     from edgecls.export.fuse import fuse
-    from edgecls.model_file.metadata import split_file
+    from edgecls.model_file.read import read_model_file
     from edgecls.training.run.run_folder import load_model
 
     if request.param == "keras":
         model = load_model(request.getfixturevalue("tiny_run"))
         folder = request.getfixturevalue("tiny_export").folder
         names = [f"{precision}.{kind}" for precision in ("fp32", "int8") for kind in ("tflite", "onnx")]
-        return Converted(model, 128, {name: split_file((folder / f"model-{name}").read_bytes())[0] for name in names})
+        return Converted(model, 128, {name: read_model_file(folder / f"model-{name}").graph for name in names})
     model = random_network("torch", SIZE, 0.35, "flatten")
     fused, calibration = fuse(model), varied_images(48, SIZE, np.random.default_rng(1))
     graphs = {"fp32.tflite": tflite.to_fp32(fused), "fp32.onnx": onnx.to_fp32(fused)}

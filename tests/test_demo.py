@@ -14,7 +14,7 @@ from edgecls import cli, demo
 from edgecls.config import ExportConfig, TrainConfig
 from edgecls.export import onnx, tflite
 from edgecls.images.contact_sheet import CAPTION, CELL
-from edgecls.model_file.metadata import split_file
+from edgecls.model_file.read import read_model_file
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def small_demo(tiny_config: TrainConfig, file_named: Callable[[str], Path], monk
         return folder
 
     for module, kind in ((tflite, "tflite"), (onnx, "onnx")):
-        graph = split_file(file_named(f"model-int8.{kind}").read_bytes())[0]
+        graph = read_model_file(file_named(f"model-int8.{kind}").read_bytes()).graph
         monkeypatch.setattr(module, "to_int8", lambda *_, graph=graph, **__: graph)
     monkeypatch.setattr(demo, "unpack_demo_data", unpack)
     monkeypatch.setattr(demo, "TRAIN_CONFIG", dataclasses.replace(tiny_config, epochs=1, augment=None))

@@ -11,8 +11,7 @@ from edgecls.errors import ConfigError, DataError
 from edgecls.images.find import find_images
 from edgecls.images.leftovers import LeftOut
 from edgecls.limits import MAX_THREADS
-from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import read_bytes
+from edgecls.model_file.read import detect_format, read_bytes
 from edgecls.runtime.engines import ALIASES, ENGINES, choose_engine
 
 SCOPES = ("invoke", "end-to-end", "load")
@@ -76,7 +75,7 @@ def plan(
     paths = tuple(str(image) for image in images)
     found: list[Configuration] = []
     for file in files:
-        kind = detect_kind(read_bytes(file))
+        kind = detect_format(read_bytes(file))
         named = [ALIASES.get(engine, engine) for engine in engines]
         fitting: list[str | None] = [name for name in named if name not in ENGINES or kind in ENGINES[name].kinds]
         # If none fits, this raises the reason. An engine may be for the other files only.

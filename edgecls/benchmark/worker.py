@@ -36,8 +36,8 @@ from edgecls.boards import machine
 from edgecls.boards.cpus import allowed_cpus, default_threads, pick_cpus
 from edgecls.errors import EdgeclsError
 from edgecls.images.decode import load_gray
-from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import ModelSpec, read_bytes
+from edgecls.model_file.metadata import ModelSpec
+from edgecls.model_file.read import detect_format, read_bytes
 from edgecls.runtime.classifier import Classifier, load
 
 # More would not change the use of small caches, and a board's memory must hold them.
@@ -143,7 +143,7 @@ def describe_model(file: str, spec: ModelSpec) -> dict[str, Any]:
     """Return what identifies a file and the network in it."""
     data = read_bytes(file)
     return {
-        "format": detect_kind(data),
+        "format": detect_format(data),
         "bytes": len(data),
         "sha256": spec.graph_sha256,
         "arch": spec.arch,

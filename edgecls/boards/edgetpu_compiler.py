@@ -16,9 +16,8 @@ from pathlib import Path
 
 from edgecls.boards.edgetpu import COMPILED, cpu_layers
 from edgecls.errors import ExportError, MissingDependency
-from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import attach_spec, read_bytes
-from edgecls.model_file.read import read_graph, read_model_file, read_spec
+from edgecls.model_file.read import detect_format, read_bytes, read_graph, read_model_file, read_spec
+from edgecls.model_file.write import attach_spec
 
 COMPILER = "edgetpu_compiler"
 INSTALL = "https://coral.ai/docs/edgetpu/compiler/"
@@ -151,7 +150,7 @@ def add_metadata(source: str | Path, compiled: str | Path, version: str = "") ->
     """
     spec = read_spec(source)
     data = read_bytes(compiled)
-    if detect_kind(data) != "tflite" or COMPILED.encode() not in data:
+    if detect_format(data) != "tflite" or COMPILED.encode() not in data:
         raise ExportError(f"{compiled} holds nothing for the Edge TPU; pass the file that {COMPILER} wrote")
     spec = replace(
         spec,

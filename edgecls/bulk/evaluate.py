@@ -15,7 +15,7 @@ from edgecls.evaluate import Evaluation, score
 from edgecls.images.dataset import decode_row, unreadable
 from edgecls.images.folders import check_root, list_labeled
 from edgecls.images.leftovers import LeftOut
-from edgecls.model_file.metadata import split_file
+from edgecls.model_file.read import read_model_file
 from edgecls.parallel.pool import Pool
 
 
@@ -39,7 +39,7 @@ def evaluate_all(
     Raises:
         DataError: folders and classes differ, or images cannot be read. EdgeclsError: as the pool raises it.
     """
-    root, classes = check_root(data), split_file(model.data)[1].labels
+    root, classes = check_root(data), read_model_file(model.data).spec.labels
     samples = list_labeled(root, classes, left_out)
     shards = cut_names(path for path, _ in samples)
     scores, faults, done = [], [], 0

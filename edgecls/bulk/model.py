@@ -9,9 +9,9 @@ from pathlib import Path
 
 from edgecls import __version__
 from edgecls.errors import ConfigError
-from edgecls.model_file.container import detect_kind
+from edgecls.model_file.read import detect_format
 from edgecls.parallel.pool import Pool
-from edgecls.runtime.classifier import Classifier, load_bytes
+from edgecls.runtime.classifier import Classifier, load
 from edgecls.runtime.engines import choose_engine
 
 
@@ -51,11 +51,9 @@ def pack_model(
     untrusted: bool = False,
 ) -> Model:
     """Load an exported file once and return it packed for a pool; arguments and errors are those of `load`."""
-    name = choose_engine(detect_kind(data), engine, device)
+    name = choose_engine(detect_format(data), engine, device)
     threads = threads or pool.threads
-    with load_bytes(
-        data, engine=name, threads=threads, device=device, threshold=threshold, untrusted=untrusted
-    ) as opened:
+    with load(data, engine=name, threads=threads, device=device, threshold=threshold, untrusted=untrusted) as opened:
         versions = _versions(opened)
     return Model(data, hashlib.sha256(data).hexdigest(), name, versions, threads, device, threshold, Path.cwd())
 
@@ -67,7 +65,7 @@ def open_model(model: Model) -> Classifier:
     Raises:
         ConfigError: the worker has other versions than the machine that began the run. Others as `load`.
     """
-    opened = load_bytes(
+    opened = load(
         model.data, engine=model.engine, threads=model.threads, device=model.device, threshold=model.threshold
     )
     if (versions := _versions(opened)) != model.versions:

@@ -14,7 +14,7 @@ from edgecls.bulk.shards import Shard, open_images
 from edgecls.errors import DataError
 from edgecls.images.decode import Source, load_gray
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.runtime.read_ahead import map_ahead
+from edgecls.runtime.classifier import map_ahead
 
 # A file of a bucket takes tens of milliseconds to arrive and almost no CPU time.
 URL_READERS = 16

@@ -17,8 +17,7 @@ from edgecls.choose.candidates import Candidate
 from edgecls.choose.choice import Choice, markdown_report
 from edgecls.errors import ConfigError
 from edgecls.files import file_sha256, read_json, sync_files
-from edgecls.model_file.metadata import read_bytes
-from edgecls.model_file.read import read_graph, read_model_file
+from edgecls.model_file.read import read_bytes, read_graph, read_model_file
 
 RECORD_FILE = "choose.json"
 SCRIPT = '''"""Print the label and the score of each image: python predict.py IMAGE..."""

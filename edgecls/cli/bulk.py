@@ -51,7 +51,7 @@ def predict_into(
     """
     from edgecls.bulk.model import pack_model
     from edgecls.bulk.predict import MANIFEST_FILE, predict_all
-    from edgecls.model_file.metadata import read_bytes
+    from edgecls.model_file.read import read_bytes
 
     data = read_bytes(file)
     with pool_at(ray, settings["threads"]) as pool, counting_left_out() as left_out:

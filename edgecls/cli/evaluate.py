@@ -63,7 +63,7 @@ def _evaluate_local(file: Path, data: Path, untrusted: bool) -> Evaluation:
 def _evaluate_on_ray(file: Path, data: Path, untrusted: bool, address: str) -> Evaluation:
     from edgecls.bulk.evaluate import evaluate_all
     from edgecls.bulk.model import pack_model
-    from edgecls.model_file.metadata import read_bytes
+    from edgecls.model_file.read import read_bytes
 
     contents = read_bytes(file)
     with pool_at(address) as pool, counting_left_out() as left_out, LiveProgress() as bars:

@@ -29,8 +29,9 @@ from edgecls.export.quantization.prepare import prune_and_equalize
 from edgecls.images.contact_sheet import contact_sheet
 from edgecls.images.decode import LUMA, RESAMPLE
 from edgecls.limits import Format
-from edgecls.model_file.metadata import ModelSpec, attach_spec
+from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.selftest import add_scores, make_golden
+from edgecls.model_file.write import attach_spec
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
 from edgecls.runtime.engines import own_engine

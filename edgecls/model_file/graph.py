@@ -22,6 +22,8 @@ DTYPE_BYTES = {
     "uint64": 8,
     "float64": 8,
 }
+AGAIN = "copy the file again or re-export"
+MAX_METADATA_BYTES = 8 * 2**20
 # Why a graph is not run.
 ENDLESS = "has a loop, a condition or a function, which may never end; edgecls never writes those: do not use this file"
 IN_ANOTHER_FILE = "keeps values in another file, without a checksum; edgecls never does: do not use this file"

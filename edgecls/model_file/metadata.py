@@ -1,25 +1,21 @@
-"""The metadata inside an exported file: what they are, and how they are written and read. Imports no interpreter."""
+"""The metadata inside an exported file: what they are, and how they are checked. Imports no interpreter."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from edgecls.errors import ModelFileError
 from edgecls.images.decode import RESAMPLE
-from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS, Format
-from edgecls.model_file import container
-from edgecls.model_file.container import AGAIN, JSON, LABELS, MAX_METADATA_BYTES, detect_kind
+from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS
+from edgecls.model_file.graph import AGAIN, MAX_METADATA_BYTES
 
 FORMAT_VERSION = 1
-EXPORTED = "pass a file that 'edgecls export' wrote"
 INPUT_DTYPES = ("uint8", "float32")
 # Our metadata have 4 levels; the functions that copy them recurse.
 MAX_DEPTH = 20
@@ -27,8 +23,6 @@ MAX_GOLDEN = 100
 # Those of `metrics` that charts, tables and messages show; a drop may be below 0.
 _FRACTIONS = ("accuracy", "float_accuracy", "drop", "agreement", "macro_f1")
 _TEXTS = ("verdict", "collapse", "measured_on")
-# Neither a flatbuffer nor a protobuf message can be larger.
-MAX_FILE_BYTES = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +50,7 @@ class ModelSpec:
     threshold: float | None = None  # predictions of a lower score are rejected; None rejects none
     bits: int | None = None  # of decode.load_gray
     golden: tuple[dict[str, Any], ...] = ()  # real images with their expected scores: see selftest.py
-    graph_sha256: str = ""  # of the file's bytes without the metadata; `attach_spec` sets it
+    graph_sha256: str = ""  # of the file's bytes without the metadata; `write.attach_spec` sets it
 
     def __post_init__(self) -> None:
         """Raise ModelFileError for the first field of a wrong type or out of its range."""
@@ -68,84 +62,13 @@ class ModelSpec:
                     raise ModelFileError(f"metadata field {name} must be {expected}; received {received}; re-export")
 
 
-def attach_spec(graph: bytes, spec: ModelSpec, kind: Format) -> bytes:
-    """Return the file's bytes: the graph with the metadata, whose `graph_sha256` is set here.
-
-    Metadata that `graph` already carries are replaced. The same input gives the same bytes.
-
-    Raises:
-        ModelFileError: `graph` has another format, or the metadata are not JSON or too large.
-    """
-    if (found := detect_kind(graph)) != kind:
-        raise ModelFileError(f"the graph is {found}, not {kind}; pass kind={found!r}")
-    bare, _ = container.split(graph, kind)
-    try:
-        # Converted to JSON and back, so that the checksum is that of what a reader gets.
-        metadata = json.loads(json.dumps(asdict(replace(spec, graph_sha256=_sha256(bare))), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ModelFileError(f"the metadata cannot be written as JSON ({error}); use plain, finite values") from error
-    metadata["contract_sha256"] = _checksum(metadata)
-    text = json.dumps(metadata, ensure_ascii=False, indent=1).encode()
-    if len(text) > MAX_METADATA_BYTES:
-        raise ModelFileError(f"the metadata have {len(text)} bytes, at most {MAX_METADATA_BYTES} fit; shorten metrics")
-    return container.attach(bare, text, _lines(spec.labels), kind)
-
-
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of an exported file.
-
-    Raises:
-        ModelFileError: not a readable file, or larger than any model can be.
-    """
-    if not isinstance(path, (str, os.PathLike)):
-        raise ModelFileError(f"a model file's path must be a str or a Path; received {path!r}; {EXPORTED}")
-    try:
-        # Pipes and devices have no size that could be checked before reading.
-        if not Path(path).is_file():
-            raise ModelFileError(_explain(path) or f"no such model file: {os.fspath(path)!r}; {EXPORTED}")
-        if (size := Path(path).stat().st_size) > MAX_FILE_BYTES:
-            raise ModelFileError(f"{path} has {size} bytes; no model has more than {MAX_FILE_BYTES}")
-        data = Path(path).read_bytes()
-        try:
-            detect_kind(data)
-        except ModelFileError as error:
-            raise ModelFileError(_explain(path) or f"{path} is {error}") from error
-        return data
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error}; check its permissions") from error
-
-
-def _explain(path: str | os.PathLike[str]) -> str:
-    # Imported late: only needed for the error.
-    from edgecls.messages.path_kinds import explain_model
-
-    return explain_model(Path(path)) if Path(path).exists() else ""
-
-
-def split_file(data: bytes) -> tuple[bytes, ModelSpec]:
-    """Return the graph without the metadata, and the metadata, after checking the sha256 of both.
-
-    Raises:
-        ModelFileError: not a TFLite or ONNX file, no metadata, damaged, or written by a newer edgecls.
-    """
-    kind = detect_kind(data)
-    graph, parts = container.split(data, kind)
-    if JSON not in parts:
-        raise ModelFileError(f"this {kind} file has no edgecls metadata; export it with 'edgecls export'")
-    spec = _parse(parts[JSON])
-    if parts.get(LABELS, _lines(spec.labels)) != _lines(spec.labels):
-        raise ModelFileError(f"damaged: {LABELS} and {JSON} disagree; {AGAIN}")
-    if (found := _sha256(graph)) != spec.graph_sha256:
-        raise ModelFileError(f"damaged: its graph's sha256 is {found}, the metadata say {spec.graph_sha256}; {AGAIN}")
-    return graph, spec
-
-
-def _parse(text: bytes) -> ModelSpec:
+def parse_spec(text: bytes) -> ModelSpec:
+    """Return the metadata in their JSON; raise ModelFileError if they are damaged or of a newer edgecls."""
     raw = _load_json(text)
     version = raw.get("format_version")
     if _whole(FORMAT_VERSION + 1, math.inf)(version):
         raise ModelFileError(f"metadata of format {str(version)[:20]} were written by a newer edgecls; upgrade edgecls")
-    if raw.pop("contract_sha256", None) != _checksum(raw):
+    if raw.pop("contract_sha256", None) != checksum(raw):
         raise ModelFileError(f"damaged: the sha256 of the metadata differs; {AGAIN}")
     # A later edgecls may add keys to the same format: they are ignored.
     known = {f.name: raw[f.name] for f in fields(ModelSpec) if f.name in raw}
@@ -176,13 +99,10 @@ def _is_flat(value: object, depth: int) -> bool:
     return depth > 0 and all(_is_flat(part, depth - 1) for part in parts)
 
 
-def _checksum(metadata: Mapping[str, object]) -> str:
+def checksum(metadata: Mapping[str, object]) -> str:
+    """Return the sha256 of the metadata's JSON."""
     # ONNX itself has no checksum that would notice a flipped bit in a label.
-    return _sha256(json.dumps(metadata, sort_keys=True).encode())
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
 def _whole(low: float, high: float) -> Callable[[Any], bool]:
@@ -222,11 +142,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("input_scale", lambda v: isinstance(v, float) and 0 < v < math.inf, "a finite float above 0"),
     ("input_zero_point", _whole(-128, 255), "a whole number from -128 to 255"),
     ("weights", lambda v: isinstance(v, dict), "an object"),
-    (
-        "metrics",
-        _are_metrics,
-        f"an object with {', '.join(_FRACTIONS)} from -1 to 1 and {', '.join(_TEXTS)} as texts",
-    ),
+    ("metrics", _are_metrics, f"an object: {', '.join(_FRACTIONS)} from -1 to 1, {', '.join(_TEXTS)} as texts"),
     ("target", lambda v: v == "" or _is_line(v), "a line of text"),
     ("threshold", lambda v: v is None or (isinstance(v, float) and 0 <= v <= 1), "a float from 0 to 1 or null"),
     (
@@ -241,5 +157,6 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 )
 
 
-def _lines(labels: tuple[str, ...]) -> bytes:
+def label_lines(labels: tuple[str, ...]) -> bytes:
+    """Return labels.txt: one label a line."""
     return "".join(f"{label}\n" for label in labels).encode()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from edgecls.errors import ModelFileError
-from edgecls.model_file.container import AGAIN, decode_varint, onnx_fields
-from edgecls.model_file.graph import ENDLESS, IN_ANOTHER_FILE, Graph, Node, Tensor
+from edgecls.model_file.graph import AGAIN, ENDLESS, IN_ANOTHER_FILE, Graph, Node, Tensor
 
+# ModelProto.graph and ModelProto.metadata_props, and the key of ours.
+GRAPH_FIELD, METADATA_FIELD = 7, 14
+METADATA_KEY = b"edgecls"
+MAX_FIELDS = 10_000  # models have a few dozen; in a damaged file any byte may look like a field
 # In the order of TensorProto.DataType: the position is the code.
 DTYPES = (
     "undefined float32 uint8 int8 uint16 int16 int32 int64 string bool float16 float64 uint32 uint64 complex64 "
@@ -40,6 +44,59 @@ _REFUSED = {
 }
 
 _Fields = dict[int, list[memoryview]]
+
+
+def has_graph(data: bytes) -> bool:
+    """Return whether bytes are an ONNX model; raise ModelFileError if they are no protobuf message."""
+    return any(number == GRAPH_FIELD for number, _, _ in onnx_fields(data))
+
+
+def split_onnx(data: bytes) -> tuple[bytes, bytes | None, bytes | None]:
+    """Return the graph without the metadata, and their JSON, None if there are none; ONNX has no list of labels.
+
+    Raises:
+        ModelFileError: damaged.
+    """
+    kept: list[memoryview] = []
+    text = None
+    for number, whole, content in onnx_fields(data):
+        entry = {n: bytes(value) for n, _, value in onnx_fields(content)} if number == METADATA_FIELD else {}
+        if entry.get(1) == METADATA_KEY:
+            text = entry.get(2, b"")
+        else:
+            kept.append(whole)
+    return b"".join(kept), text, None
+
+
+def onnx_fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Yield (number, the field's own bytes, its content) of each top-level field of a protobuf message."""
+    view, start = memoryview(data), 0
+    for _ in range(MAX_FIELDS):
+        if start == len(view):
+            return
+        tag, content = _decode_varint(view, start)
+        if tag & 7 == 2:
+            length, content = _decode_varint(view, content)
+        elif tag & 7 == 0:
+            length = _decode_varint(view, content)[1] - content
+        else:
+            length = {1: 8, 5: 4}.get(tag & 7, len(view))
+        end = content + length
+        if end > len(view):
+            raise ModelFileError(f"damaged: the ONNX field at byte {start} goes past the end; {AGAIN}")
+        yield tag >> 3, view[start:end], view[content:end]
+        start = end
+    raise ModelFileError(f"damaged: more than {MAX_FIELDS} ONNX fields; {AGAIN}")
+
+
+def _decode_varint(view: memoryview, position: int) -> tuple[int, int]:
+    """Return (the number that begins at `position` in protobuf's variable length, the position after it)."""
+    value = 0
+    for i, byte in enumerate(view[position : position + 10]):
+        value |= (byte & 127) << 7 * i
+        if byte < 128:
+            return value, position + i + 1
+    raise ModelFileError(f"damaged: incomplete ONNX number at byte {position}; {AGAIN}")
 
 
 def read_onnx(data: bytes) -> Graph:
@@ -132,7 +189,7 @@ def _fields(content: memoryview) -> _Fields:
 
 
 def _number(fields: _Fields, number: int, default: int = 0) -> int:
-    return decode_varint(fields[number][-1], 0)[0] if fields[number] else default
+    return _decode_varint(fields[number][-1], 0)[0] if fields[number] else default
 
 
 def _numbers(contents: list[memoryview]) -> list[int]:
@@ -140,7 +197,7 @@ def _numbers(contents: list[memoryview]) -> list[int]:
     numbers, position = [], 0
     joined = memoryview(b"".join(contents))
     while position < len(joined):
-        number, position = decode_varint(joined, position)
+        number, position = _decode_varint(joined, position)
         numbers.append(number)
     return numbers
 

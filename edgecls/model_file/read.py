@@ -1,15 +1,20 @@
-"""Reads an exported file: its format, its graph and its metadata."""
+"""Reads an exported file: its format, its graph and its metadata, whose checksums are verified."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from edgecls.errors import ModelFileError
 from edgecls.limits import Format
-from edgecls.model_file.container import detect_kind
-from edgecls.model_file.graph import SCALE_TOLERANCE, SCORE_QUANTIZATIONS, Graph
-from edgecls.model_file.metadata import ModelSpec, read_bytes, split_file
+from edgecls.model_file.graph import AGAIN, SCALE_TOLERANCE, SCORE_QUANTIZATIONS, Graph
+from edgecls.model_file.metadata import ModelSpec, label_lines, parse_spec
+
+EXPORTED = "pass a file that 'edgecls export' wrote"
+# Neither a flatbuffer nor a protobuf message can be larger.
+MAX_FILE_BYTES = 2**31
 
 
 class ModelFile(NamedTuple):
@@ -29,13 +34,21 @@ def read_model_file(source: str | os.PathLike[str] | bytes) -> ModelFile:
     Raises:
         ModelFileError: not a readable file, not TFLite or ONNX, damaged, without metadata, or of a newer edgecls.
     """
-    data = source if isinstance(source, bytes) else read_bytes(source)
-    try:
-        return ModelFile(detect_kind(data), *split_file(data))
-    except ModelFileError as error:
-        if isinstance(source, bytes):
-            raise
-        raise ModelFileError(f"{os.fspath(source)}: {error}") from error
+    if not isinstance(source, bytes):
+        data = read_bytes(source)
+        try:
+            return read_model_file(data)
+        except ModelFileError as error:
+            raise ModelFileError(f"{os.fspath(source)}: {error}") from error
+    graph, text, labels = split(source, kind := detect_format(source))
+    if text is None:
+        raise ModelFileError(f"this {kind} file has no edgecls metadata; export it with 'edgecls export'")
+    spec = parse_spec(text)
+    if labels not in (None, label_lines(spec.labels)):
+        raise ModelFileError(f"damaged: labels.txt and model.json disagree; {AGAIN}")
+    if (found := hashlib.sha256(graph).hexdigest()) != spec.graph_sha256:
+        raise ModelFileError(f"damaged: its graph's sha256 is {found}, the metadata say {spec.graph_sha256}; {AGAIN}")
+    return ModelFile(kind, graph, spec)
 
 
 def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
@@ -43,9 +56,66 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
     return read_model_file(path).spec
 
 
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of an exported file.
+
+    Raises:
+        ModelFileError: not a readable file, or larger than any model can be.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ModelFileError(f"a model file's path must be a str or a Path; received {path!r}; {EXPORTED}")
+    try:
+        # Pipes and devices have no size that could be checked before reading.
+        if not Path(path).is_file():
+            raise ModelFileError(_explain(path) or f"no such model file: {os.fspath(path)!r}; {EXPORTED}")
+        if (size := Path(path).stat().st_size) > MAX_FILE_BYTES:
+            raise ModelFileError(f"{path} has {size} bytes; no model has more than {MAX_FILE_BYTES}")
+        data = Path(path).read_bytes()
+        try:
+            detect_format(data)
+        except ModelFileError as error:
+            raise ModelFileError(_explain(path) or f"{path} is {error}") from error
+        return data
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error}; check its permissions") from error
+
+
+def _explain(path: str | os.PathLike[str]) -> str:
+    # Imported late: only needed for the error.
+    from edgecls.messages.path_kinds import explain_model
+
+    return explain_model(Path(path)) if Path(path).exists() else ""
+
+
+def detect_format(data: bytes) -> Format:
+    """Return "tflite" or "onnx", judged by the bytes and not the file's name; raise ModelFileError for neither."""
+    if data[4:8] == b"TFL3":
+        return "tflite"
+    # Here and below, each format's reader is imported only for its own files.
+    from edgecls.model_file.onnx import has_graph
+
+    reason = EXPORTED
+    try:
+        if has_graph(data):
+            return "onnx"
+    except ModelFileError as error:
+        reason = str(error)
+    raise ModelFileError(f"not a TFLite or ONNX file (first bytes {data[:8]!r}); {reason}")
+
+
+def split(data: bytes, format: Format) -> tuple[bytes, bytes | None, bytes | None]:
+    """Return the graph without the metadata, their JSON and the labels beside it; None if there are none."""
+    if format == "tflite":
+        from edgecls.model_file.tflite import split_tflite
+
+        return split_tflite(data)
+    from edgecls.model_file.onnx import split_onnx
+
+    return split_onnx(data)
+
+
 def read_graph(graph: bytes, format: Format) -> Graph:
     """Return the operations and tensors of a TFLite or ONNX graph; raise ModelFileError if it is damaged."""
-    # Each format's reader is imported only for its own files.
     if format == "tflite":
         from edgecls.model_file.tflite import read_tflite
 

@@ -5,13 +5,16 @@ Not every light install has a schema module (tflite_runtime and onnxruntime have
 
 from __future__ import annotations
 
+import io
 import struct
+import zipfile
 from collections.abc import Iterator
 
 from edgecls.errors import ModelFileError
-from edgecls.model_file.container import AGAIN
-from edgecls.model_file.graph import ENDLESS, IN_ANOTHER_FILE, Graph, Node, Tensor
+from edgecls.model_file.graph import AGAIN, ENDLESS, IN_ANOTHER_FILE, MAX_METADATA_BYTES, Graph, Node, Tensor
 
+# The files in the ZIP that follows the graph.
+JSON, LABELS = "model.json", "labels.txt"
 # In the order of the schema's BuiltinOperator: the position is the code.
 BUILTINS = tuple(
     """
@@ -61,6 +64,36 @@ _EXTERNAL = (20, 22)
 # Scale and zero point.
 Quantization = tuple[float, int]
 _NUMBERS = {1: "<b", 2: "<H", 4: "<i"}
+
+
+def split_tflite(data: bytes) -> tuple[bytes, bytes | None, bytes | None]:
+    """Return the graph without the metadata, their JSON and the labels; None if there are none.
+
+    Raises:
+        ModelFileError: damaged.
+    """
+    if not _ends_as_ours(data):
+        return data, None, None
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            # Any other ZIP is TFLite's own metadata, and a part of the graph.
+            if sorted(member.filename for member in members) != [LABELS, JSON]:
+                return data, None, None
+            for member in members:
+                if member.compress_type != zipfile.ZIP_STORED or member.file_size > MAX_METADATA_BYTES:
+                    raise zipfile.BadZipFile(f"{member.filename} is packed or too large")
+            start = min(member.header_offset for member in members)
+            return data[:start], archive.read(JSON), archive.read(LABELS)
+    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise ModelFileError(f"damaged: the ZIP of the metadata cannot be read ({error}); {AGAIN}") from error
+
+
+def _ends_as_ours(data: bytes) -> bool:
+    # zipfile would read a directory of millions of members for minutes, and ZIP64 overrides what `end` says.
+    end = data[-22:]
+    directory_bytes = int.from_bytes(end[12:16], "little")
+    return end[:4] == b"PK\5\6" and end[8:12] == b"\2\0\2\0" and directory_bytes < 1000 and data[-42:-38] != b"PK\6\7"
 
 
 def read_tflite(data: bytes) -> Graph:

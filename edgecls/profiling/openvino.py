@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecls.model_file.container import detect_kind
 from edgecls.model_file.graph import Node
 from edgecls.model_file.metadata import ModelSpec
+from edgecls.model_file.read import detect_format
 from edgecls.model_file.tflite import read_tflite
 from edgecls.profiling.timed import WARM_UP_RUNS, Timed, interquartile_mean
 from edgecls.runtime.openvino import compile_settings, read_model
@@ -43,7 +43,7 @@ def time_operators(graph: bytes, spec: ModelSpec, threads: int, seconds: float) 
     import openvino
 
     settings = compile_settings(threads) | {"PERF_COUNT": True}
-    core, kind = openvino.Core(), detect_kind(graph)
+    core, kind = openvino.Core(), detect_format(graph)
     model, end = read_model(core, graph, kind), time.perf_counter() + seconds
     rounds: list[list[float]] = []
     while len(rounds) < LEAST_MODELS * BLOCKS or time.perf_counter() < end:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from queue import Queue
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +17,8 @@ from edgecls.boards.cpus import default_threads
 from edgecls.errors import ConfigError, DataError, ModelFileError
 from edgecls.images.decode import Source, load_gray
 from edgecls.limits import MAX_THREADS
-from edgecls.model_file.metadata import ModelSpec, read_bytes
-from edgecls.model_file.read import read_model_file
+from edgecls.model_file.metadata import ModelSpec
+from edgecls.model_file.read import read_bytes, read_model_file
 from edgecls.runtime.engines import Engine as Engine
 from edgecls.runtime.engines import choose_engine, open_engine
 
@@ -23,23 +26,18 @@ ChannelOrder = Literal["rgb", "bgr"]
 # The first run packs weights and fills caches; a GPU takes a few runs to choose kernels.
 WARMUP_RUNS = 3
 AnySource = TypeVar("AnySource", bound=Source)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The prediction for one image.
+    """The prediction for one image."""
 
-    Attributes:
-        label: of the highest score; None if that is below the classifier's threshold.
-        index: of the highest score in the file's labels, rejected or not.
-        score: the highest score, 0..1.
-        scores: of all labels, float32 (C,), sum to 1.
-    """
-
-    label: str | None
-    index: int
-    score: float
-    scores: NDArray[np.float32]
+    label: str | None  # of the highest score; None if that is below the classifier's threshold
+    index: int  # of the highest score in the file's labels, rejected or not
+    score: float  # the highest score, 0..1
+    scores: NDArray[np.float32]  # of all labels, float32 (C,), sum to 1
 
 
 class _Closed:
@@ -90,11 +88,7 @@ class Classifier:
         return [self.predict(source, channel_order=channel_order) for source in _several(sources)]
 
     def predict_iter(
-        self,
-        sources: Iterable[AnySource],
-        *,
-        channel_order: ChannelOrder | None = None,
-        workers: int | None = None,
+        self, sources: Iterable[AnySource], *, channel_order: ChannelOrder | None = None, workers: int | None = None
     ) -> Iterator[tuple[AnySource, Prediction | DataError]]:
         """Yield each source with its prediction, in their order, while threads decode the next ones.
 
@@ -112,8 +106,6 @@ class Classifier:
             ConfigError: as `predict` raises it, or fewer workers than 1.
             ModelFileError: the network returned NaN.
         """
-        # Imported late: only this function needs it.
-        from edgecls.runtime.read_ahead import map_ahead
 
         def read(source: Source) -> NDArray[np.uint8] | DataError:
             try:
@@ -183,7 +175,7 @@ def to_entry(name: str, prediction: Prediction, labels: Sequence[str]) -> dict[s
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | bytes,
     *,
     engine: str | None = None,
     threads: int | None = None,
@@ -194,7 +186,7 @@ def load(
     """Return the classifier of an exported file, its sha256 verified.
 
     Args:
-        path: a file that `edgecls export` wrote.
+        path: a file that `edgecls export` wrote, or its content.
         engine: a name in `engines.ENGINES`, or "ort"; None takes the first that fits file and device and is installed.
         threads: of the interpreter; None takes `default_threads()`.
         device: a name in `engines.DEVICES`.
@@ -207,21 +199,7 @@ def load(
         MissingDependency: the engine's package, or the device's library, is not installed.
         ModelFileError: no such file, no metadata in it, damaged, or it crashed the child process.
     """
-    return load_bytes(
-        read_bytes(path), engine=engine, threads=threads, device=device, threshold=threshold, untrusted=untrusted
-    )
-
-
-def load_bytes(
-    data: bytes,
-    *,
-    engine: str | None = None,
-    threads: int | None = None,
-    device: str = "cpu",
-    threshold: float | None = None,
-    untrusted: bool = False,
-) -> Classifier:
-    """Return the classifier of an exported file's bytes; arguments and errors are those of `load`."""
+    data = path if isinstance(path, bytes) else read_bytes(path)
     threads = _count("threads", threads)
     model = read_model_file(data)
     name = choose_engine(model.format, engine, device)
@@ -275,3 +253,46 @@ def _to_rgb(frame: NDArray[np.uint8], channel_order: str | None) -> NDArray[np.u
             f"an array {frame.shape} needs channel_order='rgb' or 'bgr' (OpenCV: 'bgr'); received {channel_order!r}"
         )
     return frame[:, :, :3] if channel_order == "rgb" else frame[:, :, 2::-1]
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Generator[tuple[Item, Result], None, None]:
+    """Yield each item with its result, in order; threads compute the next results in the meantime.
+
+    The items are read in a separate thread, so that a slow source does not delay finished results. At most
+    2 * `workers` + 2 items are held. An error of `function` or of the source is raised in its turn, and is the last.
+
+    Args:
+        function: called in several threads at a time.
+        items: read until the caller closes this generator.
+        workers: threads that call `function`.
+    """
+    queue: Queue[tuple[Item, Future[Result]] | None] = Queue(2 * workers)
+    stopped = threading.Event()
+
+    def read(pool: ThreadPoolExecutor) -> None:
+        try:
+            for item in items:
+                if stopped.is_set():
+                    break
+                queue.put((item, pool.submit(function, item)))
+            queue.put(None)
+        # Whatever a camera or a generator raises is passed on to the caller.
+        except BaseException as error:  # noqa: BLE001
+            failed: Future[Result] = Future()
+            failed.set_exception(error)
+            queue.put((cast(Item, None), failed))
+
+    with ThreadPoolExecutor(workers, "edgecls-decode") as pool:
+        # A daemon thread, so that a camera without further frames does not keep the program from ending.
+        threading.Thread(target=read, args=(pool,), name="edgecls-read", daemon=True).start()
+        try:
+            while entry := queue.get():
+                yield entry[0], entry[1].result()
+        finally:
+            stopped.set()
+            # Makes room for a waiting reader, which then sees `stopped`.
+            while not queue.empty():
+                queue.get()
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from edgecls.boards.install import install_line
 from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.limits import Format
-from edgecls.model_file.container import detect_kind
 from edgecls.model_file.metadata import ModelSpec
+from edgecls.model_file.read import detect_format
 from edgecls.runtime.engines import Tensor, check_tensors, one_line
 
 _SCORES: dict[Format, tuple[str, ...]] = {"tflite": ("uint8", "int8", "float32"), "onnx": ("float32",)}
@@ -76,7 +76,7 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
     except ImportError as error:
         raise MissingDependency(f"openvino cannot be imported ({error}); {install_line('openvino')}") from error
     version = openvino.__version__.split("-")[0]
-    kind = detect_kind(graph)
+    kind = detect_format(graph)
     try:
         core = openvino.Core()
         compiled = core.compile_model(read_model(core, graph, kind), "CPU", compile_settings(threads))

@@ -12,8 +12,7 @@ import pytest
 
 from edgecls.boards import edgetpu_compiler
 from edgecls.errors import ExportError, MissingDependency, ModelFileError
-from edgecls.model_file.metadata import split_file
-from edgecls.model_file.read import read_graph, read_spec
+from edgecls.model_file.read import read_graph, read_model_file, read_spec
 from edgecls.model_file.tflite import BUILTINS, CUSTOM
 
 # https://github.com/google-coral/edgetpu/issues/671, the table shortened
@@ -175,7 +174,7 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_compiled_file_carries_the_metadata(compiler: Any, tiny_tflite: Path, tmp_path: Path) -> None:
-    graph, spec = split_file(tiny_tflite.read_bytes())
+    _, graph, spec = read_model_file(tiny_tflite.read_bytes())
     folder = compiler(ALL_MAPPED, compiled_graph(graph, left=0))
     done = edgetpu_compiler.compile_file(tiny_tflite, tmp_path / "out")
     assert done.path == tmp_path / "out" / "tiny-int8_edgetpu.tflite"
@@ -193,7 +192,7 @@ def test_the_compiled_file_carries_the_metadata(compiler: Any, tiny_tflite: Path
 def test_layers_on_the_cpu_are_named_with_the_compilers_reason(
     compiler: Any, tiny_tflite: Path, tmp_path: Path
 ) -> None:
-    graph, _ = split_file(tiny_tflite.read_bytes())
+    _, graph, _ = read_model_file(tiny_tflite.read_bytes())
     last = [node.op for node in read_graph(graph, "tflite").nodes][-2:]
     assert last == ["SOFTMAX", "QUANTIZE"]
     compiler(SOME_ON_CPU, compiled_graph(graph, left=2))

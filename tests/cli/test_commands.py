@@ -18,7 +18,7 @@ from edgecls import __version__
 from edgecls.cli import COMMANDS, main
 from edgecls.config import TrainConfig
 from edgecls.export import tflite
-from edgecls.model_file.metadata import split_file
+from edgecls.model_file.read import read_model_file
 
 
 # Help and usage
@@ -99,7 +99,7 @@ def test_what_is_missing_or_not_ours_exits_with_1(
     arguments: list[str], message: str, int8: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
     bare, folder = tmp_path / "bare.tflite", tmp_path / "folder"
-    bare.write_bytes(split_file(int8.read_bytes())[0])
+    bare.write_bytes(read_model_file(int8.read_bytes()).graph)
     folder.mkdir()
     names = {"gone": tmp_path / "gone", "image": pictures[0], "bare": bare, "folder": folder, "file": int8}
     done = run(*(argument.format(**names) for argument in arguments))

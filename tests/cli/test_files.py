@@ -17,7 +17,8 @@ from command_line import check_stages, run, run_process
 from tiny import CLASSES, SIZE
 
 from edgecls.messages.names import safe
-from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import read_model_file
+from edgecls.model_file.write import attach_spec
 from edgecls.runtime.classifier import load
 
 
@@ -152,7 +153,7 @@ def test_info_notices_a_damaged_file(int8: Path, tmp_path: Path) -> None:
 def test_info_and_selftest_do_not_let_a_file_talk_to_the_terminal(
     int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph, spec = split_file(int8.read_bytes())
+    _, graph, spec = read_model_file(int8.read_bytes())
     sample = {**spec.golden[0], "name": "\x1b[2Jä.png", "scores": [0.0, 0.0, 0.0]}
     odd = tmp_path / "odd.tflite"
     odd.write_bytes(attach_spec(graph, replace(spec, golden=(sample,), graph_sha256=""), "tflite"))

@@ -21,7 +21,8 @@ from golden_samples import shifted_scores
 
 from edgecls.benchmark.record import read_record
 from edgecls.cli import main
-from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import read_model_file
+from edgecls.model_file.write import attach_spec
 
 LONG = ("--seconds", "300", "--threads", "1")
 
@@ -49,7 +50,7 @@ def test_selftest_says_there_what_it_says_here(board: BoardSshd, int8: Path) -> 
 
 
 def test_a_failed_selftest_exits_here_with_1_too(board: BoardSshd, int8: Path, tmp_path: Path) -> None:
-    graph, spec = split_file(int8.read_bytes())
+    _, graph, spec = read_model_file(int8.read_bytes())
     forged = tmp_path / "forged.tflite"
     golden = tuple(sample | shifted_scores(0.2)(sample) for sample in spec.golden)
     forged.write_bytes(attach_spec(graph, replace(spec, golden=golden), "tflite"))

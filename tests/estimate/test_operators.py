@@ -17,7 +17,7 @@ from edgecls.estimate.operators import KINDS, Network, count_network, round_chan
 from edgecls.estimate.published_networks import published_network
 from edgecls.limits import Format
 from edgecls.model_file.graph import Graph
-from edgecls.model_file.metadata import attach_spec
+from edgecls.model_file.write import attach_spec
 
 CLASSES = 5
 # Even, odd and small sides, several widths, both heads, both beginnings; small networks with other kernels and layers.

@@ -18,8 +18,7 @@ from edgecls.export.artifact import export_run
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.quantization import prune
 from edgecls.limits import PRECISIONS
-from edgecls.model_file.metadata import split_file
-from edgecls.model_file.read import read_graph, read_spec
+from edgecls.model_file.read import read_graph, read_model_file, read_spec
 from edgecls.runtime.classifier import load
 from edgecls.training.run import run_folder
 from edgecls.training.run.run_folder import SCORES_FILE, images_sha256, load_model, read_record
@@ -50,7 +49,7 @@ def converters(tiny_export: ExportResult, fused: FusedModel, monkeypatch: pytest
 
     def replace(**graphs: bytes) -> None:
         for (precision, kind), module in CONVERTERS.items():
-            ready = split_file((tiny_export.folder / f"model-{precision}.{kind}").read_bytes())[0]
+            ready = read_model_file(tiny_export.folder / f"model-{precision}.{kind}").graph
             graph = graphs.get(f"{precision}_{kind}", ready)
             monkeypatch.setattr(module, f"to_{precision}", lambda *_, graph=graph, **__: graph)
 
@@ -113,7 +112,7 @@ def test_int8_is_calibrated_on_training_images(
     run_copy: Path, tiny_export: ExportResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[np.ndarray] = []
-    graph = split_file((tiny_export.folder / "model-int8.tflite").read_bytes())[0]
+    graph = read_model_file(tiny_export.folder / "model-int8.tflite").graph
 
     def to_int8(fused: object, calibration: np.ndarray, **_: object) -> bytes:
         seen.append(calibration)
@@ -135,7 +134,7 @@ def test_all_precisions_in_one_call(run_copy: Path, converters: Callable[..., No
         half = read_spec(result.folder / f"model-fp16.{kind}")
         assert (half.precision, half.target, half.calibration_sha256) == ("fp16", "", None)
         assert files[f"model-fp16.{kind}"].comparison.agreement == 1
-        graphs = [split_file((result.folder / f"model-{name}.{kind}").read_bytes())[0] for name in ("fp16", "fp32")]
+        graphs = [read_model_file(result.folder / f"model-{name}.{kind}").graph for name in ("fp16", "fp32")]
         assert len(graphs[0]) < 0.6 * len(graphs[1])
 
 

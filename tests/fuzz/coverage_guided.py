@@ -17,9 +17,7 @@ atheris: Any = __import__("atheris")
 with atheris.instrument_imports(include=["edgecls", "PIL"]):
     from edgecls.errors import EdgeclsError
     from edgecls.images.decode import load_gray
-    from edgecls.model_file.container import detect_kind
-    from edgecls.model_file.metadata import split_file
-    from edgecls.model_file.read import read_graph
+    from edgecls.model_file.read import detect_format, read_graph, read_model_file
 
 
 def read_image(data: bytes) -> None:
@@ -31,9 +29,9 @@ def read_image(data: bytes) -> None:
 
 def read_model(data: bytes) -> None:
     """Read the bytes as an exported file, and as a graph whether or not it has a contract."""
-    kind = detect_kind(data)
+    kind = detect_format(data)
     try:
-        split_file(data)
+        read_model_file(data)
     except EdgeclsError:
         read_graph(data, kind)
 
@@ -46,7 +44,7 @@ def seeds(target: str) -> list[bytes]:
         return list(SEEDS)
     from tiny import make_spec
 
-    from edgecls.model_file.metadata import attach_spec
+    from edgecls.model_file.write import attach_spec
 
     graphs = {"tflite": b"\x1c\0\0\0TFL3" + bytes(range(64)), "onnx": b"\x08\x08\x3a\x03\x12\x01g"}
     return [attach_spec(graph, make_spec(), kind) for kind, graph in graphs.items()]  # type: ignore[arg-type]

@@ -14,7 +14,8 @@ from hypothesis import given
 from mutations import IN_PLACE, damaged
 
 from edgecls.errors import ModelFileError
-from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import read_model_file
+from edgecls.model_file.write import attach_spec
 from edgecls.runtime.trial import try_in_child
 
 
@@ -24,7 +25,7 @@ from edgecls.runtime.trial import try_in_child
 )
 def test_graphs_sealed_anew(engine: str, kind: str, cases: int, request: pytest.FixtureRequest) -> None:
     path: Path = request.getfixturevalue(f"tiny_{kind}")
-    graph, spec = split_file(path.read_bytes())
+    _, graph, spec = read_model_file(path.read_bytes())
     name = f"{engine} {kind} graphs with correct checksums"
     crashes: list[bytes] = []
 

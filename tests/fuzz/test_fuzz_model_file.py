@@ -20,11 +20,11 @@ from tiny import make_spec
 from edgecls.boards.compatibility import check_graph
 from edgecls.boards.profiles import load_profile
 from edgecls.errors import EdgeclsError, ModelFileError
-from edgecls.model_file import container
 from edgecls.model_file import metadata as spec
-from edgecls.model_file.metadata import attach_spec, split_file
-from edgecls.model_file.read import read_graph
+from edgecls.model_file import write
+from edgecls.model_file.read import read_graph, read_model_file
 from edgecls.model_file.selftest import run_selftest
+from edgecls.model_file.write import attach_spec
 
 # ir_version = 8, graph = {name = "g"}.
 SMALLEST = {"tflite": b"\x1c\0\0\0TFL3" + bytes(range(64)), "onnx": b"\x08\x08\x3a\x03\x12\x01g"}
@@ -36,28 +36,30 @@ def sealed(graph: bytes, document: Any, kind: Any) -> bytes:
     if isinstance(document, dict):
         document = {name: value for name, value in document.items() if name != "contract_sha256"}
         document["graph_sha256"] = hashlib.sha256(graph).hexdigest()
-        document["contract_sha256"] = spec._checksum(document)
+        document["contract_sha256"] = spec.checksum(document)
     labels = document.get("labels") if isinstance(document, dict) else None
     lines = "".join(f"{label}\n" for label in labels) if isinstance(labels, list) else ""
     text = json.dumps(document).encode()
-    return container.attach(graph, text, lines.encode("utf-8", "replace"), kind)
+    return write.attach(graph, text, lines.encode("utf-8", "replace"), kind)
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_changed_files(kind: Any) -> None:
     good = attach_spec(SMALLEST[kind], make_spec(), kind)
-    metadata = split_file(good)
+    metadata = read_model_file(good)
 
     @fuzz(3000, quick=100)
     @given(damaged((good, attach_spec(SMALLEST[kind], make_spec(labels=("a", "b")), kind))))
     def change(data: bytes) -> None:
         ran[f"changed {kind} files"] += 1
         try:
-            found = split_file(data)
+            found = read_model_file(data)
         except ModelFileError:
             return
         # A ZIP's dates and padding mean nothing; the graph and the metadata are never changed.
-        assert found[1] in (metadata[1], replace(metadata[1], labels=("a", "b"))) and found[0] == metadata[0]
+        assert (
+            found.spec in (metadata.spec, replace(metadata.spec, labels=("a", "b"))) and found.graph == metadata.graph
+        )
 
     change()
 
@@ -73,7 +75,7 @@ def test_metadata_with_correct_checksums(kind: Any) -> None:
     def change(document: Any) -> None:
         ran[f"{kind} metadata with correct checksums"] += 1
         try:
-            _, read = split_file(sealed(SMALLEST[kind], document, kind))
+            _, _, read = read_model_file(sealed(SMALLEST[kind], document, kind))
         except ModelFileError:
             return
         shown = [*read.labels, read.arch, read.created, read.luma, read.target, *read.versions.values()]
@@ -108,13 +110,13 @@ def test_appended_zips(data: bytes, after_a_good_one: bool) -> None:
     ran["appended ZIPs"] += 1
     head = attach_spec(SMALLEST["tflite"], make_spec(), "tflite") if after_a_good_one else SMALLEST["tflite"]
     with pytest.raises(ModelFileError):
-        split_file(head + data)
+        read_model_file(head + data)
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_graphs_that_check_reads(kind: Any, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(f"tiny_{kind}")
-    graph, metadata = split_file(path.read_bytes())
+    _, graph, metadata = read_model_file(path.read_bytes())
     profile = load_profile("raspberry-pi-4b")
 
     @fuzz(800)

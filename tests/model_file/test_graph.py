@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from edgecls.errors import ModelFileError
 from edgecls.limits import Format
 from edgecls.model_file.graph import Graph
-from edgecls.model_file.metadata import split_file
 from edgecls.model_file.onnx import DTYPES as ONNX_DTYPES
-from edgecls.model_file.read import read_graph
+from edgecls.model_file.read import read_graph, read_model_file
 from edgecls.model_file.tflite import BUILTINS, DTYPES, OPTIONS
 
 
@@ -38,7 +37,7 @@ def check_tflite(path: Path) -> None:
     """Assert that our reader finds what LiteRT's object API finds."""
     from ai_edge_litert import schema_py_generated as schema
 
-    content, _ = split_file(path.read_bytes())
+    _, content, _ = read_model_file(path.read_bytes())
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     main = model.subgraphs[0]
     graph = read_graph(content, "tflite")
@@ -113,7 +112,7 @@ def test_options_are_read_as_litert_reads_them() -> None:
 def test_onnx_is_read_as_onnx_reads_it(tiny_onnx: Path) -> None:
     import onnx
 
-    content, _ = split_file(tiny_onnx.read_bytes())
+    _, content, _ = read_model_file(tiny_onnx.read_bytes())
     model = onnx.load_from_string(content)
     graph = read_graph(content, "onnx")
     assert (graph.ir, graph.opset) == (model.ir_version, 17)
@@ -149,7 +148,7 @@ def test_onnx_domains_open_shapes_and_operator_sets() -> None:
 @given(data=st.data())
 def test_damage_is_an_error_of_ours(data: st.DataObject, tiny_tflite: Path, tiny_onnx: Path) -> None:
     kind: Format = data.draw(st.sampled_from(("tflite", "onnx")))
-    content = bytearray(split_file((tiny_tflite if kind == "tflite" else tiny_onnx).read_bytes())[0])
+    content = bytearray(read_model_file((tiny_tflite if kind == "tflite" else tiny_onnx).read_bytes()).graph)
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(1, len(content)))

@@ -15,11 +15,12 @@ from spec_cases import GRAPHS, KINDS, ONNX, TFLITE, attach, forge
 from tiny import LABELS, make_spec
 
 from edgecls.errors import ModelFileError
-from edgecls.model_file import container
 from edgecls.model_file import metadata as spec_module
-from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import ModelSpec, attach_spec, read_bytes, split_file
-from edgecls.model_file.read import read_model_file, read_spec
+from edgecls.model_file import write
+from edgecls.model_file.graph import MAX_METADATA_BYTES
+from edgecls.model_file.metadata import ModelSpec
+from edgecls.model_file.read import detect_format, read_bytes, read_model_file, read_spec
+from edgecls.model_file.write import attach_spec
 
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -32,12 +33,12 @@ lines = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_
 def test_what_is_attached_is_read_back(kind: Any, labels: list[str], metrics: dict[str, object]) -> None:
     spec = make_spec(labels=tuple(labels), metrics=metrics)
     data = attach_spec(GRAPHS[kind], spec, kind)
-    graph, read = split_file(data)
+    _, graph, read = read_model_file(data)
     assert graph == GRAPHS[kind]
     assert read.graph_sha256 == hashlib.sha256(graph).hexdigest()
     assert read == ModelSpec(**{**vars(spec), "graph_sha256": read.graph_sha256})
     assert data.startswith(graph)
-    assert detect_kind(data) == kind
+    assert detect_format(data) == kind
 
 
 @KINDS
@@ -62,9 +63,9 @@ def test_another_zip_in_a_tflite_belongs_to_the_graph() -> None:
         archive.writestr("labelmap.txt", "a\nb")
     graph = TFLITE + buffer.getvalue()
     with pytest.raises(ModelFileError, match="no edgecls metadata"):
-        split_file(graph)
+        read_model_file(graph)
     data = attach_spec(graph, make_spec(), "tflite")
-    assert split_file(data)[0] == graph
+    assert read_model_file(data).graph == graph
     assert attach_spec(data, make_spec(), "tflite") == data
 
 
@@ -87,7 +88,7 @@ def test_other_onnx_metadata_belongs_to_the_graph(tiny_onnx: Path) -> None:
     model.metadata_props.add(key="author", value="me" * 100)
     graph = model.SerializeToString()
     data = attach_spec(graph, make_spec(), "onnx")
-    assert split_file(data)[0] == graph
+    assert read_model_file(data).graph == graph
     read = onnx.load_from_string(data)
     assert [entry.key for entry in read.metadata_props] == ["author", "edgecls"]
 
@@ -95,7 +96,7 @@ def test_other_onnx_metadata_belongs_to_the_graph(tiny_onnx: Path) -> None:
 def test_real_files_read_back(tiny_tflite: Path, tiny_tflite_fp32: Path, tiny_onnx: Path) -> None:
     assert read_spec(tiny_tflite).precision == "int8"
     data = tiny_onnx.read_bytes()
-    assert read_model_file(tiny_onnx) == read_model_file(data) == ("onnx", *split_file(data))
+    assert read_model_file(tiny_onnx) == read_model_file(data) and read_model_file(data).format == "onnx"
     assert [read_spec(path).labels for path in (tiny_tflite_fp32, tiny_onnx)] == [LABELS, LABELS]
 
 
@@ -107,11 +108,11 @@ def test_every_flipped_bit_is_noticed_or_harmless(kind: Any) -> None:
             bad = bytearray(good)
             bad[position] ^= 1 << bit
             try:
-                read = split_file(bytes(bad))
+                read = read_model_file(bytes(bad))
             except ModelFileError:
                 continue
             # The ZIP holds dates, permissions and the like, which mean nothing here.
-            assert position >= len(GRAPHS[kind]) and read == split_file(good)
+            assert position >= len(GRAPHS[kind]) and read == read_model_file(good)
 
 
 @KINDS
@@ -119,26 +120,26 @@ def test_every_truncation_is_noticed(kind: Any) -> None:
     good = attach(kind)
     for length in range(len(good)):
         with pytest.raises(ModelFileError):
-            split_file(good[:length])
+            read_model_file(good[:length])
 
 
 @quick
 @given(st.binary(max_size=300), st.sampled_from([b"", TFLITE, ONNX, TFLITE + b"PK\5\6", ONNX + b"\x72"]))
 def test_any_bytes_give_our_error(tail: bytes, head: bytes) -> None:
     with pytest.raises(ModelFileError):
-        split_file(head + tail)
+        read_model_file(head + tail)
 
 
 def test_a_changed_label_is_noticed_in_onnx() -> None:
     bad = attach("onnx").replace(b'"bolt"', b'"colt"')
     with pytest.raises(ModelFileError, match="sha256 of the metadata"):
-        split_file(bad)
+        read_model_file(bad)
 
 
 def test_a_changed_graph_is_told_with_both_hashes() -> None:
     good = attach("tflite")
     with pytest.raises(ModelFileError, match=r"damaged: its graph's sha256 is \w{64}, the metadata say \w{64}; copy"):
-        split_file(good[:20] + b"!" + good[21:])
+        read_model_file(good[:20] + b"!" + good[21:])
 
 
 def test_labels_file_and_json_must_agree() -> None:
@@ -151,7 +152,7 @@ def test_labels_file_and_json_must_agree() -> None:
         archive.writestr("model.json", text)
         archive.writestr("labels.txt", "nut\nbolt\n")
     with pytest.raises(ModelFileError, match=r"labels\.txt and model\.json disagree"):
-        split_file(buffer.getvalue())
+        read_model_file(buffer.getvalue())
 
 
 @pytest.mark.parametrize("size", [10, 50_000_000])
@@ -162,45 +163,45 @@ def test_a_packed_zip_is_not_unpacked(size: int) -> None:
         archive.writestr("model.json", b"0" * size)
         archive.writestr("labels.txt", "a\n")
     with pytest.raises(ModelFileError, match="packed or too large"):
-        split_file(buffer.getvalue())
+        read_model_file(buffer.getvalue())
 
 
 @KINDS
 def test_unbounded_json_is_refused(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match="shorten metrics"):
-        attach(kind, metrics={"long": "x" * container.MAX_METADATA_BYTES})
+        attach(kind, metrics={"long": "x" * MAX_METADATA_BYTES})
     big = attach(kind, metrics={"long": "x" * 5000})
     monkeypatch.setattr(spec_module, "MAX_METADATA_BYTES", 4000)
     with pytest.raises(ModelFileError, match="damaged"):
-        split_file(big)
+        read_model_file(big)
 
 
 @pytest.mark.parametrize("value", [b"[" * 100_000, b"1" * 5000, b"[]", b"\xff", b"{", b'{"format_version": 1}'])
 def test_odd_json_is_refused(value: bytes) -> None:
-    entry = container._encode_field(1, b"edgecls") + container._encode_field(2, value)
+    entry = write._encode_field(1, b"edgecls") + write._encode_field(2, value)
     with pytest.raises(ModelFileError):
-        split_file(ONNX + container._encode_field(14, entry))
+        read_model_file(ONNX + write._encode_field(14, entry))
 
 
 def test_too_many_onnx_fields_are_refused() -> None:
     with pytest.raises(ModelFileError, match="more than"):
-        split_file(ONNX + b"\x08\x08" * 20_000)
+        read_model_file(ONNX + b"\x08\x08" * 20_000)
 
 
 @KINDS
 def test_versions_and_later_keys(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match=r"newer edgecls; upgrade"):
-        split_file(forge(kind, monkeypatch, format_version=2))
-    assert split_file(forge(kind, monkeypatch, later=[[1, 2]]))[1] == split_file(attach(kind))[1]
+        read_model_file(forge(kind, monkeypatch, format_version=2))
+    assert read_model_file(forge(kind, monkeypatch, later=[[1, 2]])).spec == read_model_file(attach(kind)).spec
     with pytest.raises(ModelFileError, match="lack arch"):
-        split_file(forge(kind, monkeypatch, arch=...))
+        read_model_file(forge(kind, monkeypatch, arch=...))
 
 
 @KINDS
 def test_a_threshold_is_kept_and_may_be_missing(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert split_file(attach(kind, threshold=0.625))[1].threshold == 0.625
+    assert read_model_file(attach(kind, threshold=0.625)).spec.threshold == 0.625
     # Files of before there was one.
-    assert split_file(forge(kind, monkeypatch, threshold=...))[1].threshold is None
+    assert read_model_file(forge(kind, monkeypatch, threshold=...)).spec.threshold is None
 
 
 BAD_FIELDS: list[tuple[str, Any]] = [
@@ -256,7 +257,7 @@ def test_a_bad_field_is_named(name: str, value: Any, monkeypatch: pytest.MonkeyP
     with pytest.raises(ModelFileError, match=f"metadata field {name} must be"):
         make_spec(**{name: tuple(value) if isinstance(value, list) and name in ("labels", "golden") else value})
     with pytest.raises(ModelFileError, match=f"metadata field {name} must be"):
-        split_file(forge("onnx", monkeypatch, **{name: value}))
+        read_model_file(forge("onnx", monkeypatch, **{name: value}))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
@@ -272,13 +273,13 @@ def test_kind_is_read_off_the_bytes() -> None:
         attach_spec(ONNX, make_spec(), "tflite")
     for data in (b"", b"\x89PNG\r\n\x1a\n" + bytes(40), b"\x08\x08"):
         with pytest.raises(ModelFileError, match="not a TFLite or ONNX file"):
-            detect_kind(data)
+            detect_format(data)
 
 
 @KINDS
 def test_a_file_without_metadata_names_the_command(kind: Any) -> None:
     with pytest.raises(ModelFileError, match=r"no edgecls metadata.*'edgecls export'"):
-        split_file(GRAPHS[kind])
+        read_model_file(GRAPHS[kind])
 
 
 def test_unreadable_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +292,6 @@ def test_unreadable_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             read_bytes(wrong)  # type: ignore[arg-type]
     path = tmp_path / "big"
     path.write_bytes(bytes(11))
-    monkeypatch.setattr(spec_module, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("edgecls.model_file.read.MAX_FILE_BYTES", 10)
     with pytest.raises(ModelFileError, match="has 11 bytes"):
         read_bytes(path)

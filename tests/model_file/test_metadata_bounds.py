@@ -11,7 +11,7 @@ import pytest
 from spec_cases import KINDS, TFLITE, forge
 
 from edgecls.errors import ModelFileError
-from edgecls.model_file.metadata import split_file
+from edgecls.model_file.read import read_model_file
 
 
 @pytest.mark.parametrize("zip64", [False, True])
@@ -27,7 +27,7 @@ def test_a_directory_of_many_members_is_not_read(zip64: bool, monkeypatch: pytes
     assert len(zipfile.ZipFile(io.BytesIO(data)).infolist()) == 3
     monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("read"))
     with pytest.raises(ModelFileError, match="no edgecls metadata"):
-        split_file(data)
+        read_model_file(data)
 
 
 @KINDS
@@ -37,11 +37,11 @@ def test_deep_metadata_are_refused(kind: Any, name: str, monkeypatch: pytest.Mon
     for _ in range(300):
         deep = [deep]
     with pytest.raises(ModelFileError, match="nested more than 20 deep"):
-        split_file(forge(kind, monkeypatch, **{name: {"a": deep}}))
+        read_model_file(forge(kind, monkeypatch, **{name: {"a": deep}}))
 
 
 @KINDS
 def test_a_huge_version_takes_no_page(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match="newer edgecls") as raised:
-        split_file(forge(kind, monkeypatch, format_version=10**4000))
+        read_model_file(forge(kind, monkeypatch, format_version=10**4000))
     assert len(str(raised.value)) < 200

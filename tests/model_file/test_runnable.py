@@ -14,8 +14,9 @@ from tiny import HEIGHT, LABELS, WIDTH, make_spec
 from edgecls.boards.compatibility import check_file
 from edgecls.boards.profiles import load_profile
 from edgecls.errors import ModelFileError
-from edgecls.model_file.metadata import attach_spec, split_file
-from edgecls.runtime.classifier import load, load_bytes
+from edgecls.model_file.read import read_model_file
+from edgecls.model_file.write import attach_spec
+from edgecls.runtime.classifier import load
 
 Change = Callable[[Any], None]
 ENGINES = pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
@@ -83,13 +84,13 @@ def test_onnx_graphs_that_read_files_or_never_end(
     # Both engines look for it in the current folder.
     (tmp_path / "weights.bin").write_bytes(bytes(4096))
     monkeypatch.chdir(tmp_path)
-    graph, spec = split_file(tiny_onnx.read_bytes())
+    _, graph, spec = read_model_file(tiny_onnx.read_bytes())
     model = onnx.load_from_string(graph)
     change(model)
     data = attach_spec(model.SerializeToString(), spec, "onnx")
     Path("bad.onnx").write_bytes(data)
     with pytest.raises(ModelFileError, match=f"the graph .*{words}.*: do not use this file"):
-        load_bytes(data, engine=engine)
+        load(data, engine=engine)
     with pytest.raises(ModelFileError, match=words):
         check_file("bad.onnx", load_profile("raspberry-pi-4b"))
 
@@ -141,21 +142,21 @@ def other_scores(model: Any) -> None:
 def test_tflite_graphs_that_read_files_never_end_or_are_scaled_otherwise(
     change: Change, words: str, engine: str, tiny_tflite: Path
 ) -> None:
-    graph, spec = split_file(tiny_tflite.read_bytes())
-    assert load_bytes(attach_spec(repacked(graph, lambda model: None), spec, "tflite"), engine=engine)
+    _, graph, spec = read_model_file(tiny_tflite.read_bytes())
+    assert load(attach_spec(repacked(graph, lambda model: None), spec, "tflite"), engine=engine)
     with pytest.raises(ModelFileError, match=words):
-        load_bytes(attach_spec(repacked(graph, change), spec, "tflite"), engine=engine)
+        load(attach_spec(repacked(graph, change), spec, "tflite"), engine=engine)
 
 
 @pytest.mark.parametrize("changes", [{"input_scale": 2.0}, {"input_dtype": "float32"}])
 @pytest.mark.parametrize("file", ["tiny_tflite", "tiny_tflite_fp32", "tiny_onnx"])
 def test_metadata_of_another_input(changes: dict[str, Any], file: str, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(file)
-    graph, spec = split_file(path.read_bytes())
+    _, graph, spec = read_model_file(path.read_bytes())
     assert load(path)
     kind = path.suffix[1:]
     with pytest.raises(ModelFileError, match="the graph's input"):
-        load_bytes(attach_spec(graph, replace(spec, **changes), kind))
+        load(attach_spec(graph, replace(spec, **changes), kind))
 
 
 def huge(op: str) -> bytes:
@@ -181,6 +182,6 @@ def test_what_an_interpreter_says_is_one_line_of_the_error(
 ) -> None:
     data = attach_spec(huge(op), make_spec(), "onnx")
     with pytest.raises(ModelFileError) as raised:
-        load_bytes(data, engine=engine).scores(BLACK)
+        load(data, engine=engine).scores(BLACK)
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 700
     assert capfd.readouterr().err == ""

@@ -18,7 +18,7 @@ from tiny import CLASSES, SIZE
 from edgecls.errors import ModelFileError
 from edgecls.images.decode import load_gray
 from edgecls.limits import MAX_IMAGE_SIZE
-from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import read_model_file
 from edgecls.model_file.selftest import (
     MAX_GOLDEN_CHARACTERS,
     MAX_IMAGE_BYTES,
@@ -28,6 +28,7 @@ from edgecls.model_file.selftest import (
     make_golden,
     run_selftest,
 )
+from edgecls.model_file.write import attach_spec
 from edgecls.runtime.classifier import Classifier, load
 
 FILES = pytest.mark.parametrize("file", [f"model-{p}.{kind}" for p in ("int8", "fp32") for kind in ("tflite", "onnx")])
@@ -145,7 +146,7 @@ def test_a_large_image_file_is_never_made_larger(side: int, size: int, tmp_path:
 def test_the_command_exits_with_1_and_the_stage(int8: Path, tmp_path: Path) -> None:
     done = run("selftest", int8)
     assert (done.exit_code, done.stderr) == (0, "") and done.stdout.startswith("ok: decode, resize and ")
-    graph, spec = split_file(int8.read_bytes())
+    _, graph, spec = read_model_file(int8.read_bytes())
     for stage, change in {"decode": other_decoder, "resize": one_pixel_7_off, "engine": shifted_scores(0.2)}.items():
         forged = tmp_path / f"{stage}.tflite"
         golden = tuple(sample | change(sample) for sample in spec.golden)

@@ -16,8 +16,9 @@ from tiny import SIZE, Converted, build_network, make_spec
 from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.images import figure
 from edgecls.model_file.graph import Graph, Node, Tensor
-from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import read_model_file
 from edgecls.model_file.tflite import read_tflite
+from edgecls.model_file.write import attach_spec
 from edgecls.profiling import plot
 from edgecls.profiling.layers import find_layers
 from edgecls.profiling.litert import cut_operators
@@ -113,7 +114,7 @@ def test_a_pad_is_cut_out_with_the_operator_that_reads_it(converted: Converted) 
 
 
 def test_a_damaged_graph_is_an_error(int8: Path) -> None:
-    graph, _ = split_file(int8.read_bytes())
+    _, graph, _ = read_model_file(int8.read_bytes())
     with pytest.raises(ModelFileError, match="damaged"):
         cut_operators(graph[:200])
 

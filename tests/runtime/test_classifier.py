@@ -17,7 +17,8 @@ from tiny import HEIGHT, LABELS, WIDTH, make_spec
 import edgecls
 from edgecls.errors import ConfigError, DataError, ModelFileError
 from edgecls.images.decode import load_gray
-from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import read_model_file
+from edgecls.model_file.write import attach_spec
 from edgecls.runtime import classifier as classifier_module
 from edgecls.runtime.classifier import Classifier, load
 
@@ -294,7 +295,7 @@ def test_damaged_files_give_our_error(
     fixture: str, request: pytest.FixtureRequest, tmp_path: Path, data: st.DataObject
 ) -> None:
     good = request.getfixturevalue(fixture).read_bytes()
-    graph_bytes = len(split_file(good)[0])
+    graph_bytes = len(read_model_file(good).graph)
     bad = bytearray(good)
     if data.draw(st.booleans()):
         bad[data.draw(st.integers(0, graph_bytes - 1))] ^= 1 << data.draw(st.integers(0, 7))

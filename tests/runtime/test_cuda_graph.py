@@ -7,13 +7,13 @@ import numpy as np
 import onnxruntime
 from tiny import HEIGHT, WIDTH
 
-from edgecls.model_file.metadata import read_bytes, split_file
+from edgecls.model_file.read import read_model_file
 from edgecls.runtime.cuda_graph import CudaGraph
 
 
 def test_each_image_gets_its_own_scores_from_any_thread(tiny_onnx: Path) -> None:
     """No GPU is here, so the buffers lie on the CPU; benchmarks/gpu.py compares the recording on a GPU."""
-    session = onnxruntime.InferenceSession(split_file(read_bytes(tiny_onnx))[0], providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(read_model_file(tiny_onnx).graph, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
     images = np.random.default_rng(0).integers(0, 256, (40, 1, HEIGHT, WIDTH, 1), np.uint8)
     feeds = [image.reshape(source.shape).astype(np.uint8) for image in images]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tiny import HEIGHT, LABELS, WIDTH, make_spec
 
 from edgecls.errors import ConfigError, ModelFileError
-from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import read_model_file
+from edgecls.model_file.write import attach_spec
 from edgecls.runtime.classifier import load
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES, Tensor, check_tensors, choose_engine, own_engine
 
@@ -115,7 +116,7 @@ def test_other_tensors_are_refused(inputs: list[Tensor], outputs: list[Tensor], 
 def test_names_that_are_no_text_are_told(
     fixture: str, engine: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    graph, spec = split_file(request.getfixturevalue(fixture).read_bytes())
+    _, graph, spec = read_model_file(request.getfixturevalue(fixture).read_bytes())
     path = tmp_path / "odd"
     path.write_bytes(attach_spec(graph.replace(b"image", b"\x80mage"), spec, "onnx" if "onnx" in fixture else "tflite"))
     # Which interpreters look at names before they hand them out differs.

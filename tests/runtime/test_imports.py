@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgecls import load
 from edgecls.errors import MissingDependency
@@ -91,3 +92,52 @@ def test_tflite_runtime_takes_over(tiny_tflite: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", interpreter)
     engine = load(tiny_tflite).engine
     assert (engine.name, engine.version) == ("litert", "2.14.0")
+
+
+COMMAND = """
+import inspect, sys, threading
+
+ran = set()
+
+
+def note(frame, event, argument):
+    code = frame.f_code
+    # Bodies of modules and classes are not functions.
+    if event == "call" and "edgecls" in code.co_filename and code.co_flags & inspect.CO_OPTIMIZED:
+        ran.add(code.co_filename)
+
+
+threading.setprofile(note)
+sys.setprofile(note)
+import edgecls
+
+ran.clear()
+from edgecls.cli import main
+
+try:
+    main(sys.argv[1:])
+finally:
+    sys.setprofile(None)
+    package = [name for name in sys.modules if name.startswith("edgecls")]
+    inside = [path for path in ran if path.startswith(edgecls.__path__[0])]
+    print(" ".join(package), " ".join(inside), sep="\\n", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("fixture", ["tiny_tflite", "tiny_onnx"])
+def test_the_predict_command_loads_little_and_runs_through_few_files(
+    fixture: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    file, image = request.getfixturevalue(fixture), tmp_path / "a.png"
+    Image.new("L", (20, 10), 90).save(image)
+    command = [sys.executable, "-c", COMMAND, "predict", str(file), str(image)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1), done.stderr
+    modules, files = (line.split() for line in done.stderr.splitlines())
+    folders = {name.split(".")[1] for name in modules if "." in name}
+    assert folders == {"boards", "cli", "errors", "images", "limits", "messages", "model_file", "runtime"}
+    assert {name for name in modules if name.startswith("edgecls.cli.")} == {
+        "edgecls.cli.predict",
+        "edgecls.cli.terminal",
+    }
+    assert len(files) <= 12

@@ -12,7 +12,8 @@ from ai_edge_litert import interpreter as litert_interpreter
 from tiny import HEIGHT, WIDTH, make_spec
 
 from edgecls.errors import ConfigError, MissingDependency
-from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import read_model_file
+from edgecls.model_file.write import attach_spec
 from edgecls.runtime import litert
 from edgecls.runtime.classifier import load
 
@@ -73,7 +74,7 @@ def test_stderr_passes_on_all_but_info(capfd: pytest.CaptureFixture[str]) -> Non
 @pytest.fixture
 def compiled(tiny_tflite: Path, tmp_path: Path) -> Path:
     """A file that looks as if edgetpu_compiler had made it: the interpreter ignores what follows the graph."""
-    graph, spec = split_file(tiny_tflite.read_bytes())
+    _, graph, spec = read_model_file(tiny_tflite.read_bytes())
     path = tmp_path / "model_edgetpu.tflite"
     path.write_bytes(attach_spec(graph + litert.EDGETPU_OPERATOR, spec, "tflite"))
     return path

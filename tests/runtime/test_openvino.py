@@ -9,7 +9,7 @@ import pytest
 from tiny import HEIGHT, WIDTH, make_spec
 
 from edgecls.errors import MissingDependency, ModelFileError
-from edgecls.model_file.metadata import attach_spec
+from edgecls.model_file.write import attach_spec
 from edgecls.runtime import openvino as module
 from edgecls.runtime.classifier import load
 

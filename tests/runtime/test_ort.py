@@ -11,7 +11,7 @@ import pytest
 from tiny import HEIGHT, WIDTH, make_spec
 
 from edgecls.errors import ConfigError, MissingDependency
-from edgecls.model_file.metadata import attach_spec
+from edgecls.model_file.write import attach_spec
 from edgecls.runtime import ort
 from edgecls.runtime.classifier import load
 from edgecls.runtime.cuda_graph import OPTIONS as RECORDED

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from edgecls import load
 from edgecls.cli import main
 from edgecls.errors import MissingDependency, ModelFileError
-from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import read_model_file
+from edgecls.model_file.write import attach_spec
 from edgecls.runtime.trial import try_in_child
 
 
@@ -65,7 +66,7 @@ def test_another_failure_is_told(
 def test_what_loading_raises_keeps_its_class(
     tiny_tflite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph, spec = split_file(tiny_tflite.read_bytes())
+    _, graph, spec = read_model_file(tiny_tflite.read_bytes())
     fewer = attach_spec(graph, replace(spec, labels=("a", "b"), graph_sha256=""), "tflite")
     with pytest.raises(ModelFileError, match="the graph's output must be"):
         try_in_child(fewer, "litert", 1, "cpu")

@@ -17,7 +17,7 @@ from tiny import HEIGHT, WIDTH, make_spec
 from edgecls.benchmark.machine_state import State
 from edgecls.benchmark.measure import summarize
 from edgecls.benchmark.record import Record, Result
-from edgecls.model_file.metadata import attach_spec
+from edgecls.model_file.write import attach_spec
 
 MODEL = {
     "format": "tflite",

@@ -20,8 +20,8 @@ from edgecls.choose.choice import Choice
 from edgecls.export.gate import Comparison, compare
 from edgecls.files import file_sha256, read_checked, write_checked
 from edgecls.images.dataset import Split
-from edgecls.model_file.container import detect_kind
-from edgecls.model_file.metadata import attach_spec, split_file
+from edgecls.model_file.read import detect_format, read_model_file
+from edgecls.model_file.write import attach_spec
 
 LABELS = np.arange(20) % 2
 
@@ -125,10 +125,10 @@ def make_choice(candidates: Sequence[Candidate], **changes: Any) -> Choice:
 def rewrite(path: Path, to: Path | None = None, **changes: object) -> None:
     """Change an exported file's metadata as if it had been exported with it."""
     data = path.read_bytes()
-    graph, spec = split_file(data)
+    _, graph, spec = read_model_file(data)
     path.unlink()
     new = to or path
-    new.write_bytes(attach_spec(graph, replace(spec, **changes), detect_kind(data)))  # type: ignore[arg-type]
+    new.write_bytes(attach_spec(graph, replace(spec, **changes), detect_format(data)))  # type: ignore[arg-type]
     record = path.with_name("export.json")
     if record.is_file():
         document = read_checked(record)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from tiny import make_spec
 
-from edgecls.model_file import metadata as spec_module
-from edgecls.model_file.metadata import ModelSpec, attach_spec
+from edgecls.model_file import write
+from edgecls.model_file.metadata import ModelSpec
+from edgecls.model_file.write import attach_spec
 
 # Files of both kinds, as small as the format allows: enough for every test that runs no interpreter.
 TFLITE = b"\x1c\0\0\0TFL3" + bytes(range(64))
@@ -31,5 +32,5 @@ def forge(kind: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> bytes:
         return {key: value for key, value in values.items() if value is not ...}
 
     with monkeypatch.context() as patch:
-        patch.setattr(spec_module, "asdict", record)
+        patch.setattr(write, "asdict", record)
         return attach(kind)
