@@ -76,6 +76,9 @@ class TrainConfig:
         image_size: side of the square network input in pixels.
         bits: how many of 16 bits are used in images that do not say it themselves, or None for all.
         alpha: width multiplier of MobileNetV2.
+        blocks: how many inverted residual blocks of MobileNetV2 are kept, from the first. Of the last of them, the head
+            reads the 3x3 convolution; the 1x1 convolution after it, which would narrow its channels to a sixth, is
+            left out. None keeps all blocks and the 1x1 convolution to 1280 channels that follows them.
         head: of mobilenet_v2: "gap" (global average pooling) or "flatten" (Flatten + Dense 32, as in the lecture).
         gray_to_rgb: "copy" (the backbone sees at step 0 what it was trained on) or "random" (as in the lecture).
         weights: one of `WEIGHT_SOURCES` or the path of a weights file.
@@ -116,6 +119,7 @@ class TrainConfig:
     image_size: int = 224
     bits: int | None = None
     alpha: float = 1.0
+    blocks: int | None = None
     head: str = "gap"
     gray_to_rgb: str = "copy"
     weights: str = "auto"
@@ -156,7 +160,7 @@ class TrainConfig:
         least = MIN_IMAGE_SIZE if self.arch == "mobilenet_v2" else MIN_SMALL_IMAGE_SIZE
         _check(least <= size <= MAX_IMAGE_SIZE, "image size", size, f"{least} to {MAX_IMAGE_SIZE} for {self.arch}")
         if self.arch != "mobilenet_v2":
-            for name in ("joint", "unfreeze"):
+            for name in ("joint", "unfreeze", "blocks"):
                 _check(not getattr(self, name), name, getattr(self, name), f"left out: {self.arch} has no backbone")
         _check(
             not self.batch_norm or self.batch_size >= MIN_BATCH_NORM_BATCH,
@@ -170,6 +174,7 @@ class TrainConfig:
         _check(self.arch in ARCHS, "arch", self.arch, f"one of {', '.join(ARCHS)}")
         _check(0.1 <= self.alpha <= 2, "alpha", self.alpha, "0.1 to 2.0")
         _check(self.bits is None or LEAST_BITS <= self.bits <= MOST_BITS, "bits", self.bits, "8 to 16")
+        _check(self.blocks is None or 1 <= self.blocks <= BLOCKS, "blocks", self.blocks, f"1 to {BLOCKS}")
         _check(self.head in HEADS, "head", self.head, f"one of {', '.join(HEADS)}")
         _check(self.gray_to_rgb in ("copy", "random"), "gray_to_rgb", self.gray_to_rgb, "copy or random")
         _check(1 <= self.kernel <= 7, "kernel", self.kernel, "1 to 7")
@@ -201,7 +206,8 @@ class TrainConfig:
         _check(0 <= self.clip_norm < math.inf, "clip norm", self.clip_norm, "at least 0 and finite")
         for name in ("weight_decay", "l2", "label_smoothing"):
             _check(0 <= getattr(self, name) < 1, name.replace("_", " "), getattr(self, name), "at least 0 and below 1")
-        _check(0 <= self.unfreeze <= BLOCKS, "unfreeze", self.unfreeze, f"0 to {BLOCKS}")
+        blocks = BLOCKS if self.blocks is None else self.blocks
+        _check(0 <= self.unfreeze <= blocks, "unfreeze", self.unfreeze, f"0 to {blocks}, the blocks that there are")
         budget = self.time_budget_s
         _check(budget is None or 0 < budget < math.inf, "time budget", budget, "above 0 seconds and finite")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")

@@ -29,6 +29,7 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
     "bits": ([None, 8, 16], [0, 7, 17], "bits must be 8 to 16"),
     "arch": (list(ARCHS), ["", "resnet", "MLP"], "arch must be one of mobilenet_v2, cnn, mlp"),
     "alpha": ([0.1, 0.35, 2.0], [0.09, 2.01, 0, NAN, INF], "alpha must be 0.1 to 2.0"),
+    "blocks": ([None, 1, BLOCKS], [0, -1, BLOCKS + 1], "blocks must be 1 to 17"),
     "head": (list(HEADS), ["", "GAP", "mean"], "head must be one of gap, flatten"),
     "gray_to_rgb": (["copy", "random"], ["", "zero"], "gray_to_rgb must be copy or random"),
     "filters": ([(1,), (4096, 1)], [(0,), (16, 4097)], "filters must be each 1 to 4096"),
@@ -94,6 +95,12 @@ def test_every_range_is_checked_at_its_ends(
             assert f"received {received!r}" in str(caught.value)
 
 
+def test_no_more_blocks_are_fine_tuned_than_there_are() -> None:
+    assert TrainConfig(blocks=3, unfreeze=3).unfreeze == 3
+    with pytest.raises(ConfigError, match="unfreeze must be 0 to 3, the blocks that there are; received 4"):
+        TrainConfig(blocks=3, unfreeze=4)
+
+
 @pytest.mark.parametrize("config", [TrainConfig, AugmentConfig, ExportConfig])
 def test_every_setting_has_a_default_and_a_word_in_the_docstring(config: Any) -> None:
     config()
@@ -116,7 +123,7 @@ def test_small_networks_may_be_small_and_have_nothing_to_unfreeze(arch: str) -> 
     assert TrainConfig(arch=arch, image_size=8, filters=(4,)).image_size == 8
     with pytest.raises(ConfigError, match=f"image size must be 8 to 1024 for {arch}; received 7"):
         TrainConfig(arch=arch, image_size=7, filters=(4,))
-    for change in ({"joint": True}, {"unfreeze": 1}):
+    for change in ({"joint": True}, {"unfreeze": 1}, {"blocks": 3}):
         with pytest.raises(ConfigError, match=f"must be left out: {arch} has no backbone"):
             TrainConfig(arch=arch, **change)
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgecls.cli.terminal import PATH, echo, print_json
-from edgecls.config import ARCHS, HEADS, TrainConfig
+from edgecls.config import ARCHS, BLOCKS, HEADS, TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import ENGINES, Estimate, to_json
 from edgecls.estimate.estimate import estimate as predict
@@ -26,7 +26,7 @@ EVIDENCE_TEXTS = {
     "new": "no latency of the engine on any similar board was known",
     "network": "no latency of the network on any board was known",
 }
-NETWORK_OPTIONS = ("image_size", "alpha", "head", "classes")
+NETWORK_OPTIONS = ("image_size", "alpha", "blocks", "head", "classes")
 
 
 @click.command()
@@ -38,6 +38,7 @@ NETWORK_OPTIONS = ("image_size", "alpha", "head", "classes")
 @click.option(
     "--alpha", type=float, help=f"With --arch: width multiplier of MobileNetV2.  [default: {TrainConfig.alpha}]"
 )
+@click.option("--blocks", type=int, help=f"With --arch: blocks of MobileNetV2 to keep, 1 to {BLOCKS}.  [default: all]")
 @click.option("--head", type=click.Choice(HEADS), help=f"With --arch: kind of head.  [default: {TrainConfig.head}]")
 @click.option("--classes", type=int, help="With --arch: number of classes.  [default: 2]")
 @click.option(
@@ -102,7 +103,9 @@ def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[
     if (file is None) == (options["arch"] is None):
         raise click.UsageError("give either FILE or --arch")
     if file is None:
-        given = {key: options[key] for key in ("arch", "image_size", "alpha", "head") if options[key] is not None}
+        given = {
+            key: options[key] for key in ("arch", "image_size", "alpha", "blocks", "head") if options[key] is not None
+        }
         classes = 2 if options["classes"] is None else options["classes"]
         return count_network(TrainConfig(**given), classes), {"precision": options["precision"], "engine": None}
     if own := [key for key in (*NETWORK_OPTIONS, "precision") if options[key] is not None]:

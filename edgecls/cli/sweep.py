@@ -13,7 +13,7 @@ from edgecls.cli import remote
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.terminal import PATH, echo, host_options, load_tensorflow, print_json, warn
 from edgecls.cli.train import SETTINGS, Duration
-from edgecls.config import ARCHS, HEADS, AugmentConfig, ExportConfig, TrainConfig
+from edgecls.config import ARCHS, BLOCKS, HEADS, AugmentConfig, ExportConfig, TrainConfig
 from edgecls.parallel.pool import work_in
 from edgecls.sweep.grid import IMAGE_SIZES, Space, list_candidates
 
@@ -62,6 +62,7 @@ def _shown(values: tuple[Any, ...]) -> str:
     "--image-size", "image_sizes", type=Several(int, "n,n"), help=f"Image sizes in pixels.{_shown(IMAGE_SIZES)}"
 )
 @click.option("--alpha", "alphas", type=Several(float, "a,a"), help=f"Width multipliers.{_shown(Space.alphas)}")
+@click.option("--blocks", type=Several(click.IntRange(1, BLOCKS), "n,n"), help="Blocks to keep.  [default: all]")
 @click.option("--arch", "archs", type=Several(click.Choice(ARCHS), "a,a"), help=f"Networks.{_shown(Space.archs)}")
 @click.option("--head", "heads", type=Several(click.Choice(HEADS), "h,h"), help=f"Heads.{_shown(Space.heads)}")
 @click.option("--unfreeze", type=Several(int, "n,n"), help=f"Blocks to fine-tune.{_shown(Space.unfreeze)}")
@@ -114,7 +115,7 @@ def sweep(
 
     old_board = options.pop("old_board")
     board = board or old_board
-    space = {name: options.pop(name) for name in ("image_sizes", "alphas", "archs", "heads", "unfreeze")}
+    space = {name: options.pop(name) for name in ("image_sizes", "alphas", "archs", "blocks", "heads", "unfreeze")}
     request = {name: options.pop(name) for name in ("budget_ms", "max_drop", "time_budget_s", "full_grid")}
     augment = AugmentConfig() if options.pop("augment") else None
     base = TrainConfig(augment=augment, **options)

@@ -64,6 +64,7 @@ GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
     "Network": {
         "arch": (click.Choice(ARCHS), "Network architecture."),
         "alpha": (float, "Width multiplier of MobileNetV2."),
+        "blocks": (int, "Blocks of MobileNetV2 to keep, 1 to 17.  [default: all, and the last 1x1 convolution]"),
         "head": (click.Choice(HEADS), "Layers that follow MobileNetV2."),
         "weights": (str, f"Pretrained weights: {', '.join(WEIGHT_SOURCES)} or a file."),
     },

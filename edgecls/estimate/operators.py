@@ -105,25 +105,33 @@ def count_network(config: TrainConfig, class_count: int) -> Network:
         operators.append(dense(features, units))
         features = units
     width = f" {config.alpha:g}" if config.arch == "mobilenet_v2" else ""
+    width += f" of {config.blocks} blocks" if config.blocks else ""
     name = f"{config.arch}{width}, {config.image_size}x{config.image_size}"
     return Network(name, config.arch, tuple(operators))
 
 
-def inverted_residuals(side: int, channels: int, alpha: float) -> tuple[list[Operator], int, int]:
-    """Return MobileNetV2's blocks and last convolution after a stem, and the side and channels of their output."""
+def inverted_residuals(
+    side: int, channels: int, alpha: float, blocks: int | None = None
+) -> tuple[list[Operator], int, int]:
+    """Return MobileNetV2's operators after the stem, and the side and channels of their output.
+
+    They are those that `TrainConfig.blocks` keeps.
+    """
     operators = []
-    for expansion, filters, repetitions, stride in STAGES:
-        outputs = round_channels(filters * alpha)
-        for repetition in range(repetitions):
-            wide, pixels = channels * expansion, side * side
-            if expansion > 1:
-                operators.append(convolution(pixels, pixels, 1, channels, wide))
-            side = -(-side // (1 if repetition else stride))
-            operators.append(convolution(side * side, pixels, 9, wide, wide, group=wide))
-            operators.append(convolution(side * side, side * side, 1, wide, outputs))
-            if repetition:
-                operators.append(other(3 * side * side * outputs))
-            channels = outputs
+    stages = [stage for stage in STAGES for _ in range(stage[2])]
+    for number, (expansion, filters, _, stride) in enumerate(stages[:blocks]):
+        repeated = number > 0 and stages[number - 1] == stages[number]
+        outputs, wide, pixels = round_channels(filters * alpha), channels * expansion, side * side
+        if expansion > 1:
+            operators.append(convolution(pixels, pixels, 1, channels, wide))
+        side = -(-side // (1 if repeated else stride))
+        operators.append(convolution(side * side, pixels, 9, wide, wide, group=wide))
+        if number + 1 == blocks:
+            return operators, side, wide
+        operators.append(convolution(side * side, side * side, 1, wide, outputs))
+        if repeated:
+            operators.append(other(3 * side * side * outputs))
+        channels = outputs
     last = round_channels(LAST_FILTERS * alpha) if alpha > 1 else LAST_FILTERS
     operators.append(convolution(side * side, side * side, 1, channels, last))
     return operators, side, last
@@ -146,7 +154,7 @@ def _mobilenet_v2(config: TrainConfig) -> tuple[list[Operator], int]:
         front = [convolution(side**2, side**2, 4, 4, stem)]
     else:
         front = [convolution(side**2, size**2, 9, 1, stem)]
-    blocks, side, channels = inverted_residuals(side, stem, config.alpha)
+    blocks, side, channels = inverted_residuals(side, stem, config.alpha, config.blocks)
     if config.head == "flatten":
         return front + blocks, side**2 * channels
     return [*front, *blocks, other((side**2 + 1) * channels)], channels

@@ -5,6 +5,7 @@ TensorFlow (through Keras) is imported inside the functions.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,8 +105,31 @@ def _copy_weights(normalization: Normalization) -> list[np.ndarray]:
     return [kernel, (normalization.pad_gray - mean) / std]
 
 
+def last_layer(blocks: int | None) -> str:
+    """Return the name of the backbone's layer that the head reads; see `TrainConfig.blocks`."""
+    return "out_relu" if blocks is None else f"{_block_name(blocks)}_depthwise_relu"
+
+
+def end_of_block(names: Collection[str], number: int) -> str:
+    """Return the name of the layer that ends an inverted residual block; number 0 is the stem before the first one.
+
+    Args:
+        names: of the network's layers.
+        number: 0 to 17.
+    """
+    if number == 0:
+        return "Conv1_relu"
+    # Only blocks that keep size and width add their input.
+    added = f"{_block_name(number)}_add"
+    return added if added in names else f"{_block_name(number)}_project_BN"
+
+
+def _block_name(number: int) -> str:
+    return f"block_{number - 1}" if number > 1 else "expanded_conv"
+
+
 def _backbone(x: keras.KerasTensor, config: TrainConfig, weights: Weights) -> keras.KerasTensor:
-    """Return the last feature map of keras.applications' MobileNetV2 applied to `x`, which is already padded."""
+    """Return the last feature map of keras.applications' MobileNetV2, cut to `config.blocks`, for a padded `x`."""
     import keras
 
     size = config.image_size
@@ -121,11 +145,11 @@ def _backbone(x: keras.KerasTensor, config: TrainConfig, weights: Weights) -> ke
             settings["padding"] = ((1, 1), (1, 1))
         return type(layer).from_config(settings)
 
-    outputs: list[keras.KerasTensor] = []
+    outputs: dict[str, keras.KerasTensor] = {}
 
     def call(layer: keras.layers.Layer, *args: object, **kwargs: object) -> keras.KerasTensor:
-        outputs.append(layer(*args, **kwargs))
-        return outputs[-1]
+        outputs[layer.name] = layer(*args, **kwargs)
+        return outputs[layer.name]
 
     if weights.path is None:
         _initialize(original, config.seed)
@@ -133,7 +157,7 @@ def _backbone(x: keras.KerasTensor, config: TrainConfig, weights: Weights) -> ke
     # The clone has inputs of its own; only the tensors collected by `call` are connected to the image.
     backbone = keras.models.clone_model(original, input_tensors=x, clone_function=adjust, call_function=call)
     backbone.set_weights(original.get_weights())
-    return outputs[-1]
+    return outputs[last_layer(config.blocks)]
 
 
 def _initialize(backbone: keras.Model, seed: int) -> None:

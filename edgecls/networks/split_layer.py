@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgecls.config import BLOCKS
-from edgecls.networks.model import FEATURES_LAYER
+from edgecls.networks.model import FEATURES_LAYER, end_of_block
 
 if TYPE_CHECKING:
     import keras
 
 
 def block_before(model: keras.Model, unfreeze: int) -> str:
-    """Return the name of the layer that the last `unfreeze` inverted residual blocks of MobileNetV2 begin on."""
-    block = BLOCKS - 1 - unfreeze
-    if block < 0:
-        return "Conv1_relu"
+    """Return the name of the layer that the last `unfreeze` inverted residual blocks of a MobileNetV2 begin on."""
     names = {layer.name for layer in model.layers}
-    prefix = f"block_{block}" if block else "expanded_conv"
-    # Only blocks that keep size and width add their input.
-    return f"{prefix}_add" if f"{prefix}_add" in names else f"{prefix}_project_BN"
+    blocks = sum(name.endswith("_depthwise_BN") for name in names)
+    return end_of_block(names, blocks - unfreeze)
 
 
 def split_at(model: keras.Model, name: str) -> tuple[keras.Model, keras.Model]:

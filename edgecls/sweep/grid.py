@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from edgecls.config import TrainConfig
+from edgecls.config import BLOCKS, TrainConfig
 
 IMAGE_SIZES = (96, 128, 160, 224)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The settings that are combined; `alphas`, `heads` and `unfreeze` are for mobilenet_v2 only."""
+    """The settings that are combined; all but `archs` and `image_sizes` are for mobilenet_v2 only."""
 
     archs: tuple[str, ...] = (TrainConfig.arch,)  # any of `config.ARCHS`
     image_sizes: tuple[int, ...] = IMAGE_SIZES  # sides in pixels
     alphas: tuple[float, ...] = (TrainConfig.alpha,)  # widths
+    blocks: tuple[int | None, ...] = (TrainConfig.blocks,)  # how many are kept
     heads: tuple[str, ...] = (TrainConfig.head,)  # any of `config.HEADS`
     unfreeze: tuple[int, ...] = (TrainConfig.unfreeze,)  # how many of the last blocks are fine-tuned
 
@@ -30,9 +31,9 @@ class Candidate:
     config: TrainConfig  # to train it with
 
     @property
-    def network(self) -> tuple[str, int, float]:
+    def network(self) -> tuple[str, int, float, int]:
         """Return what networks of nearly the same latency have in common; they also share frozen features."""
-        return self.config.arch, self.config.image_size, self.config.alpha
+        return self.config.arch, self.config.image_size, self.config.alpha, self.config.blocks or BLOCKS + 1
 
 
 def list_candidates(space: Space, base: TrainConfig) -> tuple[Candidate, ...]:
@@ -49,14 +50,15 @@ def _configs(space: Space, base: TrainConfig) -> Iterator[TrainConfig]:
         if arch != "mobilenet_v2":
             yield replace(base, arch=arch, image_size=size)
             continue
-        for alpha, head, unfreeze in product(space.alphas, space.heads, space.unfreeze):
-            yield replace(base, arch=arch, image_size=size, alpha=alpha, head=head, unfreeze=unfreeze)
+        for alpha, blocks, head, unfreeze in product(space.alphas, space.blocks, space.heads, space.unfreeze):
+            network = replace(base, arch=arch, image_size=size, alpha=alpha, blocks=blocks)
+            yield replace(network, head=head, unfreeze=unfreeze)
 
 
 def _name(config: TrainConfig) -> str:
     parts = [config.arch, str(config.image_size)]
     if config.uses_backbone:
-        parts += [f"{config.alpha:g}", config.head]
+        parts += [f"{config.alpha:g}", *([f"blocks{config.blocks}"] if config.blocks else []), config.head]
     if config.unfreeze:
         parts.append(f"unfreeze{config.unfreeze}")
     return "-".join(parts)
@@ -69,6 +71,7 @@ def short_names(candidates: tuple[Candidate, ...]) -> dict[str, str]:
         "arch": lambda c: c.arch,
         "image_size": lambda c: f"{c.image_size} px",
         "alpha": lambda c: f"alpha {c.alpha:g}" if c.uses_backbone else "",
+        "blocks": lambda c: f"{c.blocks} blocks" if c.blocks else "",
         "head": lambda c: c.head if c.uses_backbone else "",
         "unfreeze": lambda c: f"unfreeze {c.unfreeze}" if c.unfreeze else "",
     }

@@ -17,7 +17,7 @@ from edgecls.sweep.sweep import Row, Sweep, point_of
 SCHEMA = 1
 # A smaller probability of an estimate, or of a measurement, says more than is known.
 SURE = 0.01
-SETTINGS = ("arch", "image_size", "alpha", "head", "unfreeze")
+SETTINGS = ("arch", "image_size", "alpha", "blocks", "head", "unfreeze")
 COLUMNS = ("network", "accuracy, %", "p50, ms", "MB", "")
 # A terminal's width. A wider table leaves out the bytes, and then the intervals of the times; sweep.json has all.
 WIDTH = 80

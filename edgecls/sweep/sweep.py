@@ -160,7 +160,7 @@ def _lack_of_weights(candidate: Candidate) -> str:
 def _cheapest_first(candidates: Sequence[Candidate], classes: int) -> list[Candidate]:
     """Return the cheapest first, so that a result is there early; those of one `network` stay next to each other."""
     cost = {each: count_network(each.config, classes).multiply_adds for each in candidates}
-    least: dict[tuple[str, int, float], int] = {}
+    least: dict[tuple[str, int, float, int], int] = {}
     for each in candidates:
         least[each.network] = min(cost[each], least.get(each.network, cost[each]))
     return sorted(candidates, key=lambda each: (least[each.network], each.network, each.config.unfreeze, cost[each]))

@@ -25,6 +25,8 @@ CONFIGS = {
     "96 at 0.35": TrainConfig(image_size=96, alpha=0.35),
     "65 at 0.5, flatten": TrainConfig(image_size=65, alpha=0.5, head="flatten"),
     "64, random gray_to_rgb": TrainConfig(image_size=64, alpha=0.35, gray_to_rgb="random", weights="none"),
+    "33 with 7 blocks": TrainConfig(image_size=33, alpha=0.35, blocks=7),
+    "64 with 1 block, flatten": TrainConfig(image_size=64, alpha=0.35, head="flatten", blocks=1),
     "cnn": TrainConfig(arch="cnn", image_size=37, filters=(8, 12), kernel=2, hidden=(16,)),
     "mlp": TrainConfig(arch="mlp", image_size=20),
 }

@@ -43,6 +43,7 @@ def small_network(arch: str) -> FusedModel:
 NETWORKS = {
     "Keras' padding, GAP": lambda: fuse(random_network("keras", 32, 0.35, "gap")),
     "PyTorch's padding, Flatten": lambda: fuse(random_network("torch", 48, 0.35, "flatten")),
+    "10 blocks": lambda: fuse(random_network("torch", 32, 0.35, "gap", blocks=10)),
     "odd size": lambda: fuse(random_network("torch", 33, 0.35, "flatten")),
     "cnn": lambda: small_network("cnn"),
     "mlp": lambda: small_network("mlp"),

@@ -180,6 +180,21 @@ def test_the_two_parts_make_the_whole(size: int, layout: str, head: str) -> None
     assert kernel is model.get_layer("scores").kernel
 
 
+@pytest.mark.parametrize(("blocks", "name"), [(1, "expanded_conv"), (10, "block_9"), (17, "block_16")])
+def test_fewer_blocks_are_the_first_of_the_whole_network(blocks: int, name: str) -> None:
+    config, weights, images = (
+        TrainConfig(image_size=48, alpha=0.35),
+        Weights("none", None, None, "keras"),
+        random_images(48),
+    )
+    whole = build_mobilenet_v2(config, CLASSES, weights)
+    shorter = build_mobilenet_v2(dataclasses.replace(config, blocks=blocks), CLASSES, weights)
+    expected = output_of(whole, f"{name}_depthwise_relu", images).mean((1, 2))
+    np.testing.assert_allclose(output_of(shorter, FEATURES_LAYER, images), expected, rtol=1e-4, atol=1e-5)
+    # Nothing else is left of the whole network.
+    assert not any(layer.name in ("Conv_1", f"{name}_project") for layer in shorter.layers)
+
+
 # Frozen
 
 

@@ -36,6 +36,21 @@ def test_the_cut_lies_before_the_last_blocks(model: keras.Model, unfreeze: int, 
     assert block_before(model, unfreeze) == name
 
 
+@pytest.mark.parametrize(
+    ("blocks", "unfreeze", "name"), [(17, 1, "block_15_add"), (10, 2, "block_7_add"), (3, 3, "Conv1_relu")]
+)
+def test_the_last_blocks_are_those_of_a_shorter_network(blocks: int, unfreeze: int, name: str) -> None:
+    config = TrainConfig(image_size=32, alpha=0.35, blocks=blocks)
+    shorter = build_mobilenet_v2(config, 3, Weights("none", None, None, "keras"))
+    assert block_before(shorter, unfreeze) == name
+    learn_above(shorter, name)
+    learns = {f"block_{number}" if number else "expanded" for number in range(blocks - unfreeze, blocks)}
+    assert {"_".join(each.split("_")[:2]) if each[0] == "b" else each.split("_")[0] for each in learning(shorter)} == {
+        *learns,
+        "scores",
+    }
+
+
 def blocks(names: set[str]) -> set[str]:
     """Return the blocks that layers belong to: "block_7", "expanded"; others by their own name."""
     return {"_".join(name.split("_")[:2]) if name.startswith("block") else name.split("_")[0] for name in names}

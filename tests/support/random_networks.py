@@ -37,11 +37,19 @@ def varied_images(count: int, size: int, rng: np.random.Generator) -> np.ndarray
     return images
 
 
-def random_network(layout: str, size: int, alpha: float, head: str, spread: float = 1.5, learned: bool = True) -> Any:
+def random_network(
+    layout: str,
+    size: int,
+    alpha: float,
+    head: str,
+    spread: float = 1.5,
+    learned: bool = True,
+    blocks: int | None = None,
+) -> Any:
     """The trainable network with random weights everywhere, BatchNorm and gray_to_rgb not excepted.
 
-    Unless gray_to_rgb `learned`, it looks at one pixel alone. The logits over varied images have mean 0 and deviation
-    `spread`.
+    It has `blocks` blocks. Unless gray_to_rgb `learned`, it looks at one pixel alone. The logits over varied images
+    have mean 0 and deviation `spread`.
     """
     import keras
 
@@ -50,7 +58,7 @@ def random_network(layout: str, size: int, alpha: float, head: str, spread: floa
 
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    config = TrainConfig(image_size=size, alpha=alpha, head=head)
+    config = TrainConfig(image_size=size, alpha=alpha, head=head, blocks=blocks)
     model = build_mobilenet_v2(config, CLASS_COUNT, Weights("none", None, None, layout))
     gray_to_rgb = model.get_layer("gray_to_rgb")
     gray_to_rgb.set_weights([rng.normal(0, 0.5, w.shape).astype(np.float32) for w in gray_to_rgb.get_weights()])

@@ -18,6 +18,7 @@ spaces = st.builds(
     archs=some(list(ARCHS)),
     image_sizes=some([96, 128, 224]),
     alphas=some([0.35, 1.0]),
+    blocks=some([None, 5, 17]),
     heads=some(list(HEADS)),
     unfreeze=some([0, 3]),
 )
@@ -26,7 +27,7 @@ spaces = st.builds(
 @given(spaces)
 def test_every_network_is_there_once_under_a_name_of_its_own(space: Space) -> None:
     found = list_candidates(space, TrainConfig())
-    wide = len(space.alphas) * len(space.heads) * len(space.unfreeze)
+    wide = len(space.alphas) * len(space.blocks) * len(space.heads) * len(space.unfreeze)
     networks = sum(wide if arch == "mobilenet_v2" else 1 for arch in space.archs)
     assert len(found) == len(space.image_sizes) * networks
     assert len({each.name for each in found}) == len({each.config for each in found}) == len(found)
