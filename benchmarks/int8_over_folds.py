@@ -22,7 +22,8 @@ import numpy as np
 from record import RESULTS, Watch, write_record
 
 from edgecls.export.gate import mcnemar_p
-from edgecls.images.folders import find_parts, list_images
+from edgecls.images.folders import list_images
+from edgecls.images.parts import find_parts
 
 FOLDS = 5
 

@@ -74,6 +74,10 @@ class TrainConfig:
         preset: name in `presets.PRESETS` that the run began from, or "".
         arch: one of `ARCHS`.
         image_size: side of the square network input in pixels.
+        labels: paths of tables that say the class of each image; () if folders do.
+        columns: which columns of these tables say what, as "image=COLUMN,label=COLUMN"; "" finds them.
+        class_from: regular expression that finds the class in the path of an image, or "".
+        splits: which folders are which split, as "train=FOLDER,test=FOLDER"; "none" if all are classes; "" finds them.
         bits: how many of 16 bits are used in images that do not say it themselves, or None for all.
         alpha: width multiplier of MobileNetV2.
         blocks: how many inverted residual blocks of MobileNetV2 are kept, from the first. Of the last of them, the head
@@ -117,6 +121,10 @@ class TrainConfig:
     preset: str = ""
     arch: str = "mobilenet_v2"
     image_size: int = 224
+    labels: tuple[str, ...] = ()
+    columns: str = ""
+    class_from: str = ""
+    splits: str = ""
     bits: int | None = None
     alpha: float = 1.0
     blocks: int | None = None

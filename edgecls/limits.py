@@ -11,6 +11,8 @@ MAX_THREADS = 1024
 PRECISIONS = ("fp32", "fp16", "int8")
 # Range of used bits in 16-bit images.
 LEAST_BITS, MOST_BITS = 8, 16
+# Of one image file. The largest array is 512 MiB; Pillow reads WebP files whole before it knows their size.
+MAX_FILE_BYTES = 1024**3
 
 # A few seconds of work: little to repeat after a failure, and not too many files.
 SHARD_IMAGES = 1000

@@ -59,6 +59,8 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
 }
 # Switches; a name that presets.resolve looks up; a file that find_weights looks for; a record with checks of its own.
 UNCHECKED = {"joint", "balance", "batch_norm", "preset", "weights", "augment"}
+# Read by `images.layout`, which checks them.
+LAYOUT = {"labels", "columns", "class_from", "splits"}
 AUGMENT: dict[str, tuple[list[Any], list[Any], str]] = {
     "flip": (list(FLIPS), ["", "both", None], "flip must be one of none, horizontal, vertical"),
     **{
@@ -109,7 +111,7 @@ def test_every_setting_has_a_default_and_a_word_in_the_docstring(config: Any) ->
 
 
 def test_every_setting_with_a_range_is_in_the_tables_above() -> None:
-    assert {field.name for field in dataclasses.fields(TrainConfig)} == {*TRAIN, *UNCHECKED}
+    assert {field.name for field in dataclasses.fields(TrainConfig)} == {*TRAIN, *UNCHECKED, *LAYOUT}
     assert {field.name for field in dataclasses.fields(AugmentConfig)} == set(AUGMENT)
     # golden and layers are switches; device is a name that find_target looks up.
     assert {field.name for field in dataclasses.fields(ExportConfig)} == {*EXPORT, "seed", "golden", "layers", "device"}
@@ -208,5 +210,5 @@ def test_what_run_json_stores_gives_the_same_config_again(size: int, dropout: fl
     config = TrainConfig(image_size=size, dropout=dropout, augment=augment)
     stored = json.loads(json.dumps(dataclasses.asdict(config)))
     again = {**stored, "augment": AugmentConfig(**stored["augment"]) if stored["augment"] else None}
-    again["filters"] = tuple(stored["filters"])  # JSON has no tuples
+    again |= {name: tuple(stored[name]) for name in ("filters", "labels")}  # JSON has no tuples
     assert TrainConfig(**again) == config

@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from edgecls.errors import ConfigError, DataError, MissingDependency, StorageError
-from edgecls.images.decode import MAX_FILE_BYTES
-from edgecls.images.leftovers import HIDDEN, LeftOut, leftover_folder
+from edgecls.images.leftovers import LeftOut, in_folder, leftover_folder
 from edgecls.images.walk import HEAD_BYTES, is_image, keep_files
+from edgecls.limits import MAX_FILE_BYTES
 
 # Cached file systems; each keeps its connections open.
 _MOST_FOLDERS = 64
@@ -128,9 +128,7 @@ def _walk(filesystem: Any, folder: str, left_out: LeftOut) -> Iterator[str]:
         if each.type == fs.FileType.Directory:
             inner = each.path.rstrip("/")
             if kind := leftover_folder(_leaf(inner)):
-                left_out.add(
-                    kind if kind == HIDDEN else f"in {kind}", sum(1 for _ in _walk(filesystem, inner, LeftOut()))
-                )
+                left_out.add(in_folder(kind), sum(1 for _ in _walk(filesystem, inner, LeftOut())))
             else:
                 yield from _walk(filesystem, inner, left_out)
 

@@ -25,6 +25,7 @@ from edgecls.evaluate import score_images
 from edgecls.export.calibration import flatten_split
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.run_files import RunFile
+from edgecls.images.archive import exists
 from edgecls.images.dataset import Split, load_labeled, load_paths
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
@@ -104,7 +105,7 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
     bits = record["config"].get("bits")
     paths, labels = flatten_split(record["split"][part], classes)
     report = functools.partial(progress, "read images")
-    if all((data / path).is_file() for path in paths):
+    if all(exists(data / path) for path in paths):
         split = load_paths(data, paths, labels, size, size, bits=bits, progress=report)
         if run_folder.images_sha256(split.images) == record["held_out"]["sha256"]:
             scores = run_folder.read_held_out_scores(run, len(paths), len(classes))

@@ -18,6 +18,7 @@ from edgecls.choose.int8_gain import explain_int8
 from edgecls.choose.rounds import time_candidates
 from edgecls.config import ExportConfig
 from edgecls.export.run_files import export_missing, find_files
+from edgecls.images.archive import is_folder
 from edgecls.progress import Progress, silent
 from edgecls.training.run import run_folder
 
@@ -49,7 +50,7 @@ def choose_run(
     images = load_images(run, data, progress)
     files = find_files(run, target, max_drop)
     if not all(file.is_there for file in files):
-        moved = None if Path(record["data"]).is_dir() else data
+        moved = None if is_folder(Path(record["data"])) else data
         files = export_missing(run, files, target, max_drop, data=moved, progress=progress)
     found = find_candidates(files, images, record["classes"], max_drop, profile=profile, progress=progress)
     is_here = profile is None or _is_this_machine(profile)

@@ -118,7 +118,7 @@ def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut | N
 def _read_stdin() -> bytes:
     """Return the bytes of an image; raise DataError if there are too many."""
     from edgecls.errors import DataError
-    from edgecls.images.decode import MAX_FILE_BYTES
+    from edgecls.limits import MAX_FILE_BYTES
 
     try:
         data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
@@ -207,7 +207,8 @@ def _predict_remote(
 
 def _check_open(source: Path | bytes) -> None:
     """Raise DataError for a path that is not a readable file."""
-    from edgecls.images.decode import MAX_FILE_BYTES, load_gray
+    from edgecls.images.decode import load_gray
+    from edgecls.limits import MAX_FILE_BYTES
 
     if isinstance(source, Path) and not (
         source.is_file() and os.access(source, os.R_OK) and source.stat().st_size <= MAX_FILE_BYTES

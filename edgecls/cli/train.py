@@ -55,10 +55,29 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
         return () if value == "none" else tuple(int(size) for size in value.split(","))
 
 
+class Files(click.ParamType):  # type: ignore[type-arg]
+    """A tuple of paths, from text like train.csv,test.csv."""
+
+    name = "file,file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the paths; a file whose name has a comma is one path."""
+        if isinstance(value, tuple):
+            return value
+        return (value,) if Path(value).is_file() else tuple(filter(None, value.split(",")))
+
+
 # Group of the help -> setting -> (type, help). Defaults are in config.py.
 GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
     "Data": {
         "image_size": (int, "Side of the network's input in pixels."),
+        "labels": (
+            Files(),
+            "Tables of the class of each image: CSV, Parquet, JSON lines, or path and label a line.",
+        ),
+        "columns": (str, "Columns of --labels: image=NAME,label=NAME,split=NAME,group=NAME, any of them."),
+        "class_from": (str, "Regular expression that finds the class in each image's path."),
+        "splits": (str, "Folders of the splits: train=FOLDER,val=FOLDER,test=FOLDER; none if all are classes."),
         "bits": (int, "Bits used in 16-bit images that do not say it, 8 to 16.  [default: 16]"),
     },
     "Network": {
@@ -121,7 +140,7 @@ def _setting_options(command: Command) -> Command:
         default = defaults[name]
         if isinstance(default, tuple):
             default = ",".join(map(str, default))
-        shown = "" if default is None or isinstance(default, bool) else f"  [default: {default}]"
+        shown = "" if default in (None, "") or isinstance(default, bool) else f"  [default: {default}]"
         declared = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
         command = click.option(declared, name, type=None if kind is bool else kind, default=None, help=text + shown)(
             command
@@ -184,6 +203,8 @@ def train(
             result = training.train(data, out, config, cluster=cluster, pictures=PICTURES, progress=progress, **options)
     if preview:
         return echo(picture)
+    for note in result.record.get("layout", []):
+        echo(note, err=True)
     if left_out := result.record.get("left_out"):
         echo(left_out, err=True)
     for warning in result.warnings:

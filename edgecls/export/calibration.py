@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import DataError
+from edgecls.images.archive import is_folder
 from edgecls.images.dataset import ProgressCallback, Split, load_paths
 from edgecls.training.run import run_folder
 
@@ -48,7 +49,7 @@ def load_samples(
         DataError: images are missing, or the held-out ones are not those that the run was scored on.
     """
     root = data or Path(record["data"])
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"the run's images are no longer at {root}; give their folder with --data")
     size, bits = record["config"]["image_size"], record["config"].get("bits")
     paths, labels = flatten_split(record["split"]["train"], record["classes"])

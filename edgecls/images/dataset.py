@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,22 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import DataError
+from edgecls.images.archive import exists
 from edgecls.images.decode import load_gray
 from edgecls.images.depth import Scale
-from edgecls.images.folders import (
-    PARTS,
-    Groups,
-    Sample,
-    check_classes,
-    check_root,
-    find_parts,
-    list_doubts,
-    list_images,
-    list_labeled,
-    to_samples,
-)
+from edgecls.images.folders import Groups, Sample, check_classes, check_root, list_labeled, to_samples
+from edgecls.images.layout import FOLDERS, Layout, list_dataset
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.memmap import cache_folder, chunks, forget_pages, new_array
+from edgecls.images.parts import PARTS
 from edgecls.images.splitting import find_identical, split_groups
 from edgecls.messages.lists import some_lines
 
@@ -77,6 +68,7 @@ class Dataset:
         contradictions: groups of paths whose decoded images are identical but have several labels.
         repeats: groups of paths whose decoded images are identical, in one class and part.
         doubts: sentences that say why the folders may not be classes.
+        notes: sentences that say how splits and labels were read, if not by plain names of folders.
         left_out: which files are not used, as a sentence; "" if all are used.
         scales: of each image of more than 8 bits, in any order.
     """
@@ -91,17 +83,19 @@ class Dataset:
     contradictions: tuple[tuple[str, ...], ...] = ()
     repeats: tuple[tuple[str, ...], ...] = ()
     doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     left_out: str = ""
     scales: tuple[Scale, ...] = ()
 
 
-def load_dataset(
+def load_dataset(  # noqa: PLR0913
     root: Path,
     image_size: int,
     *,
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    layout: Layout = FOLDERS,
     skip_bad: bool = False,
     bits: int | None = None,
     progress: ProgressCallback | None = None,
@@ -109,11 +103,12 @@ def load_dataset(
     """Return the images of a folder; if it is not split, the split depends on (seed, class, path) only.
 
     Args:
-        root: folder of class folders, or of train/ and, if they are there, val/ and test/.
+        root: folder of class folders, or of train/ and, if they are there, val/ and test/; or a ZIP or tar file.
         image_size: side of the square images.
         val_fraction: fraction for validation if there is no val/.
         test_fraction: fraction for the test if the folder is flat.
         seed: of the split.
+        layout: what the folders do not say.
         skip_bad: skip images that cannot be read instead of failing.
         bits: of `load_gray`.
         progress: called with (done, total) after each image.
@@ -122,12 +117,11 @@ def load_dataset(
         DataError: the folder is not as described, a class has too few images, or images cannot be read.
     """
     root, left_out = check_root(root), LeftOut()
-    folders = find_parts(root, left_out)
-    found = {part: list_images(root, folder, left_out) for part, folder in folders.items()}
-    classes = tuple(found["train"])
+    listing = list_dataset(root, layout, left_out)
+    found, classes = listing.parts, tuple(listing.parts["train"])
     check_classes(root, found)
     fractions = {} if "val" in found else {"val": val_fraction}
-    if folders["train"] == root:
+    if listing.is_flat:
         fractions["test"] = test_fraction
     _check_counts(found["train"], 1 + len(fractions), left_out)
     parts = {**found, **split_groups(found["train"], fractions, seed)}
@@ -146,7 +140,8 @@ def load_dataset(
         splits.get("test"),
         bad,
         **find_identical(splits),
-        doubts=list_doubts(root, folders["train"], found["train"]),
+        doubts=listing.doubts,
+        notes=listing.notes,
         left_out=str(left_out),
         scales=tuple(scales),
     )
@@ -188,7 +183,7 @@ def load_paths(
     root = check_root(root)
     if len(paths) != len(labels):
         raise DataError(f"received {len(paths)} paths and {len(labels)} labels; pass a label for each path")
-    vanished = [repr(path) for path in paths if not os.path.exists(root / path)]  # noqa: PTH110
+    vanished = [repr(path) for path in paths if not exists(root / path)]
     if vanished:
         raise DataError(
             f"{len(vanished)} of {len(paths)} images of the run are no longer in {root}; put them back or train again:"

@@ -27,7 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from edgecls.errors import ConfigError, DataError
 from edgecls.images import pillow
 from edgecls.images.pillow import DECODE_ERRORS, decode_errors_named
-from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
+from edgecls.limits import LEAST_BITS, MAX_FILE_BYTES, MAX_IMAGE_SIZE, MOST_BITS
 
 if TYPE_CHECKING:
     from edgecls.images.depth import Scale
@@ -45,8 +45,6 @@ MAX_PIXELS = 64 * 1024 * 1024
 _ROOM = pillow.Room(MAX_PIXELS)
 # Pillow resizes one axis at a time: 1 x 64 million pixels would need 14 GB on the way to 224 x 224.
 MAX_SIDE = 65_535
-# MAX_PIXELS at 8 bytes a pixel is 512 MiB; Pillow reads WebP files whole before it knows their size.
-MAX_FILE_BYTES = 1024**3
 
 TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DECODERS: tuple[tuple[tuple[bytes, ...], type[ImageFile.ImageFile]], ...] = (
@@ -99,8 +97,7 @@ def load_gray(
     if scales is not None and decoded.scale:
         scales.append(decoded.scale)
     size = (height, width) if decoded.orientation in _SIDEWAYS else (width, height)
-    turned = _turn(_resize(decoded.gray, decoded.size, size), decoded.orientation)
-    return np.array(turned, dtype=np.uint8)[:, :, np.newaxis]
+    return np.array(_turn(_resize(decoded.gray, decoded.size, size), decoded.orientation), np.uint8)[:, :, np.newaxis]
 
 
 def decode_gray(source: Source, bits: int | None = None) -> Image.Image:
@@ -149,6 +146,10 @@ def _open_file(path: Path, name: str) -> IO[bytes]:
         if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES:
             return path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        from edgecls.images.archive import read_member
+
+        if (content := read_member(path)) is not None:
+            return io.BytesIO(content)
         cause = getattr(error, "strerror", None) or str(error)
         raise DataError(f"cannot open image {name}: {cause}; check the path and its permissions") from error
     if not stat.S_ISREG(status.st_mode):
@@ -278,12 +279,11 @@ def _turn(gray: Image.Image, orientation: int) -> Image.Image:
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise DataError(f"image {name} has no pixels ({width} x {height}); replace or remove it")
-    if max(size) > MAX_SIDE or width * height > MAX_PIXELS:
+    if min(size) < 1:
+        raise DataError(f"image {name} has no pixels ({size[0]} x {size[1]}); replace or remove it")
+    if max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
         raise DataError(
-            f"image {name} has {width} x {height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS} in all are "
+            f"image {name} has {size[0]} x {size[1]} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS} in all are "
             "decoded: make it smaller"
         )
 

@@ -121,6 +121,11 @@ def leftover_file(name: str) -> str:
     return _file_names.find(name)
 
 
+def in_folder(kind: str) -> str:
+    """Return what the files of a folder are, of which `leftover_folder` returns the kind."""
+    return kind if kind == HIDDEN else f"in {kind}"
+
+
 class LeftOut:
     """Counts what is left out of one command's folders."""
 
@@ -147,7 +152,7 @@ class LeftOut:
         """Count the files in and below a folder, as far as it can be listed."""
         # Not followed, and no error: what nobody wants to read need not be readable.
         count = sum(len(files) for _, _, files in os.walk(folder))
-        self.add(kind if kind == HIDDEN else f"in {kind}", count)
+        self.add(in_folder(kind), count)
 
     def add_link(self) -> None:
         """Count a link to a folder that is read already."""

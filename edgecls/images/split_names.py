@@ -77,6 +77,25 @@ def find_splits(names: Sequence[str], inside: Mapping[str, AbstractSet[str]]) ->
     return [name for name, each in known.items() if each.role and not each.rest and inside.get(name)]
 
 
+def match_roles(names: Sequence[str], inside: Mapping[str, AbstractSet[str]]) -> dict[str, str]:
+    """Return the folder of each role, "train", "val" and "test", if the folders side by side are clearly these.
+
+    They are if one of them at most has each role, one is train, and the rests of their names are the same.
+    """
+    splits = find_splits(names, inside)
+    known = [_read(name) for name in splits]
+    roles = [each.role for each in known]
+    clear = len(set(roles)) == len(roles) and "train" in roles and "" not in roles
+    if not clear or len({each.rest for each in known}) > 1:
+        return {}
+    return {role: name for role in _ROLES for name, found in zip(splits, roles, strict=True) if found == role}
+
+
+def is_collection(name: str) -> bool:
+    """Return whether a name says nothing but that it holds data: "images", "data_set"."""
+    return bool(words := _read(name).words) and set(words) <= set(_COLLECTIONS)
+
+
 def are_portions(names: Sequence[str]) -> bool:
     """Return whether all are numbered and called like portions of a data set: part1, part2."""
     return all(
@@ -90,6 +109,12 @@ def _read(name: str) -> _Name:
     telling = [word for word in words if word not in _COLLECTIONS]
     role = next((roles[word] for word in (telling[-1:] + telling[:1]) if word in roles), "")
     return _Name(role, tuple(word for word in telling if word not in roles), tuple(words))
+
+
+def class_pattern(classes: Sequence[str], files: Sequence[str]) -> str:
+    """Return the regular expression that finds the classes of `class_in_names` in the paths of those files."""
+    first = all(name.startswith(tuple(classes)) for name in files)
+    return r"([^/\d]*[^/\d._\s(-])[\s._(-]*\d[^/]*$" if first else r"\d+[\s._-]+([^/\d.]+)\.[^/]*$"
 
 
 def class_in_names(files: Sequence[str]) -> list[str]:

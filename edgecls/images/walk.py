@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgecls.errors import DataError
-from edgecls.images.leftovers import LeftOut, leftover_file, leftover_folder
+from edgecls.images import archive
+from edgecls.images.leftovers import LeftOut, in_folder, leftover_file, leftover_folder
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
@@ -38,6 +39,9 @@ def walk(folder: Path, left_out: LeftOut) -> Iterator[tuple[Path, list[str], lis
     def fail(error: OSError) -> None:
         raise DataError(f"cannot list folder {error.filename}: {error.strerror}; check its permissions") from error
 
+    if (inside := archive.find_archive(folder)) is not None:
+        yield from _walk_archive(*inside, left_out)
+        return
     # Links back to where we came from are loops, and would bring one class's images into another.
     above = Path(os.path.abspath(folder)).parent.resolve()  # noqa: PTH100  # "." has no parent
     seen = {*folder.resolve().parents, above, *above.parents}
@@ -53,6 +57,37 @@ def walk(folder: Path, left_out: LeftOut) -> Iterator[tuple[Path, list[str], lis
             left_out.add_folder(os.path.join(directory, name), leftover_folder(name))  # noqa: PTH118
         folders.sort()
         yield Path(directory), folders, sorted(files)
+
+
+def _walk_archive(path: Path, name: str, left_out: LeftOut) -> Iterator[tuple[Path, list[str], list[str]]]:
+    content = archive.open_archive(path)
+    if not name and content.links:
+        left_out.add("links in an archive", content.links)
+    waiting = [name]
+    while waiting:
+        here = waiting.pop()
+        folders, files = (sorted(names) for names in content.folders[here])
+        for each in [each for each in folders if leftover_folder(each)]:
+            folders.remove(each)
+            inner = f"{here}/{each}/".lstrip("/")
+            left_out.add(in_folder(leftover_folder(each)), sum(name.startswith(inner) for name in content.members))
+        yield path / here, folders, files
+        waiting += [f"{here}/{each}".lstrip("/") for each in reversed(folders)]
+
+
+def list_folder(folder: Path, left_out: LeftOut | None = None) -> tuple[list[str], list[str]]:
+    """Return the sorted names of the folders and of the files right in a folder, without what systems leave behind.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    left_out = left_out or LeftOut()
+    return next(((folders, keep_files(files, left_out)) for _, folders, files in walk(folder, left_out)), ([], []))
+
+
+def is_image_in(folder: Path, name: str) -> bool:
+    """Return whether a file in a folder is an image."""
+    return is_image(name, lambda: read_head(folder / name))
 
 
 def keep_files(names: list[str], left_out: LeftOut) -> list[str]:
@@ -93,6 +128,8 @@ def is_image(name: str, head: Callable[[], bytes]) -> bool:
 
 def read_head(path: Path) -> bytes:
     """Return the first bytes of a file, b"" if it has none: a pipe, a socket, a device, or one that cannot be read."""
+    if archive.find_archive(path):
+        return (archive.read_member(path) or b"")[:HEAD_BYTES]
     try:
         # Asked before, as opening a pipe would wait for ever.
         if not stat.S_ISREG(path.stat().st_mode):

@@ -21,6 +21,7 @@ from PIL import Image
 
 from edgecls.errors import ModelFileError
 from edgecls.images import pillow, tiff
+from edgecls.images.archive import read_bytes
 from edgecls.images.decode import TIFF_MAGICS, decode_gray, load_gray
 from edgecls.limits import MAX_IMAGE_SIZE
 
@@ -124,7 +125,7 @@ def _scores(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.flo
 
 
 def _small_copy(path: Path, height: int, width: int, bits: int | None) -> bytes:
-    content = path.read_bytes()
+    content = read_bytes(path)
     private = _has_metadata(content)
     if len(content) <= MAX_IMAGE_BYTES and not private:
         return content

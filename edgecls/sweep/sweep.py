@@ -10,7 +10,8 @@ from pathlib import Path
 from edgecls.benchmark.table import format_ms
 from edgecls.errors import ConfigError, DataError, WeightsError
 from edgecls.estimate.operators import count_network
-from edgecls.images.folders import check_root, find_parts, list_images
+from edgecls.images.folders import check_root
+from edgecls.images.layout import list_dataset
 from edgecls.images.leftovers import LeftOut
 from edgecls.messages.lists import some, some_lines
 from edgecls.networks.weights import find_weights
@@ -89,7 +90,7 @@ def sweep(
         DataError: the images cannot be used. WeightsError: no network's weights are available.
     """
     root, left_out = check_root(data), LeftOut()
-    classes = len(list_images(root, find_parts(root, left_out)["train"], left_out))
+    classes = len(list_dataset(root, left_out=left_out).parts["train"])
     deployment = find_deployment(request.profile, request.host)
     latencies = {each.name: estimate_latency(each.config, classes, deployment) for each in candidates}
     work = Trials(data, out, deployment, request, classes, progress)

@@ -58,6 +58,7 @@ def make_record(config: TrainConfig, weights: Weights | None, dataset: Dataset, 
         "skipped": [{"path": path, "reason": reason} for path, reason in dataset.bad],
         "duplicates": [list(group) for group in dataset.duplicates],
         "contradictions": [list(group) for group in dataset.contradictions],
+        "layout": list(dataset.notes),
         "left_out": dataset.left_out,
         "versions": tool_versions("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "openvino"),
     }

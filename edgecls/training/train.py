@@ -18,6 +18,7 @@ from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, TrainingError
 from edgecls.files import read_json, write_atomically
 from edgecls.images.dataset import Dataset, Split, load_dataset
+from edgecls.images.layout import Layout
 from edgecls.networks.model import build_model
 from edgecls.networks.weights import Weights, find_weights
 from edgecls.progress import Progress, silent
@@ -166,6 +167,7 @@ def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -
         seed=config.seed,
         skip_bad=skip_bad,
         bits=config.bits,
+        layout=Layout(config.labels, config.columns, config.class_from, config.splits),
         progress=functools.partial(progress, "read images"),
     )
 

@@ -22,8 +22,8 @@ from PIL import Image, features
 
 from edgecls.errors import ConfigError, DataError
 from edgecls.images import decode as image_module
-from edgecls.images.decode import MAX_FILE_BYTES, MAX_SIDE, load_gray
-from edgecls.limits import MAX_IMAGE_SIZE
+from edgecls.images.decode import MAX_SIDE, load_gray
+from edgecls.limits import MAX_FILE_BYTES, MAX_IMAGE_SIZE
 
 # Refused sources
 

@@ -1,0 +1,155 @@
+"""Reads tables of images: CSV, TSV, Parquet, JSON lines, and lists of a path and a label in each line.
+
+pyarrow is imported on use.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from edgecls.errors import DataError, MissingDependency
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+# Programs write these; what stands for "no value" in one of them is no label.
+NOTHING = ("", "nan", "NaN", "None", "null", "NA", "N/A")
+_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".xml", ".yaml", ".yml")
+_MOST_FIELD_CHARACTERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """The text of a table.
+
+    Attributes:
+        name: of its file.
+        columns: their names; of a list without names, "1", "2" ...
+        rows: the cells of each row, as many as columns.
+        first_line: number of the first row in the file, for messages.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    first_line: int = 1
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of a column."""
+        place = self.columns.index(name)
+        return [row[place] for row in self.rows]
+
+
+def read_table(path: Path, names_image: Any) -> Table:
+    """Return the content of a table.
+
+    Args:
+        path: of a file.
+        names_image: returns whether a text names an image: only then can a list be told from a table with a header.
+
+    Raises:
+        DataError: it cannot be read, is empty, or its rows differ in length. MissingDependency: pyarrow is missing.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix in _SPREADSHEETS:
+            raise DataError(f"{path} is no table that can be read; save it as CSV")
+        if suffix == ".parquet":
+            table = _read_parquet(path)
+        elif suffix in (".json", ".jsonl", ".ndjson"):
+            table = _read_json(path)
+        else:
+            table = _read_text(path, names_image)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"cannot read the table {path} ({error}); save it as CSV in UTF-8") from error
+    if not table.rows:
+        raise DataError(f"the table {path} has no row; fill it, or leave it out")
+    return table
+
+
+def _decode(content: bytes) -> str:
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
+
+
+def _read_text(path: Path, names_image: Any) -> Table:
+    lines = [line for line in _decode(path.read_bytes()).splitlines() if line.strip()]
+    if all(names_image(line.strip()) for line in lines[:100]):
+        return Table(path.name, ("1",), [(line.strip(),) for line in lines])
+    delimiter = max(",;\t|", key=lambda each: min(line.count(each) for line in lines[:100]))
+    if not lines or delimiter not in lines[0]:
+        # The path comes first and may hold spaces; the label is the last word.
+        rows = [tuple(line.rsplit(maxsplit=1)) for line in lines]
+    else:
+        csv.field_size_limit(_MOST_FIELD_CHARACTERS)
+        text = _decode(path.read_bytes())
+        rows = [tuple(cell.strip() for cell in row) for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
+        rows = [row for row in rows if any(row)]
+    # A header may be called as an image is, but not the cells below it too.
+    if not rows or any(all(map(names_image, pair)) for pair in zip(rows[0], rows[min(1, len(rows) - 1)], strict=False)):
+        return _check(path, tuple(str(number + 1) for number in range(len(rows[0]) if rows else 0)), rows, 1)
+    return _check(path, rows[0], rows[1:], 2)
+
+
+def _check(path: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]], first_line: int) -> Table:
+    for number, row in enumerate(rows, first_line):
+        if len(row) != len(columns):
+            raise DataError(
+                f"row {number} of {path} has {len(row)} cells, and the first row {len(columns)}: {','.join(row)[:80]}; "
+                "correct it, or put cells that hold a comma into double quotes"
+            )
+    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+        raise DataError(f"{path} has two columns called {repeated[0]!r}; rename one")
+    return Table(path.name, columns, rows, first_line)
+
+
+def _read_json(path: Path) -> Table:
+    text = _decode(path.read_bytes())
+    if path.suffix.lower() == ".json":
+        found = json.loads(text)
+        if isinstance(found, dict) and all(isinstance(each, (str, int)) for each in found.values()):
+            found = [{"path": key, "label": value} for key, value in found.items()]
+    else:
+        found = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise DataError(f"{path} must hold one JSON object for each image, with its path and its label; save it so")
+    return _from_records(path, found)
+
+
+def _read_parquet(path: Path) -> Table:
+    if find_spec("pyarrow") is None:
+        raise MissingDependency(f"{path} is a Parquet file, which needs pyarrow: pip install pyarrow")
+    import pyarrow.lib
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except pyarrow.lib.ArrowException as error:
+        raise DataError(f"cannot read {path} as Parquet: {error}") from error
+    # What is no text and no number, such as the images themselves, is no label.
+    types = pyarrow.types
+    kept = [f.name for f in table.schema if not (types.is_nested(f.type) or types.is_binary(f.type))]
+    return _from_records(path, table.select(kept).to_pylist())
+
+
+def _from_records(path: Path, records: Sequence[dict[str, Any]]) -> Table:
+    columns = tuple(dict.fromkeys(key for record in records for key in record))
+    return Table(path.name, columns, [tuple(_text(record.get(key)) for key in columns) for record in records])
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or value != value else str(value)  # NaN
+
+
+def is_nothing(cells: Iterable[str]) -> bool:
+    """Return whether all cells are empty, or what programs write for no value."""
+    return all(cell in NOTHING for cell in cells)
