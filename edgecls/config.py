@@ -6,15 +6,24 @@ The command line takes its defaults from here, and a run stores the resolved val
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from edgecls.errors import ConfigError
-from edgecls.limits import FORMATS, LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS, Format
+from edgecls.export_config import ExportConfig as ExportConfig
+from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
+from edgecls.limits import check_setting as _check
 
 WEIGHT_SOURCES = ("auto", "imagenet", "imagenet-torch", "none")
 ARCHS = ("mobilenet_v2", "cnn", "mlp")
 HEADS = ("gap", "flatten")
 SCHEDULES = ("cosine", "plateau", "constant")
+SOLVERS = ("lbfgs", "sgd")
+# Settings of learning in steps; whoever changes one wants a classifier that learns so.
+CLASSIFIER_STEPS = ("epochs", "learning_rate", "hidden", "batch_norm")
+ALL_STEPS = (
+    *("batch_size", "dropout", "schedule", "warmup_epochs", "weight_decay", "l2", "label_smoothing", "clip_norm"),
+    "patience",
+)
 FLIPS = ("none", "horizontal", "vertical", "horizontal_and_vertical")
 # Widths for which keras.applications publishes MobileNetV2 weights; other widths can be trained from none.
 KERAS_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -31,11 +40,6 @@ CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE = 5e-3, 1e-3
 USUAL_SCHEDULE = "cosine"
 # Settings that run.json of an older version calls otherwise: old name -> name.
 RENAMED_SETTINGS = {"views": "augmented_copies"}
-
-
-def _check(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        raise ConfigError(f"{name} must be {expected}; received {value!r}")
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ class TrainConfig:
             (`hidden_units`).
         hidden_dropout: of mlp: fraction of units dropped after each hidden layer.
         batch_norm: True for batch normalization before the classifier.
+        solver: of a linear classifier on the frozen backbone: "lbfgs" (its optimum, at once) or "sgd" (in steps, by
+            Adam), or None for the default (`classifier_solver`).
         epochs: maximum passes over the training images; early stopping may end sooner.
         batch_size: images in each step.
         dropout: fraction of features dropped before the classifier.
@@ -137,6 +143,7 @@ class TrainConfig:
     hidden: tuple[int, ...] | None = None
     hidden_dropout: float = 0.2
     batch_norm: bool = False
+    solver: str | None = None
     epochs: int = 60
     batch_size: int = 32
     dropout: float = 0.2
@@ -170,6 +177,7 @@ class TrainConfig:
         if self.arch != "mobilenet_v2":
             for name in ("joint", "unfreeze", "blocks"):
                 _check(not getattr(self, name), name, getattr(self, name), f"left out: {self.arch} has no backbone")
+        self._check_solver()
         _check(
             not self.batch_norm or self.batch_size >= MIN_BATCH_NORM_BATCH,
             "batch size",
@@ -177,6 +185,20 @@ class TrainConfig:
             f"at least {MIN_BATCH_NORM_BATCH} with batch normalization: the mean of fewer images is too noisy to "
             "normalize by; use larger batches or leave out --batch-norm",
         )
+
+    def _check_solver(self) -> None:
+        _check(self.solver in (None, *SOLVERS), "solver", self.solver, f"one of {', '.join(SOLVERS)}")
+        if self.solver != "lbfgs":
+            return
+        _check(self._is_linear, "solver", "lbfgs", "sgd for this network: lbfgs solves a linear classifier alone")
+        # Fine-tuning after it learns in steps and has the other settings.
+        idle = CLASSIFIER_STEPS if self.unfreeze or self.joint else (*CLASSIFIER_STEPS, *ALL_STEPS)
+        changed = ", ".join(name.replace("_", " ") for name in self._changed(idle))
+        _check(not changed, "solver", "lbfgs", f"sgd with {changed}, which lbfgs does not have")
+
+    def _changed(self, names: Iterable[str]) -> list[str]:
+        """Return the settings among `names` that are not the defaults."""
+        return [name for name in names if getattr(self, name) != getattr(type(self), name)]
 
     def _check_network(self) -> None:
         _check(self.arch in ARCHS, "arch", self.arch, f"one of {', '.join(ARCHS)}")
@@ -238,6 +260,13 @@ class TrainConfig:
         return self.arch == "mobilenet_v2"
 
     @property
+    def classifier_solver(self) -> str:
+        """Return how a classifier on frozen features learns: "lbfgs" if it is linear and no step setting is changed."""
+        if self.solver is not None:
+            return self.solver
+        return "lbfgs" if self._is_linear and not self._changed((*CLASSIFIER_STEPS, *ALL_STEPS)) else "sgd"
+
+    @property
     def main_learning_rate(self) -> float:
         """Return the initial learning rate of the main phases."""
         if self.learning_rate is not None:
@@ -259,45 +288,9 @@ class TrainConfig:
         return self.schedule or USUAL_SCHEDULE
 
     @property
+    def _is_linear(self) -> bool:
+        return self._trains_classifier_alone and not (self.hidden_units or self.batch_norm)
+
+    @property
     def _trains_classifier_alone(self) -> bool:
         return self.arch == "mobilenet_v2" and self.gray_to_rgb == "copy"
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Settings of one export.
-
-    Attributes:
-        precisions: any of `PRECISIONS`.
-        formats: any of `FORMATS`.
-        max_drop: how much accuracy a written file may lose against the float Keras model (0.01 is one point).
-        calibration_images: training images that the int8 ranges are measured on.
-        golden: True to put a few training images into each file, for `edgecls selftest`.
-        prune: maximum KL divergence from the float model's scores that int8 files may reach by removing hidden channels
-            that the training images hardly use; 0 keeps all (see `export.quantization.prune`).
-        layers: True to measure what each layer of the int8 TFLite file loses; done anyway for a rejected one.
-        device: what will run int8 files, a name in `export.targets`, or None for this machine.
-        seed: of the choice of calibration images.
-    """
-
-    precisions: tuple[str, ...] = ("fp32",)
-    formats: tuple[Format, ...] = FORMATS
-    max_drop: float = 0.01
-    calibration_images: int = 128
-    golden: bool = True
-    # Rounding to int8 costs a divergence of about 0.003, this a hundredth of that.
-    prune: float = 0.005
-    device: str | None = None
-    layers: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError for a value out of range."""
-        for precision in self.precisions:
-            _check(precision in PRECISIONS, "precision", precision, f"one of {', '.join(PRECISIONS)}")
-        for format_name in self.formats:
-            _check(format_name in FORMATS, "format", format_name, f"one of {', '.join(FORMATS)}")
-        _check(bool(self.precisions) and bool(self.formats), "export", self, "at least one precision and one format")
-        _check(0 <= self.prune < float("inf"), "prune", self.prune, "0 (keep all channels) or more")
-        _check(0 <= self.max_drop <= 1, "max drop", self.max_drop, "0 to 1")
-        _check(self.calibration_images >= 1, "calibration images", self.calibration_images, "at least 1")

@@ -1,8 +1,10 @@
-"""Bounds and names that training and predicting share. Imports the standard library only."""
+"""Bounds and names that training and predicting share, and the check of a setting. Imports no other package."""
 
 from __future__ import annotations
 
 from typing import Literal
+
+from edgecls.errors import ConfigError
 
 MAX_IMAGE_SIZE = 1024
 Format = Literal["tflite", "onnx"]
@@ -16,3 +18,9 @@ MAX_FILE_BYTES = 1024**3
 
 # A few seconds of work: little to repeat after a failure, and not too many files.
 SHARD_IMAGES = 1000
+
+
+def check_setting(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise ConfigError unless a setting is what is expected of it."""
+    if not condition:
+        raise ConfigError(f"{name} must be {expected}; received {value!r}")

@@ -37,6 +37,7 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
     "conv_dropout": ([0, 0.999], [-0.01, 1, NAN], "conv dropout must be at least 0 and below 1"),
     "hidden": ([(), (1, 4096), None], [(0,), (128, 4097)], "hidden must be each 1 to 4096"),
     "hidden_dropout": ([0, 0.999], [-0.01, 1, NAN], "hidden dropout must be at least 0 and below 1"),
+    "solver": ([None, "sgd", "lbfgs"], ["", "adam"], "solver must be one of lbfgs, sgd"),
     "epochs": ([1, 10**6], [0, -1, NAN], "epochs must be at least 1"),
     "batch_size": ([1, 4096], [0, -1], "batch size must be at least 1"),
     "dropout": ([0, 0.999], [-0.01, 1, NAN], "dropout must be at least 0 and below 1"),
@@ -212,3 +213,41 @@ def test_what_run_json_stores_gives_the_same_config_again(size: int, dropout: fl
     again = {**stored, "augment": AugmentConfig(**stored["augment"]) if stored["augment"] else None}
     again |= {name: tuple(stored[name]) for name in ("filters", "labels")}  # JSON has no tuples
     assert TrainConfig(**again) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "solver"),
+    [
+        ({}, "lbfgs"),
+        ({"balance": True, "unfreeze": 3, "image_size": 96}, "lbfgs"),
+        ({"solver": "sgd"}, "sgd"),
+        ({"epochs": 10}, "sgd"),
+        ({"dropout": 0.0}, "sgd"),
+        ({"hidden": (64,)}, "sgd"),
+        ({"head": "flatten"}, "sgd"),
+        ({"gray_to_rgb": "random"}, "sgd"),
+        ({"arch": "cnn"}, "sgd"),
+        ({"solver": "lbfgs", "unfreeze": 2, "weight_decay": 1e-3}, "lbfgs"),
+    ],
+)
+def test_the_solver_follows_the_settings(settings: dict[str, Any], solver: str) -> None:
+    assert TrainConfig(**settings).classifier_solver == solver
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": 10},
+        {"hidden": (64,)},
+        {"arch": "mlp"},
+        {"head": "flatten"},
+        {"batch_norm": True},
+        {"weight_decay": 1e-3},
+        {"unfreeze": 3, "learning_rate": 0.1},
+    ],
+)
+def test_lbfgs_is_refused_where_it_would_be_ignored(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="solver must be sgd"):
+        TrainConfig(solver="lbfgs", **settings)
+    with pytest.raises(ConfigError, match="solver must be one of lbfgs, sgd"):
+        TrainConfig(solver="newton")

@@ -18,7 +18,7 @@ from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.help_groups import GroupedCommand
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, print_findings, warn
-from edgecls.config import ARCHS, FLIPS, HEADS, SCHEDULES, WEIGHT_SOURCES, AugmentConfig, TrainConfig
+from edgecls.config import ARCHS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES, AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.messages.lists import some
 from edgecls.networks.presets import PRESETS, resolve
@@ -88,6 +88,10 @@ GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
         "weights": (str, f"Pretrained weights: {', '.join(WEIGHT_SOURCES)} or a file."),
     },
     "Learning": {
+        "solver": (
+            click.Choice(SOLVERS),
+            "How a linear classifier learns: its optimum, or in steps.  [default: lbfgs]",
+        ),
         "epochs": (int, "Maximum epochs."),
         "batch_size": (int, "Images in each step."),
         "learning_rate": (float, "Initial learning rate.  [default: depends on the network]"),
@@ -237,6 +241,8 @@ def _print_run(record: dict[str, Any]) -> None:
     echo(f"weights     {source}" + (f" (sha256 {record['weights']['sha256'][:12]})" if source != "none" else ""))
     for phase in record.get("phases", []):
         best = f"best of {phase['epochs']} epochs" if phase["kept"] else f"discarded after {phase['epochs']} epochs"
+        if phase.get("solver") == "lbfgs":
+            best = "solved" if phase["kept"] else "discarded"
         accuracy = f"{100 * phase['val_accuracy_after']:.1f} %"
         echo(f"{phase['name']}: validation accuracy {accuracy} ({best}, {phase['seconds']:.0f} s)")
     echo(f"validation  {100 * metrics['val_accuracy']:.2f} % accuracy")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from edgecls.config import AugmentConfig, TrainConfig
+from edgecls.config import ALL_STEPS, CLASSIFIER_STEPS, AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError
 
 UNCHANGED = AugmentConfig(flip="none", rotation=0, translation=0, zoom=0, brightness=0, contrast=0)
@@ -71,4 +71,8 @@ def resolve(preset: str, explicit: Mapping[str, Any]) -> TrainConfig:
                 f"{', '.join(changes)} set with --no-augment: nothing is changed then; leave out one of them"
             )
         augment = dataclasses.replace(augment or UNCHANGED, **changes)
-    return dataclasses.replace(base, **{**settings, "augment": augment or None})
+    config = dataclasses.replace(base, **{**settings, "augment": augment or None})
+    # A setting of steps may be given with its default value.
+    if config.solver is None and config.classifier_solver == "lbfgs" and {*CLASSIFIER_STEPS, *ALL_STEPS} & {*settings}:
+        config = dataclasses.replace(config, solver="sgd")
+    return config

@@ -29,6 +29,7 @@ from edgecls.training.fit import FitResult, fit
 from edgecls.training.history import Divergence, EpochRecord
 from edgecls.training.recipe import Recipe
 from edgecls.training.run.checkpoint import Checkpoint
+from edgecls.training.solve import solve
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 OPENING_PHASES = ("classifier", "network")
 # Phases that use the main learning rate and number of epochs; the others use those of fine-tuning.
 MAIN_PHASES = (*OPENING_PHASES, "augmented")
+# Phases whose classifier can be solved at once, on cached features.
+SOLVABLE_PHASES = ("classifier", "augmented")
 # Adam's first steps are large however small the gradient is; without warm-up they would destroy what was learned.
 FINE_WARMUP_EPOCHS = 1
 SCORED_TOGETHER = 1024  # images
@@ -58,6 +61,7 @@ class PhaseResult:
         reason: why it ended, and why it was discarded if it was.
         forward: the engine of the feature extractor and why it was chosen; None without one.
         seconds: how long it took.
+        solver: "lbfgs" (solved at once, which counts as one epoch) or "sgd" (in steps).
     """
 
     name: str
@@ -69,6 +73,7 @@ class PhaseResult:
     reason: str
     forward: str | None
     seconds: float
+    solver: str = "sgd"
 
 
 @dataclass(frozen=True)
@@ -126,27 +131,15 @@ def _run_phase(
     model, config, data = context.model, context.config, context.dataset
     split_layer = _prepare(name, model, config)
     before = model.get_weights()
-    learner = model
+    learner, known = model, FeatureExtractor()
     train: Examples = LiveExamples(data.train.images, data.train.labels, config.augment, config.seed)
     val: Examples = LiveExamples(data.val.images, data.val.labels, None, config.seed)
     if split_layer is not None:
+        known = extractors.setdefault(split_layer, known)
         extractor, learner = split_at(model, split_layer)
-        train, val = frozen_examples(
-            name, extractor, split_layer, context, extractors.setdefault(split_layer, FeatureExtractor())
-        )
-    fitted = fit(
-        learner,
-        train,
-        val,
-        _recipe(name, config, data.train),
-        checkpoint=Checkpoint(context.work / f"checkpoint-{name}.npz", f"{context.owner} {name}")
-        if context.work
-        else None,
-        deadline=context.deadline,
-        on_epoch=functools.partial(_report, context, earlier),
-        workers=context.workers,
-    )
-    result = _judge(name, fitted, extractors[split_layer].used if split_layer else None, began)
+        train, val = frozen_examples(name, extractor, split_layer, context, known)
+    fitted = _learn(name, learner, train, val, context, earlier, known)
+    result = _judge(name, fitted, config, known.used, began)
     if not result.kept:
         model.set_weights(before)
     if split_layer == FEATURES_LAYER and isinstance(train, FeatureExamples):
@@ -154,7 +147,50 @@ def _run_phase(
     return result, fitted, None
 
 
-def _judge(name: str, fitted: FitResult, forward: str | None, began: float) -> PhaseResult:
+def _learn(
+    name: str,
+    learner: keras.Model,
+    train: Examples,
+    val: Examples,
+    context: Context,
+    earlier: list[EpochRecord],
+    known: FeatureExtractor,
+) -> FitResult:
+    """Let `learner` learn, by its solution or in epochs; it has the better weights then, or its own."""
+    recipe, work = _recipe(name, context.config, context.dataset.train), context.work
+    checkpoint = Checkpoint(work / f"checkpoint-{name}.npz", f"{context.owner} {name}") if work else None
+    report = functools.partial(_report, context, earlier)
+    if _is_solved(name, context.config):
+        assert isinstance(train, FeatureExamples) and isinstance(val, FeatureExamples)
+        fitted, known.l2 = solve(
+            learner,
+            train,
+            val,
+            recipe,
+            l2=known.l2,
+            checkpoint=checkpoint,
+            deadline=context.deadline,
+            workers=context.workers,
+        )
+        report(fitted.history[-1], fitted)
+        return fitted
+    return fit(
+        learner,
+        train,
+        val,
+        recipe,
+        checkpoint=checkpoint,
+        deadline=context.deadline,
+        on_epoch=report,
+        workers=context.workers,
+    )
+
+
+def _is_solved(name: str, config: TrainConfig) -> bool:
+    return name in SOLVABLE_PHASES and config.classifier_solver == "lbfgs"
+
+
+def _judge(name: str, fitted: FitResult, config: TrainConfig, forward: str | None, began: float) -> PhaseResult:
     # An opening phase is never discarded for its accuracy: before it, the network is untrained.
     worse = name not in OPENING_PHASES and fitted.best_accuracy < fitted.start_accuracy
     kept = fitted.best_epoch > 0 and not worse
@@ -168,6 +204,7 @@ def _judge(name: str, fitted: FitResult, forward: str | None, began: float) -> P
         reason=fitted.ended + ("" if kept else "; discarded: it did not help on the validation images"),
         forward=forward,
         seconds=round(time.monotonic() - began, 1),
+        solver="lbfgs" if _is_solved(name, config) else "sgd",
     )
 
 
@@ -184,7 +221,7 @@ def score_copies(classifier: keras.Model, examples: FeatureExamples) -> NDArray[
 
 def _prepare(name: str, model: keras.Model, config: TrainConfig) -> str | None:
     """Set which layers learn in the phase, and return the split layer, or None for the whole network."""
-    if name in ("classifier", "augmented"):
+    if name in SOLVABLE_PHASES:
         learn_above(model, FEATURES_LAYER)
         return FEATURES_LAYER
     if name == "fine-tuning":
@@ -199,6 +236,8 @@ def _prepare(name: str, model: keras.Model, config: TrainConfig) -> str | None:
 def _report(context: Context, earlier: list[EpochRecord], record: EpochRecord, so_far: FitResult) -> None:
     config = context.config
     total = config.epochs if record.phase in MAIN_PHASES else config.fine_epochs
+    if _is_solved(record.phase, config):
+        total = 1
     best = f"val {record.val_accuracy:.4f}, best {so_far.best_accuracy:.4f}"
     context.progress(f"train {record.phase}", record.epoch, total, best)
     context.on_epoch([*earlier, *so_far.history])

@@ -177,3 +177,9 @@ def test_presets_are_read_without_tensorflow() -> None:
     code = "import sys, edgecls.networks.presets; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert not {"tensorflow", "keras", "click"} & set(done.stdout.split())
+
+
+def test_a_setting_of_steps_asks_for_steps_even_with_its_default_value() -> None:
+    assert resolve("", {"dropout": TrainConfig.dropout}).classifier_solver == "sgd"
+    assert resolve("", {"image_size": 96, "balance": True}).classifier_solver == "lbfgs"
+    assert resolve("", {"solver": "lbfgs", "unfreeze": 3, "patience": TrainConfig.patience}).solver == "lbfgs"

@@ -176,12 +176,14 @@ def check_overfitting(run: Evidence) -> Iterator[Problem]:
 
 
 def _overfitting_remedy(config: TrainConfig) -> str:
+    # A solver has chosen the strength of its penalty itself.
+    steps = config.classifier_solver == "sgd" or bool(config.unfreeze or config.joint)
     return _list_applying(
         (True, "more images"),
         (not config.augment, "--augment"),
-        (True, f"--dropout {min(0.5, config.dropout + 0.2):.1g}"),
-        (not (config.weight_decay or config.l2), "--weight-decay 1e-3 or --l2 1e-4"),
-        (not config.label_smoothing, "--label-smoothing 0.1"),
+        (steps, f"--dropout {min(0.5, config.dropout + 0.2):.1g}"),
+        (steps and not (config.weight_decay or config.l2), "--weight-decay 1e-3 or --l2 1e-4"),
+        (steps and not config.label_smoothing, "--label-smoothing 0.1"),
         (True, "a smaller network (--alpha)" if config.arch == "mobilenet_v2" else "fewer or smaller layers"),
         (True, "and make sure that the validation images show what the training images show"),
     )

@@ -30,6 +30,11 @@ class Phase:
     records: tuple[EpochRecord, ...]
     before: EpochRecord | None = None
 
+    @property
+    def solved(self) -> bool:
+        """Return whether a solver found its optimum at once: its one record has no learning rate."""
+        return len(self.records) == 1 and self.records[0].learning_rate == 0
+
     def curve(self, name: str) -> NDArray[np.float64]:
         """Return a number of each epoch, float64 (epochs,)."""
         return _bounded([getattr(record, name) for record in self.records])
@@ -96,8 +101,9 @@ class Evidence:
 
     @property
     def last_phase(self) -> Phase | None:
-        """Return the last phase, if it was long enough."""
-        return self.phases[-1] if self.phases and len(self.phases[-1].records) >= MIN_EPOCHS else None
+        """Return the last phase, if it was solved or long enough."""
+        last = self.phases[-1] if self.phases else None
+        return last if last and (last.solved or len(last.records) >= MIN_EPOCHS) else None
 
     def lower_rate(self, phase: str) -> str:
         """Return the option, with a value, that makes the learning rate of a phase ten times lower."""

@@ -31,10 +31,12 @@ class FeatureExtractor:
     Attributes:
         forward: its engine; None until it is needed.
         pass_seconds: of its slowest pass over the training images.
+        l2: strength that cross-validation chose for a linear classifier of its features; None before.
     """
 
     forward: Forward | None = None
     pass_seconds: float = 0.0
+    l2: float | None = None
 
     @property
     def used(self) -> str | None:
