@@ -78,10 +78,12 @@ class TrainConfig:
         preset: name in `presets.PRESETS` that the run began from, or "".
         arch: one of `ARCHS`.
         image_size: side of the square network input in pixels.
-        labels: paths of tables that say the class of each image; () if folders do.
-        columns: which columns of these tables say what, as "image=COLUMN,label=COLUMN"; "" finds them.
-        class_from: regular expression that finds the class in the path of an image, or "".
-        splits: which folders are which split, as "train=FOLDER,test=FOLDER"; "none" if all are classes; "" finds them.
+        labels: paths of tables of labels; this and the next five are those of `images.layout.Layout`.
+        columns: of these tables.
+        class_from: where the class is in file names.
+        splits: which folders are which.
+        group: which images never stand in two splits.
+        exclude: path of a table of images to leave out.
         bits: how many of 16 bits are used in images that do not say it themselves, or None for all.
         alpha: width multiplier of MobileNetV2.
         blocks: how many inverted residual blocks of MobileNetV2 are kept, from the first. Of the last of them, the head
@@ -93,8 +95,7 @@ class TrainConfig:
         filters: of cnn: outputs of each convolution; max pooling follows each.
         kernel: of cnn: side of each convolution.
         conv_dropout: of cnn: fraction of values dropped after each convolution.
-        hidden: units of each dense layer before the scores, or None for the usual ones of the network
-            (`hidden_units`).
+        hidden: units of each dense layer before the scores, or None for the usual ones (`hidden_units`).
         hidden_dropout: of mlp: fraction of units dropped after each hidden layer.
         batch_norm: True for batch normalization before the classifier.
         solver: of a linear classifier on the frozen backbone: "lbfgs" (its optimum, at once) or "sgd" (in steps, by
@@ -103,8 +104,7 @@ class TrainConfig:
         batch_size: images in each step.
         dropout: fraction of features dropped before the classifier.
         augment: random changes, or None for none.
-        augmented_copies: augmented copies of each training image whose features are cached; in the "augmented" phase
-            half of the examples are such copies.
+        augmented_copies: cached augmented copies of each training image, half of the examples of the "augmented" phase.
         learning_rate: Adam's initial learning rate, or None for the default (`main_learning_rate`).
         schedule: one of `SCHEDULES`, or None for the default (`main_schedule`).
         warmup_epochs: epochs in which the learning rate rises from near zero.
@@ -131,6 +131,8 @@ class TrainConfig:
     columns: str = ""
     class_from: str = ""
     splits: str = ""
+    group: str = ""
+    exclude: str = ""
     bits: int | None = None
     alpha: float = 1.0
     blocks: int | None = None

@@ -61,7 +61,7 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
 # Switches; a name that presets.resolve looks up; a file that find_weights looks for; a record with checks of its own.
 UNCHECKED = {"joint", "balance", "batch_norm", "preset", "weights", "augment"}
 # Read by `images.layout`, which checks them.
-LAYOUT = {"labels", "columns", "class_from", "splits"}
+LAYOUT = {"labels", "columns", "class_from", "splits", "group", "exclude"}
 AUGMENT: dict[str, tuple[list[Any], list[Any], str]] = {
     "flip": (list(FLIPS), ["", "both", None], "flip must be one of none, horizontal, vertical"),
     **{

@@ -78,6 +78,8 @@ GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
         "columns": (str, "Columns of --labels: image=NAME,label=NAME,split=NAME,group=NAME, any of them."),
         "class_from": (str, "Regular expression that finds the class in each image's path."),
         "splits": (str, "Folders of the splits: train=FOLDER,val=FOLDER,test=FOLDER; none if all are classes."),
+        "group": (str, "Keep images together: a regular expression for their paths, folder, or a table of groups."),
+        "exclude": (str, "Table of images to leave out, such as that of edgecls audit --fix."),
         "bits": (int, "Bits used in 16-bit images that do not say it, 8 to 16.  [default: 16]"),
     },
     "Network": {

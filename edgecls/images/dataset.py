@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from edgecls.images.archive import exists
 from edgecls.images.decode import load_gray
 from edgecls.images.depth import Scale
 from edgecls.images.folders import Groups, Sample, check_classes, check_root, list_labeled, to_samples
+from edgecls.images.grouping import describe_groups, divide, find_groups
 from edgecls.images.layout import FOLDERS, Layout, list_dataset
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.memmap import cache_folder, chunks, forget_pages, new_array
 from edgecls.images.parts import PARTS
-from edgecls.images.splitting import find_identical, split_groups
+from edgecls.images.splitting import find_identical
 from edgecls.messages.lists import some_lines
 
 ProgressCallback = Callable[[int, int], None]  # done, total
@@ -69,6 +70,7 @@ class Dataset:
         repeats: groups of paths whose decoded images are identical, in one class and part.
         doubts: sentences that say why the folders may not be classes.
         notes: sentences that say how splits and labels were read, if not by plain names of folders.
+        group_of: path -> the group of the images that are in one.
         left_out: which files are not used, as a sentence; "" if all are used.
         scales: of each image of more than 8 bits, in any order.
     """
@@ -84,6 +86,7 @@ class Dataset:
     repeats: tuple[tuple[str, ...], ...] = ()
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    group_of: Mapping[str, str] = field(default_factory=dict)
     left_out: str = ""
     scales: tuple[Scale, ...] = ()
 
@@ -124,7 +127,8 @@ def load_dataset(  # noqa: PLR0913
     if listing.is_flat:
         fractions["test"] = test_fraction
     _check_counts(found["train"], 1 + len(fractions), left_out)
-    parts = {**found, **split_groups(found["train"], fractions, seed)}
+    group_of = find_groups(root, listing, layout.group)
+    parts = divide(found, group_of, fractions, seed)
     samples = {part: to_samples(parts[part], classes) for part in PARTS if part in parts}
     scales: list[Scale] = []
     read = functools.partial(decode_row, root, bits=bits, scales=scales)
@@ -141,7 +145,8 @@ def load_dataset(  # noqa: PLR0913
         bad,
         **find_identical(splits),
         doubts=listing.doubts,
-        notes=listing.notes,
+        notes=listing.notes + describe_groups(parts, group_of, fractions),
+        group_of=group_of,
         left_out=str(left_out),
         scales=tuple(scales),
     )

@@ -147,6 +147,29 @@ def read_column(root: Path, name: str, kind: str) -> dict[str, str]:
     return {path: cell for cells, cell in pairs for path in files.find(cells)}
 
 
+def read_excluded(root: Path, name: str) -> set[str]:
+    """Return the paths of the images that a table says to leave out.
+
+    These are all that it names, or, if it has a column "action", those with "exclude" there; "keep" keeps one.
+
+    Raises:
+        DataError: it cannot be read, or names images that are not there, or another action.
+    """
+    files = Files([path.relative_to(root).as_posix() for path in walk_images(root, LeftOut())])
+    table = read_table(Path(name), functools.partial(_names_image, files))
+    names = table.column(_find_image(table, files, {}, ""))
+    actions = table.column("action") if "action" in table.columns else ["exclude"] * len(names)
+    if wrong := [action for action in actions if action not in ("exclude", "keep")]:
+        raise DataError(f"{table.name} has the action {wrong[0]!r}; an action is exclude or keep")
+    found = {cell: files.find(cell) for cell in names}
+    if unclear := [cell for cell, paths in found.items() if len(paths) != 1]:
+        raise DataError(
+            f"{len(unclear)} of {len(found)} images of {table.name} are not in the folder, or may be several there: "
+            f"{some(unclear)}; remove these rows, or give the paths relative to DATA"
+        )
+    return {found[cell][0] for cell, action in zip(names, actions, strict=True) if action == "exclude"}
+
+
 def _names_image(files: Files, name: str) -> bool:
     return bool(name) and bool(files.find(name))
 

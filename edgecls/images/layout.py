@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecls.errors import ConfigError, DataError
 from edgecls.images.folders import Groups, check_class, list_doubts, list_images, to_nfc
-from edgecls.images.labels import Labeled, folder_part, read_labels
+from edgecls.images.labels import Labeled, folder_part, read_excluded, read_labels
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.parts import NO_PARTS, PARTS, describe_parts, find_parts
 from edgecls.images.walk import is_image_in, list_folder, walk_images
@@ -26,12 +26,16 @@ class Layout:
         columns: which of their columns says what: see `labels.read_labels`.
         class_from: regular expression whose first group is the class in an image's path.
         splits: which folders are train, val and test: see `parts.find_parts`.
+        group: which images belong together: see `grouping.find_groups`.
+        exclude: path of a table of images to leave out: see `labels.read_excluded`.
     """
 
     labels: tuple[str, ...] = ()
     columns: str = ""
     class_from: str = ""
     splits: str = ""
+    group: str = ""
+    exclude: str = ""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for settings that contradict each other or are not understood."""
@@ -68,7 +72,7 @@ class Listing:
 
 
 def list_dataset(root: Path, layout: Layout = FOLDERS, left_out: LeftOut | None = None) -> Listing:
-    """Return the images of a dataset.
+    """Return the images of a dataset without those of `layout.exclude`.
 
     Args:
         root: of `check_root`.
@@ -79,6 +83,19 @@ def list_dataset(root: Path, layout: Layout = FOLDERS, left_out: LeftOut | None 
         DataError: what is where is not clear, with what to type; or images would not be used.
     """
     left_out = left_out or LeftOut()
+    listing = _list_all(root, layout, left_out)
+    if not layout.exclude:
+        return listing
+    excluded = read_excluded(root, layout.exclude)
+    left_out.add(f"named by {Path(layout.exclude).name}", len(excluded))
+    parts = {
+        part: {name: [path for path in paths if path not in excluded] for name, paths in groups.items()}
+        for part, groups in listing.parts.items()
+    }
+    return replace(listing, parts=parts)
+
+
+def _list_all(root: Path, layout: Layout, left_out: LeftOut) -> Listing:
     if layout.labels:
         images, notes = read_labels(root, layout.labels, layout.columns, left_out)
         return _arrange(images, layout, notes)

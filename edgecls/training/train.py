@@ -167,7 +167,7 @@ def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -
         seed=config.seed,
         skip_bad=skip_bad,
         bits=config.bits,
-        layout=Layout(config.labels, config.columns, config.class_from, config.splits),
+        layout=Layout(config.labels, config.columns, config.class_from, config.splits, config.group, config.exclude),
         progress=functools.partial(progress, "read images"),
     )
 
