@@ -108,7 +108,7 @@ def test_a_run_splits_by_group_and_says_how_well(tmp_path: Path) -> None:
         val_fraction=0.2,
         test_fraction=0.2,
         seed=0,
-        layout=Layout(group=r"([^/]+/\d\d)"),
+        layout=Layout(group=r"([^/]+/\d)"),
     )
     groups = [{data.group_of[path] for path in split.paths} for split in (data.train, data.val, data.test) if split]
     assert len(groups) == 3 and sum(map(len, groups)) == len(set.union(*groups))
