@@ -21,8 +21,9 @@ from record import Watch, write_record
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.session import run_benchmark
 from edgecls.choose.candidates import Candidate
-from edgecls.choose.choice import Choice, text_report
+from edgecls.choose.choice import Choice
 from edgecls.choose.choose import choose_run
+from edgecls.choose.report import text_report
 from edgecls.cli.progress import LiveProgress
 
 MOST_SHARE = 0.05

@@ -69,7 +69,7 @@ class Paced:
 class Ratio:
     """How many times slower one action is than another."""
 
-    ratio: float  # median over batches of the two medians' ratio
+    ratio: float  # of two medians, or the median over batches of the ratio of theirs
     low: float  # lower end of its 95 % confidence interval, by bootstrap
     high: float  # its upper end
 
@@ -170,7 +170,7 @@ def draw_medians(samples: NDArray[np.float64], seed: int = 0) -> NDArray[np.floa
     batches = samples if len(samples) > 1 else samples.reshape(-1, 1)
     random = np.random.default_rng(seed)
     medians = np.empty(BOOTSTRAP_ROUNDS)
-    # All rounds at once would not fit into a small board's memory.
+    # All rounds at once would not fit into a small board's memory. The parts do not change which batches are drawn.
     step = max(1, BOOTSTRAP_NUMBERS // batches.size)
     for start in range(0, BOOTSTRAP_ROUNDS, step):
         rounds = medians[start : start + step]
@@ -179,9 +179,19 @@ def draw_medians(samples: NDArray[np.float64], seed: int = 0) -> NDArray[np.floa
     return medians
 
 
-def compare_runs(slow: NDArray[np.float64], fast: NDArray[np.float64], seed: int = 0) -> Ratio:
-    """Return how many times slower `slow` is than `fast`, float64 (batches, calls) measured at different times."""
-    draws = draw_medians(slow, seed) / draw_medians(fast, seed + 1)
+def compare_runs(
+    slow: NDArray[np.float64], fast: NDArray[np.float64], seed: int = 0, *, in_turns: bool = False
+) -> Ratio:
+    """Return the median of `slow` divided by that of `fast`, float64 (batches, calls), with its interval.
+
+    Args:
+        slow: times in ms.
+        fast: times in ms.
+        seed: of the bootstrap.
+        in_turns: True if the batches of both alternated: the bootstrap then draws the same batches of both, because a
+            disturbance affects both.
+    """
+    draws = draw_medians(slow, seed) / draw_medians(fast, seed if in_turns else seed + 1)
     low, high = np.percentile(draws, (2.5, 97.5))
     return Ratio(float(np.median(slow) / np.median(fast)), float(low), float(high))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecls import __version__, errors
 from edgecls.benchmark.machine_state import State
-from edgecls.benchmark.measure import compare_times, summarize
+from edgecls.benchmark.measure import compare_runs, summarize
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.process import LOCAL, WorkerProcess
 from edgecls.benchmark.record import Record, Result
@@ -211,8 +211,8 @@ def _conclude(
 def _compare_pairs(gathered: Sequence[_Gathered], settings: Settings) -> list[dict[str, Any]]:
     if settings.fps is not None:
         return []
+    samples = [each.samples for each in gathered]
     return [
-        {"slow": slow, "fast": fast}
-        | asdict(compare_times(gathered[slow].samples, gathered[fast].samples, settings.seed))
+        {"slow": slow, "fast": fast} | asdict(compare_runs(samples[slow], samples[fast], settings.seed, in_turns=True))
         for slow, fast in combinations(range(len(gathered)), 2)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -109,17 +110,37 @@ def rich_table(record: Record, width: int, show: Callable[[str], str]) -> Table:
     return table
 
 
-def warning_lines(record: Record) -> list[str]:
-    """Return every warning once, with its results."""
+def warning_lines(record: Record, *, names: bool = True) -> list[str]:
+    """Return every warning once, with its results if not all have it, and without their `names` if that is False.
+
+    Warnings that differ only in their numbers are one, with the range of each number.
+    """
+    texts: dict[str, list[str]] = {}
     concerned: dict[str, list[str]] = {}
     for result in record.results:
         for warning in result.warnings:
-            concerned.setdefault(warning, []).append(result.name)
-    everywhere = len(record.results)
+            kind = _NUMBER.sub("#", warning)
+            texts.setdefault(kind, []).append(warning)
+            concerned.setdefault(kind, []).append(result.name)
     return [
-        warning if len(names) == everywhere else f"{warning} ({'; '.join(names)})"
-        for warning, names in concerned.items()
+        _merge(texts[kind]) + (f" ({'; '.join(found)})" if names and len(found) < len(record.results) else "")
+        for kind, found in concerned.items()
     ]
+
+
+# The end of a sentence is not part of a number.
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+def _merge(texts: Sequence[str]) -> str:
+    """Return texts that differ in numbers alone as one: "12 to 31 %"."""
+    numbers = iter(zip(*(_NUMBER.findall(text) for text in texts), strict=True))
+
+    def spread(_: re.Match[str]) -> str:
+        ordered = sorted(set(next(numbers)), key=lambda text: float(text.replace(",", "")))
+        return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
+
+    return _NUMBER.sub(spread, texts[0])
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:

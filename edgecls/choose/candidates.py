@@ -25,6 +25,7 @@ from edgecls.evaluate import score_images
 from edgecls.export.calibration import flatten_split
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.run_files import RunFile
+from edgecls.files import file_sha256
 from edgecls.images.archive import exists
 from edgecls.images.dataset import Split, load_labeled, load_paths
 from edgecls.progress import Progress, silent
@@ -239,6 +240,7 @@ def to_json(candidate: Candidate) -> dict[str, Any]:
     scores = {key: getattr(comparison, key, None) for key in ("accuracy", "drop", "agreement")}
     return {
         "file": str(candidate.file),
+        "sha256": file_sha256(candidate.file) if candidate.file.is_file() else None,
         "precision": candidate.precision,
         "engine": candidate.engine,
         "device": candidate.device,

@@ -1,25 +1,23 @@
-"""The result of `edgecls choose` as a record, a JSON document, text and Markdown."""
+"""The result of `edgecls choose` as a record and a JSON document, with its doubts in words."""
 
 from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgecls import __version__
-from edgecls.benchmark.table import align, caption, format_ms
+from edgecls.benchmark.record import Result
+from edgecls.benchmark.table import warning_lines
 from edgecls.choose import candidates as candidate_module
 from edgecls.choose import rounds
-from edgecls.choose.candidates import Candidate, Images, on_device
-from edgecls.choose.rounds import NEAR, TimedCandidate, Timing
-from edgecls.export.gate import format_change
+from edgecls.choose.candidates import Candidate, Images
+from edgecls.choose.rounds import TimedCandidate, Timing
 
 SCHEMA = 1
-COLUMNS = ("file", "engine", "threads", "p50 ms", "times", "95 % interval", "accuracy", "change", "valid")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +30,7 @@ class Choice:
         timing: None if no candidate may be shipped.
         int8: whether int8 is the fastest, and why or why not.
         advice: what the board's profile recommends, if the board was not timed.
+        usual: precision, format and engine that the profile of the timed machine recommends, or None.
     """
 
     run: Path
@@ -43,6 +42,7 @@ class Choice:
     timing: Timing | None
     int8: str = ""
     advice: str = ""
+    usual: tuple[str, str, str] | None = None
 
     @property
     def winner(self) -> TimedCandidate | None:
@@ -61,29 +61,27 @@ class Choice:
         return f"The next, {name}, takes {interval} as long."
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a user must know before trusting the recommendation."""
-        found = [self.images.note]
-        if not self.is_here:
-            found.append(
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of the images and of the board before trusting the recommendation."""
+        away = (
+            ""
+            if self.is_here
+            else (
                 f"timed on this machine, not on {self.device}: times there will differ. Only files that run on "
                 f"{self.device} were considered; run 'edgecls choose' on the board itself. {self.advice}".strip()
             )
-        if self.timing is not None:
-            found += self._timing_warnings(self.timing)
-        return tuple(filter(None, found))
+        )
+        return tuple(filter(None, (self.images.note, away)))
 
-    def _timing_warnings(self, timing: Timing) -> Iterator[str]:
-        winner, causes = timing.winner, ", ".join(timing.winner.result.causes)
-        if not winner.is_usable:
-            yield f"no time is valid ({causes}), so the order may change; choose again on an idle machine"
-            return
-        if not winner.result.valid:
-            yield f"the recommended one's time is invalid ({causes}), but only too long: it is still the fastest"
-        unsure = [each for each in timing.timed if each.is_finalist and not each.is_usable and each.ratio.ratio < 1]
-        if unsure:
-            names = "; ".join(f"{each.candidate.name} ({each.ratio.ratio:.2f} times)" for each in unsure)
-            yield f"perhaps faster, but with an invalid time: {names}; choose again on an idle machine"
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What is wrong with the times, why, and what to do; empty if all are valid."""
+        return tuple(_find_doubts(self.timing)) if self.timing else ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notes and the doubts."""
+        return *self.notes, *self.doubts
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `choose --json` prints."""
@@ -116,74 +114,29 @@ class Choice:
         }
 
 
-def text_report(choice: Choice) -> str:
-    """Return the choice as plain text."""
-    parts = [align([COLUMNS, *table_rows(choice)])] if choice.timing else []
-    parts += [f"rejected: {line}" for line in rejection_lines(choice)]
-    return "\n".join([*parts, "", *_conclusion(choice)])
+def _find_doubts(timing: Timing) -> Iterator[str]:
+    winner = timing.winner
+    invalid = [result for result in timing.record.results if not result.valid]
+    # Each cause once, with what to do about it, for all that it disturbed.
+    texts = warning_lines(replace(timing.record, results=[_only_causes(result) for result in invalid]), names=False)
+    why, causes = " ".join(texts), ", ".join(winner.result.causes)
+    if not winner.is_usable:
+        yield f"No time is valid ({causes}), so the order may change. {why} Then choose again."
+        return
+    if not winner.result.valid:
+        yield (
+            f"Other processes made the times longer ({causes}). All were timed in turns, so their order holds where "
+            f"the intervals say so. {why}"
+        )
+    unsure = [each for each in timing.timed if each.is_finalist and not each.is_usable and each.ratio.ratio < 1]
+    for each in unsure:
+        yield (
+            f"{each.candidate.name} may be faster ({each.ratio.ratio:.2f} times), but its time is invalid "
+            f"({', '.join(each.result.causes)}). {'' if not winner.result.valid else why}".rstrip()
+        )
 
 
-def markdown_report(choice: Choice) -> str:
-    """Return the choice as Markdown."""
-    rows = [COLUMNS, ["---"] * len(COLUMNS), *table_rows(choice)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    rejected = "\n".join(f"- {line}" for line in rejection_lines(choice)) or "- none"
-    warnings = [f"**Warning: {warning}**" for warning in choice.warnings]
-    lines = ["# Recommended configuration", *_conclusion(choice), *warnings]
-    return "\n\n".join([*lines, "## Times", table, "## Rejected", f"{rejected}\n"])
-
-
-def table_rows(choice: Choice) -> list[list[str]]:
-    """Return one row for each candidate that was timed, in the order of `COLUMNS`, the fastest first."""
-    return [_row(timed) for timed in choice.timing.timed] if choice.timing else []
-
-
-def _row(timed: TimedCandidate) -> list[str]:
-    candidate, result, ratio = timed.candidate, timed.result, timed.ratio
-    comparison = candidate.comparison
-    scores = [f"{comparison.accuracy * 100:.2f} %", format_change(comparison.drop)] if comparison else ["", ""]
-    valid = "yes" if result.valid else f"no: {', '.join(result.causes)}"
-    interval = f"{ratio.low:.2f}..{ratio.high:.2f}" if ratio.low < ratio.high else ""
-    return [
-        candidate.file.name,
-        f"{candidate.engine}{on_device(candidate.device)}",
-        str(candidate.threads),
-        format_ms(result.p50_ms),
-        f"{ratio.ratio:.2f}",
-        interval if timed.is_finalist else "screening",
-        *scores,
-        "rejected" if candidate.rejected_because else valid,
-    ]
-
-
-def rejection_lines(choice: Choice) -> list[str]:
-    """Return why candidates may not be shipped: one line per reason, with the candidates it applies to."""
-
-    def reason(candidate: Candidate) -> str:
-        return candidate.rejected_because
-
-    rejected = sorted(filter(reason, choice.candidates), key=reason)
-    return [f"{_describe(list(group))}: {why}" for why, group in groupby(rejected, key=reason)]
-
-
-def _describe(group: Sequence[Candidate]) -> str:
-    files = ", ".join(dict.fromkeys(each.file.name for each in group))
-    engines = dict.fromkeys(each.engine + on_device(each.device) for each in group)
-    return f"{files} in {', '.join(engines)}"
-
-
-def _conclusion(choice: Choice) -> list[str]:
-    scored = f"Scored on {choice.images.name}; a file may lose {choice.max_drop * 100:g} points."
-    if choice.timing is None:
-        return [f"Nothing may be shipped. {scored}"]
-    winner = choice.timing.winner
-    comparison, result = winner.candidate.comparison, winner.result
-    change = "" if comparison is None else f" ({format_change(comparison.drop)} points)"
-    accuracy = "" if comparison is None else f", accuracy {comparison.accuracy * 100:.2f} %{change}"
-    valid = "valid" if result.valid else f"invalid: {', '.join(result.causes)}"
-    lines = [f"Recommended: {winner.candidate.name}: {format_ms(result.p50_ms)} ms ({valid}){accuracy}.", choice.margin]
-    method = (
-        "All candidates were timed in turns in a screening round, then for longer the two fastest and those whose "
-        f"confidence interval begins within {(NEAR - 1) * 100:.0f} % of the fastest."
-    )
-    return list(filter(None, [*lines, choice.int8, scored, f"{method} {caption(choice.timing.record)}"]))
+def _only_causes(result: Result) -> Result:
+    """Return the result with those warnings alone that make it invalid, without the names of their rules."""
+    texts = [warning.split(": ", 1) for warning in result.warnings]
+    return replace(result, warnings=[text[-1] for text in texts if text[0] in result.causes])

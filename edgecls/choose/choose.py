@@ -53,9 +53,13 @@ def choose_run(
         moved = None if is_folder(Path(record["data"])) else data
         files = export_missing(run, files, target, max_drop, data=moved, progress=progress)
     found = find_candidates(files, images, record["classes"], max_drop, profile=profile, progress=progress)
-    is_here = profile is None or _is_this_machine(profile)
+    here = find_profile(read_machine())
+    is_here = profile is None or (here is not None and here.name == profile.name)
     advice = "" if profile is None or is_here else _advise(profile)
-    choice = Choice(run, images, max_drop, profile.name if profile else "", is_here, found, None, advice=advice)
+    best = here.recommended if here else None
+    usual = (best.precision, best.format, best.engine) if best else None
+    device = profile.name if profile else ""
+    choice = Choice(run, images, max_drop, device, is_here, found, None, advice=advice, usual=usual)
     if all(candidate.rejected_because for candidate in found):
         return choice
     timing = time_candidates(found, seconds, command=command, progress=progress)
@@ -73,11 +77,6 @@ def needs_export(run: Path, profile: Profile | None, max_drop: float) -> bool:
 
 def _target(profile: Profile | None) -> Target:
     return find_target(profile.export_target if profile else None)
-
-
-def _is_this_machine(profile: Profile) -> bool:
-    here = find_profile(read_machine())
-    return here is not None and here.name == profile.name
 
 
 def _advise(profile: Profile) -> str:

@@ -14,7 +14,8 @@ from edgecls.boards.compatibility import install_lines
 from edgecls.boards.install import requirement
 from edgecls.boards.profiles import load_profile
 from edgecls.choose.candidates import Candidate
-from edgecls.choose.choice import Choice, markdown_report
+from edgecls.choose.choice import Choice
+from edgecls.choose.report import markdown_report
 from edgecls.errors import ConfigError
 from edgecls.files import file_sha256, read_json, sync_files
 from edgecls.model_file.read import read_bytes, read_graph, read_model_file

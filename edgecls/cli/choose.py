@@ -51,9 +51,9 @@ def choose(
       edgecls choose run photos --board raspberry-pi-4b --max-drop 0.005
     """
     from edgecls.boards.profiles import load_profile
-    from edgecls.choose.choice import text_report
     from edgecls.choose.choose import choose_run, needs_export
     from edgecls.choose.deploy import check_out, write_deploy
+    from edgecls.choose.report import text_report
     from edgecls.cli.progress import LiveProgress
 
     board = old_board if board is None else board
@@ -70,7 +70,8 @@ def choose(
         print_json(choice.to_json())
     else:
         echo(text_report(choice))
-    for warning in choice.warnings:
+    # The text has the doubts about the times beside the recommended one.
+    for warning in choice.warnings if as_json else choice.notes:
         warn(warning)
     if choice.winner is None:
         raise click.ClickException("nothing may be shipped, for the reasons above; --max-drop sets the limit")

@@ -17,6 +17,7 @@ from edgecls.limits import FORMATS, PRECISIONS
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
+    from edgecls.export.export_folder import ExportedFile
 
 
 @click.command()
@@ -99,13 +100,24 @@ def export(
 
 def print_next(result: ExportResult, run: Path, target: Target, board: str | None) -> None:
     """Print the commands that a user may run next, ready to be copied."""
-    file = str(result.folder / result.files[0].path)
+    file = str(result.folder / find_usual(result, board).path)
     if target.edge_tpu:
         name = "coral-usb" if board is None or board in TARGETS else board
         echo(f"Next: {shlex.join(['edgecls', 'check', file, '--board', name, '--compile'])}")
     else:
         echo(f"Next: {shlex.join(['edgecls', 'predict', file, str(result.image)])}")
         echo(f"      {shlex.join(['edgecls', 'choose', str(run), str(result.data)])}")
+
+
+def find_usual(result: ExportResult, board: str | None) -> ExportedFile:
+    """Return the file that the profile of the board, or of this machine, recommends; the first if it is not there."""
+    from edgecls.boards.doctor import find_profile
+    from edgecls.boards.machine import read_machine
+
+    profile = load_profile(board) if board and board not in TARGETS else find_profile(read_machine())
+    best = profile.recommended if profile else None
+    found = (file for file in result.files if best and (file.precision, file.format) == (best.precision, best.format))
+    return next(found, result.files[0])
 
 
 def check_board(result: ExportResult, board: str, run: Path) -> None:

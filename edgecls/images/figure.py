@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _STYLE = {
     # A name such as "$5" is no formula.
     "text.parse_math": False,
+    # In SVG, text stays text: in the page's font, to be read aloud, found and copied.
+    "svg.fonttype": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
@@ -28,9 +30,10 @@ _STYLE = {
 def new_figure(
     path: Path, width: float, height: float, dpi: int, *, style: dict[str, Any] | None = None, tight: bool = False
 ) -> Iterator[Figure]:
-    """Yield an empty figure, in inches, that is written to `path` as PNG at the end, whole or not at all.
+    """Yield an empty figure, in inches, that is written to `path` at the end, whole or not at all.
 
-    `style` adds to Matplotlib's settings; `tight` cuts the paper to the drawing instead of fitting the drawing to it.
+    The suffix of `path` is the format: PNG on white paper, or SVG without paper. `style` adds to Matplotlib's settings;
+    `tight` cuts the paper to the drawing instead of fitting the drawing to it.
 
     Raises:
         MissingDependency: Matplotlib is not installed.
@@ -46,7 +49,9 @@ def new_figure(
         figure = Figure(figsize=(width, height), dpi=dpi, layout=None if tight else "constrained", facecolor="white")
         yield figure
         margins: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.12} if tight else {}
-        write_rendered(path, functools.partial(figure.savefig, format="png", **margins))
+        if (kind := path.suffix.removeprefix(".")) == "svg":
+            margins |= {"transparent": True}
+        write_rendered(path, functools.partial(figure.savefig, format=kind, **margins))
 
 
 def require_matplotlib() -> None:

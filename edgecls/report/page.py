@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import struct
+from collections.abc import Sequence
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from edgecls.errors import MissingDependency, ModelFileError
@@ -18,7 +21,11 @@ from edgecls.export.export_folder import read_entries
 from edgecls.files import write_atomically
 from edgecls.messages.lists import some
 from edgecls.messages.names import safe
-from edgecls.report import pictures
+from edgecls.report import gallery, pictures
+from edgecls.report.exports import describe, read_latencies
+from edgecls.report.gallery import Prediction
+from edgecls.report.page_plots import draw_plots
+from edgecls.report.pictures import HeldOut
 from edgecls.report.plots import DPI
 from edgecls.report.settings import describe_changes, read_config, train_command
 from edgecls.training.phase_names import phase_name
@@ -31,6 +38,8 @@ CSS_DPI = 96
 # CSS pixels. A wider picture is scrolled sideways, as its letters would be too small otherwise.
 WIDEST = 900
 MOST_PAIRS = 8
+# Also as older versions named it.
+NO_PROBLEMS = ("no-problems", "healthy")
 # Characters; the table of classes has all names.
 LONGEST_LIST = 300
 
@@ -66,35 +75,61 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return the variables of the template."""
     exports = read_entries(run / "export", run_id(record))
     held_out, config = pictures.read_held_out(run, record), read_config(record["config"])
-    name = run.resolve().name
+    name, evaluation = run.resolve().name, held_out.evaluation
+    split, latencies = "test" if held_out.split == "test" else "validation", read_latencies(run)
+    diagnosis, warnings = record.get("diagnosis", []), record.get("warnings", [])
+    mistakes = pictures.find_mistakes(held_out)
     return {
         "name": name,
-        "held_out": "test" if held_out.split == "test" else "validation",
-        "evaluation": held_out.evaluation,
-        "interval": _interval(held_out.evaluation.accuracy, held_out.evaluation.images),
+        "date": datetime.date.today().isoformat(),
+        "data": record["data"],
+        "verdict": _judge(evaluation, split, diagnosis, warnings),
+        "held_out": split,
+        "evaluation": evaluation,
+        "interval": _interval(evaluation.accuracy, evaluation.images),
         "summary": _summarize(record),
         "settings": describe_changes(config),
-        "diagnosis": record.get("diagnosis", []),
-        "warnings": record.get("warnings", []),
+        "diagnosis": diagnosis,
+        "warnings": warnings,
         "phases": [phase | {"name": phase_name(phase["name"])} for phase in record.get("phases", [])],
-        "pairs": _find_confused(held_out.evaluation),
+        "pairs": _find_confused(evaluation),
         "classes": [
             (label, metrics, _interval(metrics.recall or 0.0, metrics.support))
-            for label, metrics in held_out.evaluation.per_class.items()
+            for label, metrics in evaluation.per_class.items()
         ],
-        "missing_classes": some(held_out.evaluation.missing_classes),
-        "wrong": held_out.evaluation.images - int(held_out.evaluation.confusion.trace()),
-        "mistakes": len(pictures.find_mistakes(held_out)),
+        "missing_classes": some(evaluation.missing_classes),
+        "wrong": evaluation.images - int(evaluation.confusion.trace()),
+        "mistakes": list(gallery.show(Path(record["data"]), _predictions(record, held_out, mistakes), config.bits)),
         "exports": [
             # By its file name alone: export.json must not bring files from other folders into the page.
-            file | {"picture": _embed(run / "export" / Path(file["flips"]).name) if file["flips"] else None}
+            describe(run, file, latencies)
+            | {"picture": _embed(run / "export" / Path(file["flips"]).name) if file["flips"] else None}
             for file in exports.entries
         ],
         "export_notes": exports.notes,
-        "pictures": {name: _embed(pictures.picture_path(run, name)) for name in pictures.NAMES},
+        "plots": draw_plots(run, record, held_out),
+        "preview": _embed(pictures.picture_path(run, "preview")),
         "versions": record.get("versions", {}),
         "command": train_command(config, record["data"], Path(name)),
     }
+
+
+def _judge(evaluation: Evaluation, split: str, diagnosis: Sequence[dict[str, str]], warnings: Sequence[str]) -> str:
+    """Return the result of the run in one sentence: how accurate it is, and the worst that was found."""
+    accuracy = f"{evaluation.accuracy * 100:.1f} % accuracy on {evaluation.images:,} {split} images"
+    found = [each["name"].replace("-", " ") for each in diagnosis if each["name"] not in NO_PROBLEMS and each["remedy"]]
+    found += ["a warning about the images"] * bool(warnings)
+    if not found:
+        return f"{accuracy}; no problems found" if diagnosis else accuracy
+    return f"{accuracy}; look at: {some(found)}"
+
+
+def _predictions(record: dict[str, Any], held_out: HeldOut, chosen: NDArray[np.int64]) -> list[Prediction]:
+    classes, scores = record["classes"], held_out.scores
+    return [
+        Prediction(held_out.paths[i], classes[held_out.labels[i]], classes[scores[i].argmax()], float(scores[i].max()))
+        for i in chosen.tolist()
+    ]
 
 
 def _interval(fraction: float, images: int) -> str:

@@ -17,7 +17,8 @@ from edgecls.evaluate import Evaluation, score
 from edgecls.files import write_rendered
 from edgecls.images.contact_sheet import contact_sheet, preview_sheet
 from edgecls.images.dataset import load_paths
-from edgecls.report.plots import draw_confusion, draw_curves, draw_layers, draw_recall
+from edgecls.report.layers_plot import draw_layers
+from edgecls.report.plots import draw_confusion, draw_curves, draw_recall
 from edgecls.training.context import Pictures
 from edgecls.training.run import run_folder
 
@@ -65,7 +66,7 @@ def draw_final(run: Path) -> dict[str, str]:
     """
     record, history, missing = run_folder.read_whole_record(run), run_folder.read_history(run), {}
     if history:
-        draw_curves(history, picture_path(run, "curves"))
+        draw_curves(history, picture_path(run, "curves"), record.get("phases", []))
     else:
         missing["curves"] = f"The run has no {run_folder.HISTORY_FILE}: it was trained by an older edgecls."
     if any(epoch.layers for epoch in history):

@@ -1,8 +1,10 @@
-"""Plots of a run. Each function writes one PNG, and raises MissingDependency if Matplotlib is not installed."""
+"""Plots of a run. Each function writes one PNG or SVG, by the suffix of its path.
+
+All raise MissingDependency if Matplotlib is not installed. `svg.py` gives the colors below other values on a dark page.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,27 +19,28 @@ from edgecls.training.phase_names import phase_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Inches. As wide as a page can show without shrinking the letters below what a phone's screen resolves.
 WIDTH, DPI = 6.4, 130
-TRAIN, VAL, GRID, INK, PAPER = "#c2571a", "#1f5fa8", "#d9d9d9", "#222222", "#ffffff"
-_STYLE = {
+TRAIN, VAL, GRID, INK, SOFT, BAR = "#c2571a", "#1f5fa8", "#d9d9d9", "#222222", "#6b6b6b", "#5f93c9"
+# Of cells and of the numbers in them, on any paper.
+CELL_COLOR, CELL_INK = "#1f5fa9", "#fffffe"
+STYLE = {
     "font.size": 11,
     "axes.titlesize": 12,
-    "axes.edgecolor": "#888888",
+    "axes.edgecolor": SOFT,
     "text.color": INK,
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
 }
 LONGEST_NAME = 22
+# Fraction of the epochs below which a phase's name may reach into the next phase.
+NARROW = 0.3
 # With more epochs, the curves have no dots.
 DOTTED_EPOCHS = 40
 # Writing a number takes a millisecond; a matrix with more cells is shown by color alone.
 MOST_NUMBERS = 800
-# Updates of about 1e-3 of the weights are normal; a layer that changes by a millionth does not learn.
-RATIO_RANGE = (1e-6, 1e-1)
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -49,16 +52,22 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [f"{number}. {name}" for number, name in enumerate(short, 1)]
 
 
-def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
-    """Write the learning curves of all phases, one after the other: loss above, accuracy below.
+def draw_curves(
+    history: Sequence[EpochRecord],
+    path: Path,
+    phases: Sequence[dict[str, Any]] = (),
+    names: Sequence[str] = ("loss", "accuracy"),
+) -> None:
+    """Write the learning curves of all phases, one after the other, each of `names` below the one before.
 
-    The epoch of each phase with the lowest validation loss is marked. Numbers that are not finite are gaps.
+    The epoch of each phase with the lowest validation loss is marked; with the `phases` of run.json also which of them
+    were discarded, and the epoch that the run kept. Numbers that are not finite are gaps.
     """
     epochs = np.arange(1, len(history) + 1)
-    with new_figure(path, WIDTH, 5.6, DPI, style=_STYLE, tight=True) as figure:
-        loss, accuracy = figure.subplots(2, 1, sharex=True)
+    with new_figure(path, WIDTH, 0.6 + 2.5 * len(names), DPI, style=STYLE, tight=True) as figure:
+        panels = dict(zip(names, figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0], strict=True))
         figure.subplots_adjust(hspace=0.12)
-        for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+        for name, axes in panels.items():
             for part, color in (("train", TRAIN), ("val", VAL)):
                 values = _finite([getattr(record, f"{part}_{name}") for record in history])
                 label = "training" if part == "train" else "validation"
@@ -67,12 +76,13 @@ def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
             axes.set_ylabel(name)
             axes.grid(color=GRID, linewidth=0.6)
             axes.set_axisbelow(True)
-        _scale_loss(loss, history)
-        _mark_best(loss, accuracy, history)
-        _mark_phases(loss, accuracy, history)
-        accuracy.set_xlabel("epoch")
-        accuracy.locator_params(axis="x", integer=True)
-        accuracy.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False, fontsize=10)
+            _mark_best(axes, name, history, phases)
+        if "loss" in panels:
+            _scale_loss(panels["loss"], history)
+        _mark_phases(list(panels.values()), history, phases)
+        axes.set_xlabel("epoch")
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=10)
 
 
 def _finite(values: Sequence[float]) -> NDArray[np.float64]:
@@ -88,32 +98,41 @@ def _scale_loss(axes: Axes, history: Sequence[EpochRecord]) -> None:
         axes.set_yscale("log")
 
 
-def _phases(history: Sequence[EpochRecord]) -> list[tuple[str, int, int]]:
+def find_phases(history: Sequence[EpochRecord]) -> list[tuple[str, int, int]]:
     """Return name, first and one past the last position of each phase."""
     names = [phase_name(record.phase) for record in history]
     starts = [i for i in range(len(names)) if i == 0 or names[i] != names[i - 1]]
     return [(names[start], start, end) for start, end in zip(starts, [*starts[1:], len(names)], strict=True)]
 
 
-def _mark_best(loss: Axes, accuracy: Axes, history: Sequence[EpochRecord]) -> None:
-    label = "lowest validation loss"
-    for _, start, end in _phases(history):
+def _mark_best(axes: Axes, name: str, history: Sequence[EpochRecord], phases: Sequence[dict[str, Any]]) -> None:
+    label, kept = "lowest validation loss", [phase_name(phase["name"]) for phase in phases if phase["kept"]]
+    for phase, start, end in find_phases(history):
         losses = _finite([record.val_loss for record in history[start:end]])
         if np.isnan(losses).all():
             continue
         best = start + int(np.nanargmin(losses))
-        for axes, value in ((loss, history[best].val_loss), (accuracy, history[best].val_accuracy)):
-            axes.scatter([best + 1], [value], s=80, facecolors="none", edgecolors=VAL, linewidths=1.8, label=label)
+        value = getattr(history[best], f"val_{name}")
+        axes.scatter([best + 1], [value], s=80, facecolors="none", edgecolors=VAL, linewidths=1.8, label=label)
         label = ""
+        if kept and phase == kept[-1]:
+            axes.scatter([best + 1], [value], s=24, color=VAL, zorder=3, label="the epoch that was kept")
 
 
-def _mark_phases(loss: Axes, accuracy: Axes, history: Sequence[EpochRecord]) -> None:
-    phases = _phases(history)
-    for name, start, end in phases if len(phases) > 1 else []:
-        for axes in (loss, accuracy) if start else ():
-            axes.axvline(start + 0.5, color="#666666", linestyle="--", linewidth=1)
-        middle = (start + end + 1) / 2
-        loss.annotate(name, (middle, 1.02), xycoords=("data", "axes fraction"), ha="center", fontsize=10)
+def _mark_phases(panels: Sequence[Axes], history: Sequence[EpochRecord], phases: Sequence[dict[str, Any]]) -> None:
+    discarded = {phase_name(phase["name"]) for phase in phases if not phase["kept"]}
+    found = find_phases(history)
+    for row, (name, start, end) in enumerate(found if len(found) > 1 or discarded else []):
+        for axes in panels:
+            if start:
+                axes.axvline(start + 0.5, color=SOFT, linestyle="--", linewidth=1)
+            if name in discarded:
+                axes.axvspan(start + 0.5, end + 0.5, color=GRID, alpha=0.5, linewidth=0)
+        text = f"{name} (discarded)" if name in discarded else name
+        # In two rows where a phase is too short for its name.
+        crowded = any(end - start < NARROW * len(history) for _, start, end in found)
+        place = (start + end + 1) / 2, 1.02 + 0.09 * (row % 2 if crowded else 0)
+        panels[0].annotate(text, place, xycoords=("data", "axes fraction"), ha="center", fontsize=10)
 
 
 def draw_confusion(evaluation: Evaluation, path: Path) -> None:
@@ -122,20 +141,26 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cell = min(0.75, max(0.2, 5 / len(classes)))
     side = max(2.6, cell * len(classes))
-    with new_figure(path, side, side, DPI, style=_STYLE, tight=True) as figure:
+    with new_figure(path, side, side, DPI, style=STYLE, tight=True) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.spines[:].set_visible(False)
-        # With the square root, a confusion of 2 % is still visible.
-        axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        # With the square root, a confusion of 2 % is still visible. The paper shows through, white or dark.
+        colors = np.broadcast_to([*_rgb(CELL_COLOR), 1.0], (*share.shape, 4)).copy()
+        colors[:, :, 3] = np.sqrt(share)
+        axes.imshow(colors, aspect="auto", interpolation="none")
         letters = min(11.0, cell * 72 * 0.55)
         names, ticks = short_names(classes), range(len(classes))
         upright = max(len(name) for name in names) * letters * 0.6 > cell * 72
         axes.set_xticks(ticks, names, fontsize=letters, rotation=90 if upright else 0)
         axes.set_yticks(ticks, names, fontsize=letters)
+        for label in axes.get_xticklabels() if not upright else ():
+            # In SVG each line would stand as high as its own letters.
+            label.set_verticalalignment("baseline")
         borders = np.arange(-0.5, len(classes))
         axes.hlines(borders, -0.5, len(classes) - 0.5, color=GRID, linewidth=0.5)
         axes.vlines(borders, -0.5, len(classes) - 0.5, color=GRID, linewidth=0.5)
         axes.tick_params(length=0)
+        axes.tick_params(axis="x", pad=4 if upright else 1.2 * letters)
         axes.set_ylabel("true class")
         least = _write_counts(axes, counts, share, cell)
         axes.set_xlabel("predicted class" + (f" (numbers below {least} are not shown)" if least > 1 else ""))
@@ -150,23 +175,27 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float
         number, dark = str(counts[row, column]), share[row, column] > 0.36
         # A digit is 0.62 as wide as the font is high.
         size = min(11.0, cell * 72 * 0.55, cell * 72 * 0.9 / (0.62 * len(number)))
-        axes.text(column, row, number, ha="center", va="center", fontsize=size, color=PAPER if dark else INK)
+        axes.text(column, row, number, ha="center", va="center", fontsize=size, color=CELL_INK if dark else INK)
     return least
+
+
+def _rgb(color: str) -> list[float]:
+    return [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
 
 
 def draw_recall(evaluation: Evaluation, path: Path) -> None:
     """Write the recall of each class with its 95 % interval (Wilson) and number of images, the lowest on top."""
     classes = zip(short_names(list(evaluation.per_class)), evaluation.per_class.values(), strict=True)
     found = sorted(classes, key=lambda item: (item[1].recall is None, item[1].recall or 0))
-    with new_figure(path, WIDTH - 1.6, 0.9 + 0.27 * len(found), DPI, style=_STYLE, tight=True) as figure:
+    with new_figure(path, WIDTH - 1.6, 0.9 + 0.27 * len(found), DPI, style=STYLE, tight=True) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         for row, (_, metrics) in enumerate(found):
             text = "no image" if metrics.recall is None else f"{metrics.recall:.1%} of {metrics.support}"
             axes.annotate(text, (1.015, row), xycoords=("axes fraction", "data"), va="center", fontsize=10)
             if metrics.recall is not None:
                 low, high = wilson_interval(round(metrics.recall * metrics.support), metrics.support)
-                axes.barh(row, metrics.recall, height=0.62, color="#9dbfe3")
-                axes.plot([low, high], [row, row], color=VAL, linewidth=2, marker="|", markersize=7)
+                axes.barh(row, metrics.recall, height=0.62, color=BAR)
+                axes.plot([low, high], [row, row], color=INK, linewidth=1.6, marker="|", markersize=7)
         axes.set_yticks(range(len(found)), [name for name, _ in found])
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.set_xlim(0, 1)
@@ -176,71 +205,37 @@ def draw_recall(evaluation: Evaluation, path: Path) -> None:
         axes.set_axisbelow(True)
 
 
-def draw_layers(history: Sequence[EpochRecord], path: Path) -> None:
-    """Write heat maps of what each layer did in each epoch, the layer next to the image on top.
+def draw_scores(
+    counts: dict[str, Sequence[int]], path: Path, label: str, threshold: float | None = None, words: str = ""
+) -> None:
+    """Write histograms of scores from 0 to 1, one above the other, with a threshold.
 
-    Rows that darken towards the top show a vanishing gradient. Layers that did not learn in an epoch are gray; the
-    fraction of dead ReLUs is shown if it was measured.
+    Args:
+        counts: name of a group of images -> its images in each of the equal bins; at most two groups.
+        path: of the picture.
+        label: what the scores are of.
+        threshold: marked by a line; None marks none.
+        words: what the threshold decides.
     """
-    names = _layer_names(history)
-    maps = {kind: _layer_map(history, names, kind) for kind in ("update_ratio", "gradient_norm", "dead_share")}
-    maps = {kind: values for kind, values in maps.items() if not np.isnan(values).all()}
-    titles = {
-        "update_ratio": "relative change of the weights in a step",
-        "gradient_norm": "norm of the gradient",
-        "dead_share": "fraction of ReLUs that are zero for every image",
-    }
-    height = max(1.0, 0.24 * len(names))
-    with new_figure(path, WIDTH - 1.4, (height + 0.7) * max(1, len(maps)), DPI, style=_STYLE, tight=True) as figure:
-        panels = figure.subplots(max(1, len(maps)), 1, squeeze=False)[:, 0]
-        figure.subplots_adjust(hspace=0.6 / height, top=1, bottom=0, left=0, right=1)
-        for axes, (kind, values) in zip(panels, maps.items(), strict=False):
-            axes.set_title(titles[kind], loc="left")
-            _show_map(figure, axes, kind, values)
-            axes.set_yticks(range(len(names)), short_names(names), fontsize=9)
-            for _, start, _ in _phases(history)[1:]:
-                axes.axvline(start + 0.5, color=INK, linestyle="--", linewidth=1)
-        panels[-1].set_xlabel("epoch")
-
-
-def _layer_names(history: Sequence[EpochRecord]) -> list[str]:
-    """Return the layers of all phases, from the image to the scores."""
-    names: list[str] = []
-    for record in sorted(history, key=lambda record: -len(record.layers)):
-        place = 0
-        for layer in record.layers:
-            if layer.name not in names:
-                names.insert(place, layer.name)
-            place = names.index(layer.name) + 1
-    return names
-
-
-def _layer_map(history: Sequence[EpochRecord], names: Sequence[str], kind: str) -> NDArray[np.float64]:
-    """Return a number of each layer (rows) in each epoch (columns); NaN where there is none."""
-    values = np.full((len(names), len(history)), np.nan)
-    for column, record in enumerate(history):
-        for layer in record.layers:
-            value = getattr(layer, kind)
-            values[names.index(layer.name), column] = np.nan if value is None else value
-    return values
-
-
-def _show_map(figure: Figure, axes: Axes, kind: str, values: NDArray[np.float64]) -> None:
-    from matplotlib.colors import LogNorm, Normalize
-
-    finite = values[np.isfinite(values)]
-    top = 10.0 ** math.ceil(math.log10(finite.max())) if len(finite) and finite.max() > 0 else 1.0
-    norms: dict[str, Any] = {
-        "update_ratio": LogNorm(*RATIO_RANGE, clip=True),
-        "gradient_norm": LogNorm(top * 1e-6, top, clip=True),
-        "dead_share": Normalize(0, 1),
-    }
-    axes.set_facecolor(GRID)
-    box = (0.5, values.shape[1] + 0.5, values.shape[0] - 0.5, -0.5)
-    # Zero has no logarithm; it is shown as the smallest number, not in gray like a frozen layer.
-    shown = np.ma.masked_invalid(np.where(values == 0, 1e-30, values))
-    colors = "Reds" if kind == "dead_share" else "viridis"
-    image = axes.imshow(shown, norm=norms[kind], cmap=colors, aspect="auto", extent=box, interpolation="nearest")
-    axes.locator_params(axis="x", integer=True)
-    ends, digits = ("neither", "%.1f") if kind == "dead_share" else ("both", "%.0e")
-    figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, extend=ends, format=digits)
+    with new_figure(path, WIDTH - 0.8, 0.8 + 1.3 * len(counts), DPI, style=STYLE, tight=True) as figure:
+        panels = figure.subplots(len(counts), 1, sharex=True, squeeze=False)[:, 0]
+        figure.subplots_adjust(hspace=0.35)
+        for axes, color, (name, numbers) in zip(panels, (VAL, TRAIN), counts.items(), strict=False):
+            width = 1 / len(numbers)
+            axes.bar((np.arange(len(numbers)) + 0.5) * width, numbers, width * 0.9, color=color)
+            axes.set_title(f"{name}: {sum(numbers):,} images", loc="left", fontsize=11)
+            # A few images at the other end are what matters, and would not be seen beside hundreds.
+            axes.set_yscale("symlog", linthresh=10)
+            top = max(*numbers, 1)
+            axes.set_ylim(0, top * 1.3)
+            axes.set_yticks([tick for tick in (0, 1, 5, *(10**power for power in range(1, 9))) if tick <= top])
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
+            axes.grid(axis="y", color=GRID, linewidth=0.6)
+            axes.set_axisbelow(True)
+            if threshold is not None:
+                axes.axvline(threshold, color=INK, linestyle="--", linewidth=1.4, label=words)
+        panels[-1].set_xlabel(label)
+        panels[-1].set_xlim(0, 1)
+        if threshold is not None:
+            panels[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), frameon=False, fontsize=10)

@@ -127,6 +127,15 @@ def test_what_affects_a_whole_batch_cancels_out_and_a_single_call_does_not_count
     assert (found.ratio, found.low, found.high) == pytest.approx((3, 3, 3))
 
 
+def test_batches_in_turns_are_drawn_together() -> None:
+    """Also where one has more calls in a batch, so that the bootstrap takes its rounds in other parts."""
+    moments = np.random.default_rng(0).uniform(1, 5, (40, 1))
+    fast, slow = np.repeat(moments, 200, 1), np.repeat(3 * moments, 5, 1)
+    together, apart = compare_runs(slow, fast, in_turns=True), compare_runs(slow, fast)
+    assert (together.ratio, together.low, together.high) == pytest.approx((3, 3, 3))
+    assert together.ratio == apart.ratio and apart.low < 2.6 and apart.high > 3.4
+
+
 def test_the_interval_widens_with_noise_and_narrows_with_batches() -> None:
     def width(noise: float, batches: int) -> float:
         rng = np.random.default_rng(5)

@@ -75,6 +75,15 @@ def test_a_warning_is_said_once_with_those_it_concerns() -> None:
     assert warning_lines(record) == [both, f"{one} (model-int8.tflite in litert, threads: 1)"]
 
 
+def test_warnings_that_differ_in_numbers_are_one() -> None:
+    texts = [f"contention: Other processes used {percent} % of CPU 0, 1. Close them." for percent in (57, 9, 57)]
+    record = make_record(*(make_result(warnings=[text]) for text in texts))
+    assert warning_lines(record) == ["contention: Other processes used 9 to 57 % of CPU 0, 1. Close them."]
+    other = make_record(make_result(warnings=[texts[0]]), make_result(warnings=["governor: 1,200 of 3,400 MHz"]))
+    assert [line.split(" (")[0] for line in warning_lines(other)] == [texts[0], "governor: 1,200 of 3,400 MHz"]
+    assert warning_lines(other, names=False) == [texts[0], "governor: 1,200 of 3,400 MHz"]
+
+
 def test_text_is_aligned() -> None:
     first, *others = text_table(make_record(SLOW, FAST, ratios=[RATIO])).splitlines()
     assert others[0].index("onnxruntime") == others[1].index("litert") == first.index("engine")

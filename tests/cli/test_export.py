@@ -12,7 +12,9 @@ import click
 import pytest
 from command_line import run
 
-from edgecls.cli.export import check_board
+from edgecls.boards import doctor
+from edgecls.boards.profiles import load_profile
+from edgecls.cli.export import check_board, find_usual
 from edgecls.config import ExportConfig
 from edgecls.export import artifact
 from edgecls.export.artifact import ExportResult
@@ -101,6 +103,18 @@ def test_next_are_commands_with_paths_that_exist(
     assert shlex.split(first)[:3] == ["Next:", "edgecls", "predict"]
     assert shlex.split(second) == ["edgecls", "choose", str(run_copy), str(tiny_data)]
     assert all(Path(path).exists() for path in (*shlex.split(first)[3:], *shlex.split(second)[2:]))
+
+
+def test_the_next_file_is_the_one_that_doctor_names(tiny_export: ExportResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_usual(tiny_export, "raspberry-pi-4b").path == "model-int8.tflite"
+    onnx = replace(tiny_export, files=tuple(file for file in tiny_export.files if file.format == "onnx"))
+    assert find_usual(onnx, "raspberry-pi-4b") == onnx.files[0]
+    # Without a board, of this machine.
+    monkeypatch.setattr(doctor, "find_profile", lambda _: load_profile("desktop-nvidia"))
+    best = load_profile("desktop-nvidia").recommended
+    assert find_usual(tiny_export, None).path == f"model-{best.precision}.{best.format}"
+    monkeypatch.setattr(doctor, "find_profile", lambda _: None)
+    assert find_usual(tiny_export, None) == tiny_export.files[0]
 
 
 def test_a_board_that_runs_every_file_is_named(tiny_export: ExportResult, capsys: pytest.CaptureFixture[str]) -> None:

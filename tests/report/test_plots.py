@@ -19,8 +19,9 @@ from report_run import epoch, layer, make_scores
 from edgecls.errors import MissingDependency
 from edgecls.evaluate import Evaluation, score
 from edgecls.images import figure
-from edgecls.report import plots
-from edgecls.report.plots import draw_confusion, draw_curves, draw_layers, draw_recall, short_names
+from edgecls.report import layers_plot, plots
+from edgecls.report.layers_plot import draw_layers
+from edgecls.report.plots import draw_confusion, draw_curves, draw_recall, short_names
 
 
 def evaluate(classes: list[str], wrong: list[tuple[int, int, float]]) -> Evaluation:
@@ -146,12 +147,12 @@ def test_a_class_without_images_has_no_recall(tmp_path: Path) -> None:
     scores = make_scores(3)
     result = score(scores, np.zeros(len(scores), np.int64), ["a", "b", "c"])
     draw_recall(result, tmp_path / "recall.png")
-    assert share_of(pixels(tmp_path / "recall.png"), "#9dbfe3") > 0.01
+    assert share_of(pixels(tmp_path / "recall.png"), plots.BAR) > 0.01
 
 
 def test_recall_bars_are_as_long_as_the_recall(tmp_path: Path) -> None:
     draw_recall(evaluate(["a", "b"], [(0, 1, 0.8), (1, 1, 0.8), (2, 1, 0.8)]), tmp_path / "recall.png")
-    bar = abs(pixels(tmp_path / "recall.png") - [0x9D, 0xBF, 0xE3]).max(-1) < 12
+    bar = abs(pixels(tmp_path / "recall.png") - [0x5F, 0x93, 0xC9]).max(-1) < 12
     lengths = [int(np.ptp(np.flatnonzero(row))) for row in bar if row.any()]
     # The weakest on top, at half the length of the other.
     assert lengths[0] == pytest.approx(lengths[-1] / 2, rel=0.03)
@@ -175,9 +176,9 @@ def test_layers_of_all_phases_stand_from_the_image_to_the_scores() -> None:
         epoch(1, "joint", [layer("gray_to_rgb", 1e-4), layer("dense", 1e-3), layer("scores", 1e-3)]),
         epoch(1, "fine-tuning", [layer(name, 1e-4, 0.5) for name in ("block_15", "block_16", "dense", "scores")]),
     ]
-    names = plots._layer_names(history)
+    names = layers_plot._layer_names(history)
     assert names == ["gray_to_rgb", "block_15", "block_16", "dense", "scores"]
-    table = plots._layer_map(history, names, "dead_share")
+    table = layers_plot._layer_map(history, names, "dead_share")
     assert np.isnan(table[:, 0]).all() and table[1, 2] == 0.5 and np.isnan(table[0, 2])
 
 

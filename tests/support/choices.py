@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from benchmark_files import MODEL, make_record, make_result, make_times
 
-from edgecls.benchmark.measure import compare_times
+from edgecls.benchmark.measure import compare_runs
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.record import Record
 from edgecls.benchmark.verdict import CONTENTION
@@ -97,7 +97,7 @@ class FakeMachine:
             for each, name, times in zip(configurations, names, samples, strict=True)
         ]
         ratios = [
-            {"slow": slow, "fast": fast} | asdict(compare_times(samples[slow], samples[fast]))
+            {"slow": slow, "fast": fast} | asdict(compare_runs(samples[slow], samples[fast], in_turns=True))
             for slow, fast in combinations(range(len(names)), 2)
         ]
         return make_record(*results, ratios=ratios)
