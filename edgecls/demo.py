@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from edgecls.runtime.classifier import load
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
+    from edgecls.training.diagnosis.finding import Finding
 
 # Small enough for a minute on a laptop, large enough to tell ten kinds of clothing apart.
 TRAIN_CONFIG = TrainConfig(image_size=128)
@@ -29,19 +31,24 @@ SHOWN_PER_CLASS = 4
 
 @dataclass(frozen=True)
 class DemoResult:
-    """The run folder, its export with the int8 TFLite `file`, a test image, and a PNG of labeled test images."""
+    """What the demo made, all in one folder."""
 
-    run: Path
-    export: ExportResult
-    file: Path
-    image: Path
-    sheet: Path
+    run: Path  # the run folder
+    export: ExportResult  # of the run
+    file: Path  # the int8 TFLite file
+    image: Path  # one of the test images
+    sheet: Path  # PNG of test images with their predicted labels
+    correct: int  # how many of these are correct
+    shown: int  # how many there are
+    page: Path  # the report of the run
     warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]  # the diagnosis of the run
 
 
 def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
     """Train on the packaged images, export the run, draw test images with their predicted labels, all in `out`."""
     from edgecls.export.artifact import export_run
+    from edgecls.report.page import write_report
     from edgecls.report.pictures import PICTURES
     from edgecls.training.train import train
 
@@ -51,24 +58,28 @@ def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
     exported = export_run(run, EXPORT_CONFIG, progress=progress)
     written = next(file for file in exported.files if (file.precision, file.format) == ("int8", "tflite"))
     file, sheet = exported.folder / written.path, out / "contact-sheet.png"
-    _draw_sheet(file, images, sheet)
-    image = min(images.glob("test/*/*.png"))
-    return DemoResult(run, exported, file, image, sheet, trained.warnings)
+    correct, shown = _draw_sheet(file, images, sheet)
+    image, page = min(images.glob("test/*/*.png")), write_report(run)
+    found = trained.warnings, trained.findings
+    return DemoResult(run, exported, file, image, sheet, correct, shown, page, *found)
 
 
-def _draw_sheet(file: Path, images: Path, sheet: Path) -> None:
+def _draw_sheet(file: Path, images: Path, sheet: Path) -> tuple[int, int]:
+    """Write the PNG, and return how many of its images are labeled correctly and how many there are."""
     classifier = load(file)
     spec, labels = classifier.spec, classifier.spec.labels
     split = load_labeled(images, labels, spec.height, spec.width, bits=spec.bits)
     chosen = np.concatenate([np.flatnonzero(split.labels == label)[:SHOWN_PER_CLASS] for label in range(len(labels))])
     predictions = classifier.predict_batch(split.images[chosen])
+    named, truth = [labels[each.index] for each in predictions], [labels[index] for index in split.labels[chosen]]
     picture = contact_sheet(
         split.images[chosen],
-        [labels[prediction.index] for prediction in predictions],
-        [labels[index] for index in split.labels[chosen]],
+        named,
+        truth,
         [prediction.score for prediction in predictions],
     )
     picture.save(sheet)
+    return sum(map(operator.eq, named, truth)), len(truth)
 
 
 def unpack_demo_data(folder: Path) -> Path:

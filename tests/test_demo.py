@@ -15,6 +15,7 @@ from edgecls.config import ExportConfig, TrainConfig
 from edgecls.export import onnx, tflite
 from edgecls.images.contact_sheet import CAPTION, CELL
 from edgecls.model_file.read import read_model_file
+from edgecls.runtime.classifier import load
 
 
 @pytest.fixture
@@ -46,16 +47,30 @@ def test_the_demo_trains_exports_scores_and_shows(tmp_path: Path) -> None:
     for name in files:
         assert re.search(rf"^{re.escape(name)} +[\d,]+ +[\d.]+ % +[+-][\d.]+ +[\d.]+ %", done.stdout, re.MULTILINE)
     assert "(Keras, float)" in done.stdout
-    assert f"test images with predicted labels: {out / 'contact-sheet.png'}" in done.stdout
+    shown = len(CLASSES) * demo.SHOWN_PER_CLASS
+    told = re.search(rf"(\d+) of the {shown} test images in (\S+) are labeled correctly", done.stdout)
+    assert told is not None and told[2] == str(out / "contact-sheet.png")
+    assert _count_correct(out) == int(told[1])
+    assert f"Open it, and the report of the run: {out / 'run' / 'report.html'}" in done.stdout
+    assert (out / "run" / "report.html").is_file()
+    # The diagnosis of a run that hardly learned.
+    assert re.search(r"^(error|warning|note): ", done.stdout, re.MULTILINE)
     tflite = next(name for name in files if name.endswith("tflite"))
     command = f"Next: edgecls predict {out / 'run' / 'export' / tflite} "
     assert Path(done.stdout.partition(command)[2].splitlines()[0]).is_relative_to(out / "images" / "test")
     with Image.open(out / "contact-sheet.png") as sheet:
         colors = set(sheet.convert("L").tobytes())
-        shown = len(CLASSES) * demo.SHOWN_PER_CLASS
         assert sheet.size == (8 * CELL, -(-shown // 8) * (CELL + CAPTION))
         assert len(colors) > 50
     assert sorted(path.name for path in out.iterdir()) == ["contact-sheet.png", "images", "run"]
+
+
+def _count_correct(out: Path) -> int:
+    """Return how many of the shown images the file labels correctly, by asking it again."""
+    (file,) = (out / "run" / "export").glob("model-int8*.tflite")
+    images = [sorted((out / "images" / "test" / label).iterdir())[: demo.SHOWN_PER_CLASS] for label in sorted(CLASSES)]
+    with load(file) as classifier:
+        return sum(classifier.predict(path).label == path.parent.name for paths in images for path in paths)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from edgecls.cli.export import check_gate, print_export
 from edgecls.cli.progress import LiveProgress
-from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
+from edgecls.cli.terminal import PATH, echo, load_tensorflow, print_findings, warn
 
 
 @click.command()
@@ -28,6 +29,8 @@ def demo(out: Path) -> None:
     for warning in result.warnings:
         warn(warning)
     print_export(result.export)
-    echo(f"test images with predicted labels: {result.sheet}")
+    print_findings(result.findings)
+    echo(f"\n{result.correct} of the {result.shown} test images in {result.sheet} are labeled correctly.")
+    echo(f"Open it, and the report of the run: {result.page}")
     check_gate(result.export)
-    echo(f"Next: edgecls predict {result.file} {result.image}")
+    echo(f"Next: {shlex.join(['edgecls', 'predict', str(result.file), str(result.image)])}")

@@ -5,7 +5,7 @@ All raise MissingDependency if Matplotlib is not installed. `svg.py` gives the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,7 +206,7 @@ def draw_recall(evaluation: Evaluation, path: Path) -> None:
 
 
 def draw_scores(
-    counts: dict[str, Sequence[int]], path: Path, label: str, threshold: float | None = None, words: str = ""
+    counts: Mapping[str, Sequence[int]], path: Path, label: str, threshold: float | None = None, words: str = ""
 ) -> None:
     """Write histograms of scores from 0 to 1, one above the other, with a threshold.
 

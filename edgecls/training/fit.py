@@ -36,7 +36,7 @@ CHECKPOINT_SECONDS = 120.0
 PROBE_IMAGES = 256
 # "plateau": after this many epochs without a better validation loss, back to the best weights at half the rate.
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
-OUT_OF_TIME = "the time budget is spent"
+OUT_OF_TIME, ALL_DONE = "the time budget is spent", "all epochs done"
 
 
 @dataclass(frozen=True)
@@ -296,5 +296,5 @@ def _result(state: _State) -> FitResult:
         state.best_accuracy,
         state.start_accuracy,
         state.divergence,
-        state.ended or "all epochs done",
+        state.ended or ALL_DONE,
     )

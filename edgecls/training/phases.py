@@ -25,7 +25,7 @@ from edgecls.networks.split_layer import block_before, learn_above, learn_gray_a
 from edgecls.training.context import Context
 from edgecls.training.features.examples import Examples, FeatureExamples, LiveExamples
 from edgecls.training.features.frozen import FeatureExtractor, copy_count, frozen_examples
-from edgecls.training.fit import FitResult, fit
+from edgecls.training.fit import ALL_DONE, FitResult, fit
 from edgecls.training.history import Divergence, EpochRecord
 from edgecls.training.recipe import Recipe
 from edgecls.training.run.checkpoint import Checkpoint
@@ -140,6 +140,7 @@ def _run_phase(
         train, val = frozen_examples(name, extractor, split_layer, context, known)
     fitted = _learn(name, learner, train, val, context, earlier, known)
     result = _judge(name, fitted, config, known.used, began)
+    _report_end(context, result, fitted)
     if not result.kept:
         model.set_weights(before)
     if split_layer == FEATURES_LAYER and isinstance(train, FeatureExamples):
@@ -233,14 +234,31 @@ def _prepare(name: str, model: keras.Model, config: TrainConfig) -> str | None:
     return None
 
 
+def max_epochs(phase: str, config: TrainConfig) -> int:
+    """Return the most epochs that a phase may have."""
+    if _is_solved(phase, config):
+        return 1
+    return config.epochs if phase in MAIN_PHASES else config.fine_epochs
+
+
 def _report(context: Context, earlier: list[EpochRecord], record: EpochRecord, so_far: FitResult) -> None:
     config = context.config
-    total = config.epochs if record.phase in MAIN_PHASES else config.fine_epochs
-    if _is_solved(record.phase, config):
-        total = 1
+    total = max_epochs(record.phase, config)
     best = f"val {record.val_accuracy:.4f}, best {so_far.best_accuracy:.4f}"
     context.progress(f"train {record.phase}", record.epoch, total, best)
     context.on_epoch([*earlier, *so_far.history])
+
+
+def _report_end(context: Context, result: PhaseResult, fitted: FitResult) -> None:
+    """Say what happened, in place of the values of the last epoch."""
+    epochs, accuracy = len(fitted.history), f"validation accuracy {result.val_accuracy_after * 100:.1f} %"
+    if _is_solved(result.name, context.config):
+        note = f"{fitted.ended}{'' if result.kept else ', discarded'}, {accuracy}"
+    else:
+        early = "" if fitted.ended == ALL_DONE else "stopped early: "
+        best = f"best epoch {result.best_epoch} of {epochs}" if result.kept else "discarded"
+        note = f"{early}{fitted.ended}, {best}, {accuracy}"
+    context.progress(f"train {result.name}", epochs, max_epochs(result.name, context.config), note)
 
 
 def _recipe(name: str, config: TrainConfig, train: Split) -> Recipe:

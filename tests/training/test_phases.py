@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +176,11 @@ def test_progress_names_each_phase_and_reaches_its_end(all_phases: tuple[Ran, To
         *(f"fine-tuning: {what}" for what in (*images, copy)),
         "train fine-tuning",
     ]
-    assert [call[1:3] for call in told.calls if call[0] == "train fine-tuning"] == [(1, 2), (2, 2)]
-    assert all(call[3].startswith("val ") for call in told.calls if call[0].startswith("train"))
+    assert [call[1:3] for call in told.calls if call[0] == "train fine-tuning"] == [(1, 2), (2, 2), (2, 2)]
+    notes = [call[3] for call in told.calls if call[0] == "train fine-tuning"]
+    assert all(note.startswith("val ") for note in notes[:-1])
+    # The last one says what happened.
+    assert re.match(r"all epochs done, (best epoch \d of 2|discarded), validation accuracy [\d.]+ %$", notes[-1])
     assert [len(history) for history in told.histories] == list(range(1, 13))
     assert tuple(told.histories[-1]) == ran.training.history
 
