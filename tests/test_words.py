@@ -75,7 +75,7 @@ ALLOWED = (
     ("edgecls/estimate/estimate.py", r"\"(grounds|leans_on)\"", "JSON keys of older versions, which scripts read"),
     ("edgecls/config.py", r"\bviews\b", "the setting as run.json of older versions names it"),
     ("edgecls/training/phase_names.py", r"\bviews\b", "the phase as older runs name it"),
-    ("edgecls/report/report.html.jinja", r"healthy", "the finding as older runs name it"),
+    ("edgecls/report/page.py", r"healthy", "the finding as older runs name it"),
     ("edgecls/training/diagnosis/finding.py", r"healthy", "the finding as older runs name it"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,9 @@ CELL = 112
 CAPTION = 34
 HEADING = 20
 GREEN, RED, INK, PAPER = (22, 120, 60), (190, 30, 30), (20, 20, 20), (255, 255, 255)
+ORANGE = (255, 140, 0)
+# Pixels: the width of most letters, and the distance of two lines.
+LETTER, LINE = 7, 15
 
 
 def contact_sheet(
@@ -55,10 +59,19 @@ def _fit(before: str, label: str, after: str, draw: ImageDraw.ImageDraw, font: I
     return line
 
 
-def preview_sheet(originals: NDArray[np.uint8], copies: Sequence[NDArray[np.uint8]]) -> Image.Image:
+def preview_sheet(
+    originals: NDArray[np.uint8],
+    copies: Sequence[NDArray[np.uint8]],
+    borders: Sequence[NDArray[np.float64]] = (),
+    settings: str = "",
+) -> Image.Image:
     """Return one picture of what augmentation does: a row for each image, the original and then its augmented copies.
 
-    The originals and each of the copies are uint8 (N, H, W, 1), 0..255.
+    Args:
+        originals: uint8 (N, H, W, 1), 0..255.
+        copies: each like the originals.
+        borders: for each copy the corners of the N originals in it, float (N, 4, 2), x and y, 0..1 in the copy.
+        settings: written above.
 
     Raises:
         DataError: there is no image.
@@ -66,18 +79,30 @@ def preview_sheet(originals: NDArray[np.uint8], copies: Sequence[NDArray[np.uint
     """
     if not len(originals):
         raise DataError("there is no image to show; pass at least one")
-    sheet = Image.new("RGB", ((1 + len(copies)) * CELL, len(originals) * CELL + HEADING), PAPER)
+    font, width = _load_font(11), (1 + len(copies)) * CELL
+    note = (
+        "Beyond the orange line, which is the border of the image, a copy shows the image mirrored." if borders else ""
+    )
+    lines = [line for text in (settings, note) for line in textwrap.wrap(text, width // LETTER)]
+    top = LINE * len(lines) + HEADING
+    sheet = Image.new("RGB", (width, len(originals) * CELL + top), PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = _load_font(11)
+    draw.multiline_text((5, 3), "\n".join(lines), INK, font, spacing=LINE - 13)
     for column, images in enumerate((originals, *copies)):
-        draw.text((column * CELL + 5, 3), f"copy {column}" if column else "original", INK, font)
+        draw.text((column * CELL + 5, top - HEADING + 3), f"copy {column}" if column else "original", INK, font)
         for row, image in enumerate(images):
-            _paste(sheet, image, column * CELL, row * CELL + HEADING)
+            edge = borders[column - 1][row] if column and borders else None
+            _paste(sheet, image, column * CELL, row * CELL + top, edge=edge)
     return sheet
 
 
-def _paste(sheet: Image.Image, image: NDArray[np.uint8], left: int, top: int) -> None:
-    picture = Image.fromarray(image[:, :, 0]).resize((CELL - 8, CELL - 8), Image.Resampling.BILINEAR)
+def _paste(
+    sheet: Image.Image, image: NDArray[np.uint8], left: int, top: int, edge: NDArray[np.float64] | None = None
+) -> None:
+    side = CELL - 8
+    picture = Image.fromarray(image[:, :, 0]).resize((side, side), Image.Resampling.BILINEAR).convert("RGB")
+    if edge is not None:
+        ImageDraw.Draw(picture).polygon([(x, y) for x, y in (edge * side - 0.5).tolist()], outline=ORANGE)
     sheet.paste(picture, (left + 4, top + 4))
 
 

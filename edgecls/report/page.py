@@ -90,6 +90,7 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         "summary": _summarize(record),
         "settings": describe_changes(config),
         "diagnosis": diagnosis,
+        "no_problems": NO_PROBLEMS,
         "warnings": warnings,
         "phases": [phase | {"name": phase_name(phase["name"])} for phase in record.get("phases", [])],
         "pairs": _find_confused(evaluation),

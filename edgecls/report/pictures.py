@@ -110,13 +110,19 @@ def _draw_mistakes(run: Path, record: dict[str, Any], held_out: HeldOut, chosen:
     _save(sheet, picture_path(run, "mistakes"))
 
 
-def draw_preview(originals: NDArray[np.uint8], copies: Sequence[NDArray[np.uint8]], path: Path) -> None:
-    """Write what augmentation does to images, uint8 (N, H, W, 1), as PNG: the originals with their augmented copies.
+def draw_preview(
+    originals: NDArray[np.uint8],
+    copies: Sequence[NDArray[np.uint8]],
+    path: Path,
+    borders: Sequence[NDArray[np.float64]] = (),
+    settings: str = "",
+) -> None:
+    """Write what augmentation does to images as PNG; the arguments are those of `preview_sheet`.
 
     Raises:
         DataError: there is no image.
     """
-    _save(preview_sheet(originals, copies), path)
+    _save(preview_sheet(originals, copies, borders, settings), path)
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OnEpoch = Callable[[list[EpochRecord]], None]
 Images = NDArray[np.uint8]
+Corners = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,13 @@ class Pictures:
 
     Attributes:
         curves: called with the epochs so far and the path of the picture.
-        preview: called with images, a list of their augmented copies, and the path of the picture.
+        preview: called with images, a list of their augmented copies, the path of the picture, the borders of the
+            images in each copy (see `features.augment.find_borders`), and the settings in words.
         final: called with the finished run folder.
     """
 
     curves: Callable[[Sequence[EpochRecord], Path], object] = lambda *_: None
-    preview: Callable[[Images, Sequence[Images], Path], object] = lambda *_: None
+    preview: Callable[[Images, Sequence[Images], Path, Sequence[Corners], str], object] = lambda *_: None
     final: Callable[[Path], object] = lambda *_: None
 
 

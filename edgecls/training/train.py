@@ -17,7 +17,7 @@ from edgecls import __version__
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, TrainingError
 from edgecls.files import read_json, write_atomically
-from edgecls.images.dataset import Dataset, Split, load_dataset
+from edgecls.images.dataset import Dataset, load_dataset
 from edgecls.images.layout import Layout
 from edgecls.networks.model import build_model
 from edgecls.networks.weights import Weights, find_weights
@@ -27,10 +27,11 @@ from edgecls.training.diagnosis.diagnose import diagnose
 from edgecls.training.diagnosis.finding import Finding, Scored
 from edgecls.training.distributed.cluster import Cluster
 from edgecls.training.distributed.workers import Workers, join
-from edgecls.training.features.cache import AugmentedCopy, feature_folder, image_key, prune
+from edgecls.training.features.cache import feature_folder, prune
 from edgecls.training.features.forward import fastest_forward, run_all
 from edgecls.training.outcome import add_data_findings, make_record, metrics, warnings
 from edgecls.training.phases import Training, run_phases
+from edgecls.training.preview import draw_preview
 from edgecls.training.run import run_folder
 from edgecls.training.run.watcher import Watcher
 from edgecls.training.run.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 # Fraction of the time budget, and the least seconds, for scores, pictures and saving.
 SCORING_FRACTION, SCORING_SECONDS = 0.1, 5.0
 SETTINGS_FILE = "settings.json"
-PREVIEW_IMAGES, PREVIEW_COPIES = 8, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def train(  # noqa: PLR0913
         record = make_record(config, weights, dataset, data) | {"workers": workers.count}
         findings = _finish(folder, model, training, dataset, config, record, progress)
         if config.augment is not None:
-            _draw_preview(dataset.train, config, folder / run_folder.PICTURES_FOLDER / "preview.png", pictures)
+            draw_preview(dataset.train, config, folder / run_folder.PICTURES_FOLDER / "preview.png", pictures)
         record["seconds"] = round(time.monotonic() - started, 1)
         record["warnings"] = list(warnings(dataset, weights, training, config, record["seconds"]))
         record = run_folder.write_record(folder, record)
@@ -155,7 +155,7 @@ def preview(data: Path, config: TrainConfig, path: Path, pictures: Pictures, pro
     Raises:
         DataError: the images cannot be used.
     """
-    _draw_preview(_load(data, config, False, progress).train, config, path, pictures)
+    draw_preview(_load(data, config, False, progress).train, config, path, pictures)
 
 
 def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -> Dataset:
@@ -280,13 +280,6 @@ def _score_parts(model: keras.Model, dataset: Dataset, progress: Progress) -> di
         name: run_all(forward, part.images, functools.partial(progress, f"score {name} images"))
         for name, part in parts.items()
     }
-
-
-def _draw_preview(split: Split, config: TrainConfig, path: Path, pictures: Pictures) -> None:
-    chosen = np.linspace(0, len(split.labels) - 1, min(PREVIEW_IMAGES, len(split.labels))).astype(int)
-    images, keys = split.images[chosen], [image_key(split.digests[i]) for i in chosen]
-    copies = [AugmentedCopy(number, config.augment, config.seed) for number in range(1, PREVIEW_COPIES + 1)]
-    pictures.preview(images, [copy.apply(images, keys) for copy in copies] if config.augment else [], path)
 
 
 def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 from report_run import PER_CLASS, make_run
 
 from edgecls.errors import DataError, ModelFileError
-from edgecls.images.contact_sheet import CAPTION, CELL, HEADING
+from edgecls.images.contact_sheet import CAPTION, CELL, HEADING, LINE, ORANGE
 from edgecls.report import pictures
 from edgecls.report.pictures import draw_final, draw_preview, find_mistakes, picture_path, read_held_out
 from edgecls.training.run import run_folder
@@ -77,3 +77,17 @@ def test_the_preview_has_a_row_for_each_image(tmp_path: Path) -> None:
     assert grays == [[(gray,) * 3 for gray in row] for row in ((10, 30, 50), (90, 110, 130))]
     with pytest.raises(DataError, match="no image"):
         draw_preview(originals[:0], [], tmp_path / "none.png")
+
+
+def test_the_preview_names_its_settings_and_shows_the_border(tmp_path: Path) -> None:
+    images = np.full((1, 100, 100, 1), 90, np.uint8)
+    # A quarter of the side has come in from the left.
+    edge = np.array([[[0.25, 0], [1.25, 0], [1.25, 1], [0.25, 1]]])
+    draw_preview(images, [images], tmp_path / "preview.png", [edge], "--zoom 0.1; --seed 0")
+    draw_preview(images, [images], tmp_path / "plain.png")
+    with Image.open(tmp_path / "preview.png") as sheet, Image.open(tmp_path / "plain.png") as plain:
+        # Two lines of text or more stand above.
+        assert sheet.height >= plain.height + 2 * LINE
+        drawn = np.asarray(sheet.convert("RGB")).astype(int)[-CELL // 2]
+    (columns,) = np.nonzero(abs(drawn - ORANGE).max(-1) == 0)
+    assert columns.tolist() == [pytest.approx(CELL + 4 + (CELL - 8) // 4, abs=1)]

@@ -61,6 +61,33 @@ def draw_changes(config: AugmentConfig, size: int, keys: Sequence[int], copy: in
     )
 
 
+def find_borders(changes: Changes, size: int) -> NDArray[np.float64]:
+    """Return where the border of each image lies in its changed copy: float64 (N, 4, 2), x and y of its corners.
+
+    0..1 are the sides of the copy of `size` pixels; beyond its own border, the copy shows the image mirrored.
+    """
+    a, b, x0, c, d, y0 = changes.transforms[:, :6].T.astype(np.float64)
+    edges = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [size - 0.5, size - 0.5], [-0.5, size - 0.5]])
+    # The transforms lead from the copy to the image.
+    moved = edges[None] - np.stack([x0, y0], 1)[:, None]
+    back = np.linalg.inv(np.stack([np.stack([a, b], 1), np.stack([c, d], 1)], 1))
+    found: NDArray[np.float64] = (np.einsum("nij,nkj->nki", back, moved) + 0.5) / size
+    return found
+
+
+def describe_augmentation(config: AugmentConfig) -> str:
+    """Return what is done to a copy, with the options of `edgecls train`, in one sentence; "" if nothing is."""
+    parts = {
+        f"--flip {config.flip}": config.flip != "none",
+        f"--rotation {config.rotation:g} (up to {config.rotation * 360:.1f}° either way)": config.rotation,
+        f"--translation {config.translation:g} (of the side)": config.translation,
+        f"--zoom {config.zoom:g}": config.zoom,
+        f"--brightness {config.brightness:g} (of white)": config.brightness,
+        f"--contrast {config.contrast:g}": config.contrast,
+    }
+    return ", ".join(part for part, is_used in parts.items() if is_used)
+
+
 def change_images(images: NDArray[np.uint8], changes: Changes) -> NDArray[np.uint8]:
     """Return changed images, uint8 (N, S, S, 1), 0..255.
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecls.config import FLIPS, AugmentConfig
-from edgecls.training.features.augment import change_images, draw_changes
+from edgecls.training.features.augment import change_images, describe_augmentation, draw_changes, find_borders
 
 OFF = AugmentConfig("none", 0, 0, 0, 0, 0)
 ALONE: dict[str, Any] = {
@@ -128,3 +128,27 @@ def test_any_setting_keeps_shape_type_and_range(flip: str, amounts: list[float],
     changed = augment(AugmentConfig(flip, *amounts), images)
     # A plain picture stays plain: whatever wraps around from 255 to 0 would show.
     assert np.ptp(changed[0].astype(int)) <= 1
+
+
+def test_borders_lie_where_the_image_ends() -> None:
+    """The image has a bright frame of its own, which the copy must show along the border that is found."""
+    size = 64
+    image = np.full((1, size, size, 1), 40, np.uint8)
+    image[:, [0, -1]] = image[:, :, [0, -1]] = 240
+    config = AugmentConfig(rotation=0.05, translation=0.1, zoom=0.1, brightness=0, contrast=0)
+    for copy in range(1, 6):
+        changes = draw_changes(config, size, [7], copy, 0)
+        changed, (corners,) = change_images(image, changes)[0, :, :, 0], find_borders(changes, size)
+        on = np.concatenate([np.linspace(a, b, 200) for a, b in zip(corners, np.roll(corners, -1, 0), strict=True)])
+        inside = on[((on > 0.03) & (on < 0.97)).all(1)]
+        x, y = np.clip((inside * size).astype(int), 0, size - 1).T
+        assert len(inside) > 50 and (changed[y, x] > 100).mean() > 0.95
+    still = dataclasses.replace(config, flip="none", rotation=0, translation=0, zoom=0)
+    whole = find_borders(draw_changes(still, size, [7], 1, 0), size)
+    assert whole[0] == pytest.approx(np.array([[0, 0], [1, 0], [1, 1], [0, 1]]))
+
+
+def test_the_settings_in_words_are_those_that_are_used() -> None:
+    assert describe_augmentation(AugmentConfig(flip="none", rotation=0, zoom=0.1, contrast=0)) == (
+        "--translation 0.04 (of the side), --zoom 0.1, --brightness 0.04 (of white)"
+    )
