@@ -28,7 +28,7 @@ SECTIONS = {
         "train": ("train", "train on a folder of class folders"),
         "report": ("report", "show a run on one page: curves, mistakes, diagnosis"),
         "export": ("export", "write the exported files of a run and score each"),
-        "sweep": ("sweep", "find the best network for a latency budget"),
+        "sweep": ("sweep", "find the fastest network that keeps the accuracy"),
     },
     "Use it": {
         "predict": ("predict", "classify images"),

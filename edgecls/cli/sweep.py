@@ -15,7 +15,8 @@ from edgecls.cli.terminal import PATH, echo, host_options, load_tensorflow, prin
 from edgecls.cli.train import SETTINGS, Duration
 from edgecls.config import ARCHS, BLOCKS, HEADS, AugmentConfig, ExportConfig, TrainConfig
 from edgecls.parallel.pool import work_in
-from edgecls.sweep.grid import IMAGE_SIZES, Space, list_candidates
+from edgecls.sweep.frontier import SMALL_GAIN
+from edgecls.sweep.grid import SIZES, Space, list_candidates
 
 if TYPE_CHECKING:
     from edgecls.remote.host import Host
@@ -36,6 +37,20 @@ class Milliseconds(click.ParamType):  # type: ignore[type-arg]  # generic since 
         return float(match[1]) * (1000 if match[2] == "s" else 1)
 
 
+class Bytes(click.ParamType):  # type: ignore[type-arg]
+    """A size, from text like 500kB, 2MB or 300000."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|kB|KB|MB|KiB|MiB|)", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size; write 500kB or 2MB", param, ctx)
+        unit = {"kB": 1e3, "KB": 1e3, "MB": 1e6, "KiB": 1024, "MiB": 1024**2}.get(match[2], 1)
+        return int(float(match[1]) * unit)
+
+
 class Several(click.ParamType):  # type: ignore[type-arg]
     """Values separated by commas, as a tuple without duplicates."""
 
@@ -52,15 +67,30 @@ def _shown(values: tuple[Any, ...]) -> str:
     return f"  [default: {','.join(map(str, values))}]"
 
 
+# What makes a grid of networks that are all trained, and the option of each.
+GRID = {"alphas": "--alpha", "archs": "--arch", "blocks": "--blocks", "heads": "--head", "unfreeze": "--unfreeze"}
+GRID |= {"full_grid": "--full-grid", "image_sizes": "--image-size"}
+
+
+def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
+    """Return whether the user lists the networks to train."""
+    listed = [name for name in GRID if given[name]]
+    if budget_ms is None and (others := [name for name in listed if name != "image_sizes"]):
+        raise click.UsageError(
+            f"{GRID[others[0]]} needs --budget, which is what such networks are compared by. Without it, a sweep tries "
+            "all depths at every --image-size"
+        )
+    return budget_ms is not None and bool(listed)
+
+
 @click.command()
 @click.argument("data", type=PATH)
-@click.option("--budget", "budget_ms", required=True, type=Milliseconds(), help="Latency of one image: 25ms.")
+@click.option("--budget", "budget_ms", type=Milliseconds(), help="Longest latency of one image: 25ms.")
+@click.option("--max-size", "max_size_bytes", type=Bytes(), help="Largest file: 500kB, 2MB.")
 @click.option("--board", help="A board that 'edgecls devices' lists.  [default: this machine, measured]")
 @click.option("--device", "old_board", hidden=True)  # The former name of --board.
 @click.option("--out", type=PATH, default=Path("sweep"), show_default=True, help="Folder for the runs and the result.")
-@click.option(
-    "--image-size", "image_sizes", type=Several(int, "n,n"), help=f"Image sizes in pixels.{_shown(IMAGE_SIZES)}"
-)
+@click.option("--image-size", "image_sizes", type=Several(int, "n,n"), help=f"Image sizes in pixels.{_shown(SIZES)}")
 @click.option("--alpha", "alphas", type=Several(float, "a,a"), help=f"Width multipliers.{_shown(Space.alphas)}")
 @click.option("--blocks", type=Several(click.IntRange(1, BLOCKS), "n,n"), help="Blocks to keep.  [default: all]")
 @click.option("--arch", "archs", type=Several(click.Choice(ARCHS), "a,a"), help=f"Networks.{_shown(Space.archs)}")
@@ -73,7 +103,9 @@ def _shown(values: tuple[Any, ...]) -> str:
 @click.option("--balance", is_flag=True, help=SETTINGS["balance"][1])
 @click.option("--seed", type=int, default=TrainConfig.seed, show_default=True, help=SETTINGS["seed"][1])
 @click.option(
-    "--max-drop", type=float, default=ExportConfig.max_drop, show_default=True, help="Accuracy that a file may lose."
+    "--max-drop",
+    type=float,
+    help=f"Accuracy that a faster network may lose against the best.  [default: {SMALL_GAIN}]",
 )
 @click.option(
     "--time-budget", "time_budget_s", type=Duration(), help="Start no training that would end later: 30m, 2h."
@@ -85,19 +117,25 @@ def _shown(values: tuple[Any, ...]) -> str:
 def sweep(
     data: Path, out: Path, board: str | None, as_json: bool, host: Host | None, ray: str | None, **options: Any
 ) -> None:
-    """Find the most accurate network for DATA within --budget, and what a slower or faster network would change.
+    """Find the fastest network for DATA that is as accurate as the best within --max-drop.
 
-    Networks that cannot meet the budget on the board are left out before any training. The others are trained into
-    OUT/NAME, exported and scored from their files. On this machine, and with --host on a board, the files are timed;
-    for any other board the time is an estimate. After an interruption, the same command continues. The exit status is
-    1 if no network that can be shipped meets the budget.
+    A quick test of every depth (--blocks) at every image size shows which networks keep the accuracy; test images have
+    no part in it. The fastest of them, and the default network beside them, are trained into OUT/NAME, exported and
+    scored from their files. On this machine, and with --host on a board, the files are timed; for any other board the
+    time is an estimate. --budget and --max-size leave out what is too slow or too large.
+
+    With --budget and one of --alpha, --arch, --blocks, --head, --unfreeze, --image-size or --full-grid, all these
+    networks are trained, and the most accurate one within the budget is recommended.
+
+    After an interruption, the same command continues. The exit status is 1 if no network can be recommended.
 
     With --ray each network takes a machine with as many CPUs as this one. That machine needs edgecls[train], and DATA
     and OUT under the same paths; local:2 trains two at once. Files are timed on this machine. The result is the same.
 
     \b
     Examples:
-      edgecls sweep photos --board raspberry-pi-4b --budget 25ms
+      edgecls sweep photos
+      edgecls sweep photos --board raspberry-pi-4b --budget 25ms --max-size 1MB
       edgecls sweep photos --board coral-usb --budget 5ms --image-size 96,128 --head gap,flatten
       edgecls sweep photos --budget 3ms
       edgecls sweep photos --budget 25ms --host pi@raspberrypi.local --python env/bin/python
@@ -110,16 +148,23 @@ def sweep(
     from edgecls.sweep.latency import benchmark_here
     from edgecls.sweep.plot import draw_frontier
     from edgecls.sweep.report import notes, text_report, to_json
-    from edgecls.sweep.sweep import sweep as search
+    from edgecls.sweep.search import search
+    from edgecls.sweep.sweep import sweep as run_grid
     from edgecls.sweep.trials import Request
 
     old_board = options.pop("old_board")
     board = board or old_board
     space = {name: options.pop(name) for name in ("image_sizes", "alphas", "archs", "blocks", "heads", "unfreeze")}
-    request = {name: options.pop(name) for name in ("budget_ms", "max_drop", "time_budget_s", "full_grid")}
+    request = {name: options.pop(name) for name in ("budget_ms", "max_size_bytes", "time_budget_s", "full_grid")}
+    max_drop = options.pop("max_drop")
     augment = AugmentConfig() if options.pop("augment") else None
     base = TrainConfig(augment=augment, **options)
-    candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)
+    is_grid = _is_grid(space | {"full_grid": request["full_grid"]}, request["budget_ms"])
+    if is_grid:
+        candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)
+        request["max_drop"] = ExportConfig.max_drop if max_drop is None else max_drop
+    else:
+        request["max_loss"] = SMALL_GAIN if max_drop is None else max_drop
     profile, benchmark = load_profile(board) if board else None, benchmark_here
     if host is not None:
         profile = load_profile(remote.find_device(host, board))
@@ -129,7 +174,10 @@ def sweep(
     try:
         # A whole machine each, of as many CPUs as this one has: TensorFlow's last bits depend on them.
         with pool_at(ray, len(allowed_cpus())) as pool, work_in(pool), LiveProgress() as progress:
-            found = search(data, out, candidates, asked, progress, benchmark)
+            if is_grid:
+                found = run_grid(data, out, candidates, asked, progress, benchmark)
+            else:
+                found = search(data, out, base, asked, space["image_sizes"] or SIZES, progress, benchmark)
     except KeyboardInterrupt:
         echo("\nNothing is lost. Repeat the same command to continue.", err=True)
         raise

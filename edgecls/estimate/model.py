@@ -118,6 +118,11 @@ def _work(network: Network, costs: Mapping[str, float]) -> dict[str, float]:
     return {"pointwise": float(network.multiply_adds_of("pointwise"))} | kinds | rest
 
 
+def relative_cost(network: Network) -> float:
+    """Return what a network costs on a processor of which nothing is known, in multiply-adds; for comparisons only."""
+    return sum(_work(network, COSTS["cpu"]).values())
+
+
 def effects(run: Run) -> Iterator[tuple[str, str, float]]:
     """Yield (group, name, amount) of each effect on a latency."""
     processor, engine = run.processor, run.engine

@@ -5,6 +5,7 @@ Pure arithmetic on the accuracy and the latency of each network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ class Point:
     wrong: frozenset[int]  # indices of the held-out images that it gets wrong
     latency: Latency  # of the file
     size_bytes: int  # of the file
+    val_accuracy: float = 0.0  # of the trained network on the validation images, 0..1
+    val_images: int = 0  # how many these are
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,39 @@ def find_frontier(points: Sequence[Point]) -> tuple[Point, ...]:
     return tuple(best)
 
 
-def recommend(frontier: Sequence[Point], budget_ms: float) -> Point | None:
+def is_fast_enough(latency: Latency, budget_ms: float | None) -> bool:
+    """Return whether a median meets the budget; None is no limit."""
+    return budget_ms is None or latency.p50_ms <= budget_ms
+
+
+def recommend(frontier: Sequence[Point], budget_ms: float | None) -> Point | None:
     """Return the most accurate that meets the budget, or a faster one within `SMALL_GAIN` of it; None if none meets it.
 
     A paired test does not decide: on few images it finds no difference at all, and the user allows the whole budget.
     """
-    allowed = [point for point in frontier if point.latency.p50_ms <= budget_ms]
+    allowed = [point for point in frontier if is_fast_enough(point.latency, budget_ms)]
     if not allowed:
         return None
     # Rounding must not decide.
     enough = allowed[-1].accuracy - SMALL_GAIN - 1e-9
     return next(point for point in allowed if point.accuracy >= enough)
+
+
+def recommend_fastest(points: Sequence[Point], budget_ms: float | None, max_loss: float) -> Point | None:
+    """Return the fastest that meets the budget and loses at most `max_loss` on the validation images.
+
+    It may lose one standard error of the best one's accuracy more (Breiman et al. 1984, Classification and Regression
+    Trees, section 3.4.3): few validation images cannot tell such networks apart. The accuracy on the held-out images
+    has no part in the choice.
+    """
+    allowed = [point for point in points if is_fast_enough(point.latency, budget_ms)]
+    if not allowed:
+        return None
+    best = max(allowed, key=lambda point: point.val_accuracy)
+    error = math.sqrt(best.val_accuracy * (1 - best.val_accuracy) / max(best.val_images, 1))
+    enough = best.val_accuracy - max_loss - error - 1e-9
+    fast_enough = [point for point in allowed if point.val_accuracy >= enough]
+    return min(fast_enough, key=lambda point: (point.latency.p50_ms, point.size_bytes, point.name))
 
 
 def compare_points(one: Point, other: Point) -> float:
@@ -69,10 +94,9 @@ def compare_points(one: Point, other: Point) -> float:
 
 
 def find_steps(frontier: Sequence[Point], chosen: Point) -> tuple[Step | None, Step | None]:
-    """Return the next slower and the next faster network of the frontier."""
-    index = frontier.index(chosen)
-    slower = frontier[index + 1] if index + 1 < len(frontier) else None
-    faster = frontier[index - 1] if index else None
+    """Return the next slower and the next faster network of the frontier; `chosen` need not be on it."""
+    slower = next((point for point in frontier if point.latency.p50_ms > chosen.latency.p50_ms), None)
+    faster = next((point for point in reversed(frontier) if point.latency.p50_ms < chosen.latency.p50_ms), None)
     return _step(slower, chosen), _step(faster, chosen)
 
 

@@ -8,7 +8,8 @@ from itertools import product
 
 from edgecls.config import BLOCKS, TrainConfig
 
-IMAGE_SIZES = (96, 128, 160, 224)
+# Of a grid, and of a search.
+IMAGE_SIZES, SIZES = (96, 128, 160, 224), (64, 96, 128, 160, 192, 224, 256)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def list_candidates(space: Space, base: TrainConfig) -> tuple[Candidate, ...]:
     Raises:
         ConfigError: a setting is out of range.
     """
-    return tuple(Candidate(_name(config), config) for config in dict.fromkeys(_configs(space, base)))
+    return tuple(Candidate(name_of(config), config) for config in dict.fromkeys(_configs(space, base)))
 
 
 def _configs(space: Space, base: TrainConfig) -> Iterator[TrainConfig]:
@@ -55,7 +56,8 @@ def _configs(space: Space, base: TrainConfig) -> Iterator[TrainConfig]:
             yield replace(network, head=head, unfreeze=unfreeze)
 
 
-def _name(config: TrainConfig) -> str:
+def name_of(config: TrainConfig) -> str:
+    """Return the name of a network's run folder."""
     parts = [config.arch, str(config.image_size)]
     if config.uses_backbone:
         parts += [f"{config.alpha:g}", *([f"blocks{config.blocks}"] if config.blocks else []), config.head]

@@ -59,8 +59,10 @@ class Latency:
         """Return the fraction of such intervals that hold the true value, 0..1."""
         return COVERAGE if self.source == "estimate" else MEASURED_COVERAGE
 
-    def chance_above(self, budget_ms: float) -> float:
+    def chance_above(self, budget_ms: float | None) -> float:
         """Return the probability, 0..1, that the median is above a budget, if its error is log-normal."""
+        if budget_ms is None:
+            return 0.0
         reach = NormalDist().inv_cdf((1 + self.coverage) / 2)
         sd = math.log(self.high_ms / self.low_ms) / (2 * reach)
         gap = math.log(budget_ms / self.p50_ms)

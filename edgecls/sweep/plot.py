@@ -35,7 +35,8 @@ def draw_frontier(found: Sweep, path: Path) -> None:
     rows = [row for row in found.rows if row.scored and row.scored.comparison and row.latency]
     with new_figure(path, *SIZE, DPI) as figure:
         axes = figure.subplots()
-        axes.axvline(found.request.budget_ms, color="#444444", linestyle="--", linewidth=1, label="budget")
+        if found.request.budget_ms is not None:
+            axes.axvline(found.request.budget_ms, color="#444444", linestyle="--", linewidth=1, label="budget")
         latencies = [point.latency.p50_ms for point in found.frontier]
         accuracies = [point.accuracy * 100 for point in found.frontier]
         axes.plot(latencies, accuracies, color=COLORS["frontier"], linewidth=1, label="frontier")
@@ -60,13 +61,13 @@ def _draw_row(axes: Axes, row: Row, standing: str, largest_bytes: int) -> None:
 
 
 def _finish(figure: Figure, axes: Axes, found: Sweep) -> None:
-    budget_ms = found.request.budget_ms
+    budget = "" if found.request.budget_ms is None else f", budget {found.request.budget_ms:g} ms"
     where = found.deployment.profile.title if found.deployment.profile else "this machine"
     source = "measured" if found.deployment.is_timed else "estimated"
     axes.set(
         xlabel=f"p50 of one image, ms, {source} (line: its interval)",
         ylabel="accuracy of the exported file, % (line: 95 % interval)",
-        title=f"{where}: {found.deployment.precision} .{found.deployment.format}, budget {budget_ms:g} ms",
+        title=f"{where}: {found.deployment.precision} .{found.deployment.format}{budget}",
     )
     axes.margins(x=0.1, y=0.1)
     axes.set_xlim(left=0)
@@ -134,7 +135,9 @@ def _drawn(axes: Axes, rows: Sequence[Row], found: Sweep) -> NDArray[np.float64]
     """Return pixels, float64 (N, 2), along the lines that labels must not cover."""
     lines = [(each.latency.p50_ms, each.accuracy * 100) for each in found.frontier]
     budget = found.request.budget_ms
-    ends = [((budget, axes.get_ylim()[0]), (budget, axes.get_ylim()[1])), *pairwise(lines)]
+    ends = [*pairwise(lines)]
+    if budget is not None:
+        ends.append(((budget, axes.get_ylim()[0]), (budget, axes.get_ylim()[1])))
     for row in rows:
         assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
         latency, comparison = row.latency, row.scored.comparison

@@ -9,7 +9,9 @@ from typing import Any
 
 from edgecls import __version__
 from edgecls.benchmark.table import align, format_ms
-from edgecls.sweep.frontier import SIGNIFICANT_P, SMALL_GAIN, Step, compare_points
+from edgecls.config import TrainConfig
+from edgecls.sweep.frontier import SIGNIFICANT_P, SMALL_GAIN, Point, Step, compare_points, is_fast_enough
+from edgecls.sweep.grid import name_of
 from edgecls.sweep.latency import Latency
 from edgecls.sweep.run import Scored
 from edgecls.sweep.sweep import Row, Sweep, point_of
@@ -36,21 +38,39 @@ def to_json(found: Sweep) -> dict[str, Any]:
         "device": deployment.profile.name if deployment.profile else None,
         "host": deployment.host or None,
         "budget_ms": request.budget_ms,
+        "max_size_bytes": request.max_size_bytes,
         "max_drop": request.max_drop,
+        "max_loss": request.max_loss,
         "precision": deployment.precision,
         "format": deployment.format,
         "recommended": next((row for row in rows if chosen and row["name"] == chosen.name), None),
+        "default": next((row for row in rows if row["name"] == found.default), None),
         "step_up": _step_json(found.slower),
         "step_down": _step_json(found.faster),
         "frontier": [point.name for point in found.frontier],
-        "candidates": rows,
+        "candidates": [*rows, *_scanned_json(found)],
         "notes": notes(found),
     }
 
 
+def _scanned_json(found: Sweep) -> list[dict[str, Any]]:
+    """Return the networks that a search has looked at and not trained."""
+    trained = {row.candidate.config for row in found.rows}
+    return [
+        _candidate_json(each.config) | {"scan_accuracy": each.accuracy, "left_out_because": "not trained"}
+        for each in found.scanned
+        if each.config not in trained
+    ]
+
+
+def _candidate_json(config: TrainConfig) -> dict[str, Any]:
+    return {"name": name_of(config)} | {name: getattr(config, name) for name in SETTINGS}
+
+
 def _row_json(found: Sweep, row: Row) -> dict[str, Any]:
     config, scored, point = row.candidate.config, row.scored, point_of(row)
-    document: dict[str, Any] = {"name": row.candidate.name} | {name: getattr(config, name) for name in SETTINGS}
+    document = _candidate_json(config)
+    document["scan_accuracy"] = next((each.accuracy for each in found.scanned if each.config == config), None)
     comparison = scored.comparison if scored else None
     for name in ("accuracy", "accuracy_low", "accuracy_high", "drop"):
         document[name] = getattr(comparison, name) if comparison else None
@@ -61,6 +81,8 @@ def _row_json(found: Sweep, row: Row) -> dict[str, Any]:
         "run": str(scored.run) if scored else None,
         "file": str(scored.file) if scored and comparison else None,
         "bytes": scored.size_bytes if scored and comparison else None,
+        "size_bytes": scored.size_bytes if scored and comparison else None,
+        "val_accuracy": scored.val_accuracy if scored else None,
         "images": len(scored.held_out) if scored else None,
         "seconds": scored.seconds if scored else None,
         "on_frontier": point is not None and any(each.name == point.name for each in found.frontier),
@@ -68,7 +90,7 @@ def _row_json(found: Sweep, row: Row) -> dict[str, Any]:
     }
 
 
-def _latency_json(latency: Latency | None, budget_ms: float) -> dict[str, Any]:
+def _latency_json(latency: Latency | None, budget_ms: float | None) -> dict[str, Any]:
     names = ("p50_ms", "low_ms", "high_ms")
     if latency is None:
         return {**dict.fromkeys(names), "latency": None, "interval": None, "above_budget_chance": None}
@@ -94,7 +116,8 @@ def notes(found: Sweep) -> list[str]:
         of_latencies += [f"{whose}{note}" for note in latency.notes] if latency else []
     lines = [*found.warnings, *dict.fromkeys(of_latencies)]
     scored = [row for row in found.rows if row.scored and row.scored.comparison]
-    if found.recommended and len(scored) > 1:
+    # A search chooses on other images.
+    if found.recommended and found.request.max_loss is None and len(scored) > 1:
         lines.append(
             f"the best of {len(scored)} networks looks a little better than it is, because all were compared on the "
             f"same {len(scored[0].scored.held_out if scored[0].scored else ())} images"
@@ -128,7 +151,7 @@ def _cells(found: Sweep, row: Row) -> list[str]:
     assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
     comparison, latency = row.scored.comparison, row.latency
     standing = found.standing(row)
-    is_slow = standing != "out" and latency.p50_ms > found.request.budget_ms
+    is_slow = standing != "out" and not is_fast_enough(latency, found.request.budget_ms)
     words = {"out": "left out", "slower": ""}
     return [
         row.candidate.name,
@@ -148,7 +171,8 @@ def _conclusion(found: Sweep) -> list[str]:
     where = deployment.profile.name if deployment.profile else "this machine"
     chosen = found.recommended
     if chosen is None:
-        return [f"No network that can be shipped meets {budget:g} ms on {where}."]
+        limit = f" meets {budget:g} ms on {where}" if budget is not None else " was found"
+        return [f"No network that can be shipped{limit}."]
     latency = chosen.latency
     scored = next(row.scored for row in found.rows if row.candidate.name == chosen.name and row.scored)
     word = "expected" if latency.source == "estimate" else "measured"
@@ -156,8 +180,8 @@ def _conclusion(found: Sweep) -> list[str]:
     lines = [
         f"Recommended: {scored.run}",
         f"  {_accuracy(scored)}; {_format(latency, latency.p50_ms)} ms {word} on {where}.",
-        f"  {_budget_risk(latency, budget)}",
-        _why(found),
+        _budget_risk(latency, budget),
+        *(_describe_search(found, chosen) if found.scanned else [_why(found)]),
         _describe_step("slower", found.slower, budget),
         _describe_step("faster", found.faster, budget),
         f"Times are {source} of one image, the network alone: {deployment.precision} .{deployment.format} in "
@@ -172,12 +196,34 @@ def _accuracy(scored: Scored) -> str:
     return f"Accuracy {scored.comparison.accuracy * 100:.1f} % (95 % interval {low * 100:.1f} to {high * 100:.1f} %)"
 
 
-def _budget_risk(latency: Latency, budget_ms: float) -> str:
-    """Return how sure it is that a network that meets the budget does so."""
+def _describe_search(found: Sweep, chosen: Point) -> list[str]:
+    """Return what the recommended network is compared with: the default network, and all others that were looked at."""
+    sizes = {each.config.image_size for each in found.scanned}
+    images, best = len(found.scanned[0].correct), max(each.accuracy for each in found.scanned)
+    lines = [
+        f"It is one of {len(found.scanned)} networks (image sizes: {len(sizes)}, all depths). Their linear "
+        f"classifiers were compared on {images:,} training and validation images; the best labels {best * 100:.1f} % "
+        "of them correctly."
+    ]
+    default = next((point_of(row) for row in found.rows if row.candidate.name == found.default), None)
+    if default and default.name != chosen.name:
+        gain, p = (chosen.accuracy - default.accuracy) * 100, compare_points(chosen, default)
+        lines.append(
+            f"Against the default network: {default.latency.p50_ms / chosen.latency.p50_ms:.1f} times as fast, "
+            f"{default.size_bytes / chosen.size_bytes:.1f} times smaller, {gain:+.2f} points of accuracy "
+            f"({_p(p)}, {'not significant' if p >= SIGNIFICANT_P else 'significant'})."
+        )
+    return lines
+
+
+def _budget_risk(latency: Latency, budget_ms: float | None) -> str:
+    """Return how sure it is that a network that meets the budget does so, or "" without a budget."""
+    if budget_ms is None:
+        return ""
     chance = latency.chance_above(budget_ms)
     if chance < SURE:
-        return f"It meets the budget of {budget_ms:g} ms, almost certainly."
-    return f"It may exceed the budget of {budget_ms:g} ms, with a probability of {chance * 100:.0f} %."
+        return f"  It meets the budget of {budget_ms:g} ms, almost certainly."
+    return f"  It may exceed the budget of {budget_ms:g} ms, with a probability of {chance * 100:.0f} %."
 
 
 _SOURCES = {"estimate": "estimates from published latencies, not measurements,", "measured": "medians measured {}"}
@@ -186,7 +232,7 @@ _SOURCES = {"estimate": "estimates from published latencies, not measurements,",
 def _why(found: Sweep) -> str:
     """Return why a more accurate network is not the recommended one, or ""."""
     chosen = found.recommended
-    allowed = [point for point in found.frontier if point.latency.p50_ms <= found.request.budget_ms]
+    allowed = [point for point in found.frontier if is_fast_enough(point.latency, found.request.budget_ms)]
     if chosen is None or allowed[-1].name == chosen.name:
         return ""
     best = allowed[-1]
@@ -196,7 +242,7 @@ def _why(found: Sweep) -> str:
     )
 
 
-def _describe_step(direction: str, step: Step | None, budget_ms: float) -> str:
+def _describe_step(direction: str, step: Step | None, budget_ms: float | None) -> str:
     """Return what the next `direction`, "slower" or "faster", network would change."""
     if step is None:
         return f"No {direction} network of this grid is worth a look."

@@ -42,6 +42,8 @@ class Scored:
     wrong: frozenset[int]  # indices of the held-out images that the file gets wrong
     held_out: tuple[str, ...]  # paths of all of these images
     seconds: float  # that training took
+    val_accuracy: float  # of the trained network on the validation images
+    val_images: int  # how many these are
     problem: str  # why the file cannot be shipped, or ""
 
 
@@ -67,9 +69,10 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
 def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
     record = run_folder.read_whole_record(run)
     # JSON turns tuples into lists, as in the record.
-    now = json.loads(json.dumps({**dataclasses.asdict(config), "data": str(data.resolve())}))
-    before = {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
-    before["data"] = record["data"]
+    usual, now = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (TrainConfig(), config))
+    # A setting that an older version did not have was what it usually is now.
+    before = usual | {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
+    before["data"], now["data"] = record["data"], str(data.resolve())
     if what := list_changes(before, now):
         raise ConfigError(f"{run} was made with other settings: {what}; give --out another folder, or remove that run")
 
@@ -85,22 +88,29 @@ def score_run(data: Path, run: Path, deployment: Deployment, max_drop: float, pr
     if images.float_scores is None:
         raise DataError(f"the held-out images of {run} changed since it was trained; give --out another folder")
     file = _export(run, deployment, max_drop, progress)
-    seconds, paths = float(record.get("seconds", 0)), tuple(images.split.paths)
+    unscored = Scored(
+        run=run,
+        file=file.path,
+        size_bytes=0,
+        comparison=None,
+        wrong=frozenset(),
+        held_out=tuple(images.split.paths),
+        seconds=float(record.get("seconds", 0)),
+        val_accuracy=float(record["metrics"]["val_accuracy"]),
+        val_images=sum(map(len, record["split"]["val"].values())),
+        problem=file.problem,
+    )
     if not file.path.is_file():
-        return Scored(run, file.path, 0, None, frozenset(), paths, seconds, file.problem)
+        return unscored
     with load(file.path) as classifier:
         scores = score_images(classifier, images.split.images, lambda done, total: progress("score", done, total))
     comparison = compare(scores, images.float_scores, images.split.labels, record["classes"], max_drop)
-    problem = "" if comparison.passed else comparison.verdict
-    return Scored(
-        run=run,
-        file=file.path,
+    return dataclasses.replace(
+        unscored,
         size_bytes=file.path.stat().st_size,
         comparison=comparison,
         wrong=frozenset(np.flatnonzero(scores.argmax(1) != images.split.labels).tolist()),
-        held_out=paths,
-        seconds=seconds,
-        problem=problem or _refuse(file.path, deployment),
+        problem=("" if comparison.passed else comparison.verdict) or _refuse(file.path, deployment),
     )
 
 

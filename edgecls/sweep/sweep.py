@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecls.benchmark.table import format_ms
+from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, DataError, WeightsError
-from edgecls.estimate.operators import count_network
+from edgecls.estimate.operators import WEIGHT_BYTES, count_network
 from edgecls.images.folders import check_root
 from edgecls.images.layout import list_dataset
 from edgecls.images.leftovers import LeftOut
 from edgecls.messages.lists import some, some_lines
 from edgecls.networks.weights import find_weights
 from edgecls.progress import Progress, silent
-from edgecls.sweep.frontier import Point, Step, find_frontier, find_steps, recommend
+from edgecls.sweep.frontier import Point, Step, find_frontier, find_steps, recommend, recommend_fastest
 from edgecls.sweep.grid import Candidate
 from edgecls.sweep.latency import (
     Benchmark,
@@ -28,6 +29,7 @@ from edgecls.sweep.latency import (
     measure_latencies,
 )
 from edgecls.sweep.run import Scored
+from edgecls.sweep.scan import Scanned
 from edgecls.sweep.trials import Request, Trials
 
 
@@ -50,10 +52,12 @@ class Sweep:
     deployment: Deployment  # where the files will run
     rows: tuple[Row, ...]  # one for each candidate, the fastest first
     frontier: tuple[Point, ...]  # the fastest first
-    recommended: Point | None  # of the frontier; None if none meets the budget
+    recommended: Point | None  # None if none meets the limits
     slower: Step | None  # the next step up
     faster: Step | None  # the next step down
     warnings: tuple[str, ...] = ()  # of the trainings in this call
+    scanned: tuple[Scanned, ...] = ()  # networks that a search has looked at
+    default: str = ""  # name of the network that a search compares with
 
     def standing(self, row: Row) -> str:
         """Return "out", "recommended", "frontier" or "slower"."""
@@ -89,12 +93,12 @@ def sweep(
         ConfigError: nothing in the grid can meet the budget, or a run in `out` was made with other settings.
         DataError: the images cannot be used. WeightsError: no network's weights are available.
     """
-    root, left_out = check_root(data), LeftOut()
-    classes = len(list_dataset(root, left_out=left_out).parts["train"])
+    left_out = LeftOut()
+    classes = count_classes(data, left_out)
     deployment = find_deployment(request.profile, request.host)
     latencies = {each.name: estimate_latency(each.config, classes, deployment) for each in candidates}
     work = Trials(data, out, deployment, request, classes, progress)
-    left = _drop_impossible(candidates, latencies, request, work)
+    left = _drop_impossible(candidates, latencies, request, deployment, classes, work)
     out.mkdir(parents=True, exist_ok=True)
     ordered = _cheapest_first(left, classes)
     work.run_all(ordered)
@@ -106,8 +110,17 @@ def sweep(
         exported = [name for name, found in scored.items() if found.comparison is not None]
         files = [scored[name].file for name in exported]
         latencies |= dict(zip(exported, measure_latencies(files, benchmark, progress), strict=True))
-    rows = [Row(each, latencies[each.name], scored.get(each.name), _reason(each, work)) for each in candidates]
+    rows = [Row(each, latencies[each.name], scored.get(each.name), _reason(each, work, request)) for each in candidates]
     return replace(conclude(data, request, deployment, rows), warnings=tuple(warnings))
+
+
+def count_classes(data: Path, left_out: LeftOut | None = None) -> int:
+    """Return the number of classes in a folder of images; what is no image is counted in `left_out`.
+
+    Raises:
+        DataError: it is no such folder.
+    """
+    return len(list_dataset(check_root(data), left_out=left_out or LeftOut()).parts["train"])
 
 
 def _merge(warnings: Mapping[str, Sequence[str]]) -> list[str]:
@@ -120,11 +133,17 @@ def _merge(warnings: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _drop_impossible(
-    candidates: Sequence[Candidate], latencies: Mapping[str, Latency | None], request: Request, work: Trials
+    candidates: Sequence[Candidate],
+    latencies: Mapping[str, Latency | None],
+    request: Request,
+    deployment: Deployment,
+    classes: int,
+    work: Trials,
 ) -> list[Candidate]:
     """Return the candidates that are worth training, and keep the reason for each of the others."""
-    slow = {each.name: _too_slow(latencies[each.name], request.budget_ms) for each in candidates}
-    found = {each.name: slow[each.name] or _lack_of_weights(each) for each in candidates}
+    slow = {each.name: too_slow(latencies[each.name], request.budget_ms) for each in candidates}
+    large = {each.name: too_large(each.config, classes, deployment, request.max_size_bytes) for each in candidates}
+    found = {each.name: slow[each.name] or large[each.name] or _lack_of_weights(each) for each in candidates}
     work.left_out |= {name: reason for name, reason in found.items() if reason}
     left = [each for each in candidates if not found[each.name]]
     if not left and all(slow.values()):
@@ -136,15 +155,25 @@ def _drop_impossible(
         )
     if not left:
         reasons = some_lines(f"{name}: {reason}" for name, reason in found.items())
-        raise (ConfigError if any(slow.values()) else WeightsError)(f"no network can be trained:{reasons}")
+        limits = any(slow.values()) or any(large.values())
+        raise (ConfigError if limits else WeightsError)(f"no network can be trained:{reasons}")
     return left
 
 
-def _too_slow(latency: Latency | None, budget_ms: float) -> str:
-    if latency is None or latency.low_ms <= budget_ms:
+def too_slow(latency: Latency | None, budget_ms: float | None) -> str:
+    """Return why an untrained network is expected to miss the budget, or ""."""
+    if latency is None or budget_ms is None or latency.low_ms <= budget_ms:
         return ""
     p50, low, high = (format_ms(ms, estimated=True) for ms in (latency.p50_ms, latency.low_ms, latency.high_ms))
     return f"not trained: it is expected to need {p50} ms ({low} to {high}), the budget is {budget_ms:g} ms"
+
+
+def too_large(config: TrainConfig, classes: int, deployment: Deployment, most_bytes: int | None) -> str:
+    """Return why the file of an untrained network cannot have `most_bytes` bytes or fewer, or ""."""
+    least = count_network(config, classes).weights * WEIGHT_BYTES[deployment.precision]
+    if most_bytes is None or least <= most_bytes:
+        return ""
+    return f"not trained: its weights alone need {least:,} bytes, the file may have {most_bytes:,}"
 
 
 def _lack_of_weights(candidate: Candidate) -> str:
@@ -176,15 +205,23 @@ def _check_same_images(scored: dict[str, Scored]) -> None:
         )
 
 
-def _reason(candidate: Candidate, work: Trials) -> str:
-    scored = work.scored.get(candidate.name)
-    return work.left_out.get(candidate.name, "") or (scored.problem if scored else "")
+def _reason(candidate: Candidate, work: Trials, request: Request) -> str:
+    scored, most = work.scored.get(candidate.name), request.max_size_bytes
+    if reason := work.left_out.get(candidate.name, "") or (scored.problem if scored else ""):
+        return reason
+    if scored and most is not None and scored.size_bytes > most:
+        return f"its file has {scored.size_bytes:,} bytes, it may have {most:,}"
+    return ""
 
 
 def conclude(data: Path, request: Request, deployment: Deployment, rows: Sequence[Row]) -> Sweep:
     """Return the sweep with its frontier and the recommended network."""
-    frontier = find_frontier([point for row in rows if (point := point_of(row))])
-    chosen = recommend(frontier, request.budget_ms)
+    points = [point for row in rows if (point := point_of(row))]
+    frontier = find_frontier(points)
+    if request.max_loss is None:
+        chosen = recommend(frontier, request.budget_ms)
+    else:
+        chosen = recommend_fastest(points, request.budget_ms, request.max_loss)
     slower, faster = find_steps(frontier, chosen) if chosen else (None, None)
     known = sorted(rows, key=lambda row: row.latency.p50_ms if row.latency else math.inf)
     return Sweep(data, request, deployment, tuple(known), frontier, chosen, slower, faster)
@@ -195,4 +232,12 @@ def point_of(row: Row) -> Point | None:
     scored = row.scored
     if row.left_out_because or scored is None or scored.comparison is None or row.latency is None:
         return None
-    return Point(row.candidate.name, scored.comparison.accuracy, scored.wrong, row.latency, scored.size_bytes)
+    return Point(
+        row.candidate.name,
+        scored.comparison.accuracy,
+        scored.wrong,
+        row.latency,
+        scored.size_bytes,
+        scored.val_accuracy,
+        scored.val_images,
+    )

@@ -34,22 +34,29 @@ class Request:
     """What is asked of a sweep.
 
     Attributes:
+        budget_ms: that the median time of one image may take, the network alone; None for no limit.
+        max_loss: accuracy that the recommended network may lose against the best; None recommends the most accurate one
+            that meets the budget.
         time_budget_s: no network is started that is not expected to end within these seconds; None for no limit.
     """
 
-    budget_ms: float  # that the median time of one image may take, the network alone
+    budget_ms: float | None = None
     profile: Profile | None = None  # the board, or None for this machine
     max_drop: float = ExportConfig.max_drop  # accuracy that a file may lose against its float model
+    max_loss: float | None = None
+    max_size_bytes: int | None = None  # of the file; None for no limit
     time_budget_s: float | None = None
     full_grid: bool = False  # True to train all networks in full, however many
     host: str = ""  # name of the board for ssh, to measure times there; or ""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value out of range."""
-        for name, value in (("budget", self.budget_ms), ("time budget", self.time_budget_s)):
+        limits = {"budget": self.budget_ms, "time budget": self.time_budget_s, "max size": self.max_size_bytes}
+        for name, value in limits.items():
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be above 0 and finite; received {value}")
-        ExportConfig(max_drop=self.max_drop)
+        for drop in filter(None, (self.max_drop, self.max_loss)):
+            ExportConfig(max_drop=drop)
 
 
 @dataclass(frozen=True)

@@ -155,10 +155,15 @@ def preview(data: Path, config: TrainConfig, path: Path, pictures: Pictures, pro
     Raises:
         DataError: the images cannot be used.
     """
-    draw_preview(_load(data, config, False, progress).train, config, path, pictures)
+    draw_preview(load_images(data, config, False, progress).train, config, path, pictures)
 
 
-def _load(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -> Dataset:
+def load_images(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -> Dataset:
+    """Return the images of `data`, split as a run of `config` splits them.
+
+    Raises:
+        DataError: the images cannot be used.
+    """
     return load_dataset(
         data,
         config.image_size,
@@ -180,7 +185,7 @@ def _read(
     import tensorflow as tf
 
     weights = find_weights(config.weights, config.image_size, config.alpha) if config.uses_backbone else None
-    dataset = _load(data, config, skip_bad, progress)
+    dataset = load_images(data, config, skip_bad, progress)
     settings = _describe(config, dataset, weights)
     workers.check_same(settings | {"edgecls": __version__, "tensorflow": tf.__version__, "keras": keras.__version__})
     return weights, dataset, settings

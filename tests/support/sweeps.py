@@ -38,7 +38,16 @@ def make_scored(name: str, wrong: int, problem: str = "") -> Scored:
     held_out = tuple(f"{i}.png" for i in range(IMAGES))
     places = frozenset(range(wrong))
     return Scored(
-        Path("sweep", name), Path("sweep", name, "a.tflite"), 2_800_000, comparison, places, held_out, 9, problem
+        Path("sweep", name),
+        Path("sweep", name, "a.tflite"),
+        2_800_000,
+        comparison,
+        places,
+        held_out,
+        9,
+        0.9,
+        30,
+        problem,
     )
 
 

@@ -288,7 +288,7 @@ def test_the_command_exits_with_1_if_nothing_can_be_recommended(tiny_data: Path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "Missing option '--budget'"),
+        (["--max-size", "small"], "write 500kB or 2MB"),
         (["--budget", "fast"], "write 25ms or 0.1s"),
         (["--budget", "25ms", "--image-size", "96;128"], "'96;128' is not a valid int"),
         (["--budget", "25ms", "--head", "gap,top"], "'top' is not one of"),

@@ -1,0 +1,147 @@
+"""The search for the smallest network that keeps the accuracy: a scan of all depths and sizes, then real trainings.
+
+The scan (scan.py) costs seconds for each network. Only a few of the fastest that keep its best accuracy are trained,
+exported and timed, beside the default network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edgecls.config import TrainConfig
+from edgecls.errors import ConfigError
+from edgecls.estimate.model import relative_cost
+from edgecls.estimate.operators import count_network
+from edgecls.progress import Progress, silent
+from edgecls.sweep.grid import SIZES, Candidate, name_of
+from edgecls.sweep.latency import Benchmark, Deployment, benchmark_here, estimate_latency, find_deployment
+from edgecls.sweep.scan import Scanned, scan
+from edgecls.sweep.sweep import Sweep, count_classes, sweep, too_large, too_slow
+from edgecls.sweep.trials import Request
+
+# The trainings, exports and timings after the scan need the rest of a time budget.
+SCAN_FRACTION = 0.4
+# A network that loses no more than this fraction of what may be lost is trained too, in case the fastest does worse
+# when it is trained than in the scan.
+SAFER_LOSSES = (1.0, 0.5, 0.0)
+
+Cost = Callable[[TrainConfig], float]
+
+
+def search(
+    data: Path,
+    out: Path,
+    base: TrainConfig,
+    request: Request,
+    sizes: Sequence[int] = SIZES,
+    progress: Progress = silent,
+    benchmark: Benchmark = benchmark_here,
+) -> Sweep:
+    """Return the default network and the shortlist of all depths and `sizes`, trained and timed, and which to take.
+
+    Args:
+        data: folder of images, as for training.
+        out: folder of the runs.
+        base: settings of all networks; its own image size is that of the default network.
+        request: what is asked of the networks; it has a `max_loss`.
+        sizes: image sizes in pixels.
+        progress: called at each stage.
+        benchmark: times files where they will run.
+
+    Raises:
+        ConfigError: no network can meet the limits. And as of `sweep.sweep` and `scan.scan`.
+    """
+    assert request.max_loss is not None, "a search recommends the fastest"
+    began = time.monotonic()
+    deployment, classes = find_deployment(request.profile, request.host), count_classes(data)
+    cost = _cost(classes, deployment)
+    scanned, warnings = _scan(data, out, base, request, sizes, progress)
+    possible = _without_obstacle(scanned, classes, deployment, request)
+
+    def train(chosen: Sequence[Scanned]) -> Sweep:
+        configs = dict.fromkeys([*(each.config for each in chosen), base])
+        candidates = [Candidate(name_of(config), config) for config in configs]
+        return sweep(data, out, candidates, _remaining(began, request), progress, benchmark)
+
+    chosen = shortlist(possible, cost, request.max_loss)
+    found = train(chosen)
+    if found.recommended is None and (faster := _fast_enough(possible, found, request.budget_ms, cost)):
+        # Only now is it known how long networks take here.
+        found = train([*chosen, *shortlist(faster, cost, request.max_loss)])
+    warnings += found.warnings
+    return dataclasses.replace(found, scanned=tuple(scanned), default=name_of(base), warnings=tuple(warnings))
+
+
+def _scan(
+    data: Path, out: Path, base: TrainConfig, request: Request, sizes: Sequence[int], progress: Progress
+) -> tuple[list[Scanned], list[str]]:
+    """Return the networks of all sizes for which there is time, and a warning about the others."""
+    began = time.monotonic()
+    found: list[Scanned] = []
+    for networks in scan(data, out / "scan", base, sorted(sizes), progress):
+        found += networks
+        size, budget = networks[0].config.image_size, request.time_budget_s
+        if size < max(sizes) and budget is not None and time.monotonic() - began > SCAN_FRACTION * budget:
+            return found, [f"--time-budget left no time for image sizes above {size} pixels"]
+    return found, []
+
+
+def _without_obstacle(
+    scanned: Sequence[Scanned], classes: int, deployment: Deployment, request: Request
+) -> list[Scanned]:
+    """Return the networks that can meet the limits.
+
+    Raises:
+        ConfigError: none can.
+    """
+    obstacles = []
+    for each in scanned:
+        latency = estimate_latency(each.config, classes, deployment)
+        obstacles.append(
+            too_slow(latency, request.budget_ms) or too_large(each.config, classes, deployment, request.max_size_bytes)
+        )
+    if all(obstacles):
+        raise ConfigError(f"no network meets the limits. {name_of(scanned[0].config)}: {obstacles[0]}")
+    return [each for each, obstacle in zip(scanned, obstacles, strict=True) if not obstacle]
+
+
+def _remaining(began: float, request: Request) -> Request:
+    """Return the request with what is left of its time budget."""
+    if request.time_budget_s is None:
+        return request
+    return dataclasses.replace(request, time_budget_s=max(1.0, request.time_budget_s - (time.monotonic() - began)))
+
+
+def _fast_enough(possible: Sequence[Scanned], found: Sweep, budget_ms: float | None, cost: Cost) -> list[Scanned]:
+    """Return the networks that should meet the budget, going by the fastest of those that were timed."""
+    rates = [row.latency.p50_ms / cost(row.candidate.config) for row in found.rows if row.latency]
+    if budget_ms is None or not rates:
+        return []
+    return [each for each in possible if min(rates) * cost(each.config) <= budget_ms]
+
+
+def shortlist(scanned: Sequence[Scanned], cost: Cost, max_loss: float) -> list[Scanned]:
+    """Return the cheapest network that loses at most `max_loss` against the best, and the cheapest that lose less.
+
+    The best of a hundred looks better than it is, so a network that comes this near to it does not fall behind by more.
+    """
+    best = max(each.accuracy for each in scanned)
+    by_cost = sorted(scanned, key=lambda each: cost(each.config))
+    chosen = []
+    for fraction in SAFER_LOSSES:
+        enough = best - fraction * max_loss - 1e-9
+        chosen.append(next(each for each in by_cost if each.accuracy >= enough))
+    return list(dict.fromkeys(chosen))
+
+
+def _cost(classes: int, deployment: Deployment) -> Cost:
+    """Return what a network costs: its estimated latency on the board, or a relative cost on this machine."""
+
+    def cost(config: TrainConfig) -> float:
+        latency = estimate_latency(config, classes, deployment)
+        return latency.p50_ms if latency else relative_cost(count_network(config, classes))
+
+    return cost

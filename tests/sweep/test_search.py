@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import run as edgecls
+from sweeps import make_point
+
+from edgecls.config import TrainConfig
+from edgecls.errors import ConfigError
+from edgecls.sweep import search as searching
+from edgecls.sweep.frontier import Point, recommend_fastest
+from edgecls.sweep.scan import Scanned
+from edgecls.sweep.search import shortlist
+from edgecls.sweep.trials import Request
+
+IMAGES = 1000
+
+
+def make_scanned(blocks: int, correct: int) -> Scanned:
+    return Scanned(TrainConfig(blocks=blocks), np.arange(IMAGES) < correct)
+
+
+def cost(config: TrainConfig) -> float:
+    return float(config.blocks or 18)
+
+
+def listed(*correct: int, max_loss: float = 0.005) -> list[int | None]:
+    """Return the blocks that are short-listed of networks of 1, 2, 3 ... blocks with so many correct images."""
+    scanned = [make_scanned(blocks, count) for blocks, count in enumerate(correct, 1)]
+    return [each.config.blocks for each in shortlist(scanned, cost, max_loss)]
+
+
+def test_the_fastest_that_keeps_the_best_accuracy_is_listed_and_safer_ones() -> None:
+    assert listed(900, 980, 950) == [2]
+    assert listed(900, 975, 978, 980, 970) == [2, 3, 4]
+    # One image less than allowed.
+    assert listed(900, 974, 980) == [3]
+    assert listed(900, 980, max_loss=0.08) == [1, 2]
+    assert listed(900, 980, max_loss=0) == [2]
+
+
+def measured(name: str, ms: float, val_accuracy: float, val_images: int = 10_000) -> Point:
+    point = make_point(name, (), ms)
+    return Point(name, point.accuracy, point.wrong, point.latency, 1, val_accuracy, val_images)
+
+
+def test_the_fastest_within_the_loss_on_validation_images_is_recommended() -> None:
+    slow, middle, fast = measured("slow", 9, 0.99), measured("middle", 5, 0.986), measured("fast", 2, 0.97)
+    assert recommend_fastest([slow, middle, fast], None, 0.005) == middle
+    assert recommend_fastest([slow, middle, fast], None, 0) == slow
+    assert recommend_fastest([slow, middle, fast], 3, 0.005) == fast
+    assert recommend_fastest([slow, middle, fast], 1, 0.005) is None
+    # A hundred images cannot tell these apart: the standard error is 1.7 points at 97 %.
+    few = [measured("slow", 9, 0.97, 100), measured("fast", 2, 0.95, 100), measured("faster", 1, 0.9, 100)]
+    assert recommend_fastest(few, None, 0.005) == few[1]
+
+
+def test_the_accuracy_on_held_out_images_does_not_choose() -> None:
+    slow = measured("slow", 9, 0.99)
+    fast = Point("fast", 0.1, frozenset(range(180)), make_point("", (), 1).latency, 1, 0.99, 10_000)
+    assert recommend_fastest([slow, fast], None, 0.005) == fast
+
+
+@pytest.mark.parametrize("options", [["--alpha", "0.5"], ["--blocks", "3,5"], ["--full-grid"], ["--unfreeze", "2"]])
+def test_a_grid_needs_a_budget(options: list[str], tiny_data: Path) -> None:
+    done = edgecls("sweep", tiny_data, *options)
+    assert done.exit_code == 2 and f"{options[0]} needs --budget" in done.stderr
+
+
+def test_limits_that_nothing_meets_are_refused(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "scan", lambda *_: [[make_scanned(blocks, 900) for blocks in (5, 9)]])
+    request = Request(max_loss=0.005, max_size_bytes=1000)
+    with pytest.raises(
+        ConfigError, match=r"meets the limits\. .*-blocks5-gap: not trained: its weights alone need [\d,]+ bytes"
+    ):
+        searching.search(tiny_data, tmp_path / "out", TrainConfig(), request)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_search_recommends_trains_and_continues(tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--board", "raspberry-pi-4b", "--image-size", "32", "--weights", "none", "--epochs", 3, "--no-augment")
+    arguments = ("sweep", tiny_data, *options, "--out", out)
+    first = edgecls(*arguments)
+    assert first.exit_code == 0, first.stderr
+    document = json.loads((out / "sweep.json").read_text(encoding="utf-8"))
+    chosen = document["recommended"]
+    assert {"name", "p50_ms", "accuracy", "size_bytes"} <= chosen.keys()
+    assert (out / chosen["name"] / "run.json").is_file() and Path(chosen["file"]).is_file()
+    # One size, all depths, and the default network.
+    assert len(document["candidates"]) == 19
+    assert sum(each["scan_accuracy"] is not None for each in document["candidates"]) == 18
+    assert document["default"]["name"] == "mobilenet_v2-224-1-gap" and document["default"]["p50_ms"] > chosen["p50_ms"]
+    trained = {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
+    again = edgecls(*arguments)
+    assert again.exit_code == 0 and f"Recommended: {out / chosen['name']}" in again.stdout
+    assert "Against the default network: " in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")} == trained
