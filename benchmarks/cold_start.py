@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from interleaved import time_interleaved
 from record import Watch, write_record
 
 import edgecls
-from edgecls.benchmark.measure import compare_times, time_interleaved
+from edgecls.benchmark.measure import compare_times
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_TIMES = 1.8

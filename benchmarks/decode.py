@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from interleaved import time_interleaved
 from PIL import Image
 from record import RESULTS, Watch, write_record
 
 import edgecls
-from edgecls.benchmark.measure import compare_times, time_interleaved
+from edgecls.benchmark.measure import compare_times
 
 SIZE = (1920, 1080)
 QUALITY = 90

@@ -12,11 +12,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from exported import find_file
 from record import RESULTS, rows_verdict, session_rows, write_record
 
 from edgecls.benchmark.plan import Settings, plan
 from edgecls.benchmark.session import run_benchmark
-from edgecls.export.export_folder import find_file
 from edgecls.runtime.engines import ENGINES, is_installed
 
 PRECISIONS, KINDS = ("int8", "fp32"), ("tflite", "onnx")

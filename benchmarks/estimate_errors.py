@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import estimate_validation
 from estimate_validation import HEADLINE, Held, digest, fit_prior_scales, left_out
 
-from edgecls.estimate import evidence as estimate_evidence
-from edgecls.estimate.evidence import EVIDENCE
+from edgecls.estimate.model import COVERAGE, Evidence
 from edgecls.estimate.published_latencies import load_latencies
 from edgecls.files import write_atomically
 
@@ -62,12 +61,14 @@ def main() -> None:
     latencies = load_latencies()
     prior_scales = {group: round(prior_scale, 4) for group, prior_scale in fit_prior_scales(latencies).items()}
     held = estimate_validation.validate(latencies)
-    tables = {evidence: summarize(estimate_validation.targets(held[evidence], evidence)) for evidence in EVIDENCE}
+    tables = {
+        evidence: summarize(estimate_validation.targets(held[evidence], evidence)) for evidence in get_args(Evidence)
+    }
     record = {
         "schema": 1,
         "latencies": len(latencies),
         "left_out": [{"board": board, "ms": row.ms, "why": row.left_out} for board, row in left_out()],
-        "nominal_coverage": estimate_evidence.COVERAGE,
+        "nominal_coverage": COVERAGE,
         "evidence": tables,
         "mobilenet_v2": {name: headline(rows) for name, rows in held.items()},
         "predictions": {name: [to_json(row) for row in rows] for name, rows in held.items()},

@@ -16,8 +16,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgecls.boards.profiles import Latency, load_profiles, read_table
-from edgecls.estimate.evidence import COVERAGE, TARGETS, Evidence, find_evidence
-from edgecls.estimate.model import FIXED, Design, Fit, Run, fit, fit_runs, run_of
+from edgecls.estimate.model import (
+    COVERAGE,
+    FIXED,
+    TARGETS,
+    Design,
+    Evidence,
+    Fit,
+    Run,
+    find_evidence,
+    fit,
+    fit_runs,
+    run_of,
+)
 from edgecls.estimate.published_latencies import PublishedLatency, load_processor
 from edgecls.estimate.published_networks import published_network
 

@@ -26,11 +26,12 @@ from typing import Any
 
 import gpu_graphs
 import numpy as np
+from exported import find_file
+from interleaved import time_interleaved
 from record import RESULTS, Watch, write_record
 
-from edgecls.benchmark.measure import time_interleaved, warm_up
+from edgecls.benchmark.measure import warm_up
 from edgecls.benchmark.verdict import CONTENTION
-from edgecls.export.export_folder import find_file
 from edgecls.model_file.read import read_bytes, read_model_file
 from edgecls.runtime.cuda_graph import CudaGraph
 from edgecls.runtime.ort import PROVIDERS

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from interleaved import time_interleaved
 from numpy.typing import NDArray
 from record import Watch, write_record
 
 import edgecls
-from edgecls.benchmark.measure import compare_times, time_interleaved
+from edgecls.benchmark.measure import compare_times
 from edgecls.model_file.read import detect_format
 from edgecls.runtime.engines import ENGINES, is_installed
 

@@ -97,8 +97,8 @@ def run(file: Path, paths: list[Path], count: int, workers: int, watch: Watch) -
                 seconds = time.perf_counter() - ready
     after = os.times()
     # What the system has not told us of as the time of our children: Ray's processes are not waited for by all.
-    told = after.children_user + after.children_system - before.children_user - before.children_system
-    watch.add_own(max(0.0, sum(looked.cpu_s.values()) - told))
+    reported = after.children_user + after.children_system - before.children_user - before.children_system
+    watch.add_own(max(0.0, sum(looked.cpu_s.values()) - reported))
     return {"seconds": seconds, "start_s": ready - began, "worker_mb": looked.most_mb}
 
 

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from exported import find_file
+
 from edgecls.benchmark.plan import list_images
 from edgecls.demo import unpack_demo_data
 from edgecls.errors import EdgeclsError
-from edgecls.export.export_folder import find_file
 
 HERE = Path(__file__).parent
 

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from exported import find_file
 from numpy.typing import NDArray
 from record import RESULTS, Watch, write_record
 
 import edgecls
 from edgecls.benchmark.measure import compare_times
 from edgecls.benchmark.plan import list_images
-from edgecls.export.export_folder import find_file
 
 KINDS = ("tflite", "onnx")
 

@@ -3,7 +3,7 @@
     python benchmarks/train_vs_lecture.py DATA --name magnetic-tile
 
 The lecture's side is its own notebook in plain Keras, nothing of ours but the images: 256x256, Rescaling, a random
-1-to-3 convolution (its padding mended, without which it does not build), MobileNetV2 frozen with the same ImageNet
+1-to-3 convolution (its padding fixed, without which it does not build), MobileNetV2 frozen with the same ImageNet
 weights, Flatten, Dense 32, Adam 1e-3, batches of 32. Its Dense layer sees 81,920 inputs, none below zero, and with most
 seeds its ReLUs die in the first epoch: try some and take the one that learns (`--seed`). Its epochs and our whole runs
 take turns, so that a noisy moment of the machine hits both. Ours begins every time with an empty cache and ends with

@@ -3,7 +3,7 @@
     python benchmarks/versus_loadgen.py FILE... [--threads 1] [--repeats 3] [--blocks 20] [--seconds 1]
 
 FILE are int8 exports, one for LiteRT and one for ONNX Runtime. Both sides call the same engine on the same ready
-images, in one process. They take turns in short blocks, the order drawn anew each time; a block's p50 and p90 are held
+images, in one process. They take turns in short blocks, the order drawn again each time; a block's p50 and p90 are held
 against those of the block beside it, and the median over all pairs counts. All repeats are shown.
 
 LoadGen's clock also holds what a Python callback costs, which is measured with a callback that answers at once, and so

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import stock
+from interleaved import time_interleaved
 from numpy.typing import NDArray
 from record import RESULTS, Watch, write_record
 
-from edgecls.benchmark.measure import compare_times, time_interleaved
+from edgecls.benchmark.measure import compare_times
 from edgecls.boards.targets import find_target
 from edgecls.evaluate import score
 from edgecls.export.calibration import ExportSamples, load_samples
@@ -151,18 +152,16 @@ def plot(rows: list[Row], path: Path, title: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 6))
-    colours = {"stock": "tab:red", "nncf": "tab:orange", "edgecls": "tab:green"}
+    colors = {"stock": "tab:red", "nncf": "tab:orange", "edgecls": "tab:green"}
     markers = {"LiteRT": "o", "ONNX Runtime": "s", "OpenVINO": "^"}
     for row in rows:
         side, what = row.file.split()
-        face = colours[side] if what.startswith("int8") else "none"
-        axes.scatter(
-            row.p50_ms[1], row.accuracy * 100, 80, marker=markers[row.engine], edgecolors=colours[side], c=face
-        )
+        face = colors[side] if what.startswith("int8") else "none"
+        axes.scatter(row.p50_ms[1], row.accuracy * 100, 80, marker=markers[row.engine], edgecolors=colors[side], c=face)
     for engine, marker in markers.items():
         axes.scatter([], [], c="gray", marker=marker, label=engine)
     for side in dict.fromkeys(row.file.split()[0] for row in rows):
-        axes.plot([], [], color=colours[side], linewidth=6, label=side)
+        axes.plot([], [], color=colors[side], linewidth=6, label=side)
     axes.scatter([], [], edgecolors="gray", c="none", label="fp32 (int8 is filled)")
     axes.set(xlabel="p50 of one prediction, 1 thread, ms", ylabel="accuracy on held-out images, %", title=title)
     axes.set_xlim(left=0)

@@ -3,13 +3,18 @@
 Light names only: importing this package needs numpy and Pillow, and no interpreter.
 """
 
+import os as _os
+import sys as _sys
+
 from edgecls.errors import EdgeclsError
 from edgecls.runtime.classifier import Classifier, Prediction, load
-from edgecls.runtime.telemetry import switch_off as _switch_telemetry_off
 
 __version__ = "0.1.0"
 
-# Before any engine is imported.
-_switch_telemetry_off()
+# No engine may report its use; a variable that the user has set is kept. ONNX Runtime reports the name and hashes of
+# each model that it loads, on Linux since 1.29; OpenVINO's converter reports its use, unless this package is missing:
+# https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+_sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 __all__ = ["Classifier", "EdgeclsError", "Prediction", "__version__", "load"]

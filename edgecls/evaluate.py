@@ -38,23 +38,14 @@ class ClassMetrics:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Metrics of one model on one set of images.
+    """Metrics of one model on one set of images."""
 
-    Attributes:
-        images: number of images.
-        accuracy: fraction of images whose highest score is the true class, 0..1.
-        macro_f1: mean F1 of the classes that have images, 0..1.
-        per_class: label -> its metrics.
-        confusion: int64 (C, C), images by true class (rows) and predicted class (columns).
-        ece: expected calibration error over 15 equal bins, 0..1.
-    """
-
-    images: int
-    accuracy: float
-    macro_f1: float
-    per_class: dict[str, ClassMetrics]
-    confusion: NDArray[np.int64]
-    ece: float
+    images: int  # number of images
+    accuracy: float  # fraction of images whose highest score is the true class, 0..1
+    macro_f1: float  # mean F1 of the classes that have images, 0..1
+    per_class: dict[str, ClassMetrics]  # label -> its metrics
+    confusion: NDArray[np.int64]  # int64 (C, C), images by true class (rows) and predicted class (columns)
+    ece: float  # expected calibration error over 15 equal bins, 0..1
 
     @property
     def missing_classes(self) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from board_sshd import BoardSshd, start_sshd
 from PIL import Image
-from random_networks import calibrate, random_network, varied_images
+from random_networks import calibrate, diverse_images, random_network
 from tiny import CLASSES, HEIGHT, SIZE, WIDTH, Converted, build_network, draw, make_data, make_spec
 
 from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
@@ -115,7 +115,7 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     backbone = keras.applications.MobileNetV2(input_shape=(SIZE, SIZE, 3), alpha=0.35, include_top=False, weights=None)
-    images = np.repeat(varied_images(96, SIZE, rng), 3, -1) / np.float32(127.5) - 1
+    images = np.repeat(diverse_images(96, SIZE, rng), 3, -1) / np.float32(127.5) - 1
     calibrate(backbone, images, rng)
     weights = tmp_path_factory.mktemp("tiny-weights") / "backbone.weights.h5"
     backbone.save_weights(weights)
@@ -180,7 +180,7 @@ def converted(request: pytest.FixtureRequest) -> Converted:
         names = [f"{precision}.{kind}" for precision in ("fp32", "int8") for kind in ("tflite", "onnx")]
         return Converted(model, 128, {name: read_model_file(folder / f"model-{name}").graph for name in names})
     model = random_network("torch", SIZE, 0.35, "flatten")
-    fused, calibration = fuse(model), varied_images(48, SIZE, np.random.default_rng(1))
+    fused, calibration = fuse(model), diverse_images(48, SIZE, np.random.default_rng(1))
     graphs = {"fp32.tflite": tflite.to_fp32(fused), "fp32.onnx": onnx.to_fp32(fused)}
     fused = fuse(model, in_blocks=True)
     graphs |= {"int8.tflite": tflite.to_int8(fused, calibration), "int8.onnx": onnx.to_int8(fused, calibration)}

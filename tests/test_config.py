@@ -177,7 +177,7 @@ def test_dense_layers_are_the_usual_ones_if_not_given(settings: dict[str, Any], 
         ({"arch": "cnn", "learning_rate": 0.02}, 0.02),
     ],
 )
-def test_the_step_size_suits_what_learns_if_not_given(settings: dict[str, Any], rate: float) -> None:
+def test_the_learning_rate_suits_what_learns_if_not_given(settings: dict[str, Any], rate: float) -> None:
     assert TrainConfig(**settings).main_learning_rate == rate
 
 
@@ -185,8 +185,8 @@ def test_only_a_head_alone_waits_for_plateaus_if_not_told() -> None:
     found = [TrainConfig(), TrainConfig(gray_to_rgb="random"), TrainConfig(arch="cnn")]
     assert [config.main_schedule for config in found] == ["plateau", "cosine", "cosine"]
     assert {config.fine_schedule for config in found} == {"cosine"}
-    told = TrainConfig(schedule="constant")
-    assert (told.main_schedule, told.fine_schedule) == ("constant", "constant")
+    reported = TrainConfig(schedule="constant")
+    assert (reported.main_schedule, reported.fine_schedule) == ("constant", "constant")
 
 
 def test_the_backbone_belongs_to_one_network() -> None:

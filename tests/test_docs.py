@@ -90,7 +90,7 @@ def test_every_option_named_is_one_of_a_command() -> None:
         assert named <= known, (path.name, named - known)
 
 
-def test_the_guide_from_the_lecture_has_every_preset() -> None:
+def test_the_guide_for_users_of_the_lecture_names_every_preset() -> None:
     guide = (ROOT / "docs" / "from-the-lecture.md").read_text(encoding="utf-8")
     assert set(PRESETS) == set(re.findall(r"^edgecls train .* --preset (\S+)$", guide, re.MULTILINE))
 

@@ -51,7 +51,7 @@ def test_validation_sees_the_images_themselves() -> None:
     assert not show(FeatureExamples(numbered(3), LABELS), 0)[:, 0].any()
 
 
-def test_epochs_and_seeds_choose_other_views() -> None:
+def test_epochs_and_seeds_choose_other_copies() -> None:
     def copies(epoch: int, seed: int = 0) -> bytes:
         return show(FeatureExamples(numbered(3), LABELS, seed), epoch)[:, 0].tobytes()
 
@@ -85,7 +85,7 @@ def live(augment: AugmentConfig | None = AugmentConfig(brightness=0.3), seed: in
     return LiveExamples(IMAGES, np.zeros(9, np.int64), augment, seed)
 
 
-def test_images_are_changed_anew_in_every_epoch_and_never_for_validation() -> None:
+def test_images_are_changed_again_in_every_epoch_and_never_for_validation() -> None:
     chosen = np.array([5, 2])
     np.testing.assert_array_equal(live().batch(0, chosen), IMAGES[chosen])
     first, second = live().batch(1, chosen), live().batch(2, chosen)

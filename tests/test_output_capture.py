@@ -36,7 +36,7 @@ try:
     with quietly("conversion"):
         os.write(2, b"native reason;")
         print("python reason;", end="")
-        sys.stderr.write("last words")
+        sys.stderr.write("last line")
         raise RuntimeError("no such operator")
 except Exception as error:
     print(type(error).__name__, error, "cause", repr(error.__cause__))
@@ -59,7 +59,7 @@ def test_all_output_is_hidden_and_the_streams_come_back() -> None:
 def test_a_failure_carries_the_log_and_its_cause() -> None:
     out, err = run(FAILING)
     assert out.startswith("ExportError conversion failed: no such operator\n")
-    for words in ("native reason;", "python reason;", "last words"):
+    for words in ("native reason;", "python reason;", "last line"):
         assert words in out
     assert "cause RuntimeError('no such operator')" in out
     assert err == "restored\n"

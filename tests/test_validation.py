@@ -58,7 +58,7 @@ def test_the_first_wrong_value_is_named(changes: dict[str, Any], words: str) -> 
 
 
 @pytest.mark.parametrize("raw", [None, [], "x", 3])
-def test_what_is_no_object_is_told(raw: Any) -> None:
+def test_what_is_no_object_is_reported(raw: Any) -> None:
     with pytest.raises(ValueError, match="it must be an object"):
         build(Outer, raw, "it")
 

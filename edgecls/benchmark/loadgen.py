@@ -89,16 +89,9 @@ def run_loadgen(
         seconds: for LoadGen at least, and for us about.
 
     Raises:
-        BenchmarkError: LoadGen wrote no readable summary.
-        ConfigError: an unknown scenario.
-        DataError: no images, or of the wrong size.
-        EdgeclsError: as `edgecls.load` raises it.
-        MissingDependency: LoadGen is not installed.
+        EdgeclsError: as `edgecls.load`, for unusable images, or if LoadGen is missing or wrote no readable summary.
     """
-    if scenario not in SCENARIOS:
-        raise ConfigError(f"MLPerf scenario must be one of {', '.join(SCENARIOS)}; received {scenario!r}")
-    if not len(images):
-        raise DataError("LoadGen needs at least 1 image; received none")
+    _check_request(images, scenario)
     with load(file, engine=engine, threads=threads) as classifier:
         classifier.scores(images[:1])
         answer = answer_with(classifier.engine.run, images)
@@ -107,17 +100,23 @@ def run_loadgen(
         before = time_ours(answer, len(images), seconds / 2)
         summary = drive(answer, len(images), scenario, seconds, call_ms)
         after = time_ours(answer, len(images), seconds / 2)
-        opened = classifier.engine
-    return LoadgenResult(
-        file=Path(file).name,
-        engine=opened.name,
-        engine_version=opened.version,
-        threads=opened.threads,
-        loadgen_version=tool_versions("mlcommons-loadgen").get("mlcommons-loadgen", ""),
-        loadgen=summary,
-        ours=summarize(np.concatenate([before, after])),
-        callback_us=(callback_ms or 0) * 1e3,
-    )
+        return LoadgenResult(
+            file=Path(file).name,
+            engine=classifier.engine.name,
+            engine_version=classifier.engine.version,
+            threads=classifier.engine.threads,
+            loadgen_version=tool_versions("mlcommons-loadgen").get("mlcommons-loadgen", ""),
+            loadgen=summary,
+            ours=summarize(np.concatenate([before, after])),
+            callback_us=(callback_ms or 0) * 1e3,
+        )
+
+
+def _check_request(images: NDArray[np.uint8], scenario: str) -> None:
+    if scenario not in SCENARIOS:
+        raise ConfigError(f"MLPerf scenario must be one of {', '.join(SCENARIOS)}; received {scenario!r}")
+    if not len(images):
+        raise DataError("LoadGen needs at least 1 image; received none")
 
 
 def answer_with(run: Callable[[NDArray[np.uint8]], object], images: NDArray[np.uint8]) -> Callable[[int], object]:

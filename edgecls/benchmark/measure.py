@@ -8,16 +8,14 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Calls of one action in a batch. A single one would run with caches full of another model's data, unlike a program
-# with one model; the first calls of a batch are dropped for the same reason.
-BATCH_CALLS = 12
+# The first calls of a batch run with caches full of another model's data, unlike a program with one model.
 BATCH_DROPPED = 2
 BOOTSTRAP_ROUNDS = 2000
 BOOTSTRAP_NUMBERS = 2**19
@@ -72,25 +70,6 @@ class Ratio:
     ratio: float  # of two medians, or the median over batches of the ratio of theirs
     low: float  # lower end of its 95 % confidence interval, by bootstrap
     high: float  # its upper end
-
-
-def time_interleaved(
-    actions: Mapping[str, Callable[[], object]], *, batches: int = 30, seed: int = 0
-) -> dict[str, NDArray[np.float64]]:
-    """Return the time of every call in ms by action, float64 (batches, calls).
-
-    In each batch every action runs `BATCH_CALLS` times in a row, in random order. One more batch warms up.
-    """
-    random = np.random.default_rng(seed)
-    names = list(actions)
-    samples = {name: np.empty((batches, BATCH_CALLS - BATCH_DROPPED)) for name in names}
-    with no_garbage_collection():
-        for batch in range(-1, batches):
-            for index in random.permutation(len(names)):
-                times = time_calls(actions[names[index]], BATCH_CALLS)
-                if batch >= 0:
-                    samples[names[index]][batch] = times[BATCH_DROPPED:]
-    return samples
 
 
 @contextmanager
@@ -197,7 +176,7 @@ def compare_runs(
 
 
 def compare_times(slow: NDArray[np.float64], fast: NDArray[np.float64], seed: int = 0) -> Ratio:
-    """Return how many times slower `slow` is than `fast`, batch by batch; both are of one `time_interleaved`."""
+    """Return how many times slower `slow` is than `fast`, batch by batch; both were measured in alternating batches."""
     ratios = np.median(slow, axis=1) / np.median(fast, axis=1)
     random = np.random.default_rng(seed)
     draws = random.choice(ratios, (BOOTSTRAP_ROUNDS, len(ratios)))

@@ -9,15 +9,7 @@ from edgecls.boards import edgetpu
 from edgecls.boards.edgetpu import COMPILED
 from edgecls.boards.finding import Finding, Level
 from edgecls.boards.install import packages_of
-from edgecls.boards.profiles import (
-    MIN_PYTHON,
-    Profile,
-    System,
-    Wheel,
-    find_wheel,
-    install_line,
-    version,
-)
+from edgecls.boards.profiles import MIN_PYTHON, Profile, System, Wheel, find_wheel, install_line, version
 from edgecls.model_file.graph import Graph
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import check_runnable, read_graph, read_model_file

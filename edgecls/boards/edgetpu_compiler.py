@@ -39,44 +39,26 @@ class Operations:
 
 @dataclass(frozen=True)
 class CompileReport:
-    """The report of edgetpu_compiler.
+    """The report of edgetpu_compiler."""
 
-    Attributes:
-        version: of the compiler.
-        compiled: True if it succeeded.
-        on_tpu: operations that run on the Edge TPU.
-        on_cpu: operations left to the CPU.
-        subgraphs: number of parts that run on the Edge TPU.
-        on_chip: memory used for weights on the chip, as printed ("3.21MiB").
-        off_chip: weights sent for every image, as printed ("0.00B").
-        operations: its table; empty if it printed none.
-        errors: its messages if it failed.
-    """
-
-    version: str
-    compiled: bool
-    on_tpu: int
-    on_cpu: int
-    subgraphs: int
-    on_chip: str
-    off_chip: str
-    operations: tuple[Operations, ...]
-    errors: str
+    version: str  # of the compiler
+    compiled: bool  # True if it succeeded
+    on_tpu: int  # operations that run on the Edge TPU
+    on_cpu: int  # operations left to the CPU
+    subgraphs: int  # number of parts that run on the Edge TPU
+    on_chip: str  # memory used for weights on the chip, as printed ("3.21MiB")
+    off_chip: str  # weights sent for every image, as printed ("0.00B")
+    operations: tuple[Operations, ...]  # its table; empty if it printed none
+    errors: str  # its messages if it failed
 
 
 @dataclass(frozen=True)
 class CompiledFile:
-    """A file for the Edge TPU.
+    """A file for the Edge TPU."""
 
-    Attributes:
-        path: of the file, with metadata.
-        report: of the compiler.
-        cpu_layers: layers that run on the CPU: "layer (OPERATION): the compiler's reason".
-    """
-
-    path: Path
-    report: CompileReport
-    cpu_layers: tuple[str, ...]
+    path: Path  # of the file, with metadata
+    report: CompileReport  # of the compiler
+    cpu_layers: tuple[str, ...]  # layers that run on the CPU: "layer (OPERATION): the compiler's reason"
 
 
 def find_compiler() -> str | None:

@@ -11,17 +11,11 @@ Level = Literal["ok", "note", "no"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one rule.
+    """The outcome of one rule."""
 
-    Attributes:
-        rule: its name, a word or two.
-        level: "ok"; "note" (it works, with a remark); "no" (it does not work).
-        text: the reason, and after a "no" what to do.
-    """
-
-    rule: str
-    level: Level
-    text: str
+    rule: str  # its name, a word or two
+    level: Level  # "ok"; "note" (it works, with a remark); "no" (it does not work)
+    text: str  # the reason, and after a "no" what to do
 
 
 def is_yes(findings: Iterable[Finding]) -> bool:

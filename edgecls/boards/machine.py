@@ -56,41 +56,23 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Machine:
-    """What matters for running a model on a machine.
+    """What matters for running a model on a machine."""
 
-    Attributes:
-        arch: processor of this Python: "armv7l" for a 32-bit one on a 64-bit kernel.
-        kernel_arch: `platform.machine()`.
-        cpu: name of the processor; "" if unknown.
-        isa: values of `FEATURES`.
-        cpus: number of CPUs that this process may use.
-        memory_mb: total memory; 0 if unknown.
-        board: /proc/device-tree/model; "" on a PC.
-        python: version.
-        glibc: version of the C library; "" if it is not glibc.
-        packages: versions of the engines and other installed packages that matter.
-        has_cpuinfo: False in a sandbox that hides /proc/cpuinfo.
-        coral: True if a Coral USB Accelerator is plugged in.
-        libedgetpu: path of the library; "" if it is not installed.
-        nvidia: True if NVIDIA's kernel driver runs.
-        ray_left: PIDs of Ray processes whose edgecls has ended.
-    """
-
-    arch: str
-    kernel_arch: str
-    cpu: str
-    isa: tuple[str, ...]
-    cpus: int
-    memory_mb: int
-    board: str
-    python: str
-    glibc: str
-    packages: dict[str, str]
-    has_cpuinfo: bool
-    coral: bool
-    libedgetpu: str
-    nvidia: bool
-    ray_left: tuple[int, ...] = ()
+    arch: str  # processor of this Python: "armv7l" for a 32-bit one on a 64-bit kernel
+    kernel_arch: str  # `platform.machine()`
+    cpu: str  # name of the processor; "" if unknown
+    isa: tuple[str, ...]  # values of `FEATURES`
+    cpus: int  # number of CPUs that this process may use
+    memory_mb: int  # total memory; 0 if unknown
+    board: str  # /proc/device-tree/model; "" on a PC
+    python: str  # version
+    glibc: str  # version of the C library; "" if it is not glibc
+    packages: dict[str, str]  # versions of the engines and other installed packages that matter
+    has_cpuinfo: bool  # False in a sandbox that hides /proc/cpuinfo
+    coral: bool  # True if a Coral USB Accelerator is plugged in
+    libedgetpu: str  # path of the library; "" if it is not installed
+    nvidia: bool  # True if NVIDIA's kernel driver runs
+    ray_left: tuple[int, ...] = ()  # PIDs of Ray processes whose edgecls has ended
 
 
 def read_machine(root: Path = Path("/")) -> Machine:

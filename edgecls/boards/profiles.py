@@ -107,31 +107,18 @@ class Recommended:
 
 @dataclass(frozen=True)
 class Profile:
-    """A board.
+    """A board."""
 
-    Attributes:
-        name: the value of `--board`.
-        title: for people.
-        export_target: a name in `targets.TARGETS`, for int8 files.
-        systems: operating systems, the usual one first.
-        hardware: processor and memory.
-        recommended: file and engine.
-        latencies: published ones.
-        accelerator: "edgetpu", "cuda" or "".
-        device_tree: beginning of its /proc/device-tree/model; "" if it has none.
-        notes: for users.
-    """
-
-    name: str
-    title: str
-    export_target: str
-    systems: tuple[System, ...]
-    hardware: Hardware
-    recommended: Recommended
-    latencies: tuple[Latency, ...] = ()
-    accelerator: str = ""
-    device_tree: str = ""
-    notes: tuple[str, ...] = ()
+    name: str  # the value of `--board`
+    title: str  # for people
+    export_target: str  # a name in `targets.TARGETS`, for int8 files
+    systems: tuple[System, ...]  # operating systems, the usual one first
+    hardware: Hardware  # processor and memory
+    recommended: Recommended  # file and engine
+    latencies: tuple[Latency, ...] = ()  # published ones
+    accelerator: str = ""  # "edgetpu", "cuda" or ""
+    device_tree: str = ""  # beginning of its /proc/device-tree/model; "" if it has none
+    notes: tuple[str, ...] = ()  # for users
 
 
 def board_names() -> tuple[str, ...]:

@@ -16,21 +16,13 @@ WEIGHT_STEPS = 127
 
 @dataclass(frozen=True)
 class Target:
-    """Choices of quantization for one kind of processor.
+    """Choices of quantization for one kind of processor."""
 
-    Attributes:
-        name: accepted by `edgecls export --board`.
-        onnx_activations: "uint8" or "int8".
-        weight_bits: 8, or 7 where products of full-range weights overflow 16 bits.
-        why: the reason, with its source.
-        edge_tpu: True if only TFLite files run, with the operations that the Edge TPU compiler maps.
-    """
-
-    name: str
-    onnx_activations: str
-    weight_bits: int
-    why: str
-    edge_tpu: bool = False
+    name: str  # accepted by `edgecls export --board`
+    onnx_activations: str  # "uint8" or "int8"
+    weight_bits: int  # 8, or 7 where products of full-range weights overflow 16 bits
+    why: str  # the reason, with its source
+    edge_tpu: bool = False  # True if only TFLite files run, with the operations that the Edge TPU compiler maps
 
     @property
     def formats(self) -> tuple[Format, ...]:

@@ -20,24 +20,17 @@ class Model:
     """An exported file and how to run it, for any process.
 
     Attributes:
-        data: the file's bytes.
-        sha256: of these bytes.
-        engine: a name in `engines.ENGINES`.
         versions: of edgecls and the interpreter; workers need the same, because others may round differently.
-        threads: of the interpreter and of decoding; None takes `threads.default_threads()`.
-        device: a name in `engines.DEVICES`.
-        threshold: labels of lower scores are rejected; None takes the file's own.
-        folder: that relative paths of images start from.
     """
 
-    data: bytes = field(repr=False, compare=False)
-    sha256: str
-    engine: str
+    data: bytes = field(repr=False, compare=False)  # the file's bytes
+    sha256: str  # of these bytes
+    engine: str  # a name in `engines.ENGINES`
     versions: tuple[str, str]
-    threads: int | None
-    device: str
-    threshold: float | None
-    folder: Path
+    threads: int | None  # of the interpreter and of decoding; None takes `cpus.default_threads()`
+    device: str  # a name in `engines.DEVICES`
+    threshold: float | None  # labels of lower scores are rejected; None takes the file's own
+    folder: Path  # that relative paths of images start from
 
 
 def pack_model(

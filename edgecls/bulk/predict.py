@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecls.bulk.model import Model, open_model
-from edgecls.bulk.read import decode_shard
-from edgecls.bulk.shards import Shard, cut
+from edgecls.bulk.shards import Shard, cut, decode_shard
 from edgecls.errors import ConfigError, DataError
 from edgecls.files import locked, read_json, remove_leftovers, write_atomically
 from edgecls.images.leftovers import LeftOut
@@ -43,19 +42,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Done:
-    """How many images are done.
+    """How many images are done."""
 
-    Attributes:
-        images: in all finished shards.
-        failed: of these, how many could not be used.
-        kept: how many an earlier call had finished.
-        retried: how many an earlier call could not use and this one tried again.
-    """
-
-    images: int = 0
-    failed: int = 0
-    kept: int = 0
-    retried: int = 0
+    images: int = 0  # in all finished shards
+    failed: int = 0  # of these, how many could not be used
+    kept: int = 0  # how many an earlier call had finished
+    retried: int = 0  # how many an earlier call could not use and this one tried again
 
 
 def predict_all(
@@ -85,15 +77,7 @@ def predict_all(
         ConfigError: `out` holds something else, or another process writes into it. DataError: sources cannot be listed.
         EdgeclsError: as the pool raises it. What is finished stays.
     """
-    settings = {
-        "file_sha256": model.sha256,
-        "versions": list(model.versions),
-        "device": model.device,
-        "threshold": model.threshold,
-        "sources": list(sources),
-        "folder": str(model.folder),
-        "shard_images": shard_images,
-    }
+    settings = _settings(model, sources, shard_images)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out, wait=False):
@@ -106,6 +90,13 @@ def predict_all(
     except BlockingIOError as error:
         raise ConfigError(f"another process writes {out}; wait for it, or give another folder") from error
     return done
+
+
+def _settings(model: Model, sources: Sequence[str], shard_images: int) -> dict[str, Any]:
+    """Return everything that the predictions in a folder depend on."""
+    of_model = {"file_sha256": model.sha256, "versions": list(model.versions), "device": model.device}
+    of_images = {"sources": list(sources), "folder": str(model.folder), "shard_images": shard_images}
+    return {**of_model, "threshold": model.threshold, **of_images}
 
 
 def predict_shard(model: Model, shard: Shard) -> list[bytes]:

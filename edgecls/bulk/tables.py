@@ -23,19 +23,12 @@ _ROWS_A_READ = 32
 
 @dataclass(frozen=True)
 class Table:
-    """One Parquet file.
+    """One Parquet file."""
 
-    Attributes:
-        name: its absolute path, or its URL.
-        rows: number of rows.
-        column: name of the column with the images.
-        names_them: True if that column holds their names, False if the images themselves.
-    """
-
-    name: str
-    rows: int
-    column: str
-    names_them: bool
+    name: str  # its absolute path, or its URL
+    rows: int  # number of rows
+    column: str  # name of the column with the images
+    names_them: bool  # True if that column holds their names, False if the images themselves
 
 
 def describe_table(name: str) -> Table:

@@ -28,6 +28,7 @@ from edgecls.export.run_files import RunFile
 from edgecls.files import file_sha256
 from edgecls.images.archive import exists
 from edgecls.images.dataset import Split, load_labeled, load_paths
+from edgecls.images.leftovers import LeftOut
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
 from edgecls.runtime.engines import ENGINES, is_installed
@@ -111,11 +112,11 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
         if run_folder.images_sha256(split.images) == record["held_out"]["sha256"]:
             scores = run_folder.read_held_out_scores(run, len(paths), len(classes))
             return Images(split, f"the run's {len(paths)} held-out images ({part})", scores)
-    split = load_labeled(data, classes, size, size, bits=bits, progress=report)
+    left_out = LeftOut()
+    split = load_labeled(data, classes, size, size, bits=bits, left_out=left_out, progress=report)
     learned = set(flatten_split(record["split"]["train"], classes)[0]) & set(split.paths)
-    note = (
-        f"{len(learned)} of these images are training images of the run, so accuracy is overstated" if learned else ""
-    )
+    overstated = f"{len(learned)} of these images are training images of the run, so accuracy is overstated."
+    note = " ".join(filter(None, (overstated if learned else "", str(left_out))))
     return Images(split, f"{len(split.paths)} images of {data}", None, note)
 
 

@@ -36,19 +36,12 @@ Measure = Callable[[Sequence[Candidate], float, str], Record]
 
 @dataclass(frozen=True, eq=False)
 class TimedCandidate:
-    """A candidate with its time.
-
-    Attributes:
-        candidate: the candidate.
-        result: of the last round that it took part in.
-        ratio: its time divided by the winner's.
-        is_finalist: False if it took part in the screening round only.
-    """
+    """A candidate with its time."""
 
     candidate: Candidate
-    result: Result
-    ratio: Ratio
-    is_finalist: bool
+    result: Result  # of the last round that it took part in
+    ratio: Ratio  # its time divided by the winner's
+    is_finalist: bool  # False if it took part in the screening round only
 
     @property
     def is_usable(self) -> bool:
@@ -58,17 +51,11 @@ class TimedCandidate:
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """The times of all candidates.
+    """The times of all candidates."""
 
-    Attributes:
-        timed: every candidate that was timed, the fastest first.
-        winner: the fastest finalist with a usable time, or the fastest of all finalists if none has one.
-        record: of the last round.
-    """
-
-    timed: tuple[TimedCandidate, ...]
-    winner: TimedCandidate
-    record: Record
+    timed: tuple[TimedCandidate, ...]  # every candidate that was timed, the fastest first
+    winner: TimedCandidate  # the fastest finalist with a usable time, or the fastest of all finalists if none has one
+    record: Record  # of the last round
 
     @property
     def runner_up(self) -> TimedCandidate | None:

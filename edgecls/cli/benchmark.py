@@ -40,13 +40,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[i
     "--threads", callback=_numbers, metavar="N,N", help="Numbers of threads to measure.  [default: the fast cores]"
 )
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="Device that computes.")
-@click.option(
-    "--scope",
-    type=click.Choice(SCOPES),
-    default=Settings.scope,
-    show_default=True,
-    help="What is timed.",
-)
+@click.option("--scope", type=click.Choice(SCOPES), default=Settings.scope, show_default=True, help="What is timed.")
 @click.option("--images", type=PATH, metavar="DIR", help="Images to use; --scope end-to-end needs them.")
 @click.option(
     "--seconds", type=float, default=Settings.seconds, show_default=True, help="Time for each configuration, at least."

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecls.cli.terminal import PATH, echo, print_json
 from edgecls.config import ARCHS, BLOCKS, HEADS, TrainConfig
 from edgecls.errors import ConfigError
-from edgecls.estimate.estimate import ENGINES, Estimate, to_json
+from edgecls.estimate.estimate import ENGINES, Estimate, Measured, to_json
 from edgecls.estimate.estimate import estimate as predict
-from edgecls.estimate.evidence import COVERAGE
+from edgecls.estimate.model import COVERAGE
 from edgecls.estimate.operators import KINDS, WEIGHT_BYTES, Network, count_network
 from edgecls.limits import PRECISIONS
 from edgecls.runtime.engines import ALIASES
+
+if TYPE_CHECKING:
+    from edgecls.boards.profiles import Profile
 
 # What was known when the left-out latencies were predicted.
 EVIDENCE_TEXTS = {
@@ -71,20 +75,9 @@ def estimate(file: Path | None, board: str | None, measured: Path | None, as_jso
     profiles = (load_profile(name),) if name else load_profiles()
     network, settings = _network(file, options)
     known = read_measured(measured, profiles[0], [file] if file else []) if measured else ()
-    found: dict[str, Estimate] = {}
-    refused: dict[str, str] = {}
-    for profile in profiles:
-        precision = settings["precision"] or profile.recommended.precision
-        # A file's own engine is for processors; an accelerator has one of its own.
-        engine = options["engine"] or (None if profile.accelerator else settings["engine"])
-        try:
-            found[profile.name] = predict(
-                network, profile, precision, engine=engine, threads=options["threads"], measured=known
-            )
-        except ConfigError as error:
-            if name:
-                raise
-            refused[profile.name] = str(error)
+    found, refused = _estimate_all(network, settings | options, profiles, known)
+    if name and refused:
+        raise ConfigError(refused[name])
     if as_json:
         documents = _documents(network, found, refused)
         print_json(documents[0] if name else documents)
@@ -92,6 +85,25 @@ def estimate(file: Path | None, board: str | None, measured: Path | None, as_jso
         _print_one(network, found[name])
     else:
         _print_all(network, found, refused)
+
+
+def _estimate_all(
+    network: Network, settings: dict[str, Any], profiles: Sequence[Profile], known: Sequence[Measured]
+) -> tuple[dict[str, Estimate], dict[str, str]]:
+    """Return the estimate for each board, and why there is none for the others."""
+    found: dict[str, Estimate] = {}
+    refused: dict[str, str] = {}
+    for profile in profiles:
+        precision = settings["file_precision"] or profile.recommended.precision
+        # A file's own engine is for processors; an accelerator has one of its own.
+        engine = settings["engine"] or (None if profile.accelerator else settings["file_engine"])
+        try:
+            found[profile.name] = predict(
+                network, profile, precision, engine=engine, threads=settings["threads"], measured=known
+            )
+        except ConfigError as error:
+            refused[profile.name] = str(error)
+    return found, refused
 
 
 def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[str, Any]]:
@@ -107,12 +119,15 @@ def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[
             key: options[key] for key in ("arch", "image_size", "alpha", "blocks", "head") if options[key] is not None
         }
         classes = 2 if options["classes"] is None else options["classes"]
-        return count_network(TrainConfig(**given), classes), {"precision": options["precision"], "engine": None}
+        return count_network(TrainConfig(**given), classes), {
+            "file_precision": options["precision"],
+            "file_engine": None,
+        }
     if own := [key for key in (*NETWORK_OPTIONS, "precision") if options[key] is not None]:
         raise click.UsageError(f"--{own[0].replace('_', '-')} needs --arch; for {file.name} the file decides it")
     network, spec = read_network(file)
     kind = read_model_file(file).format
-    return network, {"precision": spec.precision, "engine": own_engine(kind)}
+    return network, {"file_precision": spec.precision, "file_engine": own_engine(kind)}
 
 
 def _documents(network: Network, found: dict[str, Estimate], refused: dict[str, str]) -> list[dict[str, Any]]:

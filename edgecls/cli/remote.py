@@ -53,24 +53,15 @@ def run_on_host(
         device: requested device.
         progress: called for each copied file; None shows it.
     """
-    from edgecls.boards.install import install_line
     from edgecls.cli.progress import LiveProgress
     from edgecls.remote.host import connect
     from edgecls.remote.ssh_errors import install_text
-    from edgecls.runtime.engines import ALIASES, own_engine
-
-    kind: Any = next(iter(bundle.files), "").rpartition(".")[2]
-    needed = ALIASES.get(engine, engine) if engine else own_engine(kind)
 
     def install(facts: dict[str, Any]) -> str:
-        return install_line(needed, device, machine=facts["machine"], python=tuple(facts["python"][:2]))
+        return _install(facts, bundle, engine, device)
 
-    def report(line: str) -> None:
-        echo(bundle.restore(line), err=True)
-
-    with connect(host, install, report) as connection:
-        remote = connection.facts["edgecls"]
-        if remote != __version__:
+    with connect(host, install, lambda line: echo(bundle.restore(line), err=True)) as connection:
+        if (remote := connection.facts["edgecls"]) != __version__:
             warn(f"edgecls is {remote} on {host.name} and {__version__} on this machine; the results are of {remote}")
         with contextlib.nullcontext(progress) if progress else LiveProgress() as shown:
             connection.send(bundle.files, shown)
@@ -81,6 +72,16 @@ def run_on_host(
     if status and missing:
         echo(install_text(host.name, host.quoted_python, missing[1], connection.facts["pip"]), err=True)
     return status
+
+
+def _install(facts: dict[str, Any], bundle: FileBundle, engine: str | None, device: str) -> str:
+    """Return the pip line that installs edgecls with the needed engine on a host, given `Connection.facts`."""
+    from edgecls.boards.install import install_line
+    from edgecls.runtime.engines import ALIASES, own_engine
+
+    kind: Any = next(iter(bundle.files), "").rpartition(".")[2]
+    needed = ALIASES.get(engine, engine) if engine else own_engine(kind)
+    return install_line(needed, device, machine=facts["machine"], python=tuple(facts["python"][:2]))
 
 
 def parse_answer(host: Host, text: str) -> Any:

@@ -23,7 +23,7 @@ from edgecls.errors import ConfigError
 from edgecls.messages.lists import some
 from edgecls.networks.presets import PRESETS, resolve
 from edgecls.parallel.pool import work_in
-from edgecls.training.distributed.cluster import VARIABLE, read_cluster
+from edgecls.training.distributed.cluster import VARIABLE, Cluster, read_cluster
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -192,23 +192,43 @@ def train(
     if settings["augmented_copies"] is None:
         settings["augmented_copies"] = views
     config = resolve(preset or "", {name: value for name, value in settings.items() if value is not None})
-    cluster = None if preview else read_cluster(os.environ.get(VARIABLE, ""))
+    if preview:
+        return _preview(data, config, out.with_name(f"{out.name}-preview.png"))
+    cluster = read_cluster(os.environ.get(VARIABLE, ""))
     load_tensorflow(begin=cluster is None)
+    if cluster is not None and cluster.index:
+        return _assist(data, config, cluster, options["skip_bad"])
+    _train(data, out, config, cluster, ray, options)
+
+
+def _preview(data: Path, config: TrainConfig, picture: Path) -> None:
+    load_tensorflow()
+    from edgecls.report.pictures import PICTURES
+    from edgecls.training.train import preview
+
+    with LiveProgress() as progress:
+        notes = preview(data, config, picture, PICTURES, progress)
+    for note in notes:
+        echo(note, err=True)
+    echo(picture)
+
+
+def _assist(data: Path, config: TrainConfig, cluster: Cluster, skip_bad: bool) -> None:
+    from edgecls.training.train import assist
+
+    with LiveProgress() as progress:
+        assist(data, config, cluster, skip_bad=skip_bad, progress=progress)
+    echo(f"{cluster.name(cluster.index)} has finished; {cluster.name(0)} holds the run.")
+
+
+def _train(
+    data: Path, out: Path, config: TrainConfig, cluster: Cluster | None, ray: str | None, options: dict[str, Any]
+) -> None:
     from edgecls.report.pictures import PICTURES
     from edgecls.training import train as training
 
-    if cluster is not None and cluster.index:
-        with LiveProgress() as progress:
-            training.assist(data, config, cluster, skip_bad=options["skip_bad"], progress=progress)
-        return echo(f"{cluster.name(cluster.index)} has finished; {cluster.name(0)} holds the run.")
     with _explain_resume(out), pool_at(ray) as pool, work_in(pool), LiveProgress() as progress:
-        if preview:
-            picture = out.with_name(f"{out.name}-preview.png")
-            training.preview(data, config, picture, PICTURES, progress)
-        else:
-            result = training.train(data, out, config, cluster=cluster, pictures=PICTURES, progress=progress, **options)
-    if preview:
-        return echo(picture)
+        result = training.train(data, out, config, cluster=cluster, pictures=PICTURES, progress=progress, **options)
     for note in result.record.get("layout", []):
         echo(note, err=True)
     if left_out := result.record.get("left_out"):

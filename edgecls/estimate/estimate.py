@@ -12,8 +12,7 @@ import numpy as np
 
 from edgecls.boards.profiles import Profile, read_table
 from edgecls.errors import ConfigError
-from edgecls.estimate.evidence import COVERAGE, TARGETS, Evidence, find_evidence
-from edgecls.estimate.model import Fit, Run, fit, fit_runs, run_of
+from edgecls.estimate.model import COVERAGE, TARGETS, Evidence, Fit, Run, find_evidence, fit, fit_runs, run_of
 from edgecls.estimate.operators import Network
 from edgecls.estimate.published_latencies import PublishedLatency, load_latencies, load_processor
 from edgecls.runtime.engines import ALIASES
@@ -30,7 +29,7 @@ NAMED_REFERENCES = 5
 class Validation:
     """The errors of estimates with the same evidence for published latencies that were left out."""
 
-    evidence: Evidence  # see `evidence.EVIDENCE`
+    evidence: Evidence  # see `model.Evidence`
     latencies: int  # how many were left out
     boards: int  # how many they come from
     median_error: float  # median of the relative errors
@@ -86,51 +85,57 @@ def estimate(
 ) -> Estimate:
     """Return the predicted latency of one image on a board, the network alone.
 
-    After the first call, an estimate takes a few milliseconds.
-
     Args:
         network: from `operators.count_network` or `graph_operators.read_network`.
         profile: of the board.
         precision: "fp32", "fp16" or "int8".
-        engine: one of `ENGINES`, or None for the board's recommended one.
-        threads: of the interpreter, or None for the board's recommended number.
+        engine: one of `ENGINES`; None for the board's recommended one.
+        threads: of the interpreter; None for the board's recommended number.
         measured: on the same board.
 
     Raises:
         ConfigError: the board has no such engine or fewer cores, or no such latency is published.
     """
-    engine = choose_engine(profile, engine)
-    threads = _choose_threads(profile, threads)
-    run = make_run(network, profile, precision, engine, threads)
-    latencies = load_latencies()
-    known = [run_of(latency) for latency in latencies]
-    run = replace(run, own=bool(measured))
+    engine, threads = choose_engine(profile, engine), _choose_threads(profile, threads)
+    run = replace(make_run(network, profile, precision, engine, threads), own=bool(measured))
+    known = [run_of(latency) for latency in load_latencies()]
     _check_known(run, known, profile)
-    fitted = published_fit()
-    if measured:
-        own = [replace(each.run, own=True) for each in measured]
-        latencies_ms = [*(each.ms for each in latencies), *(each.ms for each in measured)]
-        fitted = fit_runs([*known, *own], latencies_ms, fitted.prior_scales)
     evidence = _find_evidence(run, known, measured)
-    mean, sd = fitted.predict(run)
-    validation = load_validation(evidence)
-    if network.arch not in TARGETS:
-        validation = max(validation, load_validation("network"), key=lambda each: each.quantile)
-    reach = validation.quantile * sd
-    similarity = fitted.find_similarity(run)[: len(latencies)]
+    validation = _find_validation(network, evidence)
+    fitted = _fit_with(known, measured) if measured else published_fit()
     return Estimate(
-        device=profile.name,
-        engine=engine,
-        precision=precision,
-        threads=threads,
-        p50_ms=math.exp(mean),
-        low_ms=math.exp(mean - reach),
-        high_ms=math.exp(mean + reach),
+        *(profile.name, engine, precision, threads),
+        *_find_interval(fitted, run, validation.quantile),
         validation=validation,
-        nearest_references=tuple(latencies[i] for i in np.argsort(-similarity, kind="stable")[:NAMED_REFERENCES]),
+        nearest_references=_find_nearest(fitted, run),
         calibrated=bool(measured),
         notes=_notes(network, profile, engine, precision, evidence),
     )
+
+
+def _fit_with(known: Sequence[Run], measured: Sequence[Measured]) -> Fit:
+    """Return the model fitted to the published latencies and to those measured on the board itself."""
+    own = [replace(each.run, own=True) for each in measured]
+    latencies_ms = [*(each.ms for each in load_latencies()), *(each.ms for each in measured)]
+    return fit_runs([*known, *own], latencies_ms, published_fit().prior_scales)
+
+
+def _find_validation(network: Network, evidence: Evidence) -> Validation:
+    """Return the errors of such estimates; if no network like this was published, the larger ones."""
+    found = [load_validation(evidence)] + ([] if network.arch in TARGETS else [load_validation("network")])
+    return max(found, key=lambda each: each.quantile)
+
+
+def _find_interval(fitted: Fit, run: Run, quantile: float) -> tuple[float, float, float]:
+    """Return the predicted ms, and the lower and the upper end of its interval."""
+    mean, sd = fitted.predict(run)
+    return math.exp(mean), math.exp(mean - quantile * sd), math.exp(mean + quantile * sd)
+
+
+def _find_nearest(fitted: Fit, run: Run) -> tuple[PublishedLatency, ...]:
+    latencies = load_latencies()
+    similarity = fitted.find_similarity(run)[: len(latencies)]
+    return tuple(latencies[i] for i in np.argsort(-similarity, kind="stable")[:NAMED_REFERENCES])
 
 
 def choose_engine(profile: Profile, engine: str | None) -> str:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,18 @@ USUAL_GHZ = 1.5
 USUAL_SCALING = 0.6
 # Cores beyond these hardly help with a network of a few milliseconds.
 MAX_CORES = 8
+# What is known when a latency is predicted, from the most to the least:
+# "measured": another network on the same board, with the same engine, precision and threads;
+# "latency": latencies of this engine on the board;
+# "engine": latencies of other engines on the board, and of this engine on other boards of its group;
+# "board": latencies of this engine on other boards of the group only;
+# "new": no latency of this engine on any processor of the group.
+# "network" stands apart: no latency of the network on any board, whatever else is known.
+Evidence = Literal["measured", "latency", "engine", "board", "new", "network"]
+# Fraction of the latencies that an interval is expected to hold.
+COVERAGE = 0.8
+# The networks that resemble ours: their errors give the intervals.
+TARGETS = ("mobilenet_v1", "mobilenet_v2")
 FIXED = ("free", "own")
 USUAL_NETWORK = "MobileNetV2 1.0, 224x224"
 
@@ -220,3 +232,14 @@ class Design:
         factor = np.linalg.cholesky(covariance)
         solved: Any = np.linalg.solve(factor.T, np.linalg.solve(factor, self.unexplained))
         return scaled, factor, solved
+
+
+def find_evidence(run: Run, known: Iterable[Run]) -> Evidence:
+    """Return what is known of `run`, given the runs whose latencies are known; never "measured" or "network"."""
+    processor, engine = run.processor, run.engine
+    runs = list(known)
+    if any((other.processor.name, other.engine) == (processor.name, engine) for other in runs):
+        return "latency"
+    if not any((other.processor.group, other.engine) == (processor.group, engine) for other in runs):
+        return "new"
+    return "engine" if any(other.processor.name == processor.name for other in runs) else "board"

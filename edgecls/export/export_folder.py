@@ -143,18 +143,6 @@ def model_name(precision: str, kind: str, *, rejected: bool = False) -> str:
     return f"model-{precision}.rejected.{kind}" if rejected else f"model-{precision}.{kind}"
 
 
-def find_file(folder: Path, precision: str, kind: str) -> Path:
-    """Return the path of a file in an export folder, or else of the rejected one.
-
-    Raises:
-        ModelFileError: there is neither.
-    """
-    paths = [folder / model_name(precision, kind, rejected=rejected) for rejected in (False, True)]
-    if found := next(filter(Path.is_file, paths), None):
-        return found
-    raise ModelFileError(f"no {paths[0].name} in {folder}; run 'edgecls export RUN --{precision} --format {kind}'")
-
-
 def flips_name(precision: str, kind: str) -> str:
     """Return the name of the picture of a file's differently labeled images."""
     return f"flips-{precision}-{kind}.png"

@@ -22,21 +22,13 @@ NO_TENSORFLOW = "it is not exported, and exporting needs TensorFlow: pip install
 
 @dataclass(frozen=True)
 class RunFile:
-    """A file that a run has or could have.
+    """A file that a run has or could have."""
 
-    Attributes:
-        path: where it is or would be.
-        format: "tflite" or "onnx".
-        precision: one of `limits.PRECISIONS`.
-        is_there: False if it must be exported first.
-        problem: why it may not be shipped, or "".
-    """
-
-    path: Path
-    format: Format
-    precision: str
-    is_there: bool
-    problem: str = ""
+    path: Path  # where it is or would be
+    format: Format  # "tflite" or "onnx"
+    precision: str  # one of `limits.PRECISIONS`
+    is_there: bool  # False if it must be exported first
+    problem: str = ""  # why it may not be shipped, or ""
 
 
 def find_files(run: Path, target: Target, max_drop: float) -> tuple[RunFile, ...]:

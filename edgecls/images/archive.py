@@ -42,15 +42,12 @@ class Archive:
     """The content of one archive.
 
     Attributes:
-        members: name -> what `read` takes, of each file.
-        read: returns the bytes of a member.
         folders: name of a folder ("" is the top) -> names of the folders and of the files in it.
-        links: number of members that are no regular files; they are left out.
     """
 
-    members: dict[str, Any]
-    read: Callable[[Any], bytes]
-    links: int = 0
+    members: dict[str, Any]  # name -> what `read` takes, of each file
+    read: Callable[[Any], bytes]  # returns the bytes of a member
+    links: int = 0  # number of members that are no regular files; they are left out
     folders: dict[str, tuple[set[str], set[str]]] = field(default_factory=lambda: {"": (set(), set())})
 
     def __post_init__(self) -> None:

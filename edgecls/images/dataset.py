@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,7 +19,7 @@ from edgecls.images.decode import load_gray
 from edgecls.images.depth import Scale
 from edgecls.images.folders import Groups, Sample, check_classes, check_root, list_labeled, to_samples
 from edgecls.images.grouping import describe_groups, divide, find_groups
-from edgecls.images.layout import FOLDERS, Layout, list_dataset
+from edgecls.images.layout import FOLDERS, Layout, Listing, list_dataset
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.memmap import cache_folder, chunks, forget_pages, new_array
 from edgecls.images.parts import PARTS
@@ -28,25 +28,19 @@ from edgecls.messages.lists import some_lines
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
-# After so many images, mapped memory is returned to the system.
-FORGET_EVERY = 500
+# Images that are submitted together; after them, mapped memory is returned to the system.
+BATCH_IMAGES = 500
 _Read = Callable[[str, NDArray[np.uint8]], str]  # of decode_row
 _Bad = tuple[tuple[str, str], ...]  # path and fault
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images of one part.
+    """The images of one part."""
 
-    Attributes:
-        paths: posix paths relative to the dataset's root.
-        images: uint8 (N, H, W, 1), 0..255.
-        labels: int64 (N,), index into the classes.
-    """
-
-    paths: tuple[str, ...]
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    paths: tuple[str, ...]  # posix paths relative to the dataset's root
+    images: NDArray[np.uint8]  # uint8 (N, H, W, 1), 0..255
+    labels: NDArray[np.int64]  # int64 (N,), index into the classes
 
     @functools.cached_property
     def digests(self) -> tuple[bytes, ...]:
@@ -59,36 +53,24 @@ class Dataset:
     """Everything read from one folder of images.
 
     Attributes:
-        root: the folder, absolute.
-        classes: names in NFC, in code-point order.
-        train: images to learn from.
-        val: images that choose when to stop.
-        test: images kept for the end; None if the folder has `train` but no `test`.
-        bad: path and reason of each image that was skipped.
-        duplicates: groups of paths whose decoded images are identical, in several parts.
         contradictions: groups of paths whose decoded images are identical but have several labels.
         repeats: groups of paths whose decoded images are identical, in one class and part.
-        doubts: sentences that say why the folders may not be classes.
-        notes: sentences that say how splits and labels were read, if not by plain names of folders.
-        group_of: path -> the group of the images that are in one.
-        left_out: which files are not used, as a sentence; "" if all are used.
-        scales: of each image of more than 8 bits, in any order.
     """
 
-    root: Path
-    classes: tuple[str, ...]
-    train: Split
-    val: Split
-    test: Split | None
-    bad: tuple[tuple[str, str], ...]
-    duplicates: tuple[tuple[str, ...], ...]
+    root: Path  # the folder, absolute
+    classes: tuple[str, ...]  # names in NFC, in code-point order
+    train: Split  # images to learn from
+    val: Split  # images that choose when to stop
+    test: Split | None  # images kept for the end; None if the folder has `train` but no `test`
+    bad: tuple[tuple[str, str], ...]  # path and reason of each image that was skipped
+    duplicates: tuple[tuple[str, ...], ...]  # groups of paths whose decoded images are identical, in several parts
     contradictions: tuple[tuple[str, ...], ...] = ()
     repeats: tuple[tuple[str, ...], ...] = ()
-    doubts: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    group_of: Mapping[str, str] = field(default_factory=dict)
-    left_out: str = ""
-    scales: tuple[Scale, ...] = ()
+    doubts: tuple[str, ...] = ()  # sentences that say why the folders may not be classes
+    notes: tuple[str, ...] = ()  # sentences that say how splits and labels were read, if not by plain names of folders
+    group_of: Mapping[str, str] = field(default_factory=dict)  # path -> the group of the images that are in one
+    left_out: str = ""  # which files are not used, as a sentence; "" if all are used
+    scales: tuple[Scale, ...] = ()  # of each image of more than 8 bits, in any order
 
 
 def load_dataset(  # noqa: PLR0913
@@ -121,35 +103,31 @@ def load_dataset(  # noqa: PLR0913
     """
     root, left_out = check_root(root), LeftOut()
     listing = list_dataset(root, layout, left_out)
-    found, classes = listing.parts, tuple(listing.parts["train"])
-    check_classes(root, found)
-    fractions = {} if "val" in found else {"val": val_fraction}
-    if listing.is_flat:
-        fractions["test"] = test_fraction
-    _check_counts(found["train"], 1 + len(fractions), left_out)
-    group_of = find_groups(root, listing, layout.group)
-    parts = divide(found, group_of, fractions, seed)
-    samples = {part: to_samples(parts[part], classes) for part in PARTS if part in parts}
+    samples, group_of, notes = _assign(root, listing, layout.group, (val_fraction, test_fraction), seed, left_out)
+    classes = tuple(listing.parts["train"])
     scales: list[Scale] = []
     read = functools.partial(decode_row, root, bits=bits, scales=scales)
     splits, bad = _decode(read, samples, (image_size, image_size), progress)
-    if bad and not skip_bad:
-        raise unreadable(root, [fault for _, fault in bad], ", or skip them (--skip-bad)")
-    _check_left(splits, classes, bad)
+    _check_left(root, splits, classes, bad, skip_bad)
     return Dataset(
-        root,
-        classes,
-        splits["train"],
-        splits["val"],
-        splits.get("test"),
-        bad,
-        **find_identical(splits),
-        doubts=listing.doubts,
-        notes=listing.notes + describe_groups(parts, group_of, fractions),
-        group_of=group_of,
-        left_out=str(left_out),
-        scales=tuple(scales),
+        *(root, classes, splits["train"], splits["val"], splits.get("test"), bad, *find_identical(splits)),
+        *(listing.doubts, listing.notes + notes, group_of, str(left_out), tuple(scales)),
     )
+
+
+def _assign(
+    root: Path, listing: Listing, group: str, held_out: tuple[float, float], seed: int, left_out: LeftOut
+) -> tuple[dict[str, list[Sample]], Mapping[str, str], tuple[str, ...]]:
+    """Return the images of each part, their groups, and sentences about those; missing parts are split off train."""
+    found = listing.parts
+    check_classes(root, found)
+    wanted = {"val": held_out[0], "test": held_out[1] if listing.is_flat else 0}
+    fractions = {part: fraction for part, fraction in wanted.items() if fraction and part not in found}
+    _check_counts(found["train"], 1 + len(fractions), left_out)
+    group_of = find_groups(root, listing, group)
+    parts = divide(found, group_of, fractions, seed)
+    samples = {part: to_samples(parts[part], tuple(found["train"])) for part in PARTS if part in parts}
+    return samples, group_of, describe_groups(parts, group_of, fractions)
 
 
 def load_labeled(
@@ -206,9 +184,13 @@ def _load_all(
     root: Path, samples: list[Sample], size: tuple[int, int], bits: int | None, progress: ProgressCallback | None
 ) -> Split:
     splits, bad = _decode(functools.partial(decode_row, root, bits=bits), {"all": samples}, size, progress)
-    if bad:
-        raise unreadable(root, [fault for _, fault in bad])
+    _check_readable(root, bad)
     return splits["all"]
+
+
+def _check_readable(root: Path, bad: _Bad, otherwise: str = "") -> None:
+    if bad:
+        raise unreadable(root, [fault for _, fault in bad], otherwise)
 
 
 def _check_counts(train: Groups, least: int, left_out: LeftOut) -> None:
@@ -218,8 +200,9 @@ def _check_counts(train: Groups, least: int, left_out: LeftOut) -> None:
         raise DataError(f"too few images; add some or remove the class:{some_lines(few)}\n{left_out}".rstrip())
 
 
-def _check_left(splits: Mapping[str, Split], classes: Sequence[str], bad: _Bad) -> None:
-    """Raise DataError if a class has no image in train, or a part has none at all."""
+def _check_left(root: Path, splits: Mapping[str, Split], classes: Sequence[str], bad: _Bad, skip_bad: bool) -> None:
+    """Raise DataError if images are unreadable and not skipped, a class has none in train, or a part none at all."""
+    _check_readable(root, () if skip_bad else bad, ", or skip them (--skip-bad)")
     missing = set(range(len(classes))) - set(splits["train"].labels.tolist())
     empty = [f"class {classes[label]!r} in train" for label in sorted(missing)]
     empty += [part for part, split in splits.items() if not len(split.labels)]
@@ -233,7 +216,7 @@ def _decode(
 ) -> tuple[dict[str, Split], _Bad]:
     """Return the readable images of each part, and path and error of the others."""
     arrays = {part: _allocate(len(chosen), size) for part, chosen in samples.items()}
-    rows = [row for array in arrays.values() for row in array]
+    rows = (row for array in arrays.values() for row in array)
     paths = [path for chosen in samples.values() for path, _ in chosen]
     faults = iter(_decode_rows(read, paths, rows, progress))
     splits: dict[str, Split] = {}
@@ -262,18 +245,19 @@ def _allocate(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _decode_rows(
-    read: _Read, paths: list[str], rows: list[NDArray[np.uint8]], progress: ProgressCallback | None
+    read: _Read, paths: list[str], rows: Iterator[NDArray[np.uint8]], progress: ProgressCallback | None
 ) -> list[str]:
     """Return the error of each file, or ""."""
     results: list[str] = []
-    # Pillow releases the GIL while it decodes. Leaving the loop early, as Ctrl-C does, cancels the rest.
+    # Pillow releases the GIL while it decodes. A batch at a time, because each submitted file takes memory, and there
+    # may be a million. Leaving the loop early, as Ctrl-C does, cancels the rest.
     with ThreadPoolExecutor() as pool:
-        for result in pool.map(read, paths, rows):
-            results.append(result)
-            if len(results) % FORGET_EVERY == 0:
-                forget_pages(rows[len(results) - 1])
-            if progress is not None:
-                progress(len(results), len(paths))
+        while batch := list(islice(rows, BATCH_IMAGES)):
+            for result in pool.map(read, paths[len(results) : len(results) + len(batch)], batch):
+                results.append(result)
+                if progress is not None:
+                    progress(len(results), len(paths))
+            forget_pages(batch[0])
     return results
 
 

@@ -24,17 +24,11 @@ _CAMERA_BITS = (8, 10, 12, 14)
 
 
 class Scale(NamedTuple):
-    """How the values of one picture of more than 8 bits were scaled.
+    """How the values of one picture of more than 8 bits were scaled."""
 
-    Attributes:
-        white: the value that became 255.
-        largest: the largest value in the picture.
-        stated: whether the file or the caller stated which value is white.
-    """
-
-    white: int
-    largest: float
-    stated: bool
+    white: int  # the value that became 255
+    largest: float  # the largest value in the picture
+    stated: bool  # whether the file or the caller stated which value is white
 
 
 def to_gray(

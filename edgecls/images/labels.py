@@ -47,19 +47,12 @@ _LOOKED_AT = 200  # rows
 
 @dataclass(frozen=True)
 class Labeled:
-    """One image of a table.
+    """One image of a table."""
 
-    Attributes:
-        path: posix, relative to the dataset's root.
-        label: its class.
-        part: "train", "val" or "test"; "" if the table does not say it.
-        group: what it belongs to; "" if the table does not say it.
-    """
-
-    path: str
-    label: str
-    part: str
-    group: str
+    path: str  # posix, relative to the dataset's root
+    label: str  # its class
+    part: str  # "train", "val" or "test"; "" if the table does not say it
+    group: str  # what it belongs to; "" if the table does not say it
 
 
 class Files:

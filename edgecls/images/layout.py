@@ -19,23 +19,14 @@ from edgecls.messages.lists import some
 
 @dataclass(frozen=True)
 class Layout:
-    """How the user says what the folders alone do not say; "" (or no table) for what they say.
+    """How the user says what the folders alone do not say; "" (or no table) for what they say."""
 
-    Attributes:
-        labels: paths of tables with the class of each image.
-        columns: which of their columns says what: see `labels.read_labels`.
-        class_from: regular expression whose first group is the class in an image's path.
-        splits: which folders are train, val and test: see `parts.find_parts`.
-        group: which images belong together: see `grouping.find_groups`.
-        exclude: path of a table of images to leave out: see `labels.read_excluded`.
-    """
-
-    labels: tuple[str, ...] = ()
-    columns: str = ""
-    class_from: str = ""
-    splits: str = ""
-    group: str = ""
-    exclude: str = ""
+    labels: tuple[str, ...] = ()  # paths of tables with the class of each image
+    columns: str = ""  # which of their columns says what: see `labels.read_labels`
+    class_from: str = ""  # regular expression whose first group is the class in an image's path
+    splits: str = ""  # which folders are train, val and test: see `parts.find_parts`
+    group: str = ""  # which images belong together: see `grouping.find_groups`
+    exclude: str = ""  # path of a table of images to leave out: see `labels.read_excluded`
 
     def __post_init__(self) -> None:
         """Raise ConfigError for settings that contradict each other or are not understood."""
@@ -57,18 +48,14 @@ class Listing:
     """The images of a dataset.
 
     Attributes:
-        parts: "train" and, if they are given, "val" and "test" -> the images of each class.
-        is_flat: True if nothing says which image is for what.
         group_of: path -> the group, of each image of which the table says it.
-        notes: sentences that say how they were read.
-        doubts: sentences that say why the folders may not be classes.
     """
 
-    parts: dict[str, Groups]
-    is_flat: bool
+    parts: dict[str, Groups]  # "train" and, if they are given, "val" and "test" -> the images of each class
+    is_flat: bool  # True if nothing says which image is for what
     group_of: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences that say how they were read
+    doubts: tuple[str, ...] = ()  # sentences that say why the folders may not be classes
 
 
 def list_dataset(root: Path, layout: Layout = FOLDERS, left_out: LeftOut | None = None) -> Listing:

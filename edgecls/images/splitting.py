@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from edgecls.images.dataset import Split
 
 
+_Paths = tuple[tuple[str, ...], ...]
+
+
 def split_groups(groups: Groups, fractions: Mapping[str, float], seed: int) -> dict[str, Groups]:
     """Return train and the parts in `fractions`, each with at least one image of each class."""
     parts: dict[str, Groups] = {part: {} for part in ("train", *fractions)}
@@ -33,22 +36,22 @@ def _split_key(seed: int, name: str, path: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{name}\0{to_nfc(path)}".encode("utf-8", "surrogatepass")).digest()
 
 
-def find_identical(splits: Mapping[str, Split]) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the paths of images with the same pixels, by the attributes of `Dataset` that list them."""
+def find_identical(splits: Mapping[str, Split]) -> tuple[_Paths, _Paths, _Paths]:
+    """Return the paths of images with the same pixels: `duplicates`, `contradictions` and `repeats` of `Dataset`."""
     places: dict[bytes, list[tuple[str, int, str]]] = {}
     for part, split in splits.items():
         for path, label, digest in zip(split.paths, split.labels.tolist(), split.digests, strict=True):
             places.setdefault(digest, []).append((part, label, path))
-    found: dict[str, list[tuple[str, ...]]] = {"duplicates": [], "contradictions": [], "repeats": []}
+    duplicates, contradictions, repeats = [], [], []
     for group in places.values():
         parts, labels, paths = (set(values) for values in zip(*group, strict=True))
         if len(labels) > 1:
-            found["contradictions"].append(_one_of_each(group, 1))
+            contradictions.append(_one_of_each(group, 1))
         if len(parts) > 1:
-            found["duplicates"].append(_one_of_each(group, 0))
+            duplicates.append(_one_of_each(group, 0))
         elif len(labels) == 1 < len(paths):
-            found["repeats"].append(_one_of_each(group, 0))
-    return {name: tuple(groups) for name, groups in found.items()}
+            repeats.append(_one_of_each(group, 0))
+    return tuple(duplicates), tuple(contradictions), tuple(repeats)
 
 
 def _one_of_each(group: Sequence[tuple[str, int, str]], position: int) -> tuple[str, ...]:

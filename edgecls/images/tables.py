@@ -26,19 +26,12 @@ _MOST_FIELD_CHARACTERS = 1 << 20
 
 @dataclass(frozen=True)
 class Table:
-    """The text of a table.
+    """The text of a table."""
 
-    Attributes:
-        name: of its file.
-        columns: their names; of a list without names, "1", "2" ...
-        rows: the cells of each row, as many as columns.
-        first_line: number of the first row in the file, for messages.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    first_line: int = 1
+    name: str  # of its file
+    columns: tuple[str, ...]  # their names; of a list without names, "1", "2" and so on
+    rows: list[tuple[str, ...]]  # the cells of each row, as many as columns
+    first_line: int = 1  # number of the first row in the file, for messages
 
     def column(self, name: str) -> list[str]:
         """Return the cells of a column."""

@@ -35,23 +35,14 @@ SCORE_QUANTIZATIONS = ((0.0, 0), (1 / 256, 0), (1 / 256, -128))
 
 @dataclass(frozen=True)
 class Tensor:
-    """A value in a graph.
+    """A value in a graph."""
 
-    Attributes:
-        name: as in the file.
-        shape: -1 for a dimension that is unknown until the graph runs.
-        dtype: as NumPy writes it.
-        is_constant: True for weights.
-        scales: number of quantization scales: 0 if not quantized, 1 per tensor, more if per channel.
-        data: a constant's bytes.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    is_constant: bool
-    scales: int = 0
-    data: bytes = b""
+    name: str  # as in the file
+    shape: tuple[int, ...]  # -1 for a dimension that is unknown until the graph runs
+    dtype: str  # as NumPy writes it
+    is_constant: bool  # True for weights
+    scales: int = 0  # number of quantization scales: 0 if not quantized, 1 per tensor, more if per channel
+    data: bytes = b""  # a constant's bytes
 
     @property
     def size_bytes(self) -> int:
@@ -64,48 +55,28 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Node:
-    """An operation.
+    """An operation."""
 
-    Attributes:
-        op: its name as the format's own tools write it: "CONV_2D", "Conv".
-        version: of a TFLite operation; 0 in ONNX, where the operator set has one.
-        layer: name of the layer it comes from.
-        inputs: values it reads, without optional ones that are left out.
-        outputs: values it writes.
-        options: those in `OPTIONS` of the format's reader.
-        domain: of an ONNX operator.
-    """
-
-    op: str
-    version: int
-    layer: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    options: dict[str, int] = field(default_factory=dict)
-    domain: str = ""
+    op: str  # its name as the format's own tools write it: "CONV_2D", "Conv"
+    version: int  # of a TFLite operation; 0 in ONNX, where the operator set has one
+    layer: str  # name of the layer it comes from
+    inputs: tuple[Tensor, ...]  # values it reads, without optional ones that are left out
+    outputs: tuple[Tensor, ...]  # values it writes
+    options: dict[str, int] = field(default_factory=dict)  # those in `OPTIONS` of the format's reader
+    domain: str = ""  # of an ONNX operator
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A network; its operations are in the order they run.
+    """A network; its operations are in the order they run."""
 
-    Attributes:
-        kind: format of the file.
-        nodes: the operations.
-        inputs: of the network.
-        outputs: of the network.
-        min_runtime: oldest TensorFlow Lite that runs the file, as stated in it; "" if it is not.
-        opset: version of ONNX's own operators; 0 in TFLite.
-        ir: version of the ONNX file format; 0 in TFLite.
-    """
-
-    kind: Format
-    nodes: tuple[Node, ...]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    min_runtime: str = ""
-    opset: int = 0
-    ir: int = 0
+    kind: Format  # format of the file
+    nodes: tuple[Node, ...]  # the operations
+    inputs: tuple[Tensor, ...]  # of the network
+    outputs: tuple[Tensor, ...]  # of the network
+    min_runtime: str = ""  # oldest TensorFlow Lite that runs the file, as stated in it; "" if it is not
+    opset: int = 0  # version of ONNX's own operators; 0 in TFLite
+    ir: int = 0  # version of the ONNX file format; 0 in TFLite
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

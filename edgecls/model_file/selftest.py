@@ -41,19 +41,12 @@ TOLERANCES = {"fp32": 1e-3, "fp16": 1e-3, "int8": 0.15}
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The result of a self-test.
+    """The result of a self-test."""
 
-    Attributes:
-        samples: number of golden images.
-        stage: the first stage that differs: "decode", "resize" or "engine"; "" if none does.
-        sample: the image it was seen on.
-        difference: largest difference: gray values 0..255 for decode and resize, else of scores 0..1.
-    """
-
-    samples: int
-    stage: str
-    sample: str
-    difference: float
+    samples: int  # number of golden images
+    stage: str  # the first stage that differs: "decode", "resize" or "engine"; "" if none does
+    sample: str  # the image it was seen on
+    difference: float  # largest difference: gray values 0..255 for decode and resize, else of scores 0..1
 
 
 def make_golden(paths: Iterable[Path], height: int, width: int, bits: int | None = None) -> tuple[dict[str, Any], ...]:

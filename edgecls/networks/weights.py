@@ -53,19 +53,12 @@ TORCH_NORMALIZATION = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 5
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that were found.
+    """Weights that were found."""
 
-    Attributes:
-        source: "imagenet", "imagenet-torch", "none" or the path the user gave.
-        path: the file, or None for "none".
-        sha256: of the file, or None for "none".
-        layout: "keras" or "torch": how to read the file, how the network pads and what it was trained on.
-    """
-
-    source: str
-    path: Path | None
-    sha256: str | None
-    layout: str
+    source: str  # "imagenet", "imagenet-torch", "none" or the path the user gave
+    path: Path | None  # the file, or None for "none"
+    sha256: str | None  # of the file, or None for "none"
+    layout: str  # "keras" or "torch": how to read the file, how the network pads and what it was trained on
 
     @property
     def normalization(self) -> Normalization:

@@ -16,19 +16,15 @@ Result = TypeVar("Result")
 
 
 class Pool(Protocol):
-    """Runs jobs."""
+    """Runs jobs; this process does, unless a subclass gives them to others."""
 
     @property
     def threads(self) -> int | None:
         """Return how many threads a job may use; None leaves it to the job."""
+        return None
 
     def map(
-        self,
-        function: Callable[[Shared, Job], Result],
-        shared: Shared,
-        jobs: Iterable[Job],
-        *,
-        in_order: bool = False,
+        self, function: Callable[[Shared, Job], Result], shared: Shared, jobs: Iterable[Job], *, in_order: bool = False
     ) -> Iterator[tuple[Job, Result]]:
         """Yield each job once, with its result.
 
@@ -44,24 +40,12 @@ class Pool(Protocol):
         Raises:
             EdgeclsError: `function` raised it, or the pool lost its workers.
         """
-
-
-class LocalPool:
-    """Runs jobs in this process."""
-
-    threads: int | None = None
-
-    def map(
-        self,
-        function: Callable[[Shared, Job], Result],
-        shared: Shared,
-        jobs: Iterable[Job],
-        *,
-        in_order: bool = False,
-    ) -> Iterator[tuple[Job, Result]]:
-        """Yield each job with its result."""
         for job in jobs:
             yield job, function(shared, job)
+
+
+class LocalPool(Pool):
+    """Runs jobs in this process."""
 
 
 _LOCAL = LocalPool()

@@ -39,23 +39,13 @@ JOIN_REMEDY = "start one (ray start --head); if it asks for a token, set RAY_AUT
 
 @dataclass(frozen=True)
 class RayPool:
-    """The workers of a connected cluster.
+    """The workers of a connected cluster."""
 
-    Attributes:
-        threads: CPUs that a job takes.
-        retries: of a job whose worker died.
-    """
-
-    threads: int = 1
-    retries: int = RETRIES
+    threads: int = 1  # CPUs that a job takes
+    retries: int = RETRIES  # of a job whose worker died
 
     def map(
-        self,
-        function: Callable[[Shared, Job], Result],
-        shared: Shared,
-        jobs: Iterable[Job],
-        *,
-        in_order: bool = False,
+        self, function: Callable[[Shared, Job], Result], shared: Shared, jobs: Iterable[Job], *, in_order: bool = False
     ) -> Iterator[tuple[Job, Result]]:
         """Yield each job with its result; see `pool.Pool`."""
         import ray
@@ -128,11 +118,7 @@ def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
     if find_spec("ray") is None:
         raise MissingDependency("a cluster needs Ray: pip install 'edgecls[ray]'")
     local = re.fullmatch(rf"{LOCAL}(?::([1-9]\d*))?", address)
-    # Ray reads these when it is imported: no usage statistics, and no warning about GPUs.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if local:
-        keep_to_this_machine()
+    _configure(bool(local))
     import ray
 
     if ray.is_initialized():
@@ -156,6 +142,14 @@ def connect(address: str, threads: int = 1) -> Iterator[RayPool]:
             yield RayPool(threads)
         finally:
             ray.shutdown()
+
+
+def _configure(local: bool) -> None:
+    # Ray reads these when it is imported: no usage statistics, and no warning about GPUs.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if local:
+        keep_to_this_machine()
 
 
 def keep_to_this_machine() -> None:

@@ -50,17 +50,11 @@ _START = (
 
 @dataclass(frozen=True)
 class Host:
-    """A machine that ssh reaches.
+    """A machine that ssh reaches."""
 
-    Attributes:
-        name: as ssh takes it: `user@name`, `ssh://user@name:port`, or a name in the user's ssh configuration.
-        python: path to Python on the board.
-        asks: whether ssh may ask for a password or about a new host key; without a terminal it would hang.
-    """
-
-    name: str
-    python: str = "python3"
-    asks: bool = False
+    name: str  # as ssh takes it: `user@name`, `ssh://user@name:port`, or a name in the user's ssh configuration
+    python: str = "python3"  # path to Python on the board
+    asks: bool = False  # whether ssh may ask for a password or about a new host key; without a terminal it would hang
 
     @property
     def quoted_python(self) -> str:

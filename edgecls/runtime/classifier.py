@@ -278,8 +278,7 @@ def map_ahead(
                     break
                 queue.put((item, pool.submit(function, item)))
             queue.put(None)
-        # Whatever a camera or a generator raises is passed on to the caller.
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  # whatever a camera raises is passed on
             failed: Future[Result] = Future()
             failed.set_exception(error)
             queue.put((cast(Item, None), failed))

@@ -19,7 +19,7 @@ from edgecls.choose.rounds import LARGEST_BATCH
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import estimate
-from edgecls.estimate.evidence import COVERAGE
+from edgecls.estimate.model import COVERAGE
 from edgecls.estimate.operators import count_network
 from edgecls.limits import Format
 from edgecls.progress import Progress, silent

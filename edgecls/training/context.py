@@ -32,12 +32,11 @@ class Pictures:
         curves: called with the epochs so far and the path of the picture.
         preview: called with images, a list of their augmented copies, the path of the picture, the borders of the
             images in each copy (see `features.augment.find_borders`), and the settings in words.
-        final: called with the finished run folder.
     """
 
     curves: Callable[[Sequence[EpochRecord], Path], object] = lambda *_: None
     preview: Callable[[Images, Sequence[Images], Path, Sequence[Corners], str], object] = lambda *_: None
-    final: Callable[[Path], object] = lambda *_: None
+    final: Callable[[Path], object] = lambda *_: None  # called with the finished run folder
 
 
 NO_PICTURES = Pictures()
@@ -45,28 +44,15 @@ NO_PICTURES = Pictures()
 
 @dataclass(frozen=True)
 class Context:
-    """What all phases of a run share.
+    """What all phases of a run share."""
 
-    Attributes:
-        model: trained in place.
-        dataset: training and validation images.
-        config: settings of the run.
-        work: folder of checkpoints; None saves none.
-        owner: identifier of the run in its checkpoints.
-        cache: folder of feature caches; None is the user's.
-        deadline: `time.monotonic()` at which to stop.
-        progress: called at each stage.
-        on_epoch: called after each epoch with the whole history.
-        workers: that train together; only the first one needs `work`.
-    """
-
-    model: keras.Model
-    dataset: Dataset
-    config: TrainConfig
-    work: Path | None = None
-    owner: str = ""
-    cache: Path | None = None
-    deadline: float | None = None
-    progress: Progress = silent
-    on_epoch: OnEpoch = lambda history: None
-    workers: Workers = ALONE
+    model: keras.Model  # trained in place
+    dataset: Dataset  # training and validation images
+    config: TrainConfig  # settings of the run
+    work: Path | None = None  # folder of checkpoints; None saves none
+    owner: str = ""  # identifier of the run in its checkpoints
+    cache: Path | None = None  # folder of feature caches; None is the user's
+    deadline: float | None = None  # `time.monotonic()` at which to stop
+    progress: Progress = silent  # called at each stage
+    on_epoch: OnEpoch = lambda history: None  # called after each epoch with the whole history
+    workers: Workers = ALONE  # that train together; only the first one needs `work`

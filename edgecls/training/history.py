@@ -14,45 +14,29 @@ class LayerRecord:
     """How one layer with weights learned in one epoch, layers in order from the image to the scores.
 
     Attributes:
-        name: of the layer.
-        gradient_norm: mean over the watched steps of the norm of the layer's gradients.
-        update_ratio: mean over the watched steps of |change of the weights| / |weights|.
         dead_share: fraction of the layer's ReLU channels that were zero for every probed image; None without a ReLU.
     """
 
-    name: str
-    gradient_norm: float
-    update_ratio: float
+    name: str  # of the layer
+    gradient_norm: float  # mean over the watched steps of the norm of the layer's gradients
+    update_ratio: float  # mean over the watched steps of |change of the weights| / |weights|
     dead_share: float | None = None
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of one phase.
+    """One epoch of one phase."""
 
-    Attributes:
-        phase: "classifier", "augmented", "joint", "fine-tuning" or "network" (networks without a backbone).
-        epoch: counts from 1 in each phase.
-        train_loss: mean over the epoch's steps, regularization included, dropout and augmentation on.
-        train_accuracy: over the epoch's steps, 0..1.
-        val_loss: cross-entropy of the validation images after the epoch.
-        val_accuracy: of the validation images after the epoch, 0..1.
-        learning_rate: at the last step.
-        largest_step_loss: of all steps.
-        seconds: the epoch took, validation included.
-        layers: of those that learn.
-    """
-
-    phase: str
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    learning_rate: float
-    largest_step_loss: float
-    seconds: float
-    layers: tuple[LayerRecord, ...] = ()
+    phase: str  # "classifier", "augmented", "joint", "fine-tuning" or "network" (networks without a backbone)
+    epoch: int  # counts from 1 in each phase
+    train_loss: float  # mean over the epoch's steps, regularization included, dropout and augmentation on
+    train_accuracy: float  # over the epoch's steps, 0..1
+    val_loss: float  # cross-entropy of the validation images after the epoch
+    val_accuracy: float  # of the validation images after the epoch, 0..1
+    learning_rate: float  # at the last step
+    largest_step_loss: float  # of all steps
+    seconds: float  # the epoch took, validation included
+    layers: tuple[LayerRecord, ...] = ()  # of those that learn
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that `from_json` reads."""
@@ -66,18 +50,10 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Divergence:
-    """A number that was not finite ended training.
+    """A number that was not finite ended training."""
 
-    Attributes:
-        phase: in which it happened.
-        epoch: in which it happened, from 1.
-        step: in that epoch, from 0.
-        what: "loss", "gradient" or "weights": the first that was not finite.
-        layer: the first layer, from the image, with such a number; None if it was only the loss.
-    """
-
-    phase: str
-    epoch: int
-    step: int
-    what: str
-    layer: str | None
+    phase: str  # in which it happened
+    epoch: int  # in which it happened, from 1
+    step: int  # in that epoch, from 0
+    what: str  # "loss", "gradient" or "weights": the first that was not finite
+    layer: str | None  # the first layer, from the image, with such a number; None if it was only the loss

@@ -31,19 +31,12 @@ SMALLEST_NORM = 1e-12
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What one training step did.
+    """What one training step did."""
 
-    Attributes:
-        loss: mean over the batch, regularization included.
-        correct: number of images classified correctly before the step.
-        gradients: norm of each layer's gradients, float32 (layers,), before clipping.
-        updates: |change| / |weights| of each layer, float32 (layers,); None if not watched.
-    """
-
-    loss: float
-    correct: float
-    gradients: NDArray[np.float32]
-    updates: NDArray[np.float32] | None
+    loss: float  # mean over the batch, regularization included
+    correct: float  # number of images classified correctly before the step
+    gradients: NDArray[np.float32]  # norm of each layer's gradients, float32 (layers,), before clipping
+    updates: NDArray[np.float32] | None  # |change| / |weights| of each layer, float32 (layers,); None if not watched
 
 
 class Network:

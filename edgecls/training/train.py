@@ -149,13 +149,17 @@ def assist(
     prune(feature_folder())
 
 
-def preview(data: Path, config: TrainConfig, path: Path, pictures: Pictures, progress: Progress = silent) -> None:
-    """Draw training images beside their augmented copies.
+def preview(
+    data: Path, config: TrainConfig, path: Path, pictures: Pictures, progress: Progress = silent
+) -> tuple[str, ...]:
+    """Draw training images beside their augmented copies; return how the folder was read and what was left out of it.
 
     Raises:
         DataError: the images cannot be used.
     """
-    draw_preview(load_images(data, config, False, progress).train, config, path, pictures)
+    dataset = load_images(data, config, False, progress)
+    draw_preview(dataset.train, config, path, pictures)
+    return tuple(filter(None, (*dataset.notes, dataset.left_out)))
 
 
 def load_images(data: Path, config: TrainConfig, skip_bad: bool, progress: Progress) -> Dataset:

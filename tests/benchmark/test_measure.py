@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interleaved import BATCH_CALLS, time_interleaved
 
 from edgecls.benchmark import measure
 from edgecls.benchmark.measure import (
-    BATCH_CALLS,
     BATCH_DROPPED,
     compare_runs,
     compare_times,
@@ -23,7 +23,6 @@ from edgecls.benchmark.measure import (
     pace,
     summarize,
     time_calls,
-    time_interleaved,
     warm_up,
 )
 

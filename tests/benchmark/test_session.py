@@ -1,4 +1,4 @@
-"""The parent's part, with workers that say what they are told: nothing here is timed."""
+"""The parent's part, with workers that answer what a test prescribes: nothing is timed."""
 
 from __future__ import annotations
 
@@ -111,11 +111,11 @@ def test_a_camera() -> None:
 
 
 def test_progress_is_reported() -> None:
-    told: list[tuple[str, int, int]] = []
-    run_benchmark(ONE, SHORT, command=fake_command(), progress=lambda *each: told.append(each[:3]))
-    assert told[0] == ("loading and warming up", 1, 1)
-    assert told[-1] == ("measuring", 100, 100)
-    assert [done for _, done, _ in told[1:]] == sorted(done for _, done, _ in told[1:])
+    reported: list[tuple[str, int, int]] = []
+    run_benchmark(ONE, SHORT, command=fake_command(), progress=lambda *each: reported.append(each[:3]))
+    assert reported[0] == ("loading and warming up", 1, 1)
+    assert reported[-1] == ("measuring", 100, 100)
+    assert [done for _, done, _ in reported[1:]] == sorted(done for _, done, _ in reported[1:])
 
 
 def test_errors_of_a_worker_keep_their_class() -> None:

@@ -95,12 +95,12 @@ def test_text_is_aligned() -> None:
 
 def test_markdown_is_a_table() -> None:
     record = make_record(make_result(file="a|b.tflite", warnings=["governor: slow"]))
-    table, told, notes = markdown_table(record).split("\n\n")
+    table, reported, notes = markdown_table(record).split("\n\n")
     lines = table.splitlines()
     assert lines[2].startswith("| a\\|b.tflite | litert | 1 |")
     assert {line.replace("\\|", "").count("|") for line in lines} == {len(header(record)) + 1}
     assert set(lines[1]) <= set("|-: ")
-    assert (told, notes) == (caption(record), "- governor: slow")
+    assert (reported, notes) == (caption(record), "- governor: slow")
 
 
 def test_rich_shows_the_same() -> None:

@@ -22,9 +22,8 @@ from estimate_validation import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecls.estimate import evidence as estimate_evidence
-from edgecls.estimate.evidence import COVERAGE, find_evidence
-from edgecls.estimate.model import fit, run_of
+from edgecls.estimate import model as estimate_model
+from edgecls.estimate.model import COVERAGE, find_evidence, fit, run_of
 from edgecls.estimate.published_latencies import PublishedLatency, load_latencies, load_processor
 from edgecls.estimate.published_networks import published_network
 
@@ -51,9 +50,7 @@ def test_what_is_not_used_says_why() -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_nothing_of_what_is_left_out_is_known(
-    name: estimate_evidence.Evidence, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_of_what_is_left_out_is_known(name: estimate_model.Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[list[PublishedLatency], list[PublishedLatency]]] = []
     real = estimate_validation._folds
 

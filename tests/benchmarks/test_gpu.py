@@ -68,10 +68,10 @@ def test_nvidia_smi_is_asked_as_it_documents(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_table_shows_failures_doubts_and_what_the_cpu_ran() -> None:
-    ill = ROW | {"valid": False, "causes": ["throttled"], "peak_gpu_mb": None}
+    invalid = ROW | {"valid": False, "causes": ["throttled"], "peak_gpu_mb": None}
     failed = {"device": "tensorrt", "precision": "int8", "batch": 1, "failed": "exit code 1: no | parser"}
     no_recording = ROW | {"p50_ms": {"numpy": 1.5, "IO binding": 1.25}}
-    header, fine, doubtful, plain, broken = gpu.table({"rows": [ROW, ill, no_recording, failed]})
+    header, fine, doubtful, plain, broken = gpu.table({"rows": [ROW, invalid, no_recording, failed]})
     assert fine == ["cuda", "fp16", "16", "1.50", "1.40", "1.25", "12800", "512 MB", "2 of 60"]
     assert doubtful[5] == "1.25 (not valid: throttled)" and doubtful[7] == ""
     assert plain[4:6] == ["", "1.25"]

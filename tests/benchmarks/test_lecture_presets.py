@@ -24,7 +24,7 @@ ROW: dict[str, Any] = {
 
 
 def test_a_row_says_what_was_measured_and_what_is_not_valid() -> None:
-    rejected = ROW | {"preset": "", "int8_passed": False, "valid": False, "causes": ["noisy neighbour"]}
+    rejected = ROW | {"preset": "", "int8_passed": False, "valid": False, "causes": ["contention"]}
     header, good, bad = lecture_presets.table({"rows": [ROW, rejected]})
     assert len(header) == len(good) == len(bad)
     assert good == [
@@ -35,4 +35,4 @@ def test_a_row_says_what_was_measured_and_what_is_not_valid() -> None:
         "61 s, 23 epochs",
     ]
     assert "no preset" in bad[0] and bad[2] == "0.690 (rejected)"
-    assert bad[6].endswith("(not valid: noisy neighbour)")
+    assert bad[6].endswith("(not valid: contention)")

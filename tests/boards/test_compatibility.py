@@ -50,7 +50,7 @@ def test_python() -> None:
     assert levels("python", found) == {"no"}
     assert "it has Python 3.9, and edgecls needs 3.10" in text("python", found)
     assert "ai-edge-litert 2.1.0" in text("python", found)
-    # One system that works is enough; the others are told.
+    # One system that works is enough; the others are reported.
     assert levels("python", findings(tflite(), PI4)) == {"note"}
 
 

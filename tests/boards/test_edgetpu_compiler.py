@@ -107,7 +107,7 @@ def test_a_report_with_operations_on_the_cpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (TOO_LARGE, "large activation tensors"),
         (INTERNAL, "Internal compiler error. Aborting!"),
@@ -116,10 +116,10 @@ def test_a_report_with_operations_on_the_cpu() -> None:
         ("", ""),
     ],
 )
-def test_failures_keep_the_compilers_words(text: str, told: str) -> None:
+def test_failures_keep_the_compilers_words(text: str, reported: str) -> None:
     report = edgetpu_compiler.parse_report(text)
     assert not report.compiled
-    assert told in report.errors
+    assert reported in report.errors
     assert "version 1" not in report.errors
 
 
@@ -183,10 +183,10 @@ def test_the_compiled_file_carries_the_metadata(compiler: Any, tiny_tflite: Path
     assert (folder / "given").read_bytes() == graph
     assert (folder / "call").read_text().startswith("-s\n-o\n")
     assert list((tmp_path / "out").iterdir()) == [done.path]
-    sealed = read_spec(done.path)
-    assert sealed.labels == spec.labels
-    assert sealed.metrics == spec.metrics | {"measured_on": "tiny-int8.tflite"}
-    assert sealed.versions["edgetpu_compiler"] == "16.0.384591198"
+    completed = read_spec(done.path)
+    assert completed.labels == spec.labels
+    assert completed.metrics == spec.metrics | {"measured_on": "tiny-int8.tflite"}
+    assert completed.versions["edgetpu_compiler"] == "16.0.384591198"
 
 
 def test_layers_on_the_cpu_are_named_with_the_compilers_reason(
@@ -210,20 +210,20 @@ def test_a_failed_compilation_leaves_nothing(compiler: Any, report: str, tiny_tf
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_without_the_compiler_the_exact_commands_are_told(
+def test_without_the_compiler_the_exact_commands_are_reported(
     tiny_tflite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert edgetpu_compiler.find_compiler() is None
     with pytest.raises(MissingDependency) as caught:
         edgetpu_compiler.compile_file(tiny_tflite)
-    told = str(caught.value)
-    assert f"edgetpu_compiler -s -o {tiny_tflite.parent} {tiny_tflite} && python -c " in told
-    assert "add_metadata(" in told
-    assert "_edgetpu.tflite" in told
+    reported = str(caught.value)
+    assert f"edgetpu_compiler -s -o {tiny_tflite.parent} {tiny_tflite} && python -c " in reported
+    assert "add_metadata(" in reported
+    assert "_edgetpu.tflite" in reported
 
 
-def test_seal_refuses_what_no_compiler_wrote(tiny_tflite: Path, ignorant_graph: bytes, tmp_path: Path) -> None:
+def test_metadata_are_added_to_compiled_files_only(tiny_tflite: Path, ignorant_graph: bytes, tmp_path: Path) -> None:
     plain = tmp_path / "plain.tflite"
     plain.write_bytes(ignorant_graph)
     with pytest.raises(ExportError, match="holds nothing for the Edge TPU"):

@@ -184,7 +184,7 @@ def test_versions_compare_as_numbers(text: str, numbers: tuple[int, ...]) -> Non
     [
         (lambda text: "[" * 9, "at line 1"),
         (lambda text: text.replace('title = "', 'title = 5 # "'), "it.title must be text; received 5"),
-        (lambda text: "colour = 1\n" + text, "it has unknown values: 'colour'"),
+        (lambda text: "color = 1\n" + text, "it has unknown values: 'color'"),
         (lambda text: text.replace("[recommended]", "[recommendation]"), "it lacks recommended"),
         (lambda text: text.replace('systems = ["', 'systems = ["no-'), "no-"),
     ],

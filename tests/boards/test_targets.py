@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from onnx_graphs import run
-from random_networks import random_network, varied_images
+from random_networks import diverse_images, random_network
 from tiny import SIZE
 
 from edgecls.boards.targets import TARGETS, detect_target, find_target
@@ -21,7 +21,7 @@ from edgecls.export.quantization.prepare import prepare
 
 @pytest.fixture(scope="module")
 def calibration() -> np.ndarray:
-    return varied_images(24, SIZE, np.random.default_rng(1))
+    return diverse_images(24, SIZE, np.random.default_rng(1))
 
 
 @pytest.fixture(scope="module")

@@ -87,12 +87,12 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
         predict(tiny_tflite, [photos], out, Spy(LocalPool(), last))
     assert "shards" not in json.loads((out / "manifest.json").read_text())
     again = Spy(LocalPool())
-    told: list[Done] = []
-    done = predict(tiny_tflite, [photos], out, again, progress=told.append)
+    reported: list[Done] = []
+    done = predict(tiny_tflite, [photos], out, again, progress=reported.append)
     # The fifth shard has the image that is none.
     retried = int(last == 5)
     assert again.jobs == list(range(last - retried, 9))
-    assert done == told[-1] == Done(images=43, failed=1, kept=5 * last - retried, retried=retried)
+    assert done == reported[-1] == Done(images=43, failed=1, kept=5 * last - retried, retried=retried)
     assert content(out) == content(whole)
 
 
@@ -105,10 +105,10 @@ def test_only_what_is_missing_or_damaged_is_made_again(tiny_tflite: Path, photos
     (out / "shard-00000005.jsonl").write_bytes(whole["shard-00000004.jsonl"])
     (out / "shard-00000006.jsonl").write_text("[]\n")
     (out / ".shard-00000007.jsonl.0a1b2c3d.tmp").write_bytes(b"left by a killed process")
-    again, told = Spy(LocalPool()), list[str]()
-    predict(tiny_tflite, [photos], out, again, report=told.append)
+    again, reported = Spy(LocalPool()), list[str]()
+    predict(tiny_tflite, [photos], out, again, report=reported.append)
     assert again.jobs == [1, 3, 4, 5, 6]
-    assert [text.removeprefix(f"{out}/").removesuffix(". Its images are predicted again") for text in told] == [
+    assert [text.removeprefix(f"{out}/").removesuffix(". Its images are predicted again") for text in reported] == [
         "shard-00000001.jsonl is missing",
         *(f"shard-0000000{number}.jsonl was changed" for number in (3, 5, 6)),
     ]
@@ -163,7 +163,7 @@ def test_a_folder_of_something_else_is_left_alone(
     assert content(out) == {name: text.encode()}
 
 
-def test_names_that_are_no_utf_8_are_gone_on_with(tiny_tflite: Path, photos: Path, tmp_path: Path) -> None:
+def test_names_that_are_no_utf_8_are_resumed(tiny_tflite: Path, photos: Path, tmp_path: Path) -> None:
     odd, out = tmp_path / "caf\udce9", tmp_path / "out"
     shutil.copytree(photos / "striped", odd)
     for kept in (0, 14):

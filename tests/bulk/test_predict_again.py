@@ -77,7 +77,7 @@ def test_one_image_more_that_can_be_read_costs_one(
 def test_a_checksum_that_was_changed_costs_its_shard_and_nothing_else(
     tiny_tflite: Path, photos: Path, tmp_path: Path
 ) -> None:
-    whole, out, told = tmp_path / "whole", tmp_path / "out", list[str]()
+    whole, out, reported = tmp_path / "whole", tmp_path / "out", list[str]()
     predict(tiny_tflite, [photos], whole)
     with pytest.raises(KeyboardInterrupt):
         predict(tiny_tflite, [photos], out, Spy(LocalPool(), 4))
@@ -85,9 +85,9 @@ def test_a_checksum_that_was_changed_costs_its_shard_and_nothing_else(
     lines = sums.read_bytes().splitlines(keepends=True)
     sums.write_bytes(b"\xff\0" + lines[0] + lines[1] + b"junk\n" + lines[2][:30])
     again = Spy(LocalPool())
-    predict(tiny_tflite, [photos], out, again, report=told.append)
+    predict(tiny_tflite, [photos], out, again, report=reported.append)
     assert again.jobs == [0, *range(2, 9)]
-    assert ["was not finished" in text for text in told] == [False, True, True]
+    assert ["was not finished" in text for text in reported] == [False, True, True]
     assert content(out) == content(whole)
 
 

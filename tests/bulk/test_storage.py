@@ -93,5 +93,5 @@ def test_missing_packages_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     ("name", "expected"),
     [("s3://b/a.png", True), ("file:///a", True), ("a.png", False), ("a:b.png", False), ("/a://b", False), ("", False)],
 )
-def test_urls_are_told_from_paths(name: str, expected: bool) -> None:
+def test_urls_are_reported_from_paths(name: str, expected: bool) -> None:
     assert is_url(name) is expected

@@ -54,7 +54,7 @@ def test_a_table_without_images_says_what_it_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all" * 100])
-def test_no_parquet_is_told(tmp_path: Path, content: bytes) -> None:
+def test_no_parquet_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.parquet"
     path.write_bytes(content)
     for name in (str(path), path.as_uri()):

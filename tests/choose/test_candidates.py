@@ -138,7 +138,10 @@ def test_held_out_images_are_taken_if_data_holds_them(tiny_run: Path, tiny_data:
 
 
 def test_other_images_are_held_against_the_float_file(files: list[RunFile], tiny_run: Path, tmp_path: Path) -> None:
-    images = load_images(tiny_run, make_data(tmp_path / "new" / "test", 5).parent)
+    data = make_data(tmp_path / "new" / "test", 5).parent
+    (data / "test" / "notes.txt").write_text("no image")
+    images = load_images(tiny_run, data)
+    assert images.note.startswith("Left out 1 file: 1 *.txt")
     # By their paths alone they could be the run's.
     assert images.float_scores is None and "new" in images.name and len(images.split.paths) == 15
     found = find_candidates(files, images, CLASSES, 1)

@@ -167,7 +167,7 @@ def test_a_file_that_lost_accuracy_exits_with_1(
     assert not (run_copy / "export" / "model-fp32.tflite").exists()
 
 
-def test_a_full_disk_is_told_in_a_sentence(
+def test_a_full_disk_is_reported_in_a_sentence(
     run_copy: Path, ignorant_graph: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(path: Path, *_: object, **__: object) -> int:
@@ -181,7 +181,7 @@ def test_a_full_disk_is_told_in_a_sentence(
     assert list((run_copy / "export").iterdir()) == []
 
 
-def test_names_that_no_system_takes_are_told_in_a_sentence(tmp_path: Path) -> None:
+def test_names_that_no_system_takes_are_reported_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for path, words in (("x" * 300, "File name too long"), (tmp_path / "loop" / "run", "symbolic links|not a run")):
         for command in (["report"], ["export"]):
@@ -189,7 +189,7 @@ def test_names_that_no_system_takes_are_told_in_a_sentence(tmp_path: Path) -> No
             assert done.exit_code in (1, 2) and re.search(words, done.stderr), done
 
 
-def test_an_output_that_is_no_folder_is_told_in_a_sentence(
+def test_an_output_that_is_no_folder_is_reported_in_a_sentence(
     run_copy: Path, ignorant_graph: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tflite, "to_fp32", lambda *_, **__: ignorant_graph)
@@ -203,7 +203,7 @@ def test_an_output_that_is_no_folder_is_told_in_a_sentence(
 
 
 # Streams
-def test_colour_is_for_terminals_alone(int8: Path, tmp_path: Path) -> None:
+def test_color_is_for_terminals_alone(int8: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "edgecls", "predict", str(int8), str(tmp_path / "gone.png")]
     piped = subprocess.run(command, capture_output=True, timeout=60)
     assert b"cannot open image" in piped.stderr
@@ -226,7 +226,9 @@ def test_predicting_imports_no_tensorflow(int8: Path, pictures: list[Path]) -> N
     assert not {"tensorflow", "keras", "onnx", "onnxruntime"} & set(done.stderr.split())
 
 
-def test_no_more_threads_is_told_in_a_sentence(int8: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_threads_is_reported_in_a_sentence(
+    int8: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

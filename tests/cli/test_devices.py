@@ -84,7 +84,7 @@ def test_check_compiles_for_coral_only(tiny_tflite: Path, monkeypatch: pytest.Mo
     assert f"edgetpu_compiler -s -o {tiny_tflite.parent} {tiny_tflite}" in done.stderr
 
 
-def test_doctor_tells_of_this_machine() -> None:
+def test_doctor_reports_this_machine() -> None:
     done = run("doctor", "--json")
     document = json.loads(done.stdout)
     assert document["works"] == (done.exit_code == 0)

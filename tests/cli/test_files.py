@@ -128,7 +128,7 @@ def test_evaluate_shows_a_line_for_each_class(int8: Path, tiny_data: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["model-int8.tflite", "model-fp32.onnx"])
-def test_info_shows_the_contract(file_named: Callable[[str], Path], name: str) -> None:
+def test_info_shows_the_metadata(file_named: Callable[[str], Path], name: str) -> None:
     path = file_named(name)
     contract: dict[str, Any] = json.loads(run("info", path, "--json").stdout)
     assert (contract["file"], contract["bytes"]) == (str(path), path.stat().st_size)

@@ -125,7 +125,7 @@ def test_every_command_ends_in_words(
     ("shell", "cause"),
     [(">&-", "it is closed|Bad file"), (">/dev/full", "No space left on device"), ("<&- >&- 2>&-", "")],
 )
-def test_stdout_that_cannot_be_written_is_told(shell: str, cause: str, arguments: list[str]) -> None:
+def test_stdout_that_cannot_be_written_is_reported(shell: str, cause: str, arguments: list[str]) -> None:
     done = subprocess.run(["bash", "-c", f"{shlex.join(start(*arguments))} {shell}"], capture_output=True, text=True)
     assert done.returncode == (2 if arguments == ["unknown"] else 1), done.stderr
     assert re.search("No such command" if cause and arguments == ["unknown"] else cause, done.stderr)

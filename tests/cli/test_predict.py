@@ -34,8 +34,8 @@ def test_folders_patterns_and_files_in_the_order_given(int8: Path, pictures: lis
     folder = pictures[0].parent
     (folder / "notes.txt").write_text("no image")
     done = run("predict", int8, pictures[2], folder, folder / "*a*k.png")
-    told = "Left out 1 file: 1 *.txt (notes, tables, labels and settings).\n"
-    assert (done.exit_code, done.stderr) == (0, told)
+    reported = "Left out 1 file: 1 *.txt (notes, tables, labels and settings).\n"
+    assert (done.exit_code, done.stderr) == (0, reported)
     assert labels_of(done.stdout) == ["striped", *CLASSES, "dark"]
 
 
@@ -217,8 +217,8 @@ def test_watching_answers_as_images_come_and_ends_with_ctrl_c(watching: Any, pic
     assert process.stderr.readline() == "Left out: .heic (not an image that can be read).\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(WAIT_S) == 1
-    told = "Left out 1 file: 1 .heic (not an image that can be read).\n"
-    assert process.stderr.read() == told + "Error: 1 of 4 images could not be read\n"
+    reported = "Left out 1 file: 1 .heic (not an image that can be read).\n"
+    assert process.stderr.read() == reported + "Error: 1 of 4 images could not be read\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

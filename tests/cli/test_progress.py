@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from edgecls.cli import progress as live
+from edgecls.cli import progress as progress_module
 from edgecls.cli.progress import LiveProgress
 from edgecls.progress import Progress, silent
 
@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-    """Stands still until told."""
+    """Stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -28,7 +28,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(live, "time", clock)
+    monkeypatch.setattr(progress_module, "time", clock)
     return clock
 
 
@@ -67,7 +67,7 @@ def test_a_long_stage_is_heard_of_now_and_then(capsys: pytest.CaptureFixture[str
     ]
 
 
-def test_the_same_stage_can_begin_anew(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_stage_can_begin_again(capsys: pytest.CaptureFixture[str]) -> None:
     with LiveProgress() as progress:
         progress("score", 5, 5)
         progress("score", 1, 5)
@@ -112,7 +112,7 @@ def test_an_interruption_gives_the_terminal_back(monkeypatch: pytest.MonkeyPatch
 
 def test_without_rich_lines_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
-    monkeypatch.setattr(live, "find_spec", lambda _: None)
+    monkeypatch.setattr(progress_module, "find_spec", lambda _: None)
     with LiveProgress() as progress:
         progress("read images", 2, 2)
     assert terminal.getvalue() == "read images: 2/2 in 0 s\n"

@@ -114,7 +114,7 @@ def test_predict_takes_an_image_on_stdin_and_settings(board: BoardSshd, int8: Pa
 
 
 @pytest.mark.parametrize("form", ["text", "csv"])
-def test_unreadable_images_are_told_by_the_users_names(
+def test_unreadable_images_are_reported_by_the_users_names(
     board: BoardSshd, int8: Path, pictures: list[Path], tmp_path: Path, form: str
 ) -> None:
     (tmp_path / "it's bad.png").write_bytes(b"no image")
@@ -123,8 +123,8 @@ def test_unreadable_images_are_told_by_the_users_names(
     there = run("predict", int8, *options(board), "--format", form, *images)
     here = run("predict", int8, "--format", form, *images)
     assert (there.exit_code, there.stdout) == (here.exit_code, here.stdout)
-    told = [line for line in here.stderr.splitlines() if "could not be read" not in line]
-    assert len(told) == 3 and set(told) < set(there.stderr.splitlines())
+    reported = [line for line in here.stderr.splitlines() if "could not be read" not in line]
+    assert len(reported) == 3 and set(reported) < set(there.stderr.splitlines())
 
 
 def test_no_readable_image_needs_no_board(int8: Path) -> None:
@@ -185,7 +185,7 @@ def test_usage_errors_of_the_board_exit_with_2(board: BoardSshd, int8: Path) -> 
         (["benchmark", "{file}", "--engine", "ort", "--host", "board"], "cannot run tflite files"),
     ],
 )
-def test_wrong_usage_is_told_without_a_board(arguments: list[str], message: str, int8: Path) -> None:
+def test_wrong_usage_is_reported_without_a_board(arguments: list[str], message: str, int8: Path) -> None:
     done = run(*(argument.format(file=int8) for argument in arguments))
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.split())
@@ -194,7 +194,7 @@ def test_wrong_usage_is_told_without_a_board(arguments: list[str], message: str,
 # Interrupted
 
 
-def test_a_cut_connection_is_told_and_the_board_ends_its_work(board: BoardSshd, int8: Path) -> None:
+def test_a_cut_connection_is_reported_and_the_board_ends_its_work(board: BoardSshd, int8: Path) -> None:
     with start("benchmark", int8, *options(board), *LONG) as process:
         board.wait_until_working()
         board.cut()

@@ -39,7 +39,7 @@ def test_the_board_times_what_is_made_here(board: BoardSshd, tiny_data: Path, tm
     ("device", "message"),
     [("raspberry-pi-4b", "board is a {here}, not a raspberry-pi-4b; leave --board out"), ("pi", "Unknown board 'pi'")],
 )
-def test_another_board_is_told_before_anything_is_trained(
+def test_another_board_is_reported_before_anything_is_trained(
     board: BoardSshd, device: str, message: str, tiny_data: Path, tmp_path: Path
 ) -> None:
     done = edgecls("sweep", tiny_data, *options(board), *GRID, "--board", device, "--out", tmp_path / "out")
@@ -48,7 +48,7 @@ def test_another_board_is_told_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_board_that_does_not_answer_is_told_before_anything_is_trained(tiny_data: Path, tmp_path: Path) -> None:
+def test_a_board_that_does_not_answer_is_reported_before_anything_is_trained(tiny_data: Path, tmp_path: Path) -> None:
     done = edgecls("sweep", tiny_data, "--host", "nowhere.invalid", *GRID, "--out", tmp_path / "out")
     assert done.exit_code == 1 and "nowhere.invalid" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -33,7 +33,7 @@ def run() -> Result:
     return CliRunner().invoke(cli.main, ["doctor"])
 
 
-def test_it_is_told_after_cleaning_up(cleaned: list[str]) -> None:
+def test_it_is_reported_after_cleaning_up(cleaned: list[str]) -> None:
     done = run()
     assert (done.exit_code, done.stderr, cleaned) == (143, "Terminated!\n", ["cleaned"])
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

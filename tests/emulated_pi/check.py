@@ -108,12 +108,12 @@ def check_board(
 def score(machine: Machine, kit: str, file: Path, images: list[Path], modules: list[Path], folder: Path) -> Answers:
     """Return the machine's answers; those of the host, which every board is held against, are kept in `folder`."""
     stem = f"{machine.name}-{kit}"
-    names, out, told = (folder / f"{stem}.{suffix}" for suffix in ("txt", "npz", "json"))
+    names, out, reported = (folder / f"{stem}.{suffix}" for suffix in ("txt", "npz", "json"))
     if not (machine is HOST and out.is_file()):
         names.write_text("\n".join(str(image.resolve()) for image in images), encoding="utf-8")
-        told.write_text(_run_or_exit(machine, [SCORE, file, names, out], modules), encoding="utf-8")
+        reported.write_text(_run_or_exit(machine, [SCORE, file, names, out], modules), encoding="utf-8")
     with np.load(out) as arrays:
-        return Answers(json.loads(told.read_text(encoding="utf-8")), arrays["pixels"], arrays["scores"])
+        return Answers(json.loads(reported.read_text(encoding="utf-8")), arrays["pixels"], arrays["scores"])
 
 
 def run_command(machine: Machine, name: str, file: Path, image: Path, modules: list[Path]) -> str:

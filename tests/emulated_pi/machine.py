@@ -105,7 +105,7 @@ def prepare_root(machine: Machine) -> None:
     options = ["--download-only", f"--arch={machine.arch}", "--variant=minbase", f"--include={include}"]
     # Where its own functions lie, if it is not the installed one.
     scripts = {"DEBOOTSTRAP_DIR": str(CACHE / "tools/usr/share/debootstrap")} if _is_ours("debootstrap") else {}
-    _say(f"fetching Debian {SUITE} for {machine.arch}: 20 seconds or more")
+    _print(f"fetching Debian {SUITE} for {machine.arch}: 20 seconds or more")
     # It looks at every file with programs of /usr/sbin too.
     path = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
     _check_run([debootstrap, *options, SUITE, partial], os.environ | scripts | path)
@@ -138,7 +138,7 @@ def _is_ours(name: str) -> bool:
 
 def _fetch_tool(package: str) -> None:
     _check_needed()
-    _say(f"{package} is not installed: fetching it into {CACHE}")
+    _print(f"{package} is not installed: fetching it into {CACHE}")
     folder = CACHE / "tools"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{package}_*.deb"):
@@ -176,5 +176,5 @@ def _check_run(command: Sequence[object], environment: dict[str, str] | None = N
         raise SystemExit(f"{command[0]} failed with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"{text}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from estimate_validation import digest, fit_prior_scales
@@ -17,8 +18,8 @@ from edgecls.boards.profiles import board_names, load_profile, read_table
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import Estimate, Measured, estimate, load_validation, make_run
-from edgecls.estimate.evidence import EVIDENCE
 from edgecls.estimate.measured import read_measured
+from edgecls.estimate.model import Evidence
 from edgecls.estimate.operators import Network, count_network
 from edgecls.estimate.published_latencies import load_latencies
 
@@ -38,7 +39,7 @@ def test_the_stored_fit_and_errors_are_up_to_date() -> None:
 
 
 def test_stored_errors_are_as_promised() -> None:
-    found = {evidence: load_validation(evidence) for evidence in EVIDENCE}
+    found = {evidence: load_validation(evidence) for evidence in get_args(Evidence)}
     assert found["latency"].median_error < 0.25
     assert all(0.7 < row.coverage <= 1 and row.latencies >= 40 for row in found.values())
     # Who knows less errs more.
@@ -184,6 +185,6 @@ def test_a_record_that_does_not_fit_is_refused(int8: Path, tmp_path: Path) -> No
 
 def test_the_documentation_shows_the_stored_errors() -> None:
     text = (Path(__file__).parents[2] / "docs/estimates.md").read_text(encoding="utf-8")
-    for evidence in EVIDENCE:
+    for evidence in get_args(Evidence):
         row = load_validation(evidence)
         assert f"| {row.latencies} | {row.median_error:.0%} | {row.coverage:.0%} |".replace("%", " %") in text, evidence

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import onnx, tflite
-from random_networks import varied_images
+from random_networks import diverse_images
 from tiny import make_spec
 
 from edgecls.config import TrainConfig
@@ -41,7 +41,7 @@ def export(config: TrainConfig, kind: Format, precision: str, path: Path) -> Pat
 
     fused = fuse(build_model(config, CLASSES, Weights("none", None, None, "keras")), in_blocks=precision == "int8")
     module = to_tflite if kind == "tflite" else to_onnx
-    images = varied_images(8, config.image_size, np.random.default_rng(0))
+    images = diverse_images(8, config.image_size, np.random.default_rng(0))
     data = module.to_fp32(fused) if precision == "fp32" else module.to_int8(fused, images)
     path.write_bytes(attach_spec(data, make_spec(precision=precision, arch=config.arch), kind))
     return path
@@ -123,7 +123,7 @@ def test_keras_has_the_weights_that_are_counted_for_each_width(alpha: float) -> 
     kernels = sum(int(np.prod(w.shape)) for w in network.trainable_weights if "kernel" in w.path)
     counted = count_network(TrainConfig(image_size=96, alpha=alpha), CLASSES)
     stem, scores = (next(o for o in counted.operators if o.kind == kind) for kind in ("convolution", "dense"))
-    # The stem sees blocks of 2x2 gray pixels instead of 3 colours.
+    # The stem sees blocks of 2x2 gray pixels instead of 3 colors.
     assert counted.weights - scores.weights - stem.weights == kernels - stem.weights // 16 * 27
 
 

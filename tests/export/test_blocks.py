@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from random_networks import random_network, varied_images
+from random_networks import diverse_images, random_network
 from tflite_graphs import FP32_TOLERANCE, INT8_TOLERANCE, run
 from training_run import keras_scores
 
@@ -20,7 +20,7 @@ from edgecls.export.quantization.prepare import prepare
 from edgecls.model_file.read import read_graph
 
 SIZE = 32
-IMAGES = varied_images(24, SIZE, np.random.default_rng(3))
+IMAGES = diverse_images(24, SIZE, np.random.default_rng(3))
 
 
 def run_onnx(graph: bytes) -> np.ndarray:
@@ -43,14 +43,14 @@ def test_float_files_score_as_keras(model: Any) -> None:
 
 def test_int8_files_score_nearly_so_after_pruning_and_equalization(model: Any) -> None:
     expected = keras_scores(model, IMAGES)
-    calibration = varied_images(48, SIZE, np.random.default_rng(1))
+    calibration = diverse_images(48, SIZE, np.random.default_rng(1))
     prepared = prepare(fuse(model, in_blocks=True), calibration)
     assert np.abs(run(tflite.to_int8(prepared, calibration), IMAGES)[0] - expected).mean() < INT8_TOLERANCE
     assert np.abs(run_onnx(onnx.to_int8(prepared, calibration)) - expected).mean() < INT8_TOLERANCE
 
 
 def test_files_for_a_coral_hold_only_what_it_maps(model: Any) -> None:
-    calibration = varied_images(16, SIZE, np.random.default_rng(1))
+    calibration = diverse_images(16, SIZE, np.random.default_rng(1))
     graph = tflite.to_int8(fuse(model), calibration, TARGETS["coral"])
     assert not reasons_against(preflight(read_graph(graph, "tflite")))
     assert np.abs(run(graph, IMAGES)[0] / 256 - keras_scores(model, IMAGES)).mean() < INT8_TOLERANCE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from random_networks import random_network, varied_images
+from random_networks import diverse_images, random_network
 from tflite_graphs import run
 from tiny import SIZE
 
@@ -58,7 +58,7 @@ def scores_of(fused: FusedModel, images: np.ndarray) -> np.ndarray:
 def test_same_scores_without_blocks_and_dense_layers(name: str) -> None:
     fused = NETWORKS[name]()
     size = fused.core.input.shape[1]
-    images = varied_images(12, size, np.random.default_rng(3))
+    images = diverse_images(12, size, np.random.default_rng(3))
     # A wrong border would show.
     images[0, :, -2:], images[1, :2], images[2, -1:], images[3, :, :1] = 255, 0, 255, 0
     mapped = for_edge_tpu(fused)
@@ -76,7 +76,7 @@ def test_same_scores_without_blocks_and_dense_layers(name: str) -> None:
 def files(request: pytest.FixtureRequest) -> dict[str, bytes]:
     """The same network for a Coral and for any CPU."""
     fused = fuse(random_network("torch", SIZE, 0.35, request.param))
-    calibration = varied_images(32, SIZE, np.random.default_rng(1))
+    calibration = diverse_images(32, SIZE, np.random.default_rng(1))
     return {name: tflite.to_int8(fused, calibration, TARGETS[name]) for name in ("coral", "x86-vnni")}
 
 
@@ -97,7 +97,7 @@ def test_the_file_holds_nothing_the_compiler_was_not_seen_to_map(files: dict[str
 
 
 def test_the_file_scores_as_the_one_for_cpus(files: dict[str, bytes]) -> None:
-    images = varied_images(24, SIZE, np.random.default_rng(5))
+    images = diverse_images(24, SIZE, np.random.default_rng(5))
     coral, source, target = run(files["coral"], images)
     usual, _, _ = run(files["x86-vnni"], images)
     assert (source["dtype"], source["quantization"]) == (np.uint8, (1.0, 114))
@@ -113,4 +113,4 @@ def test_a_file_that_would_stay_on_the_cpu_is_refused(monkeypatch: pytest.Monkey
     fused = fuse(random_network("torch", SIZE, 0.35, "gap"))
     monkeypatch.setattr(tflite, "for_edge_tpu", lambda fused: fused)
     with pytest.raises(ExportError, match=r"Edge TPU would not run this file: .*FULLY_CONNECTED"):
-        tflite.to_int8(fused, varied_images(8, SIZE, np.random.default_rng(1)), CORAL)
+        tflite.to_int8(fused, diverse_images(8, SIZE, np.random.default_rng(1)), CORAL)

@@ -126,7 +126,7 @@ def test_files_of_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("out", ["run/export", "run/export-arm64", "elsewhere"])
-def test_files_of_a_run_trained_anew_go(tmp_path: Path, out: str) -> None:
+def test_files_of_a_run_trained_again_go(tmp_path: Path, out: str) -> None:
     run, folder = tmp_path / "run", tmp_path / out
     export(folder, run, "1", "model-int8.tflite", "model-fp32.onnx")
     (folder / "flips-fp32-onnx.png").touch()

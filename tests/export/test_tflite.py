@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from random_networks import varied_images
+from random_networks import diverse_images
 from tflite_graphs import FP16_TOLERANCE, FP32_TOLERANCE, INT8_TOLERANCE, make_images, run
 from tiny import SIZE, Converted
 from training_run import keras_scores
@@ -68,7 +68,7 @@ def test_a_network_with_a_dead_layer_answers_as_in_keras() -> None:
     kernel, bias = layer.get_weights()
     # No image makes any of its units positive.
     layer.set_weights([kernel, bias - 1000])
-    images = varied_images(8, SIZE, np.random.default_rng(3))
+    images = diverse_images(8, SIZE, np.random.default_rng(3))
     fused = fuse(model)
     scores, _, _ = run(tflite.to_int8(prepare(fused, images), images), images)
     np.testing.assert_allclose(scores, keras_scores(model, images), atol=FP32_TOLERANCE)

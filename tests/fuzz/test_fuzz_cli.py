@@ -90,11 +90,11 @@ def run(arguments: list[str]) -> Any:
 def test_any_words(words: dict[str, list[str]]) -> None:
     @fuzz(1200, quick=80)
     @given(lines(words))
-    def say(arguments: list[str]) -> None:
+    def show(arguments: list[str]) -> None:
         ran["command lines"] += 1
         run(arguments)
 
-    say()
+    show()
 
 
 def test_any_file(words: dict[str, list[str]], tiny_tflite: Path, tiny_onnx: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from edgecls.runtime.trial import try_in_child
     ("engine", "kind", "cases"),
     [("litert", "tflite", 1500), ("onnxruntime", "onnx", 800), ("openvino", "onnx", 200), ("openvino", "tflite", 200)],
 )
-def test_graphs_sealed_anew(engine: str, kind: str, cases: int, request: pytest.FixtureRequest) -> None:
+def test_changed_graphs_of_valid_checksum(engine: str, kind: str, cases: int, request: pytest.FixtureRequest) -> None:
     path: Path = request.getfixturevalue(f"tiny_{kind}")
     _, graph, spec = read_model_file(path.read_bytes())
     name = f"{engine} {kind} graphs with correct checksums"

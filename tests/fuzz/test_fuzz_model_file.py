@@ -20,7 +20,7 @@ from tiny import make_spec
 from edgecls.boards.compatibility import check_graph
 from edgecls.boards.profiles import load_profile
 from edgecls.errors import EdgeclsError, ModelFileError
-from edgecls.model_file import metadata as spec
+from edgecls.model_file import metadata as metadata_module
 from edgecls.model_file import write
 from edgecls.model_file.read import read_graph, read_model_file
 from edgecls.model_file.selftest import run_selftest
@@ -31,12 +31,12 @@ SMALLEST = {"tflite": b"\x1c\0\0\0TFL3" + bytes(range(64)), "onnx": b"\x08\x08\x
 MEMBERS = ("model.json", "labels.txt", "../labels.txt", "/etc/passwd", "model.json/", "labelmap.txt", "a\\..\\b", "")
 
 
-def sealed(graph: bytes, document: Any, kind: Any) -> bytes:
+def forged(graph: bytes, document: Any, kind: Any) -> bytes:
     """A file whose metadata are this document, with correct checksums, as an attacker would make it."""
     if isinstance(document, dict):
         document = {name: value for name, value in document.items() if name != "contract_sha256"}
         document["graph_sha256"] = hashlib.sha256(graph).hexdigest()
-        document["contract_sha256"] = spec.checksum(document)
+        document["contract_sha256"] = metadata_module.checksum(document)
     labels = document.get("labels") if isinstance(document, dict) else None
     lines = "".join(f"{label}\n" for label in labels) if isinstance(labels, list) else ""
     text = json.dumps(document).encode()
@@ -75,7 +75,7 @@ def test_metadata_with_correct_checksums(kind: Any) -> None:
     def change(document: Any) -> None:
         ran[f"{kind} metadata with correct checksums"] += 1
         try:
-            _, _, read = read_model_file(sealed(SMALLEST[kind], document, kind))
+            _, _, read = read_model_file(forged(SMALLEST[kind], document, kind))
         except ModelFileError:
             return
         shown = [*read.labels, read.arch, read.created, read.luma, read.target, *read.versions.values()]

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from edgecls.errors import DataError
-from edgecls.images import dataset as data
-from edgecls.images import dataset as data_module
+from edgecls.images import dataset as dataset_module
 from edgecls.images.dataset import Dataset, load_dataset, load_labeled, load_paths
 
 SIZE = 8
@@ -195,7 +194,7 @@ def test_name_that_is_not_utf8_is_bad(tmp_path: Path) -> None:
     str(caught.value).encode()
 
 
-def test_identical_images_are_told_only_if_they_lie_in_two_parts(tmp_path: Path) -> None:
+def test_identical_images_are_reported_only_if_they_lie_in_two_parts(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         fill(tmp_path / part, cat=3, dog=3)
     with Image.open(tmp_path / "train/cat/0.png") as image:
@@ -241,7 +240,7 @@ def test_interrupt_does_not_wait_for_the_remaining_images(tmp_path: Path, monkey
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(data, "load_gray", count_and_load)
+    monkeypatch.setattr(dataset_module, "load_gray", count_and_load)
     fill(tmp_path, cat=100, dog=100)
     with pytest.raises(KeyboardInterrupt):
         load(tmp_path, progress=interrupt)
@@ -255,7 +254,7 @@ def test_more_images_than_there_is_room_for_are_refused(
     def refuse(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr(data_module, "new_array", refuse)
+    monkeypatch.setattr(dataset_module, "new_array", refuse)
     with pytest.raises(DataError, match=r"6 images of 8 x 8 need 0\.0 GB of disk in .*; free some, set XDG_CACHE_HOME"):
         load(fill(tmp_path, cat=5, dog=5))
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecls.errors import DataError
-from edgecls.images import decode as image_module
+from edgecls.images import decode as decode_module
 from edgecls.images.decode import MAX_SIDE, load_gray
 
 
-def load_same_size(source: image_module.Source, like: NDArray[Any]) -> NDArray[np.uint8]:
+def load_same_size(source: decode_module.Source, like: NDArray[Any]) -> NDArray[np.uint8]:
     pixels = load_gray(source, *like.shape[:2])
     assert pixels.dtype == np.uint8 and pixels.shape == (*like.shape[:2], 1)
     assert pixels.flags.c_contiguous and pixels.flags.writeable
@@ -104,7 +104,7 @@ def test_transparent_palette_entries_are_composed_on_black(transparency: int | b
         (2, 8, b"\x05\x05\x05\x09\x09\x09", b"\0\x05\0\x05\0\x05", [0, 9]),
     ],
 )
-def test_transparent_colour_of_png_becomes_black(
+def test_transparent_color_of_png_becomes_black(
     color: int, depth: int, row: bytes, key: bytes, expected: list[int]
 ) -> None:
     data = png(2, 1, (b"tRNS", key), (b"IDAT", zlib.compress(b"\0" + row)), depth=depth, color=color)
@@ -246,7 +246,7 @@ def test_phone_jpeg_with_an_attached_preview_is_read() -> None:
         assert opened.format == "MPO"
         expected = luma(np.array(opened))
         np.testing.assert_array_equal(load_same_size(opened, RGB), expected)
-    # The file's own luma, where Pillow goes through colours and back.
+    # The file's own luma, where Pillow goes through colors and back.
     assert np.abs(load_same_size(data, RGB).astype(int) - expected).max() <= 3
 
 

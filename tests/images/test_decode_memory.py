@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from edgecls.images import decode as image
+from edgecls.images import decode as decode_module
 from edgecls.images.decode import load_gray
 from edgecls.images.pillow import SMALL_PIXELS, Room, map_rows
 
@@ -71,7 +71,7 @@ def test_threads_decode_large_pictures_one_by_one(tmp_path: Path, monkeypatch: p
         return load(self)
 
     monkeypatch.setattr(PngImageFile, "load", watch)
-    monkeypatch.setattr(image, "_ROOM", Room(SMALL_PIXELS))
+    monkeypatch.setattr(decode_module, "_ROOM", Room(SMALL_PIXELS))
     with ThreadPoolExecutor(4) as pool:
         for pixels in pool.map(lambda path: load_gray(path, 8, 8), [tmp_path / "a.png"] * 4):
             assert (pixels == 90).all()

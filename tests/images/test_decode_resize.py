@@ -34,7 +34,7 @@ JPEG_KINDS: tuple[dict[str, Any], ...] = (
     {"subsampling": 2},
     {"restart_marker_blocks": 3},
 )
-# A JPEG of 83 x 61 with 4:2:0 colours; a file, because encoders differ between releases of Pillow.
+# A JPEG of 83 x 61 with 4:2:0 colors; a file, because encoders differ between releases of Pillow.
 SMALL_JPEG = base64.b85decode(
     "|JeWF01!$>Nk#wx0RR9200961|JwjV02>k%7Zed27Zw*D92+1gLMtdGB`8rkJupIGRb^yfRb5+Zc$tA}agcLcU4^xVke;Kft*d8%yve$z$C;?Br2"
     "pFhLjfEf9w;LyPAe-;q;6eqq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@@4A01*fPJpfY!0U`hb5di}c0sq7"
@@ -238,7 +238,7 @@ def test_path_and_bytes_agree_and_the_full_picture_stays_to_be_had(tmp_path: Pat
     assert decode_gray(path).size == (963, 541)
 
 
-def test_image_of_the_caller_keeps_its_size_and_colours() -> None:
+def test_image_of_the_caller_keeps_its_size_and_colors() -> None:
     image = Image.open(io.BytesIO(encode(Image.fromarray(photograph(541, 963)), "JPEG")))
     load_gray(image, 60, 60)
     assert image.size == (963, 541) and image.mode == "RGB"

@@ -99,7 +99,7 @@ def test_any_kind_of_bytes_is_read(source: Any) -> None:
 
 
 @pytest.mark.parametrize(("largest", "bits"), [(255, 8), (1023, 10), (900, 10), (4095, 12), (16000, 14)])
-def test_folder_that_never_uses_its_upper_bits_is_told_the_option(largest: int, bits: int) -> None:
+def test_folder_that_never_uses_its_upper_bits_is_reported_the_option(largest: int, bits: int) -> None:
     scales = [Scale(65535, largest, False), Scale(65535, 100, False), Scale(65535, 0, False)]
     (text,) = advise(scales, "--bits")
     assert f"No value of the 2 16-bit images is above {largest}" in text and f"train again with --bits {bits}." in text

@@ -199,11 +199,11 @@ def test_a_watch_sees_the_images_that_a_folder_has(photos: Path, monkeypatch: py
         os.mkfifo(photos / "7.png")
         os.mkfifo(photos / "8")
 
-    told: list[str] = []
-    left_out = LeftOut(told.append)
+    reported: list[str] = []
+    left_out = LeftOut(reported.append)
     found = watch(photos, monkeypatch, fill, "rest", "rest", left_out=left_out)
     assert found == ["1", "2.jfif", "5.png", "6.png", "7.png"]
-    assert [text.split()[2] for text in told] == [".x", "*.txt", "without"]
+    assert [text.split()[2] for text in reported] == [".x", "*.txt", "without"]
     assert str(left_out).startswith("Left out 3 files")
 
 

@@ -151,7 +151,7 @@ def test_classes_are_in_code_point_order_of_nfc(tmp_path: Path) -> None:
 def test_two_spellings_of_one_class_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "é/1.png", f"{unicodedata.normalize('NFD', 'é')}/1.png")
     if len(list(tmp_path.iterdir())) == 1:
-        pytest.skip("this file system normalises names itself")
+        pytest.skip("this file system normalizes names itself")
     with pytest.raises(DataError, match="two class folders .* 'é' in Unicode's NFC; rename one"):
         list_images(tmp_path, tmp_path)
 

@@ -78,8 +78,8 @@ def test_split_and_group_columns_are_used_and_reported(tmp_path: Path) -> None:
     }
     assert not listing.is_flat and listing.group_of == {"a.png": "p1", "b.png": "p1", "c.png": "p2"}
     assert "the split from column 'split', the group from column 'patient_id'" in listing.notes[0]
-    anew = Layout(labels=table(tmp_path, "labels.csv", rows), columns="split=,group=")
-    assert list_dataset(tmp_path, anew).is_flat and not list_dataset(tmp_path, anew).group_of
+    again = Layout(labels=table(tmp_path, "labels.csv", rows), columns="split=,group=")
+    assert list_dataset(tmp_path, again).is_flat and not list_dataset(tmp_path, again).group_of
 
 
 def test_tables_of_one_split_each(tmp_path: Path) -> None:

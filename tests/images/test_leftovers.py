@@ -60,9 +60,9 @@ def test_a_left_out_folder_is_counted_by_its_files(tmp_path: Path) -> None:
     assert str(left_out) == "Left out 3 files: 3 in @eaDir (thumbnails and attributes of a Synology NAS)."
 
 
-def test_the_first_of_each_kind_is_told_at_once() -> None:
-    told: list[str] = []
-    left_out = LeftOut(told.append)
+def test_the_first_of_each_kind_is_reported_at_once() -> None:
+    reported: list[str] = []
+    left_out = LeftOut(reported.append)
     for kind in ("a", "b", "a"):
         left_out.add(kind)
-    assert told == ["Left out: a.", "Left out: b."]
+    assert reported == ["Left out: a.", "Left out: b."]

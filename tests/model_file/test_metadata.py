@@ -15,7 +15,7 @@ from spec_cases import GRAPHS, KINDS, ONNX, TFLITE, attach, forge
 from tiny import LABELS, make_spec
 
 from edgecls.errors import ModelFileError
-from edgecls.model_file import metadata as spec_module
+from edgecls.model_file import metadata as metadata_module
 from edgecls.model_file import write
 from edgecls.model_file.graph import MAX_METADATA_BYTES
 from edgecls.model_file.metadata import ModelSpec
@@ -73,11 +73,11 @@ def test_onnx_and_onnxruntime_read_the_metadata(tiny_onnx: Path) -> None:
     import onnx
     import onnxruntime
 
-    told = onnxruntime.InferenceSession(tiny_onnx).get_modelmeta().custom_metadata_map["edgecls"]
-    assert json.loads(told)["labels"] == list(LABELS)
+    reported = onnxruntime.InferenceSession(tiny_onnx).get_modelmeta().custom_metadata_map["edgecls"]
+    assert json.loads(reported)["labels"] == list(LABELS)
     model = onnx.load(tiny_onnx)
     onnx.checker.check_model(model)
-    assert {entry.key: entry.value for entry in model.metadata_props}["edgecls"] == told
+    assert {entry.key: entry.value for entry in model.metadata_props}["edgecls"] == reported
 
 
 def test_other_onnx_metadata_belongs_to_the_graph(tiny_onnx: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_changed_label_is_noticed_in_onnx() -> None:
         read_model_file(bad)
 
 
-def test_a_changed_graph_is_told_with_both_hashes() -> None:
+def test_a_changed_graph_is_reported_with_both_hashes() -> None:
     good = attach("tflite")
     with pytest.raises(ModelFileError, match=r"damaged: its graph's sha256 is \w{64}, the metadata say \w{64}; copy"):
         read_model_file(good[:20] + b"!" + good[21:])
@@ -171,7 +171,7 @@ def test_unbounded_json_is_refused(kind: Any, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ModelFileError, match="shorten metrics"):
         attach(kind, metrics={"long": "x" * MAX_METADATA_BYTES})
     big = attach(kind, metrics={"long": "x" * 5000})
-    monkeypatch.setattr(spec_module, "MAX_METADATA_BYTES", 4000)
+    monkeypatch.setattr(metadata_module, "MAX_METADATA_BYTES", 4000)
     with pytest.raises(ModelFileError, match="damaged"):
         read_model_file(big)
 

@@ -143,7 +143,7 @@ def test_the_backbone_is_that_of_keras_applications(size: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "layout", "head"), NETWORKS)
-def test_the_contract_is_gray_bytes_in_and_probabilities_out(size: int, layout: str, head: str) -> None:
+def test_the_network_takes_gray_bytes_and_gives_probabilities(size: int, layout: str, head: str) -> None:
     model = tiny(size, layout, head)
     assert len(model.inputs) == len(model.outputs) == 1
     assert model.input.dtype == "uint8" and model.input.shape == (None, size, size, 1)
@@ -220,7 +220,7 @@ def test_without_weights_features_tell_images_apart(size: int, layout: str, head
         assert np.abs(features[first] - features[second]).mean() > 0.03
 
 
-def test_a_training_step_leaves_the_frozen_part_untouched_and_dropout_may_be_off() -> None:
+def test_a_training_step_leaves_the_feature_extractor_untouched_and_dropout_may_be_off() -> None:
     config = TrainConfig(image_size=32, alpha=0.35, dropout=0)
     model = build_mobilenet_v2(config, CLASSES, Weights("none", None, None, "keras"))
     assert "dropout" not in [layer.name for layer in model.layers]

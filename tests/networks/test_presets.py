@@ -1,4 +1,4 @@
-"""Each preset layer by layer against the words that describe the lecture's network."""
+"""Each preset layer by layer against the words that describe the network of the lecture."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LAYERS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("Flatten", {}),
         ("Dense", {"units": 32, "activation": "relu"}),
     ],
-    # 256x256, Rescaling 1/255, Conv2D(3, 3x3) with padding mended, frozen MobileNetV2, Flatten, Dense 32, Adam 1e-3
+    # 256x256, Rescaling 1/255, Conv2D(3, 3x3) with padding fixed, frozen MobileNetV2, Flatten, Dense 32, Adam 1e-3
     "lecture-transfer": [
         ("Rescaling", {"scale": 1 / 255, "offset": 0}),
         ("Conv2D", {"filters": 3, "kernel_size": (3, 3), "padding": "same", "activation": "linear"}),

@@ -14,7 +14,7 @@ from packages.environments import BOUNDS, CommandFailed, make_environment
 from packages.smoke import FORMATS, use
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-# What the table tells of an environment: the packages that pyproject.toml names.
+# What the table shows of an environment: the packages that pyproject.toml names.
 SHOWN = (
     *("numpy", "pillow", "click", "ai-edge-litert", "onnxruntime", "onnxruntime-gpu", "openvino"),
     *("mlcommons-loadgen", "ray", "pyarrow", "tensorflow", "keras", "tf2onnx", "onnx", "matplotlib", "jinja2", "rich"),
@@ -34,21 +34,21 @@ def main() -> int:
         folder = Path(temporary)
         sdist, wheel = build_packages(folder)
         faults = check_contents(sdist, wheel)
-        _say(*faults, f"{sdist.name} {sdist.stat().st_size:,} bytes, {wheel.name} {wheel.stat().st_size:,} bytes")
+        _print(*faults, f"{sdist.name} {sdist.stat().st_size:,} bytes, {wheel.name} {wheel.stat().st_size:,} bytes")
         for python in pythons:
             for extra in arguments.extra or FORMATS:
                 for bounds in arguments.bounds or BOUNDS:
                     with tempfile.TemporaryDirectory(dir=folder) as environment:
                         fault = _try(Path(environment) / "e", python, extra, bounds, wheel, arguments.run.resolve())
                     faults += [fault] if fault else []
-    _say(f"{len(faults)} faults")
+    _print(f"{len(faults)} faults")
     return 1 if faults or not pythons else 0
 
 
 def _is_here(python: str) -> bool:
     found = subprocess.run(["uv", "python", "find", "--quiet", "--no-python-downloads", python], capture_output=True)
     if found.returncode:
-        _say(f"left out: there is no Python {python} on this machine")
+        _print(f"left out: there is no Python {python} on this machine")
     return found.returncode == 0
 
 
@@ -61,13 +61,13 @@ def _try(folder: Path, python: str, extra: str, bounds: str, wheel: Path, run: P
         shown = ", ".join(f"{name} {environment.packages[name]}" for name in SHOWN if name in environment.packages)
         use(environment, extra, run)
     except CommandFailed as error:
-        _say(f"{title}: FAILED ({shown})", str(error))
+        _print(f"{title}: FAILED ({shown})", str(error))
         return title
-    _say(f"{title}: ok, {time.monotonic() - start:.0f} s ({shown})")
+    _print(f"{title}: ok, {time.monotonic() - start:.0f} s ({shown})")
     return ""
 
 
-def _say(*lines: str) -> None:
+def _print(*lines: str) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 

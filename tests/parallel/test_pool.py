@@ -24,7 +24,7 @@ def test_here_works_on_one_job_after_the_other() -> None:
 
 
 def test_an_error_comes_as_it_is() -> None:
-    with pytest.raises(DataError, match="^no image 7; mend it$"):
+    with pytest.raises(DataError, match="^no image 7; fix it$"):
         list(LocalPool().map(refuse, "no image", [7]))
 
 

@@ -18,7 +18,7 @@ from pool_jobs import always_die, die_once, divide, refuse, square, where
 
 from edgecls.boards import ray_processes
 from edgecls.errors import ClusterError, ConfigError, DataError, MissingDependency
-from edgecls.parallel import ray as ray_pool
+from edgecls.parallel import ray as ray_module
 from edgecls.parallel.ray import JOBS_A_WORKER, RayPool, connect
 
 JOBS = list(range(23))
@@ -54,7 +54,7 @@ def test_an_endless_list_is_read_no_further_than_workers_need(ray_pool_2: RayPoo
 
 
 def test_our_errors_come_as_they_are_and_bugs_with_the_workers_traceback(ray_pool_2: RayPool) -> None:
-    with pytest.raises(DataError, match="^no image 7; mend it$"):
+    with pytest.raises(DataError, match="^no image 7; fix it$"):
         list(ray_pool_2.map(refuse, "no image", [7]))
     with pytest.raises(ZeroDivisionError, match=r"pool_jobs.py"):
         list(ray_pool_2.map(divide, 1, [1, 0]))
@@ -92,7 +92,7 @@ def test_one_cluster_at_a_time(ray_pool_2: RayPool) -> None:
 
 
 def test_ray_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_pool, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray_module, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"pip install 'edgecls\[ray\]'"), connect("local"):
         pass
 
@@ -105,7 +105,7 @@ def test_no_address_is_wrong_usage(address: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_an_address_where_nobody_listens_is_told_at_once(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_nobody_listens_is_reported_at_once(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -113,7 +113,7 @@ def test_an_address_where_nobody_listens_is_told_at_once(scheme: str, monkeypatc
     with pytest.raises(ClusterError, match=rf"no Ray cluster answers at {scheme}127.0.0.1:{port}: .*refused"):
         with connect(f"{scheme}127.0.0.1:{port}"):
             pass
-    assert time.monotonic() - began < ray_pool.CONNECT_S
+    assert time.monotonic() - began < ray_module.CONNECT_S
 
 
 def listening() -> dict[str, str]:
@@ -152,7 +152,7 @@ def test_a_local_cluster_takes_no_job_without_its_token(ray_pool_2: RayPool) -> 
     assert "ClusterError: no Ray cluster at" in done.stderr and "if it asks for a token" in done.stderr
 
 
-def test_ray_that_does_not_start_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_that_does_not_start_is_reported_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: object) -> None:
         raise Exception("The current node timed out during startup.\nAnd more")  # as Ray does
 

@@ -7,7 +7,7 @@ from edgecls.remote.bundle import FileBundle
 
 
 @given(st.lists(st.tuples(st.text(), st.booleans()), min_size=1))
-def test_luggage_gives_the_users_names_back(files: list[tuple[str, bool]]) -> None:
+def test_a_file_bundle_restores_the_names_of_the_user(files: list[tuple[str, bool]]) -> None:
     bundle = FileBundle()
     folder = bundle.add_folder("the folder")
     for shown, inside in files:

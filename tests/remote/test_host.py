@@ -41,7 +41,7 @@ def refused(file: Path, python: Path | str, host: str = "board") -> str:
 # ssh cannot connect
 
 
-def test_a_wrong_host_key_is_told_with_the_line_that_forgets_it(board: BoardSshd, int8: Path) -> None:
+def test_a_wrong_host_key_is_reported_with_the_line_that_forgets_it(board: BoardSshd, int8: Path) -> None:
     board.know("other")
     said = refused(int8, board.python)
     assert said.startswith("Error: the host key of board has changed")
@@ -64,9 +64,9 @@ def test_an_unknown_host_key_is_not_taken(board: BoardSshd, int8: Path) -> None:
 )
 def test_what_ssh_says_is_explained(board: BoardSshd, int8: Path, option: str, value: Any, said: str) -> None:
     board.reset(**{option: str(value).format(folder=board.folder)})
-    told = refused(int8, board.python)
+    reported = refused(int8, board.python)
     # One error, with the last line of ssh's stderr.
-    assert said in told and told.count("\n") == 1 and "(ssh: " in told
+    assert said in reported and reported.count("\n") == 1 and "(ssh: " in reported
 
 
 def test_options_cannot_hide_in_a_host(board: BoardSshd, int8: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_without_ssh_the_package_is_named(int8: Path, monkeypatch: pytest.Monkey
 # The remote Python
 
 
-def test_no_python_there(board: BoardSshd, int8: Path) -> None:
+def test_a_board_without_python(board: BoardSshd, int8: Path) -> None:
     assert "board has no Python 'no such python'; install it, or name another" in refused(int8, "no such python")
     (board.folder / "plain").write_text("")
     assert f"board has no Python '{board.folder / 'plain'}'" in refused(int8, board.folder / "plain")
@@ -97,7 +97,7 @@ def test_a_python_that_is_too_old(board: BoardSshd, int8: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
-def test_a_python_without_edgecls_is_told_what_to_install(
+def test_a_python_without_edgecls_is_reported_what_to_install(
     board: BoardSshd, int8: Path, tmp_path: Path, kind: str
 ) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True, timeout=120)
@@ -108,7 +108,9 @@ def test_a_python_without_edgecls_is_told_what_to_install(
     assert "pass --python edgecls-env/bin/python" in said
 
 
-def test_a_missing_engine_is_told_with_the_command_for_the_board(board: BoardSshd, int8: Path, tmp_path: Path) -> None:
+def test_a_missing_engine_is_reported_with_the_command_for_the_board(
+    board: BoardSshd, int8: Path, tmp_path: Path
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_ENGINE)
     python = board.add_python("no-engine", path=tmp_path)
     for command in (["selftest"], ["benchmark"]):
@@ -170,7 +172,7 @@ def test_a_command_that_is_killed_there(board: BoardSshd, int8: Path, tmp_path: 
 
 
 @pytest.fixture
-def there(board: BoardSshd) -> Host:
+def host(board: BoardSshd) -> Host:
     return Host("board", str(board.python))
 
 
@@ -178,7 +180,7 @@ def install(_: dict[str, Any]) -> str:
     return "pip install edgecls"
 
 
-def test_a_connection_cut_while_copying(board: BoardSshd, there: Host) -> None:
+def test_a_connection_cut_while_copying(board: BoardSshd, host: Host) -> None:
     def cut(stage: str, done: int, total: int, note: str = "", /) -> None:
         if done == 1:
             board.cut()
@@ -186,16 +188,16 @@ def test_a_connection_cut_while_copying(board: BoardSshd, there: Host) -> None:
     files = {f"{place}.bin": bytes(2**20) for place in range(20)}
     with (
         pytest.raises(RemoteError, match="was cut while copying files to it"),
-        connect(there, install, print) as connection,
+        connect(host, install, print) as connection,
     ):
         connection.send(files, cut)
         list(connection.run(["selftest", "0.bin"]))
 
 
-def test_a_file_that_shrinks_while_it_is_copied(there: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_shrinks_while_it_is_copied(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(bytes(10**6))
-    with connect(there, install, print) as connection:
+    with connect(host, install, print) as connection:
         write = connection._write
 
         def shrink(data: bytes) -> None:
@@ -207,15 +209,15 @@ def test_a_file_that_shrinks_while_it_is_copied(there: Host, tmp_path: Path, mon
             connection.send({"a.png": path})
 
 
-def test_a_file_that_is_gone_when_it_is_copied(there: Host, tmp_path: Path) -> None:
-    with connect(there, install, print) as connection, pytest.raises(DataError, match=r"gone\.png: No such file"):
+def test_a_file_that_is_gone_when_it_is_copied(host: Host, tmp_path: Path) -> None:
+    with connect(host, install, print) as connection, pytest.raises(DataError, match=r"gone\.png: No such file"):
         connection.send({"a.png": tmp_path / "gone.png"})
 
 
-def test_gives_signs_of_life_while_the_command_runs(there: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gives_signs_of_life_while_the_command_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgecls.remote.host.HEARTBEAT_S", 0.01)
     sent: list[bytes] = []
-    with connect(there, install, print) as connection:
+    with connect(host, install, print) as connection:
         write = connection._write
 
         def spy(data: bytes) -> None:
@@ -229,7 +231,7 @@ def test_gives_signs_of_life_while_the_command_runs(there: Host, monkeypatch: py
     assert sent.count(b"\n") > 2
 
 
-def test_a_missing_model_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+def test_a_missing_model_is_reported_before_anything_is_asked(tmp_path: Path) -> None:
     assert "no such model file" in refused(tmp_path / "gone.tflite", "python3", "nowhere.invalid")
 
 

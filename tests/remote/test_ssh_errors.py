@@ -11,21 +11,21 @@ LINE = "pip install 'tflite-runtime==2.14.0' 'numpy<2' edgecls"
 
 @pytest.mark.parametrize(("python", "quote"), [("python3", '"'), ("'/opt/my $env/bin/python'", "'")])
 def test_the_command_to_install_is_one_argument_of_ssh(python: str, quote: str) -> None:
-    told = install_text("pi@board", python, LINE, has_pip=True)
-    assert told.startswith(f"Install it: ssh pi@board {quote}")
-    assert shlex.split(told)[-1] == f"{python} -m pip install 'tflite-runtime==2.14.0' 'numpy<2' edgecls"
+    reported = install_text("pi@board", python, LINE, has_pip=True)
+    assert reported.startswith(f"Install it: ssh pi@board {quote}")
+    assert shlex.split(reported)[-1] == f"{python} -m pip install 'tflite-runtime==2.14.0' 'numpy<2' edgecls"
 
 
 def test_every_pip_of_the_line_is_that_pythons() -> None:
     line = "pip uninstall -y onnxruntime && pip install 'edgecls[gpu]'"
-    told = shlex.split(install_text("board", "p", line, has_pip=True))[-1]
-    assert told == "p -m pip uninstall -y onnxruntime && p -m pip install 'edgecls[gpu]'"
+    reported = shlex.split(install_text("board", "p", line, has_pip=True))[-1]
+    assert reported == "p -m pip uninstall -y onnxruntime && p -m pip install 'edgecls[gpu]'"
 
 
 def test_a_python_that_pip_must_not_change_gets_an_environment() -> None:
-    told = install_text("board", "python3", "pip install 'edgecls[onnx]'", has_pip=False)
+    reported = install_text("board", "python3", "pip install 'edgecls[onnx]'", has_pip=False)
     command = "python3 -m venv edgecls-env && edgecls-env/bin/pip install 'edgecls[onnx]'"
-    assert told == f'Install it: ssh board "{command}", then pass --python edgecls-env/bin/python'
+    assert reported == f'Install it: ssh board "{command}", then pass --python edgecls-env/bin/python'
 
 
 def test_where_nothing_fits_that_is_said() -> None:
@@ -38,6 +38,6 @@ def test_words_of_the_board_are_not_taken_for_those_of_ssh() -> None:
     assert "ssh-copy-id board" in start_text("board", "python3", SSH_FAILED, heard)
 
 
-def test_silence_is_told_as_such() -> None:
+def test_silence_is_reported_as_such() -> None:
     assert "(ssh printed nothing)" in cut_text("board", "running predict", [])
     assert start_text("board", "python3", 9, []).endswith("exit status 9; it printed nothing")

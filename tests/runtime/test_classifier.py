@@ -156,7 +156,7 @@ def test_wrong_settings(tiny_tflite: Path, tiny_onnx: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [1.5, True, "2", -1, 2**40, [1]])
-def test_threads_and_thresholds_of_wrong_types_are_told(wrong: Any, tiny_onnx: Path) -> None:
+def test_threads_and_thresholds_of_wrong_types_are_reported(wrong: Any, tiny_onnx: Path) -> None:
     with pytest.raises(ConfigError, match="threads must be a whole number"):
         load(tiny_onnx, threads=wrong)
     if wrong != 1.5:
@@ -164,7 +164,7 @@ def test_threads_and_thresholds_of_wrong_types_are_told(wrong: Any, tiny_onnx: P
             load(tiny_onnx, threshold=wrong)
 
 
-def test_one_image_in_place_of_several_is_told(tiny_onnx: Path) -> None:
+def test_one_image_in_place_of_several_is_reported(tiny_onnx: Path) -> None:
     image = np.zeros((HEIGHT, WIDTH, 1), np.uint8)
     with load(tiny_onnx) as classifier:
         assert classifier.scores([image]).shape == (1, len(LABELS))

@@ -51,7 +51,7 @@ def test_the_default_fits_and_is_installed(
     st.sampled_from([None, *ENGINES, *ALIASES, "nonsense", ""]),
     st.sampled_from([*DEVICES, "gpu"]),
 )
-def test_what_is_chosen_runs_the_file_there_and_nothing_else_is(kind: Any, engine: str | None, device: str) -> None:
+def test_what_is_chosen_can_run_the_file_and_other_engines_cannot(kind: Any, engine: str | None, device: str) -> None:
     named = ALIASES.get(engine or "", engine)
     fits = [name for name, entry in ENGINES.items() if kind in entry.kinds and device in entry.devices]
     try:
@@ -113,7 +113,7 @@ def test_other_tensors_are_refused(inputs: list[Tensor], outputs: list[Tensor], 
     ("fixture", "engine"),
     [("tiny_tflite", "litert"), ("tiny_onnx", "onnxruntime")],
 )
-def test_names_that_are_no_text_are_told(
+def test_names_that_are_no_text_are_reported(
     fixture: str, engine: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     _, graph, spec = read_model_file(request.getfixturevalue(fixture).read_bytes())
@@ -132,7 +132,7 @@ def test_names_that_are_no_text_are_told(
         ("tiny_onnx", "openvino", "_request", "infer"),
     ],
 )
-def test_a_graph_that_loads_and_does_not_run_is_told(
+def test_a_graph_that_loads_and_does_not_run_is_reported(
     fixture: str, engine: str, holder: str, method: str, request: pytest.FixtureRequest
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:

@@ -100,15 +100,15 @@ import inspect, sys, threading
 ran = set()
 
 
-def note(frame, event, argument):
+def record(frame, event, argument):
     code = frame.f_code
     # Bodies of modules and classes are not functions.
     if event == "call" and "edgecls" in code.co_filename and code.co_flags & inspect.CO_OPTIMIZED:
         ran.add(code.co_filename)
 
 
-threading.setprofile(note)
-sys.setprofile(note)
+threading.setprofile(record)
+sys.setprofile(record)
 import edgecls
 
 ran.clear()

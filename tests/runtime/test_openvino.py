@@ -10,7 +10,7 @@ from tiny import HEIGHT, WIDTH, make_spec
 
 from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.model_file.write import attach_spec
-from edgecls.runtime import openvino as module
+from edgecls.runtime import openvino as openvino_module
 from edgecls.runtime.classifier import load
 
 openvino = pytest.importorskip("openvino")
@@ -102,9 +102,9 @@ def test_graphs_that_are_refused(tmp_path: Path) -> None:
 
 def test_integer_scores_of_either_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, raw in (("u8", [0, 128, 255]), ("i8", [-128, 0, 127])):
-        dtype = np.dtype(module._DTYPES[name])
+        dtype = np.dtype(openvino_module._DTYPES[name])
         compiled = _Compiled(name, np.array([raw], dtype))
-        engine = module.OpenvinoEngine(compiled, "0", make_spec(), 1, ("uint8", "int8"))
+        engine = openvino_module.OpenvinoEngine(compiled, "0", make_spec(), 1, ("uint8", "int8"))
         assert engine.run(IMAGES[:1]).tolist() == [0, 0.5, 255 / 256]
 
 

@@ -85,7 +85,7 @@ def test_a_frame_is_answered_before_the_next_one_comes(classifier: Classifier) -
     assert len(list(results)) == 1
 
 
-def test_frames_of_a_colour_camera(classifier: Classifier) -> None:
+def test_frames_of_a_color_camera(classifier: Classifier) -> None:
     red_bgr = np.zeros((30, 20, 3), np.uint8)
     red_bgr[:, :, 2] = 255
     ((_, found),) = classifier.predict_iter([red_bgr], channel_order="bgr")

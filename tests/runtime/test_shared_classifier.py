@@ -1,4 +1,4 @@
-"""Many threads share one Classifier: right answers, steady memory."""
+"""Many threads share one Classifier: correct answers, steady memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def hurried_threads() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def wrong_answers(classifier: Classifier, expected: np.ndarray, count: int) -> int:
+def incorrect_answers(classifier: Classifier, expected: np.ndarray, count: int) -> int:
     """How many of `count` predictions, spread over the threads, are not as expected."""
 
     def work(seed: int) -> int:
@@ -55,10 +55,10 @@ def wrong_answers(classifier: Classifier, expected: np.ndarray, count: int) -> i
 
 
 @FILES
-def test_eight_threads_get_right_answers(classifier: Classifier) -> None:
+def test_eight_threads_get_correct_answers(classifier: Classifier) -> None:
     expected = classifier.scores(IMAGES)
     assert len({scores.tobytes() for scores in expected}) > len(IMAGES) // 2
-    assert wrong_answers(classifier, expected, 1600) == 0
+    assert incorrect_answers(classifier, expected, 1600) == 0
 
 
 def resident_mb() -> float:
@@ -72,9 +72,9 @@ def resident_mb() -> float:
 def test_a_hundred_thousand_predictions_in_steady_memory(classifier: Classifier) -> None:
     expected = classifier.scores(IMAGES)
     # Threads' stacks and allocator arenas come with the first ones.
-    assert wrong_answers(classifier, expected, 20_000) == 0
+    assert incorrect_answers(classifier, expected, 20_000) == 0
     before = resident_mb()
-    assert wrong_answers(classifier, expected, 100_000) == 0
+    assert incorrect_answers(classifier, expected, 100_000) == 0
     # A leak of 50 bytes a prediction would be 5 MB.
     assert resident_mb() - before < 4
 

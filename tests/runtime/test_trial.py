@@ -32,7 +32,7 @@ def test_a_good_file_is_loaded(tiny_tflite: Path, engine: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
-def test_a_crash_is_told(
+def test_a_crash_is_reported(
     tiny_tflite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     stand_in(tmp_path, monkeypatch, f"os.kill(os.getpid(), {int(number)})")
@@ -40,7 +40,9 @@ def test_a_crash_is_told(
         load(tiny_tflite, untrusted=True)
 
 
-def test_a_file_that_takes_for_ever_is_told(tiny_tflite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_takes_for_ever_is_reported(
+    tiny_tflite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand_in(tmp_path, monkeypatch, "time.sleep(60)")
     with pytest.raises(ModelFileError, match="litert did not load the file within 2 s; do not use"):
         try_in_child(tiny_tflite.read_bytes(), "litert", 1, "cpu", most_seconds=2)
@@ -55,7 +57,7 @@ def test_a_file_that_takes_for_ever_is_told(tiny_tflite: Path, tmp_path: Path, m
         ("bytearray(2**48)", "MemoryError"),
     ],
 )
-def test_another_failure_is_told(
+def test_another_failure_is_reported(
     tiny_tflite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
 ) -> None:
     stand_in(tmp_path, monkeypatch, body)

@@ -1,4 +1,4 @@
-"""Points around centres as examples of `fit`, small networks that tell them apart, and runs of `fit` on them."""
+"""Points around centers as examples of `fit`, small networks that tell them apart, and runs of `fit` on them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Points:
 
 
 def blobs(count: int, seed: int = 0, spread: float = 1.0) -> Points:
-    """Return points of `CLASSES` classes in equal shares; the centres are the same for every seed."""
+    """Return points of `CLASSES` classes in equal shares; the centers are the same for every seed."""
     random = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(0, 1.5, (CLASSES, COLUMNS))
+    centers = np.random.default_rng(99).normal(0, 1.5, (CLASSES, COLUMNS))
     labels = np.arange(count) % CLASSES
-    return Points((centres[labels] + random.normal(0, spread, (count, COLUMNS))).astype(np.float32), labels)
+    return Points((centers[labels] + random.normal(0, spread, (count, COLUMNS))).astype(np.float32), labels)
 
 
 def network(*hidden: int, dropout: float = 0.0, batch_norm: bool = False, seed: int = 0) -> keras.Model:

@@ -27,14 +27,14 @@ def where(shared: None, job: int) -> int:
 
 
 def refuse(shared: str, job: int) -> int:
-    raise DataError(f"{shared} {job}; mend it")
+    raise DataError(f"{shared} {job}; fix it")
 
 
 def divide(shared: int, job: int) -> float:
     return shared / job
 
 
-def note(log: Path, job: object) -> int:
+def count_call(log: Path, job: object) -> int:
     """Write down that a job was begun, and return how often that was."""
     with log.open("a") as file:
         file.write(f"{job}\n")
@@ -44,13 +44,13 @@ def note(log: Path, job: object) -> int:
 def die_once(shared: tuple[Path, int], job: int) -> int:
     """Return the square of a job; of one job, the worker that has it first is killed."""
     log, fatal = shared
-    if note(log, job) == 1 and job == fatal:
+    if count_call(log, job) == 1 and job == fatal:
         os.kill(os.getpid(), signal.SIGKILL)
     return job * job
 
 
 def always_die(shared: Path, job: str) -> int:
-    note(shared, job)
+    count_call(shared, job)
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
 
@@ -63,7 +63,7 @@ class DieOnce:
 
     def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         first = int(batch[0, 0, 0, 0])
-        if note(self._log, first) == 1 and first == self._fatal:
+        if count_call(self._log, first) == 1 and first == self._fatal:
             os.kill(os.getpid(), signal.SIGKILL)
         return np.asarray(batch.mean(axis=(1, 2)), np.float32)
 
@@ -71,7 +71,7 @@ class DieOnce:
 def predict_or_die(shared: tuple[Model, Path, int], shard: Shard) -> list[bytes]:
     """Return the lines of a shard; the first worker of shard `fatal` is killed before it hands them in."""
     model, log, fatal = shared
-    attempt = note(log, shard.number)
+    attempt = count_call(log, shard.number)
     lines = predict_shard(model, shard)
     if attempt == 1 and shard.number == fatal:
         os.kill(os.getpid(), signal.SIGKILL)

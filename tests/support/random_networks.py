@@ -28,7 +28,7 @@ def calibrate(network: Any, images: np.ndarray, rng: np.random.Generator) -> Non
         norm.trainable, norm.momentum = False, 0.99
 
 
-def varied_images(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+def diverse_images(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Plain grays, stripes and noise: uint8 (N, S, S, 1), 0..255."""
     gray = rng.integers(0, 256, (count, 1, 1, 1))
     stripes = rng.integers(-90, 90, (count, 1, size, 1)) * rng.integers(0, 2, (count, 1, 1, 1))
@@ -48,7 +48,7 @@ def random_network(
 ) -> Any:
     """The trainable network with random weights everywhere, BatchNorm and gray_to_rgb not excepted.
 
-    It has `blocks` blocks. Unless gray_to_rgb `learned`, it looks at one pixel alone. The logits over varied images
+    It has `blocks` blocks. Unless gray_to_rgb `learned`, it looks at one pixel alone. The logits over diverse images
     have mean 0 and deviation `spread`.
     """
     import keras
@@ -65,7 +65,7 @@ def random_network(
     if not learned:
         kernel, bias = gray_to_rgb.get_weights()
         gray_to_rgb.set_weights([kernel * np.pad([[[[1.0]]]], ((1, 1), (1, 1), (0, 0), (0, 0))), bias])
-    images = varied_images(32, size, rng)
+    images = diverse_images(32, size, rng)
     calibrate(model, images, rng)
     freeze_features(model)
     scores = model.layers[-1]

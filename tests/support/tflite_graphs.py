@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from random_networks import varied_images
+from random_networks import diverse_images
 from tiny import CLASSES, SIZE, draw
 
 # Float32 rounding of fifty layers; a wrong pixel scale changes scores by tenths.
@@ -19,11 +19,11 @@ INT8_TOLERANCE = 0.08
 
 
 def make_images(pad_gray: int) -> np.ndarray:
-    """All black, all white, all padding gray, then varied images: uint8 (N, 32, 32, 1)."""
+    """All black, all white, all padding gray, then diverse images: uint8 (N, 32, 32, 1)."""
     rng = np.random.default_rng(2)
     plain = np.stack([np.full((SIZE, SIZE, 1), gray, np.uint8) for gray in (0, 255, pad_gray)])
     drawn = np.stack([draw(name, rng, (SIZE, SIZE))[..., None] for name in CLASSES])
-    return np.concatenate([plain, drawn, varied_images(18, SIZE, rng)])
+    return np.concatenate([plain, drawn, diverse_images(18, SIZE, rng)])
 
 
 def run(graph: bytes, images: np.ndarray) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:

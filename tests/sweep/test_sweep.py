@@ -264,8 +264,10 @@ def test_a_run_that_was_interrupted_continues_or_is_refused(
     assert stopped.exit_code == 1 and "Repeat the same command to continue." in stopped.stderr
     other = edgecls(*arguments, "--epochs", 3)
     assert other.exit_code == 2
-    told = " ".join(other.stderr.split())
-    assert "other settings: epochs (4 then, 3 now); give the same ones, or remove that folder to start again" in told
+    reported = " ".join(other.stderr.split())
+    assert (
+        "other settings: epochs (4 then, 3 now); give the same ones, or remove that folder to start again" in reported
+    )
     assert edgecls(*arguments, "--epochs", 4).exit_code == 0
     # The start and four epochs, of which the second broke off.
     assert len(epochs) == 1 + 4 + 1

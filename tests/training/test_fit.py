@@ -70,19 +70,19 @@ def test_fewer_examples_than_a_batch_are_one_step() -> None:
     assert len(result.history) == 2 and result.history[-1].train_loss < result.history[0].train_loss
 
 
-def test_each_epoch_is_told_with_the_result_so_far() -> None:
-    told: list[tuple[EpochRecord, FitResult]] = []
-    _, result = run(on_epoch=lambda record, so_far: told.append((record, so_far)))
-    assert [record for record, _ in told] == list(result.history)
-    assert [len(so_far.history) for _, so_far in told] == [1, 2, 3, 4]
-    assert told[-1][1].best_loss == result.best_loss
+def test_each_epoch_is_reported_with_the_result_so_far() -> None:
+    reported: list[tuple[EpochRecord, FitResult]] = []
+    _, result = run(on_epoch=lambda record, so_far: reported.append((record, so_far)))
+    assert [record for record, _ in reported] == list(result.history)
+    assert [len(so_far.history) for _, so_far in reported] == [1, 2, 3, 4]
+    assert reported[-1][1].best_loss == result.best_loss
 
 
 # The best epoch, early stopping
 
 
 def test_the_weights_of_the_best_epoch_are_kept() -> None:
-    # Few points and a large network: it learns them by heart, and the validation loss rises again.
+    # Few points and a large network: it overfits, and the validation loss rises again.
     few = blobs(12, spread=2.0)
     model, result = run(
         network(64), train=few, val=blobs(60, 1, spread=2.0), epochs=30, learning_rate=0.03, patience=30
@@ -94,7 +94,7 @@ def test_the_weights_of_the_best_epoch_are_kept() -> None:
     assert result.best_accuracy == result.history[result.best_epoch - 1].val_accuracy
 
 
-def test_early_stopping_waits_as_long_as_it_is_told() -> None:
+def test_early_stopping_waits_as_long_as_it_is_reported() -> None:
     before = taught_wrong().get_weights()
     model, result = run(taught_wrong(), val=swapped(VAL), start_counts=True, epochs=50, patience=3)
     assert result.best_epoch == 0 and len(result.history) == 3
@@ -156,13 +156,13 @@ def test_a_resumed_run_uses_the_time_that_it_now_has(tmp_path: Path) -> None:
 def test_a_nan_stops_with_its_layer_and_the_last_good_weights() -> None:
     poisoned = Points(TRAIN.x.copy(), TRAIN.labels)
     train = Watched(poisoned, lambda batch: poisoned.x.fill(np.nan) if batch == 2 * STEPS + 3 else None)
-    told: list[EpochRecord] = []
-    model, result = run(train=train, epochs=9, on_epoch=lambda record, _: told.append(record))
+    reported: list[EpochRecord] = []
+    model, result = run(train=train, epochs=9, on_epoch=lambda record, _: reported.append(record))
     found = result.divergence
     assert found is not None and (found.phase, found.epoch, found.step, found.layer) == ("classifier", 3, 3, "hidden_1")
     # A ReLU makes NaN zero in some kernels: then the gradient alone shows it.
     assert found.what in ("loss", "gradient") and result.ended == f"a {found.what} that is not finite"
-    assert len(result.history) == len(told) == 2 and result.best_epoch == 2
+    assert len(result.history) == len(reported) == 2 and result.best_epoch == 2
     assert cross_entropy(model, VAL) == pytest.approx(result.best_loss, rel=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Step sizes, and what each setting of the recipe does to what is learned."""
+"""Learning rates, and what each setting of the recipe does to what is learned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from points import CLASSES, RECIPE, STEPS, TRAIN, VAL, Points, blobs, network, r
 
 from edgecls.training.fit import PLATEAU_EPOCHS
 
-# Step sizes
+# Learning rates
 
 
 def rates(**changes: Any) -> list[float]:

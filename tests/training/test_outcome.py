@@ -160,8 +160,8 @@ def test_a_warning_about_the_images_leaves_no_room_for_no_problems(changes: dict
 
 
 def test_what_cannot_be_judged_or_is_doubtful_is_reported() -> None:
-    told = warn(val=make_split("val", [0]), test=make_split("test", [1, 1]), doubts=("These may be no classes",))
-    assert told == (
+    reported = warn(val=make_split("val", [0]), test=make_split("test", [1, 1]), doubts=("These may be no classes",))
+    assert reported == (
         "These may be no classes",
         "val has no image of Mutter ä, so its accuracy does not cover that class; add some",
         "test has no image of bolt, so its accuracy does not cover that class; add some",

@@ -100,7 +100,7 @@ def test_another_network_has_a_key_of_its_own() -> None:
     assert key(model) != first
 
 
-def test_without_augmentation_there_are_no_views(cache: Path, tmp_path: Path) -> None:
+def test_without_augmentation_there_are_no_augmented_copies(cache: Path, tmp_path: Path) -> None:
     calls: list[tuple[Any, ...]] = []
     run(tmp_path, augment=None, epochs=1, augmented_copies=5, progress=lambda *call: calls.append(call))
     features = ["classifier: features of validation images", "classifier: features of training images"]
@@ -118,13 +118,13 @@ class Told:
 
 @pytest.fixture(scope="module")
 def all_phases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, Told]:
-    told = Told()
+    reported = Told()
     cache = tmp_path_factory.mktemp("features")
     options: dict[str, Any] = {
-        "progress": lambda *call: told.calls.append(call),
-        "on_epoch": lambda history: told.histories.append(history),
+        "progress": lambda *call: reported.calls.append(call),
+        "on_epoch": lambda history: reported.histories.append(history),
     }
-    return run(cache, joint=True, unfreeze=1, **options), told
+    return run(cache, joint=True, unfreeze=1, **options), reported
 
 
 UNFROZEN = {"block_16_expand", "block_16_depthwise", "block_16_project", "Conv_1", "scores"}
@@ -165,9 +165,9 @@ def test_scores_of_training_images_are_those_of_the_kept_network_or_none(all_pha
 
 
 def test_progress_names_each_phase_and_reaches_its_end(all_phases: tuple[Ran, Told]) -> None:
-    ran, told = all_phases
+    ran, reported = all_phases
     images, copy = ["features of validation images", "features of training images"], "features of copy 1 of 1"
-    assert stages_of(told.calls) == [
+    assert stages_of(reported.calls) == [
         *(f"classifier: {what}" for what in images),
         "train classifier",
         f"augmented: {copy}",  # the images' own are kept
@@ -176,13 +176,13 @@ def test_progress_names_each_phase_and_reaches_its_end(all_phases: tuple[Ran, To
         *(f"fine-tuning: {what}" for what in (*images, copy)),
         "train fine-tuning",
     ]
-    assert [call[1:3] for call in told.calls if call[0] == "train fine-tuning"] == [(1, 2), (2, 2), (2, 2)]
-    notes = [call[3] for call in told.calls if call[0] == "train fine-tuning"]
+    assert [call[1:3] for call in reported.calls if call[0] == "train fine-tuning"] == [(1, 2), (2, 2), (2, 2)]
+    notes = [call[3] for call in reported.calls if call[0] == "train fine-tuning"]
     assert all(note.startswith("val ") for note in notes[:-1])
     # The last one says what happened.
     assert re.match(r"all epochs done, (best epoch \d of 2|discarded), validation accuracy [\d.]+ %$", notes[-1])
-    assert [len(history) for history in told.histories] == list(range(1, 13))
-    assert tuple(told.histories[-1]) == ran.training.history
+    assert [len(history) for history in reported.histories] == list(range(1, 13))
+    assert tuple(reported.histories[-1]) == ran.training.history
 
 
 def test_a_random_beginning_learns_from_the_first_step(cache: Path) -> None:

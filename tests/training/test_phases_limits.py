@@ -29,7 +29,7 @@ def head(cache: Path) -> Ran:
 # Phases that do not help
 
 
-def test_a_phase_that_does_not_help_is_undone_and_said_so(cache: Path) -> None:
+def test_a_phase_that_does_not_help_is_discarded_and_said_so(cache: Path) -> None:
     # What the head learns of the training images is no help here, nor is it better to learn it further.
     ran = run(cache, SWAPPED, epochs=1, augmented_copies=0, unfreeze=1, fine_learning_rate=0.01)
     head, unfreeze = ran.training.phases
@@ -97,7 +97,7 @@ def test_however_little_time_there_is_the_first_phase_runs(cache: Path, clock: l
     assert phase.epochs == 1 and phase.reason.startswith("the time budget is spent")
 
 
-def test_views_take_at_most_their_share_of_the_time(tmp_path: Path, clock: list[float]) -> None:
+def test_augmented_copies_take_at_most_their_share_of_the_time(tmp_path: Path, clock: list[float]) -> None:
     calls: list[tuple[Any, ...]] = []
 
     def pass_time(stage: str, done: int, total: int, note: str = "") -> None:

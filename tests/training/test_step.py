@@ -215,7 +215,7 @@ def test_what_is_saved_is_a_copy() -> None:
     assert any((net.arrays()[name] != array).any() for name, array in kept.items())
 
 
-def test_the_step_size_can_be_set() -> None:
+def test_the_learning_rate_can_be_set() -> None:
     net = make()
     net.learning_rate = 0.125
     assert net.learning_rate == 0.125

@@ -222,8 +222,10 @@ def test_a_preview_shows_images_beside_their_changes_and_trains_nothing(
     monkeypatch.setattr(train_module, "build_model", refuse)
     data = make_images(tmp_path / "images")
     path = tmp_path / "run-preview.png"
+    (data / "notes.txt").write_text("no image")
     for config in (CONFIG, dataclasses.replace(CONFIG, augment=None)):
-        preview(data, config, path, PICTURES)
+        (note,) = preview(data, config, path, PICTURES)
+        assert note.startswith("Left out 1 file: 1 *.txt")
         with Image.open(path) as picture:
             assert min(picture.size) > SIZE
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["images", "run-preview.png"]

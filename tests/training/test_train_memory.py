@@ -16,8 +16,8 @@ TRAIN = """
 import json, resource, sys
 from pathlib import Path
 import numpy as np
-from edgecls.images import memmap as mapped
-mapped.MOST_BYTES_IN_MEMORY, mapped.CHUNK_BYTES = 2**20, 2**22
+from edgecls.images import memmap
+memmap.MOST_BYTES_IN_MEMORY, memmap.CHUNK_BYTES = 2**20, 2**22
 from edgecls.config import TrainConfig
 from edgecls.images.dataset import Dataset, Split
 from edgecls.networks.model import build_model
@@ -27,12 +27,12 @@ from edgecls.networks.weights import Weights
 count, settings = int(sys.argv[1]), json.loads(sys.argv[2])
 random = np.random.default_rng(0)
 def draw(count):
-    images, labels = mapped.new_array((count, 96, 96, 1), np.uint8), np.arange(count) % 3
+    images, labels = memmap.new_array((count, 96, 96, 1), np.uint8), np.arange(count) % 3
     for start in range(0, count, 100):
         part = images[start : start + 100]
         noise = random.integers(0, 60, part.shape, dtype=np.uint8)
         part[...] = noise + 60 * labels[start : start + 100].astype(np.uint8)[:, None, None, None]
-    mapped.forget_pages(images)
+    memmap.forget_pages(images)
     return Split(tuple(map(str, range(count))), images, labels)
 dataset = Dataset(Path("/none"), ("a", "b", "c"), draw(count), draw(200), None, (), ())
 config = TrainConfig(image_size=96, alpha=0.35, weights="none", epochs=2, augmented_copies=1, **settings)

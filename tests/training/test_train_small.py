@@ -138,11 +138,11 @@ def test_images_in_two_splits_are_warned_of(data: Path, tmp_path: Path) -> None:
     (tmp_path / "split/test/dark/copy.png").write_bytes((tmp_path / "split/train/dark/3.png").read_bytes())
     run = run_train(tmp_path / "split", tmp_path / "run", dataclasses.replace(CONFIG, epochs=1))
     assert run.record["duplicates"] == [["train/dark/3.png", "test/dark/copy.png"]]
-    told = (
+    reported = (
         "1 image is in two or more splits, so accuracy is overstated. Remove all but one copy: "
         "train/dark/3.png = test/dark/copy.png; run.json lists all"
     )
-    assert told in run.result.warnings and told in run.record["warnings"]
+    assert reported in run.result.warnings and reported in run.record["warnings"]
 
 
 def test_odd_data_is_learned_from_and_what_is_odd_is_recorded(tmp_path: Path) -> None:

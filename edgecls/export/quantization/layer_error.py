@@ -18,17 +18,11 @@ BEST_DB = 40.0
 
 @dataclass(frozen=True)
 class LayerNoise:
-    """The error of one layer's output in the int8 file.
+    """The error of one layer's output in the int8 file."""
 
-    Attributes:
-        layer: name of the Keras layer.
-        snr_db: power of the float output over power of the error, in decibels; 20 dB is an error of 10 %.
-        lost_db: by how much it is below the worst layer before it.
-    """
-
-    layer: str
-    snr_db: float
-    lost_db: float
+    layer: str  # name of the Keras layer
+    snr_db: float  # power of the float output over power of the error, in decibels; 20 dB is an error of 10 %
+    lost_db: float  # by how much it is below the worst layer before it
 
 
 def measure_layers(fused: FusedModel, graph: bytes, images: NDArray[np.uint8]) -> list[LayerNoise]:

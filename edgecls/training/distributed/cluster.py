@@ -24,15 +24,10 @@ WAIT_S = 600.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """All workers, and the index of this one.
+    """All workers, and the index of this one."""
 
-    Attributes:
-        addresses: host:port of each; the first keeps the run.
-        index: of this process.
-    """
-
-    addresses: tuple[str, ...]
-    index: int
+    addresses: tuple[str, ...]  # host:port of each; the first keeps the run
+    index: int  # of this process
 
     def name(self, index: int) -> str:
         """Return the name of a worker in messages."""

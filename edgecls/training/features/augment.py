@@ -22,13 +22,11 @@ class Changes:
     Attributes:
         transforms: float32 (N, 8): where in the image each pixel of the result comes from, as TensorFlow's
             ImageProjectiveTransformV3 takes it.
-        contrast: float32 (N,), factor around the image's own mean.
-        brightness: float32 (N,), added, in gray levels.
     """
 
     transforms: NDArray[np.float32]
-    contrast: NDArray[np.float32]
-    brightness: NDArray[np.float32]
+    contrast: NDArray[np.float32]  # float32 (N,), factor around the image's own mean
+    brightness: NDArray[np.float32]  # float32 (N,), added, in gray levels
 
 
 def draw_changes(config: AugmentConfig, size: int, keys: Sequence[int], copy: int, seed: int) -> Changes:

@@ -57,15 +57,10 @@ def image_key(digest: bytes) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of N images.
+    """Features of N images."""
 
-    Attributes:
-        rows: float16 (M, ...), mapped from the cache.
-        index: int64 (N,), the row of each image.
-    """
-
-    rows: NDArray[np.float16]
-    index: NDArray[np.int64]
+    rows: NDArray[np.float16]  # float16 (M, ...), mapped from the cache
+    index: NDArray[np.int64]  # int64 (N,), the row of each image
 
     def __len__(self) -> int:
         return len(self.index)

@@ -27,17 +27,11 @@ class Examples(Protocol):
 
 @dataclass
 class FeatureExamples:
-    """Examples of `fit` made of features: half of those of an epoch are of the images, half of augmented copies.
+    """Examples of `fit` made of features: half of those of an epoch are of the images, half of augmented copies."""
 
-    Attributes:
-        copies: features of the images themselves, then of each augmented copy.
-        labels: int64 (N,).
-        seed: of the choice of copies.
-    """
-
-    copies: Sequence[Features]
-    labels: NDArray[np.int64]
-    seed: int = 0
+    copies: Sequence[Features]  # features of the images themselves, then of each augmented copy
+    labels: NDArray[np.int64]  # int64 (N,)
+    seed: int = 0  # of the choice of copies
     _epoch: int = -1
     _copy_of: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 

@@ -42,36 +42,22 @@ Pack = Callable[[], "Packed"]
 
 @dataclass(frozen=True)
 class Packed:
-    """A network for another process.
+    """A network for another process."""
 
-    Attributes:
-        engine: "keras" or "openvino".
-        sha256: of the files.
-        threads: number for the engine; None is the engine's default.
-        files: in the engine's format.
-    """
-
-    engine: str
-    sha256: str
-    threads: int | None
-    files: tuple[bytes, ...] = field(repr=False, compare=False)
+    engine: str  # "keras" or "openvino"
+    sha256: str  # of the files
+    threads: int | None  # number for the engine; None is the engine's default
+    files: tuple[bytes, ...] = field(repr=False, compare=False)  # in the engine's format
 
 
 @dataclass(frozen=True)
 class Forward:
-    """A network ready to run.
+    """A network ready to run."""
 
-    Attributes:
-        engine: "keras" or "openvino".
-        why: why it was chosen.
-        run: takes exactly BATCH_SIZE images, uint8 (BATCH_SIZE, S, S, 1), and returns float32 (BATCH_SIZE, ...).
-        pack: returns the network for another process; None if `run` can be pickled.
-    """
-
-    engine: str
-    why: str
-    run: Run
-    pack: Pack | None = None
+    engine: str  # "keras" or "openvino"
+    why: str  # why it was chosen
+    run: Run  # takes exactly BATCH_SIZE images, uint8 (BATCH_SIZE, S, S, 1), and returns float32 (BATCH_SIZE, ...)
+    pack: Pack | None = None  # returns the network for another process; None if `run` can be pickled
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return what pickle stores."""

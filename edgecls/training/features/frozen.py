@@ -26,17 +26,11 @@ COPIES_FRACTION = 0.5
 
 @dataclass
 class FeatureExtractor:
-    """What is known of the network below a split layer.
+    """What is known of the network below a split layer."""
 
-    Attributes:
-        forward: its engine; None until it is needed.
-        pass_seconds: of its slowest pass over the training images.
-        l2: strength that cross-validation chose for a linear classifier of its features; None before.
-    """
-
-    forward: Forward | None = None
-    pass_seconds: float = 0.0
-    l2: float | None = None
+    forward: Forward | None = None  # its engine; None until it is needed
+    pass_seconds: float = 0.0  # of its slowest pass over the training images
+    l2: float | None = None  # strength that cross-validation chose for a linear classifier of its features; None before
 
     @property
     def used(self) -> str | None:

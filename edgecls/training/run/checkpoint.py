@@ -50,15 +50,10 @@ class Saved:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file, which may not exist yet.
+    """A checkpoint file, which may not exist yet."""
 
-    Attributes:
-        path: of the file.
-        owner: identifies run and phase; a file of another owner is refused.
-    """
-
-    path: Path
-    owner: str = ""
+    path: Path  # of the file
+    owner: str = ""  # identifies run and phase; a file of another owner is refused
 
     def write(self, arrays: Arrays, state: dict[str, Any]) -> None:
         """Replace the file; at any time, either the old or the new one is there, complete.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_graphs import run as run_onnx
-from random_networks import random_network, varied_images
+from random_networks import diverse_images, random_network
 from tflite_graphs import run
 
 from edgecls.boards.targets import WEIGHT_STEPS
@@ -45,7 +45,7 @@ def uneven() -> FusedModel:
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    return varied_images(64, SIZE, np.random.default_rng(4))
+    return diverse_images(64, SIZE, np.random.default_rng(4))
 
 
 def float_scores(fused: FusedModel, images: np.ndarray) -> np.ndarray:

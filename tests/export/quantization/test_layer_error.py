@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from random_networks import random_network, varied_images
+from random_networks import diverse_images, random_network
 
 from edgecls.export import tflite
 from edgecls.export.fuse import FusedModel, fuse
@@ -30,7 +30,7 @@ class Networks:
 
 @pytest.fixture(scope="module")
 def networks() -> Networks:
-    images = varied_images(40, SIZE, np.random.default_rng(4))
+    images = diverse_images(40, SIZE, np.random.default_rng(4))
     calibration = images[:32]
     reference = equalize.equalize(fuse(random_network("keras", SIZE, 0.35, "gap")), calibration)
     return Networks(reference, bias_correction.correct_bias(reference, calibration), calibration, images[32:])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from random_networks import varied_images
+from random_networks import diverse_images
 
 from edgecls.export.quantization import perturb
 
@@ -9,7 +9,7 @@ SIZE = 32
 
 
 def test_some_of_the_images_change() -> None:
-    images = varied_images(11, SIZE, np.random.default_rng(0))
+    images = diverse_images(11, SIZE, np.random.default_rng(0))
     before = images.copy()
     result = perturb.perturb_some(images, 0.5)
     assert (result.shape, result.dtype.name) == (images.shape, "uint8")
@@ -20,7 +20,7 @@ def test_some_of_the_images_change() -> None:
 
 
 def test_a_single_image_stays() -> None:
-    image = varied_images(1, SIZE, np.random.default_rng(0))
+    image = diverse_images(1, SIZE, np.random.default_rng(0))
     assert np.array_equal(perturb.perturb_some(image, 0.5), image)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from random_networks import random_network, varied_images
+from random_networks import diverse_images, random_network
 
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.graph import with_weights
@@ -22,7 +22,7 @@ NEXT_TO_NOTHING = 0.01
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    return varied_images(96, SIZE, np.random.default_rng(4))
+    return diverse_images(96, SIZE, np.random.default_rng(4))
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_one_process_trains_alone(text: str) -> None:
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": 1}', "no object called 'task'"),
     ],
 )
-def test_what_is_wrong_is_told_with_an_example(text: str, message: str) -> None:
+def test_what_is_wrong_is_reported_with_an_example(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         read_cluster(text)
     assert "TF_CONFIG" in str(caught.value) and EXAMPLE in str(caught.value) and len(str(caught.value)) < 400
@@ -90,17 +90,17 @@ def test_workers_wait_until_all_listen() -> None:
     addresses = (free_address(), free_address())
     first = threading.Thread(target=wait_for_others, args=(Cluster(addresses, 0), silent))
     first.start()
-    told: list[tuple[object, ...]] = []
+    reported: list[tuple[object, ...]] = []
     # The first one, which goes on when this one listens, need not listen any more then: TensorFlow does.
     with socket.create_server(("127.0.0.1", int(addresses[1].partition(":")[2]))):
         first.join(10)
     assert not first.is_alive()
     with socket.create_server(("127.0.0.1", int(addresses[0].partition(":")[2]))):
-        wait_for_others(Cluster(addresses, 1), lambda *call: told.append(call))
-    assert told == [("wait for other workers", 1, 1, "all have started")]
+        wait_for_others(Cluster(addresses, 1), lambda *call: reported.append(call))
+    assert reported == [("wait for other workers", 1, 1, "all have started")]
 
 
-def test_whoever_does_not_come_and_a_port_that_is_taken_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_does_not_come_and_a_port_that_is_taken_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "WAIT_S", 0)
     addresses = (free_address(), free_address())
     with pytest.raises(TrainingError, match=rf"worker 1 \({addresses[1]}\) did not start within 0 s"):

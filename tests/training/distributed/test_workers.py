@@ -56,7 +56,7 @@ def test_one_is_enough(said: tuple[bool, ...]) -> None:
     assert ask(3, lambda worker: worker.anyone(said[worker.index])) == [any(said)] * 3
 
 
-def test_all_are_told_who_differs_in_what() -> None:
+def test_all_are_reported_who_differs_in_what() -> None:
     facts: list[dict[str, Any]] = [{"epochs": 5, "images": "a" * 64}] * 2 + [{"epochs": 6, "more": None}]
 
     def check(worker: Workers) -> str:

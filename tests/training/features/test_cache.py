@@ -19,7 +19,7 @@ from edgecls.errors import TrainingError
 from edgecls.images.dataset import sha256_of_each
 from edgecls.parallel.pool import LocalPool, work_in
 from edgecls.parallel.ray import RayPool
-from edgecls.training.features import cache as features_module
+from edgecls.training.features import cache as cache_module
 from edgecls.training.features.cache import AugmentedCopy, cached_features
 from edgecls.training.features.forward import BATCH_SIZE, Forward
 
@@ -131,14 +131,14 @@ def test_the_image_itself_is_the_same_for_every_augmentation_and_seed(tmp_path: 
     assert_right(features, images)
 
 
-# Views
+# Augmented copies
 
 
 def test_a_view_follows_from_the_image_and_not_from_its_place(tmp_path: Path) -> None:
     images = random_images(40)
     first, _ = compute(tmp_path / "a", images, AugmentedCopy(1, AUGMENT))
     order = np.random.default_rng(1).permutation(40)
-    # Other neighbours, other batches, other places.
+    # Other neighbors, other batches, other places.
     second, _ = compute(
         tmp_path / "b", np.concatenate([random_images(7, seed=1), images[order]]), AugmentedCopy(1, AUGMENT)
     )
@@ -146,7 +146,7 @@ def test_a_view_follows_from_the_image_and_not_from_its_place(tmp_path: Path) ->
     assert (all_of(first) != expected(images).astype(np.float16)).any(axis=(1, 2, 3)).mean() > 0.9
 
 
-def test_views_and_seeds_differ(tmp_path: Path) -> None:
+def test_copies_and_seeds_differ(tmp_path: Path) -> None:
     images = random_images(30)
     copies = [AugmentedCopy(1, AUGMENT), AugmentedCopy(2, AUGMENT), AugmentedCopy(1, AUGMENT, seed=1)]
     found = [all_of(compute(tmp_path, images, copy)[0]) for copy in copies]
@@ -168,7 +168,7 @@ def test_the_users_cache_is_the_default(own_cache: Path) -> None:
     images = random_images(2, seed=77)
     network = {"only": "here"}
     cached_features(network, Counter(), images, sha256_of_each(images), AugmentedCopy())
-    folder = own_cache / "features" / features_module._key(network, AugmentedCopy())
+    folder = own_cache / "features" / cache_module._key(network, AugmentedCopy())
     assert json.loads((folder / "shape.json").read_text()) == [2, 2, 1]
 
 

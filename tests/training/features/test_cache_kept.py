@@ -32,11 +32,11 @@ COMPUTE = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from edgecls.training.features import files as feature_files
+from edgecls.training.features import files
 from edgecls.images.dataset import sha256_of_each
 from edgecls.training.features.cache import AugmentedCopy, cached_features
 from edgecls.training.features.forward import Forward
-feature_files.IMAGES_A_FLUSH = 32
+files.IMAGES_A_FLUSH = 32
 images = np.random.default_rng(300).integers(0, 256, (300, 8, 8, 1), dtype=np.uint8)
 def run(batch):
     time.sleep(0.03)
@@ -60,7 +60,7 @@ def cut(path: Path, share: float) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(rows=st.floats(0, 1) | st.just(1.0), index=st.floats(0, 1) | st.just(1.0), known=st.integers(1, 70))
-def test_files_cut_short_at_any_place_are_mended(
+def test_files_cut_short_at_any_place_are_fixed(
     tmp_path_factory: pytest.TempPathFactory, rows: float, index: float, known: int
 ) -> None:
     cache, images = tmp_path_factory.mktemp("cut"), random_images(70)
@@ -80,7 +80,7 @@ def test_files_cut_short_at_any_place_are_mended(
 
 
 @pytest.mark.parametrize("name", ["rows.f16", "images.index", "shape.json"])
-def test_a_missing_file_makes_all_of_them_anew(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_makes_all_of_them_again(tmp_path: Path, name: str) -> None:
     images = random_images(40)
     compute(tmp_path, images)
     (folder,) = tmp_path.iterdir()

@@ -79,11 +79,11 @@ def test_what_was_changed_is_computed_again_and_said(tmp_path: Path, name: str) 
     compute(tmp_path, images)
     (folder,) = tmp_path.iterdir()
     change(folder / file, edit)
-    told: list[str] = []
-    features, forward = compute(tmp_path, images, progress=lambda done, total, note="": told.append(note))
+    reported: list[str] = []
+    features, forward = compute(tmp_path, images, progress=lambda done, total, note="": reported.append(note))
     assert_right(features, images)
     assert forward.images == COUNT
-    (note,) = filter(None, told)
+    (note,) = filter(None, reported)
     assert note.startswith(f"{folder} is damaged (") and note.endswith("), so these features are computed again")
     # A wrong index or shape may show in the rows first.
     assert file in note or re.search(r"(rows\.f16|images\.index) at image \d+", note)

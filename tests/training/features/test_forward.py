@@ -44,7 +44,7 @@ def model() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def extractor() -> keras.Model:
-    """The frozen part of MobileNetV2."""
+    """The feature extractor of MobileNetV2."""
     config = TrainConfig(image_size=SIZE, alpha=0.35)
     return split_at(build_mobilenet_v2(config, 3, Weights("none", None, None, "keras")), FEATURES_LAYER)[0]
 

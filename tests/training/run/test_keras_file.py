@@ -114,7 +114,7 @@ def test_a_configuration_nested_too_deeply_is_refused(model: Path) -> None:
     refuse(model, "nested too deeply")
 
 
-def test_what_tensorflow_raises_on_odd_settings_is_told(model: Path) -> None:
+def test_what_tensorflow_raises_on_odd_settings_is_reported(model: Path) -> None:
     with zipfile.ZipFile(model) as archive:
         config = json.loads(archive.read("config.json"))
     config["config"]["layers"][1]["inbound_nodes"][0]["args"] = ["\0"]

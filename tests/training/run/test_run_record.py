@@ -66,7 +66,7 @@ def test_an_image_outside_of_the_folder_is_refused(
         read_whole_record(tmp_path / "run")
 
 
-def test_settings_of_a_wrong_type_are_told(record: dict[str, Any]) -> None:
+def test_settings_of_a_wrong_type_are_reported(record: dict[str, Any]) -> None:
     from edgecls.config import TrainConfig
     from edgecls.report.settings import read_config
 

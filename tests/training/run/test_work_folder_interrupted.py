@@ -38,7 +38,7 @@ with new_run(Path(sys.argv[1])) as work:
 # Interrupted and resumed
 
 
-def test_an_interrupted_run_is_not_begun_anew_by_mistake(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_not_begun_again_by_mistake(tmp_path: Path) -> None:
     out = tmp_path / "run"
     work = interrupt(out)
     with pytest.raises(ConfigError, match=rf"{work} holds an interrupted run; add --resume .*, or --overwrite"):
@@ -57,13 +57,13 @@ def test_a_resumed_run_finds_what_was_learned_and_nothing_half_finished(tmp_path
     assert read_record(out)["note"] == "resumed" and list(tmp_path.iterdir()) == [out]
 
 
-def test_overwrite_begins_anew(tmp_path: Path) -> None:
+def test_overwrite_begins_again(tmp_path: Path) -> None:
     out = tmp_path / "run"
     (interrupt(out) / "tensorboard").mkdir()
     with new_run(out, overwrite=True) as work:
         assert {path.name for path in work.iterdir()} == {LOCK_FILE, FINISHED_FOLDER}
-        fill(work, "anew")
-    assert read_record(out)["note"] == "anew"
+        fill(work, "again")
+    assert read_record(out)["note"] == "again"
 
 
 def test_resume_begins_a_run_if_there_is_none(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_full_disk_at_the_start_of_a_resumed_run_loses_nothing(
 # Two at once
 
 
-def test_a_second_process_is_told_and_a_killed_one_is_not_in_the_way(tmp_path: Path) -> None:
+def test_a_second_process_is_reported_and_a_killed_one_is_not_in_the_way(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-c", TRAIN, out], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
