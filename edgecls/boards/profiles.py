@@ -64,7 +64,7 @@ class System:
 
 @dataclass(frozen=True)
 class Latency:
-    """A latency of one image that others published. The last four fields are for `edgecls estimate`."""
+    """A latency of one image that others published. The last five fields are for `edgecls estimate`."""
 
     model: str
     runtime: str
@@ -76,6 +76,7 @@ class Latency:
     cores: int = 0  # that were used
     chip: str = ""  # in tables/processors.toml, if it is not the board's own
     left_out: str = ""  # why it is not used
+    bits: int = 0  # of the system, if the source has other latencies of the same board with another system
 
 
 @dataclass(frozen=True)

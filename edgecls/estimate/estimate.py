@@ -103,9 +103,11 @@ def estimate(
     evidence = _find_evidence(run, known, measured)
     validation = _find_validation(network, evidence)
     fitted = _fit_with(known, measured) if measured else published_fit()
+    # A measurement on the board is of its own system.
+    system = 0.0 if measured else _system_difference(run, profile)
     return Estimate(
         *(profile.name, engine, precision, threads),
-        *_find_interval(fitted, run, validation.quantile),
+        *_find_interval(fitted, run, validation.quantile, system),
         validation=validation,
         nearest_references=_find_nearest(fitted, run),
         calibrated=bool(measured),
@@ -126,9 +128,10 @@ def _find_validation(network: Network, evidence: Evidence) -> Validation:
     return max(found, key=lambda each: each.quantile)
 
 
-def _find_interval(fitted: Fit, run: Run, quantile: float) -> tuple[float, float, float]:
-    """Return the predicted ms, and the lower and the upper end of its interval."""
+def _find_interval(fitted: Fit, run: Run, quantile: float, system: float) -> tuple[float, float, float]:
+    """Return the predicted ms, and the lower and the upper end of its interval; `system` is added to the logarithm."""
     mean, sd = fitted.predict(run)
+    mean += system
     return math.exp(mean), math.exp(mean - quantile * sd), math.exp(mean + quantile * sd)
 
 
@@ -136,6 +139,22 @@ def _find_nearest(fitted: Fit, run: Run) -> tuple[PublishedLatency, ...]:
     latencies = load_latencies()
     similarity = fitted.find_similarity(run)[: len(latencies)]
     return tuple(latencies[i] for i in np.argsort(-similarity, kind="stable")[:NAMED_REFERENCES])
+
+
+def _system_difference(run: Run, profile: Profile) -> float:
+    """Return by how much the board's system, of 32 or 64 bits, changes the logarithm of the latency.
+
+    The model learns from both together, so this is what is published for the system less the mean of both, where both
+    are published for the same network, processor, engine and precision; else 0.
+    """
+    bits = 32 if all(system.machine == "armv7l" for system in profile.systems) else 64
+    of: dict[str, dict[int, float]] = {}
+    for each in load_latencies():
+        setting = each.processor, each.engine, each.precision, each.cores
+        if each.bits and setting == (run.processor.name, run.engine, run.precision, run.cores):
+            of.setdefault(each.model, {})[each.bits] = math.log(each.ms)
+    found = [both[bits] - (both[32] + both[64]) / 2 for both in of.values() if len(both) == 2]
+    return sum(found) / len(found) if found else 0.0
 
 
 def choose_engine(profile: Profile, engine: str | None) -> str:

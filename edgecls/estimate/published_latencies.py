@@ -38,6 +38,7 @@ class PublishedLatency:
     source: str  # where it is published
     ghz: float = 0  # clock during the measurement; 0 for the usual one
     runtime: str = ""  # the engine and other remarks in the source's words
+    bits: int = 0  # of the system: 32, 64, or 0 if that is not known
 
 
 @functools.cache
@@ -64,6 +65,7 @@ def load_latencies() -> tuple[PublishedLatency, ...]:
             *(row.model, row.chip or profile.hardware.processor, row.engine, row.precision, row.cores, row.ms),
             source=row.source,
             runtime=row.runtime,
+            bits=row.bits,
         )
         for profile in load_profiles()
         for row in profile.latencies

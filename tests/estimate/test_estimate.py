@@ -56,7 +56,25 @@ def test_estimates_agree_with_published_latencies() -> None:
         assert found.low_ms < found.p50_ms < found.high_ms
         assert found.validation.evidence == "latency"
         assert not found.calibrated
-        assert any("XNNPACK README" in row.source for row in found.nearest_references)
+        assert any(
+            row.source.startswith("https://github.com/google/XNNPACK, README.md") for row in found.nearest_references
+        )
+
+
+def test_systems_of_32_and_64_bits_differ_as_published() -> None:
+    old = load_profile("raspberry-pi-4b-32bit")
+    for precision, ratio in (("int8", 20 / 17), ("fp32", 41 / 46)):
+        times = [estimate(NETWORK, profile, precision).p50_ms for profile in (old, PI4)]
+        assert times[0] / times[1] == pytest.approx(ratio, rel=1e-6)
+    # With one thread, and for a board with one system in the table, no difference is published.
+    assert estimate(NETWORK, old, "int8", threads=1).p50_ms == estimate(NETWORK, PI4, "int8", threads=1).p50_ms
+    pi3 = [load_profile(f"raspberry-pi-3b-plus{bits}") for bits in ("", "-32bit")]
+    assert len({estimate(NETWORK, profile, "int8").p50_ms for profile in pi3}) == 1
+
+
+def test_every_latency_has_its_primary_source() -> None:
+    places = ("https://", "benchmarks/results/")
+    assert {row.source for row in load_latencies() if not row.source.startswith(places)} == set()
 
 
 @pytest.mark.parametrize("name", board_names())
