@@ -237,8 +237,16 @@ def _train(
         warn(warning)
     _print_run(result.record)
     print_findings(result.findings)
+    _print_next(data, out, config)
+
+
+def _print_next(data: Path, out: Path, config: TrainConfig) -> None:
     run = shlex.quote(str(out))
     echo(f"Next: edgecls export {run} --int8\n      edgecls report {run}")
+    # A sweep reads class folders only.
+    others = (config.blocks, config.labels, config.class_from, config.splits, config.group, config.exclude)
+    if config.uses_backbone and not any(others):
+        echo(f"Is a smaller network as accurate? This tries all depths: edgecls sweep {shlex.quote(str(data))}")
 
 
 @contextlib.contextmanager

@@ -45,13 +45,15 @@ def label_each_from_the_others(
 
 def _decompose(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the left singular vectors (N, R) of the standardized features, and the squared singular values (R,)."""
+    from threadpoolctl import threadpool_limits
+
     deviation = features.std(0)
     scaled = (features - features.mean(0)) / np.where(deviation < SMALLEST_DEVIATION, 1, deviation)
     # The smaller of the two products has the same eigenvalues.
-    if len(scaled) <= scaled.shape[1]:
-        values, vectors = np.linalg.eigh(scaled @ scaled.T)
+    is_wide = len(scaled) <= scaled.shape[1]
+    # One thread: the result does not depend on their number, and on a busy machine they wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        values, vectors = np.linalg.eigh(scaled @ scaled.T if is_wide else scaled.T @ scaled)
         is_used = values > 1e-9 * values.max(initial=1e-300)
-        return vectors[:, is_used], values[is_used]
-    values, right = np.linalg.eigh(scaled.T @ scaled)
-    is_used = values > 1e-9 * values.max(initial=1e-300)
-    return scaled @ right[:, is_used] / np.sqrt(values[is_used]), values[is_used]
+        values, vectors = values[is_used], vectors[:, is_used]
+        return vectors if is_wide else scaled @ vectors / np.sqrt(values), values

@@ -152,7 +152,7 @@ def _cells(found: Sweep, row: Row) -> list[str]:
     comparison, latency = row.scored.comparison, row.latency
     standing = found.standing(row)
     is_slow = standing != "out" and not is_fast_enough(latency, found.request.budget_ms)
-    words = {"out": "left out", "slower": ""}
+    words = {"out": "left out", "slower": "default" if row.candidate.name == found.default else ""}
     return [
         row.candidate.name,
         f"{comparison.accuracy * 100:.1f} ({comparison.accuracy_low * 100:.1f}..{comparison.accuracy_high * 100:.1f})",
@@ -245,7 +245,7 @@ def _why(found: Sweep) -> str:
 def _describe_step(direction: str, step: Step | None, budget_ms: float | None) -> str:
     """Return what the next `direction`, "slower" or "faster", network would change."""
     if step is None:
-        return f"No {direction} network of this grid is worth a look."
+        return f"No {direction} network of this sweep is worth a look."
     significance = "not significant" if step.mcnemar_p >= SIGNIFICANT_P else "significant"
     latency = step.point.latency
     chance = latency.chance_above(budget_ms)

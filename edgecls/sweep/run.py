@@ -53,17 +53,21 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
     Raises:
         ConfigError: `run` was made with other settings or from other images. And as `training.train.train`.
     """
-    import keras
-
     has_record = (run / run_folder.RECORD_FILE).is_file()
     if has_record:
         _check_same(run, data, config)
     is_complete = has_record and not work_folder(run).exists()
     result = train(data, run, config, resume=True, pictures=PICTURES, progress=progress)
-    # Many networks are made in one process, and Keras keeps them in memory.
+    forget_networks()
+    return dataclasses.replace(result, warnings=()) if is_complete else result
+
+
+def forget_networks() -> None:
+    """Free the memory of networks that are no longer used; Keras keeps all that a process has made."""
+    import keras
+
     keras.utils.clear_session()
     gc.collect()
-    return dataclasses.replace(result, warnings=()) if is_complete else result
 
 
 def _check_same(run: Path, data: Path, config: TrainConfig) -> None:

@@ -22,6 +22,7 @@ from edgecls.images.dataset import load_paths
 from edgecls.networks.weights import Weights, find_weights
 from edgecls.progress import Progress, silent
 from edgecls.sweep.leave_one_out import label_each_from_the_others
+from edgecls.sweep.run import forget_networks
 from edgecls.training.features.depths import DEPTHS, features_of_depths
 from edgecls.training.train import load_images
 
@@ -66,6 +67,7 @@ def scan(
         if correct is None:
             correct = dict(_classify(data, config, weights, images, progress))
             _write(path, key, correct)
+            forget_networks()
         yield [Scanned(dataclasses.replace(config, blocks=blocks), correct[blocks]) for blocks in DEPTHS]
 
 

@@ -135,7 +135,10 @@ def test_train_and_export_say_what_they_did_and_nothing_else(
     assert trained.returncode == 0, trained.stderr
     words = [line.split()[0] for line in trained.stdout.splitlines() if line]
     assert words[:7] == ["classes", "weights", "classifier:", "validation", "test", "macro", "time"]
-    assert trained.stdout.endswith(f"\nNext: edgecls export {out} --int8\n      edgecls report {out}\n")
+    assert f"\nNext: edgecls export {out} --int8\n      edgecls report {out}\n" in trained.stdout
+    assert trained.stdout.endswith(
+        f"\nIs a smaller network as accurate? This tries all depths: edgecls sweep {tiny_data}\n"
+    )
     assert re.search(r"^classifier: validation accuracy [\d.]+ % \(best of 2 epochs, \d+ s\)$", trained.stdout, re.M)
     assert "bright, dark, striped" in trained.stdout
     check_stages(trained.stderr, ("read images", "classifier: features of", "train classifier", "score"))

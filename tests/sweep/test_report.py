@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from matplotlib.text import Text
 from PIL import Image
 from sweeps import make_sweep
 
+from edgecls.config import TrainConfig
 from edgecls.sweep.grid import Space
 from edgecls.sweep.plot import draw_frontier
 from edgecls.sweep.report import text_report, to_json
+from edgecls.sweep.scan import Scanned
+from edgecls.sweep.sweep import conclude
 
 FOUR = Space()
 
@@ -100,3 +104,30 @@ def test_labels_in_a_crowd_do_not_cover_each_other(tmp_path: Path, monkeypatch: 
     assert len(boxes) == 12 and not covering
     area = drawn[0].bbox
     assert all(area.x0 <= box.x0 and box.x1 <= area.x1 for box in boxes)
+
+
+def test_a_search_compares_with_the_default_network_and_lists_all_that_were_looked_at() -> None:
+    found = make_sweep(FOUR, wrong=[8, 7, 5, 12], times_ms=[2, 4, 5, 25], budget_ms=100)
+    scanned = [Scanned(TrainConfig(image_size=size, blocks=9), np.arange(992) < 960) for size in (64, 96)]
+    scanned += [Scanned(row.candidate.config, np.arange(992) < 900) for row in found.rows]
+    request = dataclasses.replace(found.request, budget_ms=None, max_loss=0.005)
+    found = dataclasses.replace(
+        conclude(found.data, request, found.deployment, found.rows),
+        scanned=tuple(scanned),
+        default="mobilenet_v2-224-1-gap",
+    )
+    text = text_report(found)
+    assert "It is one of 6 networks (image sizes: 5, all depths)." in text and "992 training and validation" in text
+    assert "Against the default network: 12.5 times as fast, 1.0 times smaller, +2.00 points of accuracy (p = " in text
+    assert "budget" not in text and [line.split()[-1] for line in text.splitlines()[1:5]][-1] == "default"
+    document = json.loads(json.dumps(to_json(found)))
+    assert document["recommended"]["name"] == "mobilenet_v2-96-1-gap" and document["budget_ms"] is None
+    assert document["recommended"]["size_bytes"] == document["recommended"]["bytes"] == 2_800_000
+    assert document["default"]["name"] == "mobilenet_v2-224-1-gap"
+    rows = {row["name"]: row for row in document["candidates"]}
+    assert len(rows) == len(document["candidates"]) == 6
+    assert rows["mobilenet_v2-96-1-blocks9-gap"]["left_out_because"] == "not trained"
+    assert rows["mobilenet_v2-96-1-blocks9-gap"]["scan_accuracy"] == pytest.approx(960 / 992)
+    assert rows["mobilenet_v2-224-1-gap"]["scan_accuracy"] == pytest.approx(900 / 992)
+    # The choice was made on other images, so the accuracy is not too good.
+    assert not [note for note in document["notes"] if "looks a little better" in note]
