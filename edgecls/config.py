@@ -118,6 +118,7 @@ class TrainConfig:
         unfreeze: how many of the last inverted residual blocks of the backbone are fine-tuned; 0 is none.
         fine_epochs: maximum epochs of the "joint" and "fine-tuning" phases.
         fine_learning_rate: initial learning rate of both.
+        good_class: the class that is no defect, whose missed defects and false alarms are reported; "" is none.
         time_budget_s: seconds after which training stops with the best so far, or None for no limit.
         val_fraction: fraction of the training images held out for validation if there is no val/ folder.
         test_fraction: fraction held out for the final test if DATA is one folder of class folders.
@@ -164,6 +165,7 @@ class TrainConfig:
     unfreeze: int = 0
     fine_epochs: int = 10
     fine_learning_rate: float = 1e-4
+    good_class: str = ""
     time_budget_s: float | None = None
     val_fraction: float = 0.15
     test_fraction: float = 0.15

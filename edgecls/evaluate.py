@@ -6,15 +6,20 @@ predicted is 0.0.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import DataError
+from edgecls.files import write_atomically
+from edgecls.messages.names import as_cell, as_cell_path
 from edgecls.runtime.classifier import Classifier
 
 # Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599, section 2 and its tables.
@@ -25,15 +30,32 @@ SCORE_TOLERANCE = 1e-3
 Z_95 = 1.959964
 # Images between two calls of `progress`.
 _CHUNK = 32
+# Pairs of classes in a sentence.
+MOST_CONFUSIONS = 3
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """Metrics of one class: recall (None without images) and precision 0..1, support in images."""
+    """Metrics of one class, 0..1, and their 95 % intervals; what cannot be measured is None, but `precision` is 0.0.
+
+    Attributes:
+        recall: fraction of the class's images that are predicted as it.
+        precision: fraction of the images predicted as it that are of the class.
+        support: images of the class.
+        f1: their harmonic mean.
+        recall_interval: Wilson's, as all intervals here.
+        precision_interval: of the images predicted as the class.
+        f1_interval: from that of J, the fraction of correct ones among the images that are of the class or predicted
+            as it, since F1 = 2 J / (1 + J).
+    """
 
     recall: float | None
     precision: float
     support: int
+    f1: float | None = None
+    recall_interval: tuple[float, float] | None = None
+    precision_interval: tuple[float, float] | None = None
+    f1_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,17 +137,16 @@ def score(scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], c
     predicted = scores.argmax(axis=1)
     confusion = confusion_matrix(predicted, labels, len(classes))
     hits, support, named = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-    recall, precision, f1 = _ratio(hits, support), _ratio(hits, named), _ratio(2 * hits, support + named)
+    f1 = 2 * hits / np.maximum(support + named, 1)
     return Evaluation(
         images=len(scores),
         accuracy=float(hits.sum() / len(scores)),
         macro_f1=float(f1[support > 0].mean()),
         per_class={
-            name: ClassMetrics(float(recall[i]) if support[i] else None, float(precision[i]), int(support[i]))
-            for i, name in enumerate(classes)
+            name: _class_metrics(int(hits[i]), int(support[i]), int(named[i])) for i, name in enumerate(classes)
         },
         confusion=confusion,
-        ece=_calibration_error(scores.max(axis=1), predicted == labels),
+        ece=calibration_error(scores.max(axis=1), predicted == labels),
     )
 
 
@@ -160,11 +181,90 @@ def _check_labels(labels: NDArray[Any], images: int, classes: int) -> None:
         raise DataError(f"labels must be 0 to {classes - 1}; received {labels.min()} to {labels.max()}")
 
 
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    return part / np.maximum(whole, 1)
+def _class_metrics(hits: int, support: int, named: int) -> ClassMetrics:
+    either = support + named - hits
+    f1_interval = None
+    if support:
+        low, high = (2 * end / (1 + end) for end in wilson_interval(hits, either))
+        f1_interval = low, high
+    return ClassMetrics(
+        recall=hits / support if support else None,
+        precision=hits / max(named, 1),
+        support=support,
+        f1=2 * hits / (support + named) if support else None,
+        recall_interval=wilson_interval(hits, support) if support else None,
+        precision_interval=wilson_interval(hits, named) if named else None,
+        f1_interval=f1_interval,
+    )
 
 
-def _calibration_error(confidence: NDArray[np.floating[Any]], correct: NDArray[np.bool_]) -> float:
+def describe_confusions(evaluation: Evaluation, good_class: str = "") -> str:
+    """Return one sentence about the pairs of classes that are confused most; "" if all images are correct.
+
+    With a good class, defects that are taken for it come first: they are the ones that leave the factory.
+    """
+    labels, wrong = list(evaluation.per_class), evaluation.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    total = int(wrong.sum())
+    if not total:
+        return ""
+    good = labels.index(good_class) if good_class else -1
+    pairs = sorted(np.argwhere(wrong).tolist(), key=lambda pair: (pair[1] != good, -wrong[pair[0], pair[1]]))
+    # Single mistakes are no pattern, unless there are only such.
+    chosen = [pair for pair in pairs if wrong[pair[0], pair[1]] > 1][:MOST_CONFUSIONS] or pairs[:MOST_CONFUSIONS]
+    listed = [
+        f"{labels[row]} taken for {labels[column]} ({wrong[row, column]} of {evaluation.confusion[row].sum()})"
+        for row, column in chosen
+    ]
+    count = int(sum(wrong[row, column] for row, column in chosen))
+    return f"{count} of {total} {'mistake' if total == 1 else 'mistakes'}: {', '.join(listed)}."
+
+
+def write_mistakes(
+    path: Path,
+    paths: Sequence[str],
+    labels: NDArray[np.integer[Any]],
+    classes: Sequence[str],
+    scores: NDArray[np.floating[Any]],
+    float_scores: NDArray[np.floating[Any]] | None = None,
+    *,
+    flips: bool = False,
+) -> int:
+    """Write the incorrectly predicted images as CSV, the highest score first, and return their number.
+
+    Columns: path, true, predicted, score; with `float_scores` also the float model's float_predicted and float_score.
+
+    Args:
+        path: of the CSV file, UTF-8.
+        paths: of the N images.
+        labels: true classes, int (N,).
+        classes: the C labels.
+        scores: float (N, C).
+        float_scores: of the float model on the same images.
+        flips: write the images that the float model labels differently instead.
+    """
+    predicted, compared = scores.argmax(1), labels
+    if flips and float_scores is not None:
+        compared = float_scores.argmax(1)
+    chosen = np.flatnonzero(predicted != compared)
+    chosen = chosen[np.argsort(-scores[chosen].max(1), kind="stable")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    extra = [] if float_scores is None else ["float_predicted", "float_score"]
+    writer.writerow(["path", "true", "predicted", "score", *extra])
+    for i in chosen.tolist():
+        row: list[object] = [as_cell_path(paths[i]), as_cell(classes[labels[i]]), *_best(classes, scores[i])]
+        writer.writerow(row if float_scores is None else [*row, *_best(classes, float_scores[i])])
+    # A file name may hold bytes that are not text; a reader of CSV expects UTF-8.
+    write_atomically(path, text.getvalue().encode("utf-8", "backslashreplace"))
+    return len(chosen)
+
+
+def _best(classes: Sequence[str], scores: NDArray[np.floating[Any]]) -> tuple[str, str]:
+    return as_cell(classes[int(scores.argmax())]), f"{scores.max():.4f}"
+
+
+def calibration_error(confidence: NDArray[np.floating[Any]], correct: NDArray[np.bool_]) -> float:
     """Return the mean over images of |accuracy - mean confidence| of their bin; bin m holds ((m-1)/15, m/15]."""
     confidence = confidence.astype(np.float64)
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)

@@ -22,6 +22,10 @@ class ExportConfig:
             that the training images hardly use; 0 keeps all (see `export.quantization.prune`).
         layers: True to measure what each layer of the int8 TFLite file loses; done anyway for a rejected one.
         device: what will run int8 files, a name in `export.targets`, or None for this machine.
+        good_class: the class that is no defect; "" is the run's.
+        max_missed: largest fraction of defects that each file may call good, by a threshold on the good class's score
+            that is chosen on validation images; None chooses none.
+        max_false_alarms: the same for good images that it may call a defect.
         seed: of the choice of calibration images.
     """
 
@@ -33,6 +37,9 @@ class ExportConfig:
     # Rounding to int8 costs a divergence of about 0.003, this a hundredth of that.
     prune: float = 0.005
     device: str | None = None
+    good_class: str = ""
+    max_missed: float | None = None
+    max_false_alarms: float | None = None
     layers: bool = False
     seed: int = 0
 
@@ -45,4 +52,7 @@ class ExportConfig:
         _check(bool(self.precisions) and bool(self.formats), "export", self, "at least one precision and one format")
         _check(0 <= self.prune < float("inf"), "prune", self.prune, "0 (keep all channels) or more")
         _check(0 <= self.max_drop <= 1, "max drop", self.max_drop, "0 to 1")
+        for name in ("max_missed", "max_false_alarms"):
+            value = getattr(self, name)
+            _check(value is None or 0 <= value < 1, name.replace("_", " "), value, "at least 0 and below 1")
         _check(self.calibration_images >= 1, "calibration images", self.calibration_images, "at least 1")

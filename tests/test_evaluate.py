@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 import edgecls
 from edgecls.errors import DataError
-from edgecls.evaluate import evaluate, score, wilson_interval
+from edgecls.evaluate import describe_confusions, evaluate, score, wilson_interval, write_mistakes
 
 CLASSES = ("a", "b", "c")
 # Truth 0 0 1 1, predicted 0 1 1 1; class c has neither images nor predictions.
@@ -24,9 +25,14 @@ def test_metrics_computed_by_hand() -> None:
     assert (result.images, result.accuracy) == (4, 0.75)
     assert result.confusion.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
     per_class = result.to_json()["per_class"]
-    assert per_class["a"] == {"recall": 0.5, "precision": 1.0, "support": 2}
-    assert per_class["b"] == {"recall": 1.0, "precision": pytest.approx(2 / 3), "support": 2}
-    assert per_class["c"] == {"recall": None, "precision": 0.0, "support": 0}
+    old = [tuple(per_class[name][key] for key in ("recall", "precision", "support")) for name in CLASSES]
+    assert old == [(0.5, 1.0, 2), (1.0, pytest.approx(2 / 3), 2), (None, 0.0, 0)]
+    half = wilson_interval(1, 2)
+    assert per_class["a"]["recall_interval"] == half and per_class["a"]["precision_interval"] == wilson_interval(1, 1)
+    # One correct image of the two that are of a or predicted as a.
+    assert per_class["a"]["f1"] == pytest.approx(2 / 3)
+    assert per_class["a"]["f1_interval"] == pytest.approx([2 * end / (1 + end) for end in half])
+    assert {per_class["c"][key] for key in ("f1", "recall_interval", "precision_interval", "f1_interval")} == {None}
     assert result.missing_classes == ["c"]
     # F1: a = 2/3, b = 4/5; c has no image to be judged by.
     assert result.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 2)
@@ -130,3 +136,51 @@ def test_wilson_holds_the_fraction_and_stays_inside(trials: int, data: st.DataOb
     hits = data.draw(st.integers(0, trials))
     low, high = wilson_interval(hits, trials)
     assert 0 <= low <= hits / trials + 1e-12 and hits / trials - 1e-12 <= high <= 1
+
+
+def test_the_confusions_that_matter_are_one_sentence() -> None:
+    labels = np.repeat([0, 1, 2], [6, 4, 5])
+    predicted = np.array([1, 1, 1, 0, 0, 0, 2, 2, 1, 1, 0, 2, 2, 2, 2])
+    result = score(np.eye(3)[predicted], labels, CLASSES)
+    assert describe_confusions(result) == "5 of 6 mistakes: a taken for b (3 of 6), b taken for c (2 of 4)."
+    # Defects that are taken for the good class leave the factory.
+    assert describe_confusions(result, "c").startswith("5 of 6 mistakes: b taken for c (2 of 4), a taken")
+    assert (
+        describe_confusions(score(np.eye(3)[[0, 1]], np.array([0, 2]), CLASSES))
+        == "1 of 1 mistake: c taken for b (1 of 1)."
+    )
+    assert describe_confusions(score(np.eye(3), np.arange(3), CLASSES)) == ""
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_mistakes_are_listed_by_name_the_most_confident_first(tmp_path: Path) -> None:
+    scores = np.array([[0.4, 0.6], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
+    float_scores = np.array([[0.4, 0.6], [0.4, 0.6], [0.7, 0.3], [0.3, 0.7]])
+    names, labels = ["a/1.png", "b/2.png", "a/3.png", "b/4.png"], np.array([0, 1, 0, 1])
+    arguments = tmp_path / "m.csv", names, labels, ("a", "b"), scores
+    assert write_mistakes(*arguments) == 3
+    assert read_table(arguments[0])[0] == {"path": "b/2.png", "true": "b", "predicted": "a", "score": "0.9000"}
+    write_mistakes(*arguments, float_scores)
+    assert [(row["path"], row["float_predicted"], row["float_score"]) for row in read_table(arguments[0])] == [
+        ("b/2.png", "b", "0.6000"),
+        ("a/3.png", "a", "0.7000"),
+        ("a/1.png", "b", "0.6000"),
+    ]
+    assert write_mistakes(*arguments, float_scores, flips=True) == 2
+    assert {row["path"] for row in read_table(arguments[0])} == {"b/2.png", "a/3.png"}
+
+
+def test_names_are_no_formulas_and_odd_ones_survive(tmp_path: Path) -> None:
+    names = ["=cmd|calc!A0.png", "-1+1/a.png", 'a,b "c"\nd.png', "\udcff.png", "\t@x.png", "größe/日本.png"]
+    path, classes = tmp_path / "m.csv", ("=SUM(A1)", "@b")
+    write_mistakes(path, names, np.zeros(6, int), classes, np.tile([0.1, 0.9], (6, 1)))
+    rows = read_table(path)
+    # Other spellings of the same paths.
+    assert [row["path"] for row in rows] == [
+        "./=cmd|calc!A0.png", "./-1+1/a.png", "a,b \"c\"\nd.png", "\\udcff.png", "./\t@x.png", "größe/日本.png"
+    ]  # fmt: skip
+    assert {(row["true"], row["predicted"]) for row in rows} == {("'=SUM(A1)", "'@b")}

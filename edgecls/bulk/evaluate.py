@@ -1,4 +1,4 @@
-"""Score an exported file on class folders with a pool; the results equal those of `edgecls.evaluate` exactly."""
+"""Score an exported file on class folders with a pool; the scores equal those of one process exactly."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from numpy.typing import NDArray
 
 from edgecls.bulk.model import Model, open_model
 from edgecls.bulk.shards import Shard, cut_names
-from edgecls.evaluate import Evaluation, score
 from edgecls.images.dataset import decode_row, unreadable
-from edgecls.images.folders import check_root, list_labeled
+from edgecls.images.folders import Sample, check_root, list_labeled
 from edgecls.images.leftovers import LeftOut
 from edgecls.model_file.read import read_model_file
 from edgecls.parallel.pool import Pool
 
 
-def evaluate_all(
+def score_all(
     model: Model,
     data: Path,
     pool: Pool,
     *,
     left_out: LeftOut | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
-) -> Evaluation:
-    """Return the evaluation of a file on the class folders in `data`, on its test/ if it has one.
+) -> tuple[list[Sample], NDArray[np.float32]]:
+    """Return the images of the class folders in `data`, or of its test/ if it has one, and a file's scores of them.
+
+    The scores are float32 (N, C).
 
     Args:
         model: of `model.pack_model`.
@@ -51,7 +52,7 @@ def evaluate_all(
         progress(done, len(samples))
     if faults:
         raise unreadable(root, faults)
-    return score(np.concatenate(scores), np.array([label for _, label in samples], np.int64), classes)
+    return samples, np.concatenate(scores)
 
 
 def score_shard(model: Model, shard: Shard) -> tuple[NDArray[np.float32], list[str]]:

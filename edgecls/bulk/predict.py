@@ -111,7 +111,7 @@ def predict_shard(model: Model, shard: Shard) -> list[bytes]:
         if isinstance(image, DataError):
             entries.append({"image": name, "error": str(image)})
         else:
-            entries.append(to_entry(name, classifier.predict(image), spec.labels))
+            entries.append(to_entry(name, classifier.predict(image), spec))
     return [f"{json.dumps(entry)}\n".encode() for entry in entries]
 
 

@@ -3,79 +3,137 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgecls.cli.bulk import pool_at, ray_option
+from edgecls.cli.inspection import limit_options, print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, counting_left_out, echo, print_json, untrusted_option, warn
 from edgecls.messages.lists import some
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgecls.evaluate import Evaluation
+    from edgecls.model_file.metadata import ModelSpec
+
+    Scored = tuple[Sequence[str], NDArray[np.int64], NDArray[np.float32]]  # paths, true classes, scores
 
 
 @click.command()
 @click.argument("file", type=PATH)
 @click.argument("data", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@limit_options
+@click.option("--mistakes", type=PATH, metavar="CSV", help="Also write a table of the incorrect predictions, by name.")
 @untrusted_option
 @ray_option("Score")
-def evaluate(file: Path, data: Path, as_json: bool, untrusted: bool, ray: str | None) -> None:
+def evaluate(
+    file: Path,
+    data: Path,
+    as_json: bool,
+    good_class: str | None,
+    mistakes: Path | None,
+    untrusted: bool,
+    ray: str | None,
+    **limits: float | None,
+) -> None:
     """Measure the accuracy of an exported FILE on the class folders in DATA, or on DATA/test if it exists.
 
     FILE runs in its own runtime. With --ray the workers need edgecls, and DATA under the same path; the results are
     the same.
 
+    Accuracy, recall, precision and F1 are those of the highest score. If FILE names a good class, missed defects and
+    false alarms are those of its threshold, as in predict. Another threshold (--max-missed, --max-false-alarms) is
+    chosen on the validation scores that FILE holds, and is not stored: export does that.
+
     \b
     Examples:
       edgecls evaluate run/export/model-int8.tflite photos --json
+      edgecls evaluate run/export/model-int8.tflite photos --good-class free --max-missed 0.01
       edgecls evaluate run/export/model-int8.tflite photos --ray local
     """
-    result = _evaluate_local(file, data, untrusted) if ray is None else _evaluate_on_ray(file, data, untrusted, ray)
+    from edgecls.evaluate import score, write_mistakes
+    from edgecls.inspection import inspect_file, make_limit
+    from edgecls.model_file.read import read_spec
+
+    spec = read_spec(file)
+    # Before the images are read, which may take minutes.
+    judge = inspect_file(spec, good_class, make_limit(**limits))
+    scored = _score_local(file, spec, data, untrusted) if ray is None else _score_on_ray(file, data, untrusted, ray)
+    paths, labels, scores = scored
+    result = score(scores, labels, spec.labels)
+    inspection = judge(scores, labels) if judge else None
     if result.missing_classes:
         warn(
             f"{data} has no image of {some(result.missing_classes)}, so the accuracy does not cover that; macro F1 is "
             "the mean of the other classes"
         )
+    if mistakes:
+        write_mistakes(mistakes, paths, labels, spec.labels, scores)
     if as_json:
-        print_json({"file": str(file)} | result.to_json())
-    else:
-        _print_evaluation(result)
+        print_json({"file": str(file)} | result.to_json() | ({"inspection": inspection} if inspection else {}))
+        return
+    _print_evaluation(result, inspection["good_class"] if inspection else "")
+    if inspection:
+        print_inspection(inspection)
+    if mistakes:
+        echo(f"Incorrect predictions: {mistakes}")
 
 
-def _evaluate_local(file: Path, data: Path, untrusted: bool) -> Evaluation:
-    from edgecls.evaluate import evaluate as score_file
+def _score_local(file: Path, spec: ModelSpec, data: Path, untrusted: bool) -> Scored:
+    from edgecls.evaluate import score_images
     from edgecls.images.dataset import load_labeled
     from edgecls.runtime.classifier import load
 
     classifier = load(file, untrusted=untrusted)
-    spec = classifier.spec
     with counting_left_out() as left_out, LiveProgress() as bars:
         report = functools.partial(bars, "read images")
         size = spec.height, spec.width
         split = load_labeled(data, spec.labels, *size, bits=spec.bits, left_out=left_out, progress=report)
-        return score_file(classifier, split.images, split.labels, progress=lambda *n: bars("score images", *n))
+        return (
+            split.paths,
+            split.labels,
+            score_images(classifier, split.images, functools.partial(bars, "score images")),
+        )
 
 
-def _evaluate_on_ray(file: Path, data: Path, untrusted: bool, address: str) -> Evaluation:
-    from edgecls.bulk.evaluate import evaluate_all
+def _score_on_ray(file: Path, data: Path, untrusted: bool, address: str) -> Scored:
+    import numpy as np
+
+    from edgecls.bulk.evaluate import score_all
     from edgecls.bulk.model import pack_model
     from edgecls.model_file.read import read_bytes
 
     contents = read_bytes(file)
     with pool_at(address) as pool, counting_left_out() as left_out, LiveProgress() as bars:
         model = pack_model(contents, pool, untrusted=untrusted)
-        return evaluate_all(model, data, pool, left_out=left_out, progress=functools.partial(bars, "score images"))
+        report = functools.partial(bars, "score images")
+        samples, scores = score_all(model, data, pool, left_out=left_out, progress=report)
+    return [path for path, _ in samples], np.array([label for _, label in samples], np.int64), scores
 
 
-def _print_evaluation(result: Evaluation) -> None:
+def _print_evaluation(result: Evaluation, good_class: str) -> None:
+    from edgecls.evaluate import describe_confusions
+
     echo(
         f"images {result.images}  accuracy {result.accuracy:.4f}  macro F1 {result.macro_f1:.4f}  ECE {result.ece:.4f}"
     )
-    echo(f"{'class':24} {'recall':>8} {'precision':>10} {'images':>7}")
+    columns = "".join(f"  {name + ' (95 %)':15}" for name in ("recall", "precision", "F1"))
+    echo(f"{'class':16} {'images':>6}{columns}".rstrip())
     for label, metrics in result.per_class.items():
-        recall = "-" if metrics.recall is None else f"{metrics.recall:.4f}"
-        echo(f"{label:24} {recall:>8} {metrics.precision:10.4f} {metrics.support:7}")
+        precision = metrics.precision if metrics.precision_interval else None
+        pairs = (
+            (metrics.recall, metrics.recall_interval),
+            (precision, metrics.precision_interval),
+            (metrics.f1, metrics.f1_interval),
+        )
+        shown = (f"{value:.3f} {ends[0]:.2f}-{ends[1]:.2f}" if ends else "-" for value, ends in pairs)
+        echo(f"{label:16} {metrics.support:6}{''.join(f'  {text:15}' for text in shown)}".rstrip())
+    if text := describe_confusions(result, good_class):
+        echo(text)

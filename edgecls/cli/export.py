@@ -10,6 +10,7 @@ import click
 
 from edgecls.boards.profiles import export_target, load_profile
 from edgecls.boards.targets import TARGETS, Target, find_target
+from edgecls.cli.inspection import limit_options, print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
 from edgecls.config import ExportConfig
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--golden/--no-golden", default=True, show_default=True, help="Store a few images in the files for selftest."
 )
+@limit_options
 @click.option("--out", type=PATH, help="Folder for the files.  [default: RUN/export]")
 @click.option("--data", type=PATH, help="Folder of the run's images, if they were moved.")
 def export(
@@ -62,9 +64,14 @@ def export(
     old_board: str | None,
     out: Path | None,
     data: Path | None,
+    good_class: str | None,
     **settings: Any,
 ) -> None:
     """Write RUN's model as TFLite and ONNX files, and measure each file's accuracy on held-out images.
+
+    With --good-class, or if RUN was trained with it, missed defects and false alarms are measured too. A limit to one
+    of them (--max-missed, --max-false-alarms) chooses each file's threshold on its own scores of the validation images
+    and stores it in the file, for predict and edgecls.load. 'edgecls evaluate' tries other limits.
 
     Exits with 1 if a file lost more accuracy than --max-drop; that file is named NAME.rejected.SUFFIX.
 
@@ -73,6 +80,7 @@ def export(
       edgecls export run --int8
       edgecls export run --int8 --fp16 --fp32 --format tflite --out files
       edgecls export run --int8 --board coral-usb
+      edgecls export run --int8 --good-class free --max-missed 0.01
     """
     board = old_board if board is None else board
     precisions = tuple(name for name in PRECISIONS if settings.pop(name))
@@ -81,6 +89,7 @@ def export(
         precisions=precisions or ExportConfig.precisions,
         formats=formats or target.formats,
         device=target.name if board else None,
+        good_class=good_class or "",
         **settings,
     )
     load_tensorflow()
@@ -157,6 +166,12 @@ def print_export(result: ExportResult) -> None:
         echo(f"{file.path:30} {figures} {agreement}  {measured.verdict}", fg=None if file.passed else "red")
     echo(f"{result.images} held-out images; files in {result.folder}")
     for file in result.files:
+        if file.inspection:
+            echo(f"{file.path}:")
+            print_inspection(file.inspection)
+            echo(f"  At all thresholds: {result.folder / file.inspection['picture']}")
+        if file.comparison.accuracy < 1:
+            echo(f"Images that {file.path} predicts incorrectly: {result.folder / file.mistakes}")
         if file.flips:
             echo(f"Images that {file.path} labels differently: {result.folder / file.flips}")
         if file.worst_layer:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edgecls.remote.host import Host
 
 STDIN = "-"
+# As CSV: a rejected image is neither.
+_DEFECT = {True: "true", False: "false", None: ""}
 
 
 @click.command()
@@ -45,6 +47,9 @@ def predict(file: Path, images: tuple[str, ...], watch: Path | None, host: Host 
     """Classify IMAGES with an exported FILE: files, folders, quoted patterns, or - for one image on stdin.
 
     An unreadable image is reported and skipped; the exit status is then 1. A rejected image has no label.
+
+    If FILE names a good class, each answer also says whether the image is a defect. If FILE has a threshold for that
+    class, only images that reach it get its label; the others get that of the likeliest defect.
 
     Control characters in names are escaped on a terminal, and line breaks in every text line. Use --format csv or jsonl
     to read names back.
@@ -151,7 +156,7 @@ def _predict_local(
     counting = counting_left_out(at_once=watch is not None) if searches else contextlib.nullcontext()
     with load(file, **settings) as classifier:
         labels = classifier.spec.labels
-        output.begin(labels)
+        output.begin(labels, bool(classifier.spec.good_class))
         with counting as left_out, _until_stopped(watch):
             for source, prediction in classifier.predict_iter(_sources(images, watch, left_out)):
                 done += 1
@@ -159,7 +164,7 @@ def _predict_local(
                     failed += 1
                     _report(prediction)
                 else:
-                    output.write(to_entry(_shown(source), prediction, labels))
+                    output.write(to_entry(_shown(source), prediction, classifier.spec))
     output.end()
     _check_failed(failed, done)
 
@@ -194,7 +199,7 @@ def _predict_remote(
 
     def write(line: str) -> None:
         entry = bundle.restore(parse_answer(host, line))
-        output.begin(entry["scores"])
+        output.begin(entry["scores"], "defect" in entry)
         output.write(entry)
 
     asked = {name: settings[name] for name in ("engine", "device")}
@@ -234,13 +239,16 @@ class _Output:
 
     def __init__(self, form: str, top_k: int) -> None:
         self._form, self._top_k = form, top_k
-        self._begun = False
+        self._begun = self._names_good = False
         self._entries: list[dict[str, Any]] = []
 
-    def begin(self, labels: Iterable[str]) -> None:
-        """Write the header, once."""
-        if not self._begun and self._form == "csv":
-            _write_csv("image", "label", "index", "score", *(f"scores.{label}" for label in labels))
+    def begin(self, labels: Iterable[str], names_good: bool) -> None:
+        """Write the header, once; `names_good` is True for a file that names a good class."""
+        if not self._begun:
+            self._names_good = names_good
+            if self._form == "csv":
+                defect = ["defect"] if names_good else []
+                _write_csv("image", "label", "index", "score", *(f"scores.{label}" for label in labels), *defect)
         self._begun = True
 
     def write(self, entry: dict[str, Any]) -> None:
@@ -252,7 +260,8 @@ class _Output:
             echo(json.dumps(entry))
         elif self._form == "csv":
             scores = [f"{value:.6f}" for value in (entry["score"], *entry["scores"].values())]
-            _write_csv(entry["image"], entry["label"] or "", entry["index"], *scores)
+            defect = [_DEFECT[entry["defect"]]] if self._names_good else []
+            _write_csv(entry["image"], entry["label"] or "", entry["index"], *scores, *defect)
         else:
             echo(_text(entry, self._top_k))
 
@@ -263,12 +272,11 @@ class _Output:
 
 
 def _text(entry: dict[str, Any], top_k: int) -> str:
-    # The label comes first even where rounding made scores equal.
-    best = sorted(
-        enumerate(entry["scores"].items()), key=lambda each: (-each[1][1], each[0] != entry["index"], each[0])
-    )
+    # The label comes first, also where another score is as high, or the good class's is higher but below its threshold.
+    best = sorted(enumerate(entry["scores"].items()), key=lambda one: (one[0] != entry["index"], -one[1][1], one[0]))
     ranked = ", ".join(f"{label} {score:.4f}" for _, (label, score) in best[:top_k])
-    return f"{one_line(entry['image'])}: {ranked}{' (rejected)' if entry['label'] is None else ''}"
+    marks = [" (rejected)"] if entry["label"] is None else [" (defect)"] if entry.get("defect") else []
+    return f"{one_line(entry['image'])}: {ranked}{''.join(marks)}"
 
 
 def _write_csv(*values: object) -> None:

@@ -162,7 +162,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
             echo(f"\n{finding.text}")
             continue
         echo(f"\n{finding.severity}: {finding.name}", fg=colors[finding.severity], bold=True)
-        echo(f"  {finding.text}\n  {finding.remedy}")
+        echo(f"  {finding.text}\n  {finding.remedy}" + (f"\n  {finding.effect}" if finding.effect else ""))
 
 
 def print_json(value: object) -> None:

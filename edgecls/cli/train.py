@@ -16,6 +16,7 @@ import click
 
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.help_groups import GroupedCommand
+from edgecls.cli.inspection import print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, print_findings, warn
 from edgecls.config import ARCHS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES, AugmentConfig, TrainConfig
@@ -80,6 +81,7 @@ GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
         "splits": (str, "Folders of the splits: train=FOLDER,val=FOLDER,test=FOLDER; none if all are classes."),
         "group": (str, "Keep images together: a regular expression for their paths, folder, or a table of groups."),
         "exclude": (str, "Table of images to leave out, such as that of edgecls audit --fix."),
+        "good_class": (str, "The class that is no defect, to report missed defects and false alarms."),
         "bits": (int, "Bits used in 16-bit images that do not say it, 8 to 16.  [default: 16]"),
     },
     "Network": {
@@ -279,4 +281,8 @@ def _print_run(record: dict[str, Any]) -> None:
     if metrics["test_accuracy"] is not None:
         echo(f"test        {100 * metrics['test_accuracy']:.2f} % accuracy")
     echo(f"macro F1    {metrics['macro_f1']:.4f}")
+    if text := metrics.get("confusions"):
+        echo(f"confusions  {text}")
+    if inspection := metrics.get("inspection"):
+        print_inspection(inspection)
     echo(f"time        {record['seconds']:.0f} s")

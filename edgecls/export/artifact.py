@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from edgecls.boards.targets import Target, find_target
 from edgecls.config import ExportConfig
 from edgecls.evaluate import score, score_images
-from edgecls.export import export_folder, onnx, tflite
+from edgecls.export import export_folder, inspect, onnx, tflite
 from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.export_folder import ExportedFile
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.gate import compare
+from edgecls.export.mistakes import Mistakes, draw_flips, write_tables
 from edgecls.export.quantization.bias_correction import correct_bias
 from edgecls.export.quantization.layer_error import measure_layers, worst_layer
 from edgecls.export.quantization.prepare import prune_and_equalize
-from edgecls.images.contact_sheet import contact_sheet
 from edgecls.images.decode import LUMA, RESAMPLE
 from edgecls.limits import Format
 from edgecls.model_file.metadata import ModelSpec
@@ -41,7 +41,6 @@ from edgecls.versions import tool_versions
 if TYPE_CHECKING:
     import keras
 
-MAX_FLIPS_SHOWN = 64
 LAYER_IMAGES = 8
 
 
@@ -71,6 +70,8 @@ class _Job:
     record: dict[str, Any]
     config: ExportConfig
     target: Target
+    # Of the run or the export; "" for none.
+    good_class: str
 
     @functools.cached_property
     def float_accuracy(self) -> float:
@@ -115,18 +116,20 @@ def export_run(
     """
     target = find_target(config.device, config.formats)
     record = run_folder.read_whole_record(run)
+    good = inspect.find_good(record, config)
     samples = load_samples(
         record,
         data=data,
         count=config.calibration_images,
         seed=config.seed,
+        validation=bool(good),
         progress=functools.partial(progress, "read held-out images"),
     )
     scores = run_folder.read_held_out_scores(run, len(samples.held_out.labels), len(record["classes"]))
     size, bits = record["config"]["image_size"], record["config"].get("bits")
     paths = samples.calibration.paths if config.golden else ()
     golden = make_golden([samples.root / path for path in paths], size, size, bits)
-    job = _Job(run_folder.load_model(run), samples, scores, golden, run, record, config, target)
+    job = _Job(run_folder.load_model(run), samples, scores, golden, run, record, config, target, good)
     folder = out or run / "export"
     files = []
     with export_folder.work_in(folder, run, run_folder.run_id(record)) as (partial, older):
@@ -163,6 +166,14 @@ def _write_file(job: _Job, precision: str, kind: Format, folder: Path, progress:
     evaluation = score(scores, labels, classes)
     metrics = asdict(comparison) | {"macro_f1": evaluation.macro_f1, "images": len(labels)}
     spec = replace(classifier.spec, metrics=metrics, golden=add_scores(job.golden, classifier))
+    inspection = None
+    if job.good_class:
+        report = functools.partial(progress, "score validation images")
+        found = inspect.inspect(job.good_class, job.config, job.samples, classifier, scores, report)
+        inspection = found.to_json() | {"picture": export_folder.rates_name(precision, kind)}
+        inspect.draw_rates(found, folder / inspection["picture"])
+        metrics["inspection"] = found.to_metadata()
+        spec = replace(spec, good_class=job.good_class, good_threshold=found.threshold)
     data = attach_spec(graph, spec, kind)
     draft.unlink()
     if not comparison.passed:
@@ -170,6 +181,7 @@ def _write_file(job: _Job, precision: str, kind: Format, folder: Path, progress:
     (folder / name).write_bytes(data)
     with_layers = precision == "int8" and kind == "tflite" and (job.config.layers or not comparison.passed)
     table = folder / export_folder.layers_name(precision, kind)
+    mistakes = Mistakes(job.samples, classes, scores, job.keras_scores, job.record["config"].get("bits"))
     return ExportedFile(
         path=name,
         format=kind,
@@ -179,8 +191,10 @@ def _write_file(job: _Job, precision: str, kind: Format, folder: Path, progress:
         comparison=comparison,
         macro_f1=evaluation.macro_f1,
         per_class=evaluation.to_json()["per_class"],
-        flips=_draw_flips(job, scores, folder / export_folder.flips_name(precision, kind)),
+        flips=draw_flips(mistakes, folder / export_folder.flips_name(precision, kind)),
         worst_layer=_write_layers(job, graph, table) if with_layers else "",
+        mistakes=write_tables(mistakes, folder, precision, kind),
+        inspection=inspection,
     )
 
 
@@ -196,18 +210,6 @@ def _convert(job: _Job, precision: str, kind: Format) -> bytes:
     if job.target.weight_bits < 8:
         prepared = correct_bias(job.equalized, calibration, job.target.weight_steps)
     return onnx.to_int8(prepared, calibration, target=job.target)
-
-
-def _draw_flips(job: _Job, scores: NDArray[np.float32], path: Path) -> str:
-    """Draw the images that the file labels differently; return the picture's name, or "" if there are none."""
-    labels, held_out, classes = scores.argmax(1), job.samples.held_out, job.record["classes"]
-    flipped = np.flatnonzero(labels != job.keras_scores.argmax(1))[:MAX_FLIPS_SHOWN]
-    if not len(flipped):
-        return ""
-    predicted = [classes[index] for index in labels[flipped]]
-    truth = [classes[index] for index in held_out.labels[flipped]]
-    contact_sheet(held_out.images[flipped], predicted, truth, list(scores[flipped].max(1))).save(path)
-    return path.name
 
 
 def _write_layers(job: _Job, graph: bytes, path: Path) -> str:

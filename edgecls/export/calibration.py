@@ -25,12 +25,14 @@ class ExportSamples:
         calibration: training images, the same number of each class where there are enough.
         held_out: the run's test images, or its validation images if it has no test.
         held_out_name: "test" or "val".
+        validation: the run's validation images, if asked for.
     """
 
     root: Path
     calibration: Split
     held_out: Split
     held_out_name: str
+    validation: Split | None = None
 
 
 def load_samples(
@@ -39,11 +41,12 @@ def load_samples(
     data: Path | None,
     count: int,
     seed: int,
+    validation: bool = False,
     progress: ProgressCallback | None = None,
 ) -> ExportSamples:
     """Return held-out images and `count` calibration images of the run whose run.json is `record`.
 
-    `data` is the folder of images, if it was moved since the run.
+    `data` is the folder of images, if it was moved since the run; `validation` asks for the validation images too.
 
     Raises:
         DataError: images are missing, or the held-out ones are not those that the run was scored on.
@@ -56,11 +59,23 @@ def load_samples(
     chosen = choose_stratified(labels, count, seed)
     calibration = load_paths(root, [paths[i] for i in chosen], [labels[i] for i in chosen], size, size, bits=bits)
     name = record["held_out"]["split"]
+    held_out = _load_part(root, record, name, record["held_out"]["sha256"], progress)
+    if not validation or name == "val":
+        return ExportSamples(root, calibration, held_out, name, held_out if validation else None)
+    val = _load_part(root, record, "val", record.get("val_sha256"), progress)
+    return ExportSamples(root, calibration, held_out, name, val)
+
+
+def _load_part(
+    root: Path, record: dict[str, Any], name: str, sha256: str | None, progress: ProgressCallback | None
+) -> Split:
+    """Return the images of a part; an older run has no checksum of its validation images."""
+    size, bits = record["config"]["image_size"], record["config"].get("bits")
     scored = flatten_split(record["split"][name], record["classes"])
-    held_out = load_paths(root, *scored, size, size, bits=bits, progress=progress)
-    if run_folder.images_sha256(held_out.images) != record["held_out"]["sha256"]:
+    split = load_paths(root, *scored, size, size, bits=bits, progress=progress)
+    if sha256 and run_folder.images_sha256(split.images) != sha256:
         raise DataError(f"the {name} images in {root} changed since the run was trained; restore them or train again")
-    return ExportSamples(root, calibration, held_out, name)
+    return split
 
 
 def flatten_split(by_class: dict[str, list[str]], classes: Sequence[str]) -> tuple[list[str], list[int]]:

@@ -77,6 +77,9 @@ class ExportedFile:
         per_class: label -> recall, precision, support.
         flips: name of the picture of the images that the file labels differently, or "".
         worst_layer: the layer of an int8 TFLite file that loses most of the signal, or "" if not measured.
+        mistakes: name of the CSV file of the incorrectly predicted images; flips-... lists what the file labels
+            differently than the float model.
+        inspection: of a file with a good class, `good_class.Inspection.to_json` and its `picture`; else None.
     """
 
     path: str
@@ -89,6 +92,8 @@ class ExportedFile:
     per_class: dict[str, Any]
     flips: str
     worst_layer: str
+    mistakes: str = ""
+    inspection: dict[str, Any] | None = None
 
     @property
     def passed(self) -> bool:
@@ -148,6 +153,21 @@ def flips_name(precision: str, kind: str) -> str:
     return f"flips-{precision}-{kind}.png"
 
 
+def rates_name(precision: str, kind: str) -> str:
+    """Return the name of the picture of a file's missed defects and false alarms."""
+    return f"rates-{precision}-{kind}.png"
+
+
+def mistakes_name(precision: str, kind: str) -> str:
+    """Return the name of the table of a file's incorrectly predicted images."""
+    return f"mistakes-{precision}-{kind}.csv"
+
+
+def flips_table_name(precision: str, kind: str) -> str:
+    """Return the name of the table of a file's differently labeled images."""
+    return f"flips-{precision}-{kind}.csv"
+
+
 def layers_name(precision: str, kind: str) -> str:
     """Return the name of the table of the layers' errors."""
     return f"layers-{precision}-{kind}.csv"
@@ -205,7 +225,8 @@ def publish(
     if older.is_others:
         replaced = list(itertools.product(PRECISIONS, FORMATS))
     for which in replaced:
-        names = model_name(*which), model_name(*which, rejected=True), flips_name(*which), layers_name(*which)
+        named = (flips_name, layers_name, rates_name, mistakes_name, flips_table_name)
+        names = [model_name(*which), model_name(*which, rejected=True), *(name(*which) for name in named)]
         for name in names:
             if (finished / name).exists():
                 (finished / name).replace(folder / name)

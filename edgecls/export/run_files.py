@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from edgecls.boards.targets import Target
 from edgecls.config import ExportConfig
@@ -105,6 +106,7 @@ def export_missing(
             max_drop=max_drop,
             golden=_wants_golden(files),
             device=target.name,
+            **_find_limit(files),
         )
         if problem := _export(run, config, folder, data, progress):
             problems |= {(precision, kind): problem for precision in precisions for kind in formats}
@@ -155,3 +157,14 @@ def _wants_golden(files: Sequence[RunFile]) -> bool:
     """Return False if the files that are there hold no images for selftest: the others then get none either."""
     there = [read_spec(file.path) for file in files if file.is_there]
     return not there or any(spec.golden for spec in there)
+
+
+def _find_limit(files: Sequence[RunFile]) -> dict[str, Any]:
+    """Return the good class and the limit of the files that are there, as `ExportConfig` takes them."""
+    for spec in (read_spec(file.path) for file in files if file.is_there):
+        found: Any = spec.metrics.get("inspection")
+        if spec.good_class and isinstance(found, dict) and isinstance(found.get("limit"), dict):
+            kind, rate = found["limit"].get("kind"), found["limit"].get("rate")
+            if kind in ("missed", "false_alarms") and isinstance(rate, float):
+                return {"good_class": spec.good_class, f"max_{kind}": rate}
+    return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,22 +13,42 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edgecls.errors import DataError
 from edgecls.images.figure import require_matplotlib
+from edgecls.messages.names import safe
 
 CELL = 112
 CAPTION = 34
 HEADING = 20
-GREEN, RED, INK, PAPER = (22, 120, 60), (190, 30, 30), (20, 20, 20), (255, 255, 255)
+# Large enough to see a defect; four fit the width of a page.
+LARGE = 208
+LARGE_COLUMNS = 4
+# Gray levels between the darkest and the brightest hundredth of an image that is shown with more contrast.
+LOW_RANGE = 48
+GREEN, RED, INK, SOFT, PAPER = (22, 120, 60), (190, 30, 30), (20, 20, 20), (90, 90, 90), (255, 255, 255)
 ORANGE = (255, 140, 0)
 # Pixels: the width of most letters, and the distance of two lines.
 LETTER, LINE = 7, 15
 
 
 def contact_sheet(
-    images: NDArray[np.uint8], predicted: Sequence[str], truth: Sequence[str], scores: Sequence[float], columns: int = 8
+    images: NDArray[np.uint8],
+    predicted: Sequence[str],
+    truth: Sequence[str],
+    scores: Sequence[float],
+    columns: int = 8,
+    *,
+    names: Sequence[str] = (),
 ) -> Image.Image:
-    """Return one picture of many images, each with its predicted label: green if correct, else red with the true label.
+    """Return one picture of many images, each with its predicted label, marked as correct or incorrect.
 
-    `images` are uint8 (N, H, W, 1), 0..255; `scores`, 0..1, are those of the predicted labels.
+    Incorrect ones also show the true label. Images of few gray levels get more contrast, and their captions say so.
+
+    Args:
+        images: uint8 (N, H, W, 1), 0..255.
+        predicted: labels.
+        truth: labels.
+        scores: of the predicted labels, 0..1.
+        columns: images in a row.
+        names: of the images, shown below them; with names the images are larger.
 
     Raises:
         DataError: there is no image.
@@ -35,27 +56,61 @@ def contact_sheet(
     """
     if not len(images):
         raise DataError("there is no image to show; pass at least one")
-    rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * CELL, rows * (CELL + CAPTION)), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    font = _load_font(10)
+    cell, line = (LARGE, 18) if names else (CELL, 14)
+    height = cell + (line * 3 + 6 if names else CAPTION)
+    sheet = Image.new("RGB", (columns * cell, -(-len(images) // columns) * height), PAPER)
+    draw, font = ImageDraw.Draw(sheet), _load_font(13 if names else 10)
     for position, image in enumerate(images):
-        left, top = position % columns * CELL, position // columns * (CELL + CAPTION)
-        _paste(sheet, image, left, top)
+        left, top = position % columns * cell, position // columns * height
+        shown, factor = stretch(image)
+        _paste(sheet, shown, left, top, cell)
         correct = predicted[position] == truth[position]
-        line = _fit("", predicted[position], f" {scores[position]:.0%}", draw, font)
-        draw.text((left + 5, top + CELL - 2), line, GREEN if correct else RED, font)
-        if not correct:
-            draw.text((left + 5, top + CELL + 12), _fit("is ", truth[position], "", draw, font), INK, font)
+        mark, color = ("\u2713 ", GREEN) if correct else ("\u2717 ", RED)
+        fit = functools.partial(_fit, draw, font, cell - 10)
+        lines = [(fit(mark, predicted[position], f" {scores[position]:.0%}"), color)]
+        lines += [] if correct else [(fit("is ", truth[position]), INK)]
+        # The end of a path tells more than its beginning.
+        lines += [(fit("", names[position], keep_end=True), SOFT)] if names else []
+        for row, (text, ink) in enumerate(lines):
+            draw.text((left + 5, top + cell - 2 + line * row), text, ink, font)
+        if factor > 1:
+            _mark(draw, f"contrast x{factor:.0f}", left, top, font)
     return sheet
 
 
-def _fit(before: str, label: str, after: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> str:
-    """Return the three in one line, the label cut so that the line stays in its cell."""
+def stretch(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    """Return an image, uint8 (H, W, 1), and 1.0; or, if it has few gray levels, with more contrast, and how much."""
+    low, high = np.percentile(image, (1, 99))
+    if high - low >= LOW_RANGE or high == low:
+        return image, 1.0
+    factor = 255 / (high - low)
+    return np.clip((image.astype(np.float32) - low) * factor, 0, 255).astype(np.uint8), float(factor)
+
+
+def _mark(draw: ImageDraw.ImageDraw, text: str, left: int, top: int, font: ImageFont.FreeTypeFont) -> None:
+    box = draw.textbbox((left + 7, top + 6), text, font)
+    draw.rectangle((box[0] - 3, box[1] - 2, box[2] + 3, box[3] + 2), PAPER)
+    draw.text((left + 7, top + 6), text, INK, font)
+
+
+def _fit(
+    draw: ImageDraw.ImageDraw,
+    font: ImageFont.FreeTypeFont,
+    width: float,
+    before: str,
+    label: str,
+    after: str = "",
+    *,
+    keep_end: bool = False,
+) -> str:
+    """Return the three in one line of at most `width` pixels, for which the beginning or end of the label is cut."""
+    label = safe(label).replace("\n", "\\n")
     line, kept = before + label + after, len(label)
-    while kept and draw.textlength(line, font) > CELL - 10:
+    while kept and draw.textlength(line, font) > width:
         kept -= 1
-        line = f"{before}{label[:kept]}…{after}"
+        line = (
+            f"{before}\u2026{label[len(label) - kept :]}{after}" if keep_end else f"{before}{label[:kept]}\u2026{after}"
+        )
     return line
 
 
@@ -92,14 +147,19 @@ def preview_sheet(
         draw.text((column * CELL + 5, top - HEADING + 3), f"copy {column}" if column else "original", INK, font)
         for row, image in enumerate(images):
             edge = borders[column - 1][row] if column and borders else None
-            _paste(sheet, image, column * CELL, row * CELL + top, edge=edge)
+            _paste(sheet, image, column * CELL, row * CELL + top, CELL, edge)
     return sheet
 
 
 def _paste(
-    sheet: Image.Image, image: NDArray[np.uint8], left: int, top: int, edge: NDArray[np.float64] | None = None
+    sheet: Image.Image,
+    image: NDArray[np.uint8],
+    left: int,
+    top: int,
+    cell: int,
+    edge: NDArray[np.float64] | None = None,
 ) -> None:
-    side = CELL - 8
+    side = cell - 8
     picture = Image.fromarray(image[:, :, 0]).resize((side, side), Image.Resampling.BILINEAR).convert("RGB")
     if edge is not None:
         ImageDraw.Draw(picture).polygon([(x, y) for x, y in (edge * side - 0.5).tolist()], outline=ORANGE)

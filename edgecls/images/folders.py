@@ -6,6 +6,7 @@ looks like data is left out without a word: what would not be used is an error, 
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -121,6 +122,17 @@ def check_classes(root: Path, found: Mapping[str, Groups]) -> None:
             )
         if part != "train" and not present:
             raise DataError(f"{root / part} holds no image; add some, or remove the folder")
+
+
+def find_good_class(name: str, classes: Sequence[str]) -> int:
+    """Return the index of the class `name`; raise DataError, with the closest name, if there is no such class."""
+    name = to_nfc(name)
+    if name in classes:
+        return list(classes).index(name)
+    folded = {each.casefold(): each for each in classes}
+    near = difflib.get_close_matches(name.casefold(), folded, 1)
+    hint = f"did you mean {folded[near[0]]!r}?" if near else f"the classes are {some(classes, 20)}"
+    raise DataError(f"--good-class {name!r} is none of the classes; {hint}")
 
 
 def list_labeled(root: Path, classes: Sequence[str], left_out: LeftOut | None = None) -> list[Sample]:

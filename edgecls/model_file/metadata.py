@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgecls.errors import ModelFileError
 from edgecls.images.decode import RESAMPLE
 from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS
@@ -48,6 +51,8 @@ class ModelSpec:
     created: str  # ISO time
     target: str = ""  # of an int8 file: one of boards.targets; "" if the file suits every machine
     threshold: float | None = None  # predictions of a lower score are rejected; None rejects none
+    good_class: str = ""  # the label that is no defect; "" if the file names none
+    good_threshold: float | None = None  # an image of a lower score of that class is a defect; None: the highest counts
     bits: int | None = None  # of decode.load_gray
     golden: tuple[dict[str, Any], ...] = ()  # real images with their expected scores: see selftest.py
     graph_sha256: str = ""  # of the file's bytes without the metadata; `write.attach_spec` sets it
@@ -60,6 +65,31 @@ class ModelSpec:
                 if not is_valid(value):
                     received = repr(value)[:80]
                     raise ModelFileError(f"metadata field {name} must be {expected}; received {received}; re-export")
+        if self.good_class and (self.good_class not in self.labels or len(self.labels) < 2):
+            raise ModelFileError(f"the good class {self.good_class[:80]!r} is not one of two or more labels; re-export")
+
+    def decide(self, scores: NDArray[np.floating[Any]]) -> tuple[int, bool | None]:
+        """Return the index of the label of scores (C,), and whether it is a defect; None without a good class.
+
+        The label has the highest score, but if there is a threshold, images below it are the defect of the highest.
+        """
+        best = int(scores.argmax())
+        if not self.good_class:
+            return best, None
+        good = self.labels.index(self.good_class)
+        defect = not is_good(scores, good, self.good_threshold)
+        if self.good_threshold is not None:
+            others = np.where(np.arange(len(scores)) == good, -1, scores)
+            best = int(others.argmax()) if defect else good
+        return best, defect
+
+
+def is_good(scores: NDArray[np.floating[Any]], good: int, threshold: float | None) -> Any:
+    """Return whether the class `good` reaches its threshold, or without one is the highest: bool (...) of (..., C)."""
+    if threshold is None:
+        return scores.argmax(-1) == good
+    # As float64: NumPy 2 would round the threshold to float32.
+    return scores[..., good].astype(np.float64) >= threshold
 
 
 def parse_spec(text: bytes) -> ModelSpec:
@@ -144,7 +174,12 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("weights", lambda v: isinstance(v, dict), "an object"),
     ("metrics", _are_metrics, f"an object: {', '.join(_FRACTIONS)} from -1 to 1, {', '.join(_TEXTS)} as texts"),
     ("target", lambda v: v == "" or _is_line(v), "a line of text"),
-    ("threshold", lambda v: v is None or (isinstance(v, float) and 0 <= v <= 1), "a float from 0 to 1 or null"),
+    ("good_class", lambda v: isinstance(v, str), "text"),
+    (
+        "threshold good_threshold",
+        lambda v: v is None or (isinstance(v, float) and 0 <= v <= 1),
+        "a float from 0 to 1 or null",
+    ),
     (
         "golden",
         lambda v: isinstance(v, tuple) and len(v) <= MAX_GOLDEN and all(isinstance(each, dict) for each in v),

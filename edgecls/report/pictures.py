@@ -15,7 +15,7 @@ from PIL import Image
 from edgecls.errors import DataError
 from edgecls.evaluate import Evaluation, score
 from edgecls.files import write_rendered
-from edgecls.images.contact_sheet import contact_sheet, preview_sheet
+from edgecls.images.contact_sheet import LARGE, LARGE_COLUMNS, contact_sheet, preview_sheet
 from edgecls.images.dataset import load_paths
 from edgecls.report.layers_plot import draw_layers
 from edgecls.report.plots import draw_confusion, draw_curves, draw_recall
@@ -25,7 +25,6 @@ from edgecls.training.run import run_folder
 # draw_final draws all but the preview, which needs the training images.
 NAMES = ("curves", "layers", "confusion", "recall", "mistakes", "preview")
 MOST_MISTAKES = 24
-MISTAKES_A_ROW = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,17 +94,19 @@ def find_mistakes(held_out: HeldOut) -> NDArray[np.int64]:
 
 
 def _draw_mistakes(run: Path, record: dict[str, Any], held_out: HeldOut, chosen: NDArray[np.int64]) -> None:
-    size, bits, classes = record["config"]["image_size"], record["config"].get("bits"), record["classes"]
+    bits, classes = record["config"].get("bits"), record["classes"]
     labels = held_out.labels[chosen].tolist()
     paths = [held_out.paths[index] for index in chosen]
-    split = load_paths(Path(record["data"]), paths, labels, size, size, bits=bits)
+    # At the size of the picture: a defect may not be visible in what the network gets.
+    split = load_paths(Path(record["data"]), paths, labels, LARGE, LARGE, bits=bits)
     scores = held_out.scores[chosen]
     sheet = contact_sheet(
         split.images,
         [classes[index] for index in scores.argmax(1)],
         [classes[label] for label in labels],
         scores.max(1).tolist(),
-        MISTAKES_A_ROW,
+        LARGE_COLUMNS,
+        names=paths,
     )
     _save(sheet, picture_path(run, "mistakes"))
 

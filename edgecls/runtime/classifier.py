@@ -34,10 +34,11 @@ Result = TypeVar("Result")
 class Prediction:
     """The prediction for one image."""
 
-    label: str | None  # of the highest score; None if that is below the classifier's threshold
-    index: int  # of the highest score in the file's labels, rejected or not
-    score: float  # the highest score, 0..1
+    label: str | None  # of `ModelSpec.decide`; None if the highest score is below the classifier's threshold
+    index: int  # of that label in the file's labels, rejected or not
+    score: float  # of that label, 0..1
     scores: NDArray[np.float32]  # of all labels, float32 (C,), sum to 1
+    defect: bool | None = None  # whether the label is not the file's good class; None if it names none, or if rejected
 
 
 class _Closed:
@@ -158,20 +159,21 @@ class Classifier:
 
     def _classify(self, image: NDArray[np.uint8]) -> Prediction:
         scores = self.engine.run(image)
-        index = int(scores.argmax())
-        score = float(scores[index])
-        # argmax stops at the first NaN, so this notices one anywhere.
-        if score != score:
+        highest = float(scores.max())  # NaN if there is one anywhere
+        if highest != highest:
             raise ModelFileError(f"{self.engine.name} returned NaN scores {scores}; re-export the model")
-        rejected = self.threshold is not None and score < self.threshold
-        return Prediction(None if rejected else self.spec.labels[index], index, score, scores)
+        index, defect = self.spec.decide(scores)
+        rejected = self.threshold is not None and highest < self.threshold
+        label, defect = (None, None) if rejected else (self.spec.labels[index], defect)
+        return Prediction(label, index, float(scores[index]), scores, defect)
 
 
-def to_entry(name: str, prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the entry of `predict --json` for one image; `labels` are those of the classifier."""
-    scores = {label: round(float(score), 6) for label, score in zip(labels, prediction.scores, strict=True)}
+def to_entry(name: str, prediction: Prediction, spec: ModelSpec) -> dict[str, Any]:
+    """Return the entry of `predict --json` for one image; `spec` is the metadata of the classifier."""
+    scores = {label: round(float(score), 6) for label, score in zip(spec.labels, prediction.scores, strict=True)}
     best = {"label": prediction.label, "index": prediction.index, "score": round(prediction.score, 6)}
-    return {"image": name, **best, "scores": scores}
+    defect = {"defect": prediction.defect} if spec.good_class else {}
+    return {"image": name, **best, **defect, "scores": scores}
 
 
 def load(

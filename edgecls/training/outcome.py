@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
-from edgecls.evaluate import score
+from edgecls.evaluate import describe_confusions, score
 from edgecls.images.dataset import Dataset, Split
 from edgecls.images.depth import advise
+from edgecls.images.folders import find_good_class
+from edgecls.inspection import count_rates
 from edgecls.messages.lists import some
 from edgecls.networks.weights import Weights
 from edgecls.training.diagnosis.diagnose import NO_PROBLEMS, merge_findings
@@ -24,20 +26,28 @@ from edgecls.training.run import run_folder
 from edgecls.versions import tool_versions
 
 
-def metrics(scores: dict[str, NDArray[np.float32]], dataset: Dataset) -> dict[str, Any]:
+def metrics(scores: dict[str, NDArray[np.float32]], dataset: Dataset, good_class: str = "") -> dict[str, Any]:
     """Return the metrics of run.json.
 
-    macro_f1 and per_class are of the held-out images: the test images, or the validation images if there is no test.
+    All but the first two are of the held-out images: the test images, or the validation images if there is no test.
     """
     results = {"val": score(scores["val"], dataset.val.labels, dataset.classes)}
     if dataset.test is not None:
         results["test"] = score(scores["test"], dataset.test.labels, dataset.classes)
-    final = results.get("test", results["val"])
+    final, inspection = results.get("test", results["val"]), {}
+    if good_class:
+        split, held_out = ("test", dataset.test) if dataset.test else ("val", dataset.val)
+        index = find_good_class(good_class, dataset.classes)
+        good_class = dataset.classes[index]
+        rates = count_rates(scores[split], held_out.labels, index)
+        inspection = {"good_class": good_class, "threshold": None, "split": split, "held_out": rates.to_json()}
     return {
         "val_accuracy": results["val"].accuracy,
         "test_accuracy": results["test"].accuracy if "test" in results else None,
         "macro_f1": final.macro_f1,
         "per_class": final.to_json()["per_class"],
+        "confusions": describe_confusions(final, good_class),
+        **({"inspection": inspection} if inspection else {}),
     }
 
 
@@ -55,6 +65,7 @@ def make_record(config: TrainConfig, weights: Weights | None, dataset: Dataset, 
         "split": {name: _paths_by_class(split, dataset.classes) for name, split in splits.items()},
         "held_out": {"split": held_out, "sha256": run_folder.images_sha256(splits[held_out].images)},
         "train_sha256": run_folder.images_sha256(dataset.train.images),
+        "val_sha256": run_folder.images_sha256(dataset.val.images),
         "skipped": [{"path": path, "reason": reason} for path, reason in dataset.bad],
         "duplicates": [list(group) for group in dataset.duplicates],
         "contradictions": [list(group) for group in dataset.contradictions],

@@ -220,6 +220,16 @@ def score_copies(classifier: keras.Model, examples: FeatureExamples) -> NDArray[
     return scores
 
 
+def score_classifier(context: Context) -> NDArray[np.float32]:
+    """Return the validation scores, float32 (N, C), of `context.model` after its classifier learned as in the phase."""
+    _prepare("classifier", context.model, context.config)
+    extractor, learner = split_at(context.model, FEATURES_LAYER)
+    known = FeatureExtractor()
+    train, val = frozen_examples("classifier", extractor, FEATURES_LAYER, context, known)
+    _learn("classifier", learner, train, val, context, [], known)
+    return score_copies(learner, val)[0, :, :]
+
+
 def _prepare(name: str, model: keras.Model, config: TrainConfig) -> str | None:
     """Set which layers learn in the phase, and return the split layer, or None for the whole network."""
     if name in SOLVABLE_PHASES:

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from edgecls import __version__
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, TrainingError
+from edgecls.evaluate import write_mistakes
 from edgecls.files import read_json, write_atomically
 from edgecls.images.dataset import Dataset, load_dataset
+from edgecls.images.folders import find_good_class
 from edgecls.images.layout import Layout
 from edgecls.networks.model import build_model
 from edgecls.networks.weights import Weights, find_weights
@@ -32,6 +34,7 @@ from edgecls.training.features.forward import fastest_forward, run_all
 from edgecls.training.outcome import add_data_findings, make_record, metrics, warnings
 from edgecls.training.phases import Training, run_phases
 from edgecls.training.preview import draw_preview
+from edgecls.training.remedies import measure_effects
 from edgecls.training.run import run_folder
 from edgecls.training.run.watcher import Watcher
 from edgecls.training.run.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
@@ -101,19 +104,18 @@ def train(  # noqa: PLR0913
         owner = _check_settings(work, settings)
         model = build_model(config, len(dataset.classes), weights)
         watcher = Watcher(work, pictures, tensorboard=tensorboard)
-        training = run_phases(
-            Context(
-                model,
-                dataset,
-                config,
-                work=work,
-                owner=owner,
-                deadline=_deadline(started, config),
-                progress=progress,
-                on_epoch=watcher,
-                workers=workers,
-            )
+        context = Context(
+            model,
+            dataset,
+            config,
+            work=work,
+            owner=owner,
+            deadline=_deadline(started, config),
+            progress=progress,
+            on_epoch=watcher,
+            workers=workers,
         )
+        training = run_phases(context)
         if not any(phase.kept for phase in training.phases):
             # Nothing can be resumed, so that the next run, with other settings, can start.
             remove_checkpoints(work)
@@ -121,7 +123,7 @@ def train(  # noqa: PLR0913
         folder = work / FINISHED_FOLDER
         watcher.keep(folder)
         record = make_record(config, weights, dataset, data) | {"workers": workers.count}
-        findings = _finish(folder, model, training, dataset, config, record, progress)
+        findings = _finish(folder, context, training, weights, record)
         if config.augment is not None:
             draw_preview(dataset.train, config, folder / run_folder.PICTURES_FOLDER / "preview.png", pictures)
         record["seconds"] = round(time.monotonic() - started, 1)
@@ -190,6 +192,8 @@ def _read(
 
     weights = find_weights(config.weights, config.image_size, config.alpha) if config.uses_backbone else None
     dataset = load_images(data, config, skip_bad, progress)
+    if config.good_class:
+        find_good_class(config.good_class, dataset.classes)
     settings = _describe(config, dataset, weights)
     workers.check_same(settings | {"edgecls": __version__, "tensorflow": tf.__version__, "keras": keras.__version__})
     return weights, dataset, settings
@@ -242,17 +246,17 @@ def _check_settings(work: Path, now: dict[str, Any]) -> str:
 
 
 def _finish(
-    folder: Path,
-    model: keras.Model,
-    training: Training,
-    dataset: Dataset,
-    config: TrainConfig,
-    record: dict[str, Any],
-    progress: Progress,
+    folder: Path, context: Context, training: Training, weights: Weights | None, record: dict[str, Any]
 ) -> tuple[Finding, ...]:
     """Score the held-out images, diagnose the run, write all files but run.json, and return the findings."""
-    scores = _score_parts(model, dataset, progress)
-    record["metrics"] = metrics(scores, dataset)
+    dataset, config = context.dataset, context.config
+    scores = _score_parts(context.model, dataset, context.progress)
+    record["metrics"] = metrics(scores, dataset, config.good_class)
+    context.model.save(folder / run_folder.MODEL_FILE)
+    held_out, held_out_scores = dataset.test or dataset.val, scores.get("test", scores["val"])
+    run_folder.write_held_out_scores(folder, held_out_scores)
+    write_mistakes(folder / run_folder.MISTAKES_FILE, held_out.paths, held_out.labels, dataset.classes, held_out_scores)
+    run_folder.write_history(folder, training.history)
     kept = {phase.name for phase in training.phases if phase.kept}
     last = training.divergence.phase if training.divergence else None
     history = [epoch for epoch in training.history if epoch.phase in kept or epoch.phase == last]
@@ -271,12 +275,10 @@ def _finish(
         val=Scored("validation", scores["val"], dataset.val.labels, dataset.val.paths),
         test=test,
     )
+    findings = measure_effects(findings, context, weights, training.phases[0].seconds)
     findings = add_data_findings(findings, dataset)
     record["phases"] = [dataclasses.asdict(phase) for phase in training.phases]
     record["diagnosis"] = [dataclasses.asdict(finding) for finding in findings]
-    model.save(folder / run_folder.MODEL_FILE)
-    run_folder.write_held_out_scores(folder, scores.get("test", scores["val"]))
-    run_folder.write_history(folder, training.history)
     return findings
 
 

@@ -62,7 +62,8 @@ def read_json(folder: Path) -> dict[str, Any]:
 
 
 def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """All but the tables of images, which test_inspect.py reads."""
+    return sorted(path.name for path in folder.iterdir() if not path.match("*s-*-*.csv") or "layers" in path.name)
 
 
 def test_the_record_lists_every_file(tiny_export: ExportResult, tiny_run: Path) -> None:

@@ -47,6 +47,20 @@ def test_missing_files_are_exported_beside_the_others(run: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_missing_files_hold_the_limit_of_the_others(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecls.export import artifact
+
+    asked: list[ExportConfig] = []
+    monkeypatch.setattr(artifact, "export_run", lambda _, config, **__: asked.append(config))
+    for path in (run / "export").glob("model-*"):
+        limit = {"kind": "false_alarms", "rate": 0.05}
+        metrics = read_spec(path).metrics | {"inspection": {"limit": limit}}
+        rewrite(path, good_class="dark", good_threshold=0.5, metrics=metrics)
+    export_missing(run, find_files(run, HERE, 1), HERE, 1)
+    (config,) = asked
+    assert (config.good_class, config.max_missed, config.max_false_alarms) == ("dark", None, 0.05)
+
+
 def test_files_without_images_inside_get_no_company_with_images(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgecls.export import artifact
 

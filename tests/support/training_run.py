@@ -26,7 +26,7 @@ CONFIG = TrainConfig(
 )
 # Two thirds of the images of each class are left to learn from.
 PER_CLASS = 9
-FILES = {"model.keras", "run.json", "history.csv", "history.json", "held-out-scores.npy", "plots"}
+FILES = {"model.keras", "run.json", "history.csv", "history.json", "held-out-scores.npy", "mistakes.csv", "plots"}
 
 
 def make_images(root: Path, seed: int = 0) -> Path:

@@ -127,6 +127,19 @@ def check_epochs(run: Evidence) -> Iterator[Problem]:
         )
 
 
+def check_short(run: Evidence) -> Iterator[Problem]:
+    """Yield that the only phase had so few epochs that it cannot have settled, and made many mistakes."""
+    if run.is_short and (accuracy := run.phases[0].end("val_accuracy")) < WELL_LEARNED:
+        phase, epochs = run.phases[0], len(run.phases[0].records)
+        yield (
+            "warning",
+            f"Training {trained_part(phase.name)} ended after {epochs} {'epoch' if epochs == 1 else 'epochs'}, before "
+            f"it could settle: {accuracy:.0%} of the validation images are correct, validation loss "
+            f"{phase.end('val_loss'):.3g} (without looking at the images: {run.baseline_loss:.3g}).",
+            f"{run.more_epochs}, or a longer --time-budget.",
+        )
+
+
 def _unfinished(run: Evidence) -> Phase | None:
     """Return the main phase, if accuracy can still rise much."""
     phase = run.main_phase

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
 from edgecls.errors import DataError
-from edgecls.training.diagnosis import curves, layers, scores
+from edgecls.training.diagnosis import curves, held_out, layers, scores
 from edgecls.training.diagnosis.evidence import Evidence, split_phases
 from edgecls.training.diagnosis.finding import SEVERITIES, Finding, Problem, Scored
 from edgecls.training.history import Divergence, EpochRecord
@@ -26,7 +26,7 @@ class Rule:
 
     Attributes:
         name: of its findings.
-        check: yields (severity, text, remedy) of each problem.
+        check: yields each problem.
         causes: names of rules; if one of them finds something, this rule's findings follow from it and are left out.
     """
 
@@ -39,6 +39,7 @@ _UNTRAINABLE = frozenset({"not-finite", "vanishing-gradients", "exploding-gradie
 _SLOW = _UNTRAINABLE | {"learning-rate-too-high", "learning-rate-too-low", "imbalance"}
 RULES = (
     Rule("not-finite", layers.check_finite),
+    Rule("too-short", curves.check_short, _UNTRAINABLE - {"dead-relus"}),
     Rule("vanishing-gradients", layers.check_vanishing),
     Rule("dead-relus", layers.check_dead_relus),
     Rule("exploding-gradients", layers.check_exploding),
@@ -48,13 +49,17 @@ RULES = (
     Rule("too-few-epochs", curves.check_epochs, _SLOW),
     Rule("overfitting", curves.check_overfitting),
     Rule("underfitting", curves.check_underfitting, _SLOW),
-    Rule("confused-classes", scores.check_confusion),
+    Rule("no-better-than-majority", held_out.check_majority),
+    Rule("confused-classes", scores.check_confusion, frozenset({"no-better-than-majority"})),
     Rule("wrong-labels", scores.check_labels),
     Rule("too-few-images", scores.check_class_sizes),
-    Rule("imbalance", scores.check_balance),
-    Rule("too-few-validation-images", lambda run: scores.check_held_out(run.val)),
-    Rule("too-few-test-images", lambda run: scores.check_held_out(run.test)),
-    Rule("test-below-validation", scores.check_test),
+    Rule("imbalance", scores.check_balance, frozenset({"no-better-than-majority"})),
+    Rule("images-too-small", held_out.check_side),
+    Rule("too-few-validation-images", lambda run: held_out.check_enough(run.val, run)),
+    Rule("too-few-test-images", lambda run: held_out.check_enough(run.test, run)),
+    Rule("test-below-validation", held_out.check_agreement),
+    Rule("validation-below-test", held_out.check_reverse),
+    Rule("calibration", held_out.check_calibration, frozenset({"no-better-than-majority"})),
 )
 NO_PROBLEMS = Finding("no-problems", "note", "No problems found.", "")
 
@@ -70,7 +75,11 @@ def diagnose(
     test: Scored | None = None,
     train_labels: NDArray[np.integer[Any]] | None = None,
 ) -> tuple[Finding, ...]:
-    """Return what is wrong with a run, the worst first; `NO_PROBLEMS` alone if nothing is; nothing without epochs.
+    """Return what is wrong with a run, the worst first; nothing without epochs.
+
+    `NO_PROBLEMS` alone means that no rule found anything: on enough validation images, and test images if there are
+    any, the network is clearly better than always naming the largest class, and both agree. Without validation scores
+    that is not known, and nothing is returned in its place.
 
     `train`, `val` and `test` are the kept network's scores, without dropout and augmentation; `train_labels`, int (N,),
     0..C-1, replaces `train` in a run that did not score its training images. Discarded phases may be left out of
@@ -89,7 +98,7 @@ def diagnose(
     names = {finding.name for finding in found}
     causes = {rule.name: rule.causes for rule in RULES}
     found = [finding for finding in found if not names & causes[finding.name]]
-    return merge_findings(found) or ((NO_PROBLEMS,) if history else ())
+    return merge_findings(found) or ((NO_PROBLEMS,) if history and val is not None else ())
 
 
 def merge_findings(*groups: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -18,6 +18,8 @@ from edgecls.training.phase_names import phase_name
 
 # Fewer epochs are no curve; values at its end are means over this many epochs, as one epoch is noisy.
 MIN_EPOCHS, END_EPOCHS = 3, 3
+# In which most networks settle; early stopping ends sooner if they do.
+ENOUGH_EPOCHS = 20
 # Replaces whatever is larger, infinite or NaN: sums and ratios of it are still numbers.
 HUGE = 1e30
 
@@ -104,6 +106,16 @@ class Evidence:
         """Return the last phase, if it was solved or long enough."""
         last = self.phases[-1] if self.phases else None
         return last if last and (last.solved or len(last.records) >= MIN_EPOCHS) else None
+
+    @property
+    def is_short(self) -> bool:
+        """Return whether the only phase learned in steps, in too few epochs to settle."""
+        return len(self.phases) == 1 and not self.phases[0].solved and len(self.phases[0].records) < MIN_EPOCHS
+
+    @property
+    def more_epochs(self) -> str:
+        """Return the option, with a value, that lets a short phase settle."""
+        return f"--epochs {max(ENOUGH_EPOCHS, self.config.epochs)}"
 
     def lower_rate(self, phase: str) -> str:
         """Return the option, with a value, that makes the learning rate of a phase ten times lower."""

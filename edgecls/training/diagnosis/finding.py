@@ -16,8 +16,8 @@ from edgecls.evaluate import confusion_matrix, wilson_interval
 Severity = Literal["error", "warning", "note"]
 # In the order in which findings are reported.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-# Severity, text and remedy of a finding.
-Problem = tuple[Severity, str, str]
+# Severity, text and remedy of a finding; then the settings that its first option sets, if a run can try them.
+Problem = tuple[Severity, str, str] | tuple[Severity, str, str, dict[str, Any]]
 # Two-sided 99 % of the normal distribution: with 95 %, one class in twenty would be blamed by chance.
 Z_99 = 2.575829
 
@@ -30,13 +30,17 @@ class Finding:
         name: for scripts, such as "vanishing-gradients"; "no-problems" if none was found ("healthy" in older runs).
         severity: "error" (the run is useless as it is), "warning" (accuracy is lost), or "note" (good to know).
         text: what was measured, with numbers.
-        remedy: what to try next; "" if nothing is needed.
+        remedy: what to try next, the best first; "" if nothing is needed.
+        settings: of `TrainConfig`, that the first option of the remedy sets, if a run can try it at once.
+        effect: what this run measured with these settings, or "".
     """
 
     name: str
     severity: Severity
     text: str
     remedy: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    effect: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Rules about the scores and labels of the images: labels that look wrong, confused classes, too few images.
+"""Rules about the scores and labels of the images: labels that look wrong, confused classes, small classes.
 
 Imports numpy only.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from edgecls.evaluate import wilson_interval
+from edgecls.config import TrainConfig
 from edgecls.messages.lists import MOST_NAMES, some
 from edgecls.training.diagnosis.evidence import Evidence
 from edgecls.training.diagnosis.finding import Problem, Scored, confidence_interval
@@ -27,9 +28,9 @@ MIN_LEARNED = 0.5
 CONFUSED_SHARE = 0.1  # of a class's images, with 99 % certainty
 # Frozen ImageNet features need a few tens of images a class, networks trained from the start some hundreds.
 FEW_FROZEN, FEW_TRAINED = 20, 100
+# Pixels: with a larger input, doubling it helps less than it costs.
+LARGEST_DOUBLED = 128
 IMBALANCE = 4.0  # largest class against smallest
-# Of an accuracy: if the 95 % interval is wider, a good network cannot be told from a poor one.
-WIDEST_INTERVAL = 0.3
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,17 @@ def check_confusion(run: Evidence) -> Iterator[Problem]:
         yield (
             "note",
             f"The network confuses classes: {listed}.",
-            "More images of these classes, a larger --image-size if they differ in details, --unfreeze 3; or merge "
-            "these classes if you need not tell them apart.",
+            _confusion_remedy(run.config),
         )
+
+
+def _confusion_remedy(config: TrainConfig) -> str:
+    options = ["--arch mobilenet_v2"]
+    if config.uses_backbone:
+        options = [] if config.unfreeze else ["--unfreeze 3"]
+        options += [f"--image-size {2 * max(config.image_size, 64)}"] if config.image_size <= LARGEST_DOUBLED else []
+    text = ", or ".join([*options, "more images of these classes, or merge them if you need not tell them apart."])
+    return text if options else text.capitalize()
 
 
 def check_class_sizes(run: Evidence) -> Iterator[Problem]:
@@ -160,37 +169,12 @@ def check_balance(run: Evidence) -> Iterator[Problem]:
             "warning",
             f"Small classes are less accurate: {listed}; the largest class has {counts.max()} training images, and "
             f"{run.val.accuracy:.0%} of all validation images are correct.",
-            "More images of the small classes" + ("." if run.config.balance else ", or --balance."),
+            *_balance_remedy(run.config),
         )
 
 
-def check_held_out(scored: Scored | None) -> Iterator[Problem]:
-    """Yield that a split has too few images for its accuracy to mean anything."""
-    if scored is None:
-        return
-    low, high = _interval(scored)
-    if high - low > WIDEST_INTERVAL:
-        text = f"There are too few {scored.part} images to judge the network: {_result(scored)}."
-        yield "warning", text, f"Add {scored.part} images: with 100 of them the interval is at most 20 points wide."
-
-
-def check_test(run: Evidence) -> Iterator[Problem]:
-    """Yield that the test images contradict the validation images."""
-    if run.val and run.test and _interval(run.test)[1] < _interval(run.val)[0]:
-        yield (
-            "warning",
-            f"Accuracy on the test images is much lower than on the validation images: {_result(run.test)}, but "
-            f"{_result(run.val)}.",
-            "Rely on the test images. Make sure that the images of all splits show the same things, and that their "
-            "labels are correct.",
-        )
-
-
-def _interval(scored: Scored) -> tuple[float, float]:
-    return wilson_interval(int(scored.confusion.trace()), len(scored.labels))
-
-
-def _result(scored: Scored) -> str:
-    low, high = _interval(scored)
-    correct = f"{scored.confusion.trace()} of {len(scored.labels)} {scored.part} images are correct"
-    return f"{correct} (95 % interval {low:.0%} to {high:.0%})"
+def _balance_remedy(config: TrainConfig) -> tuple[str, dict[str, Any]]:
+    """Return the remedy and the settings of its option."""
+    if config.balance:
+        return "More images of the small classes.", {}
+    return "--balance, or more images of the small classes.", {"balance": True}

@@ -41,6 +41,7 @@ MODEL_FILE = "model.keras"
 RECORD_FILE = "run.json"
 SCORES_FILE = "held-out-scores.npy"
 HISTORY_FILE = "history.json"
+MISTAKES_FILE = "mistakes.csv"
 PICTURES_FOLDER = "plots"
 # run.json holds the sha256 of these files.
 BOUND_FILES = (MODEL_FILE, SCORES_FILE, HISTORY_FILE)

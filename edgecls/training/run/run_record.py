@@ -61,6 +61,7 @@ class _Required(TypedDict):
 class RunRecord(_Required, total=False):
     """run.json; values that older versions did not write may be missing."""
 
+    val_sha256: str
     phases: list[_Phase]
     diagnosis: list[Finding]
     seconds: float
@@ -82,7 +83,7 @@ def check_record(record: dict[str, Any]) -> None:
     _check_config(record["config"])
     if "\0" in record["data"]:
         raise ValueError("data must be the path of a folder")
-    for part in ("train", record["held_out"]["split"]):
+    for part in ("train", record["held_out"]["split"], *split):
         if set(split.get(part, ())) != set(classes):
             raise ValueError(f"split.{part} must list the images of every class")
     for by_class in split.values():

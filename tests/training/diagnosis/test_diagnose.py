@@ -19,9 +19,13 @@ from edgecls.training.history import Divergence, EpochRecord, LayerRecord
 
 
 def test_no_problems_of_run_has_one_note() -> None:
-    assert list(diagnosed(normal_epochs())) == ["no-problems"]
     good = np.diag([200] * 4)
-    assert list(diagnosed(normal_epochs(), train=scored(good, "training"), val=scored(good))) == ["no-problems"]
+    assert list(diagnosed(normal_epochs(), val=scored(good, certainty=0.98))) == ["no-problems"]
+    # Without validation scores it is not known.
+    assert diagnosed(normal_epochs()) == {}
+    assert list(diagnosed(normal_epochs(), train=scored(good, "training"), val=scored(good, certainty=0.98))) == [
+        "no-problems"
+    ]
 
 
 def test_without_any_record_nothing_is_said() -> None:
@@ -82,7 +86,7 @@ records = st.builds(
 @pytest.mark.filterwarnings("error")
 @given(st.lists(records, max_size=8))
 def test_any_history_gets_an_ordered_answer(history: list[EpochRecord]) -> None:
-    found = diagnose(history, CONFIG, CLASSES)
+    found = diagnose(history, CONFIG, CLASSES, val=scored(np.diag([50] * 4), certainty=0.98))
     severities = [SEVERITIES.index(finding.severity) for finding in found]
     assert severities == sorted(severities)
     problems = any(finding.name != "no-problems" for finding in found)

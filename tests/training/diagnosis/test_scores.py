@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
@@ -77,35 +76,6 @@ def test_imbalance_matters_where_the_small_class_pays() -> None:
     assert "--balance" not in diagnosed(normal_epochs(), balanced, train_labels=labels, val=pays)["imbalance"].remedy
     fine = scored(np.diag([100, 100, 100, 15]))
     assert "imbalance" not in diagnosed(normal_epochs(), train_labels=labels, val=fine)
-
-
-@pytest.mark.parametrize(
-    ("correct", "images", "few"), [(4, 4, True), (9, 10, True), (30, 40, False), (190, 200, False)]
-)
-@pytest.mark.parametrize("part", ["validation", "test"])
-def test_few_held_out_images_prove_nothing(correct: int, images: int, few: bool, part: str) -> None:
-    matrix = np.diag([correct, 0, 0, 0])
-    matrix[0, 1] = images - correct
-    known: dict[str, Any] = {"val" if part == "validation" else "test": scored(matrix, part)}
-    found = diagnosed(normal_epochs(), **known)
-    assert (f"too-few-{part}-images" in found) == few
-    assert "no-problems" not in found or not few
-    assert set(found) - {"no-problems", "confused-classes"} == ({f"too-few-{part}-images"} if few else set())
-    if images == 4:
-        # Wilson's interval of 4 in 4.
-        assert (
-            "4 of 4" in found[f"too-few-{part}-images"].text and "51% to 100%" in found[f"too-few-{part}-images"].text
-        )
-
-
-@pytest.mark.parametrize(("correct", "reported"), [(0, True), (10, True), (85, False), (100, False)])
-def test_test_images_that_contradict_the_validation_images(correct: int, reported: bool) -> None:
-    test = np.diag([correct, 0, 0, 0])
-    test[0, 1] = 100 - correct
-    found = diagnosed(normal_epochs(), val=scored(np.diag([24, 1, 0, 0])), test=scored(test, "test"))
-    assert ("test-below-validation" in found) == reported and ("no-problems" in found) != reported
-    if reported:
-        assert f"{correct} of 100 test images" in found["test-below-validation"].text
 
 
 def test_lists_of_classes_are_capped() -> None:
