@@ -69,8 +69,8 @@ def _check_systems(graph: Graph, profile: Profile) -> Iterator[Finding]:
 
 def _judge_system(graph: Graph, system: System, profile: Profile) -> tuple[Wheel | None, list[tuple[str, str]]]:
     """Return the wheel that would run the graph, and the problems as (rule, text)."""
-    on_gpu = profile.accelerator == "cuda" and graph.kind == "onnx"
-    packages = packages_of("litert" if graph.kind == "tflite" else "onnxruntime", "cuda" if on_gpu else "cpu")
+    on_gpu = profile.accelerator == "cuda" and graph.format == "onnx"
+    packages = packages_of("litert" if graph.format == "tflite" else "onnxruntime", "cuda" if on_gpu else "cpu")
     wheels = [wheel for package in packages if (wheel := find_wheel(package, system))]
     problems = []
     if version(system.python) < version(MIN_PYTHON):
@@ -103,7 +103,7 @@ def min_runtime(graph: Graph) -> str:
         release
         for node in graph.nodes
         for least, release in RELEASES.get(node.op, ())
-        if graph.kind == "tflite" and node.version >= least
+        if graph.format == "tflite" and node.version >= least
     ]
     return max([graph.min_runtime, *known], key=version)
 
@@ -113,7 +113,7 @@ def _check_ops(graph: Graph, profile: Profile) -> Finding:
         if node.op == COMPILED:
             text = f"compiled for an Edge TPU, which {profile.title} does not have; use the file it was compiled from"
             return Finding("ops", "no", text)
-        own = node.op in BUILTINS if graph.kind == "tflite" else node.domain in ONNX_DOMAINS
+        own = node.op in BUILTINS if graph.format == "tflite" else node.domain in ONNX_DOMAINS
         if not own:
             name = f"{node.domain}.{node.op}".lstrip(".")
             return Finding("ops", "no", f"{node.layer} is a custom operation ({name}), which no engine has; re-export")
@@ -137,7 +137,7 @@ def _check_shapes(graph: Graph) -> Finding:
 
 def _check_target(graph: Graph, spec: ModelSpec, profile: Profile) -> Finding:
     made_for, wanted = spec.target, profile.export_target
-    if graph.kind == "tflite" or spec.precision != "int8" or not made_for:
+    if graph.format == "tflite" or spec.precision != "int8" or not made_for:
         return Finding("target", "ok", "the same for every processor")
     if made_for == wanted:
         return Finding("target", "ok", f"made for {made_for}")
@@ -150,7 +150,7 @@ def _check_target(graph: Graph, spec: ModelSpec, profile: Profile) -> Finding:
 
 def _check_speed(graph: Graph, spec: ModelSpec, profile: Profile) -> Iterator[Finding]:
     isa = profile.hardware.isa
-    if spec.precision == "int8" and graph.kind == "onnx" and isa and not {"dotprod", "vnni"} & set(isa):
+    if spec.precision == "int8" and graph.format == "onnx" and isa and not {"dotprod", "vnni"} & set(isa):
         text = "no int8 dot product: ONNX Runtime is not expected to be faster with int8; try the .tflite file"
         yield Finding("speed", "note", text)
     if spec.precision == "fp16" and isa and "fp16" not in isa and not profile.accelerator:
@@ -158,7 +158,7 @@ def _check_speed(graph: Graph, spec: ModelSpec, profile: Profile) -> Iterator[Fi
 
 
 def _check_memory(graph: Graph, size_bytes: int, profile: Profile) -> Finding:
-    base, factor = MEMORY_MB[graph.kind]
+    base, factor = MEMORY_MB[graph.format]
     need, has = round(base + factor * size_bytes / 2**20), profile.hardware.memory_mb
     if not has:
         return Finding("memory", "ok", f"about {need} MB for the process (memory: {profile.hardware.memory_note})")

@@ -20,7 +20,7 @@ AGAIN = "run: edgecls export RUN --int8 --board coral-usb"
 
 def preflight(graph: Graph) -> tuple[Finding, ...]:
     """Return the findings of Coral's published rules about a graph; only the compiler knows for certain."""
-    if graph.kind != "tflite":
+    if graph.format != "tflite":
         return (Finding("format", "no", "the Edge TPU runs TFLite only; export with --format tflite --int8"),)
     if any(node.op == COMPILED for node in graph.nodes):
         return (_check_compiled(graph),)

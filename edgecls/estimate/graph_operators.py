@@ -24,7 +24,7 @@ def read_network(path: str | os.PathLike[str]) -> tuple[Network, ModelSpec]:
     """
     kind, content, spec = read_model_file(path)
     graph = read_graph(content, kind)
-    operators = _tflite(graph) if graph.kind == "tflite" else _onnx(graph)
+    operators = _tflite(graph) if graph.format == "tflite" else _onnx(graph)
     if not any(operator.multiply_adds for operator in operators):
         raise ModelFileError(
             f"{os.fspath(path)!r} has no operator with weights to count. Estimate the file from which it was compiled."

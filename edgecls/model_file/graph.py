@@ -70,7 +70,7 @@ class Node:
 class Graph:
     """A network; its operations are in the order they run."""
 
-    kind: Format  # format of the file
+    format: Format  # of the file
     nodes: tuple[Node, ...]  # the operations
     inputs: tuple[Tensor, ...]  # of the network
     outputs: tuple[Tensor, ...]  # of the network

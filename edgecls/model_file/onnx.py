@@ -134,7 +134,7 @@ def _read_model(data: bytes) -> Graph:
     tensors = {tensor.name: tensor for tensor in (*values, *constants)}
     named = {tensor.name for tensor in constants}
     return Graph(
-        kind="onnx",
+        format="onnx",
         nodes=tuple(_node(_fields(content), tensors) for content in graph[1]),
         # Old files list their weights among the inputs.
         inputs=tuple(t for t in (_value(_fields(c)) for c in graph[11]) if t.name not in named),

@@ -146,7 +146,7 @@ def _read_model(data: bytes) -> Graph:
     nodes = tuple(_node(data, node, codes, tensors) for node in find_tables(data, graph, 10))
     notes = {_text(data, note, 4): buffers[_number(data, note, 6, 4)] for note in find_tables(data, model, 16)}
     return Graph(
-        kind="tflite",
+        format="tflite",
         nodes=nodes,
         inputs=tuple(tensors[i] for i in read_ints(data, graph, 6)),
         outputs=tuple(tensors[i] for i in read_ints(data, graph, 8)),

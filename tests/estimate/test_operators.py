@@ -141,9 +141,9 @@ def test_too_few_classes_are_refused() -> None:
 def test_graphs_made_by_hand_can_be_counted(graph: Graph) -> None:
     from edgecls.estimate import graph_operators
 
-    count = graph_operators._tflite if graph.kind == "tflite" else graph_operators._onnx
+    count = graph_operators._tflite if graph.format == "tflite" else graph_operators._onnx
     kinds = [operator.kind for operator in count(graph)]
-    assert kinds == (["convolution", "other"] if graph.kind == "tflite" else [])
+    assert kinds == (["convolution", "other"] if graph.format == "tflite" else [])
 
 
 def test_a_file_without_layers_is_refused(ignorant_graph: bytes, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ SOFTMAX = node("SOFTMAX", 2, value("mean", (1, 4)), output=value("softmax", (1, 
 def tflite(*nodes: Node, **changes: Any) -> Graph:
     """Return a graph of operations that the Edge TPU takes, with `nodes` before its convolution."""
     values: dict[str, Any] = {
-        "kind": "tflite",
+        "format": "tflite",
         "nodes": (QUANTIZE, *nodes, CONV, MEAN, SOFTMAX),
         "inputs": (IMAGE,),
         "outputs": (SOFTMAX.outputs[0],),
@@ -48,7 +48,7 @@ def tflite(*nodes: Node, **changes: Any) -> Graph:
 
 def onnx(*nodes: Node, **changes: Any) -> Graph:
     values: dict[str, Any] = {
-        "kind": "onnx",
+        "format": "onnx",
         "nodes": (*nodes, Node("Relu", 0, "net/relu", (value("x", dtype="float32"),), (value("y", dtype="float32"),))),
         "inputs": (IMAGE,),
         "outputs": (value("y", (1, 3), "float32"),),
