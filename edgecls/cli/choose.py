@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecls.benchmark.plan import Settings
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, print_json, warn
 from edgecls.config import ExportConfig
+
+if TYPE_CHECKING:
+    from edgecls.choose.choice import Choice
 
 
 @click.command()
@@ -53,7 +56,6 @@ def choose(
     from edgecls.boards.profiles import load_profile
     from edgecls.choose.choose import choose_run, needs_export
     from edgecls.choose.deploy import check_out, write_deploy
-    from edgecls.choose.report import text_report
     from edgecls.cli.progress import LiveProgress
 
     board = old_board if board is None else board
@@ -66,6 +68,12 @@ def choose(
         choice = choose_run(run, data, profile=profile, progress=progress, **settings)
     if choice.winner is not None:
         write_deploy(choice, out)
+    _print(choice, data, out, as_json)
+
+
+def _print(choice: Choice, data: Path, out: Path, as_json: bool) -> None:
+    from edgecls.choose.report import text_report
+
     if as_json:
         print_json(choice.to_json())
     else:

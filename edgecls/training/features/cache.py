@@ -105,15 +105,12 @@ def cached_features(
         with locked(folder / LOCK_FILE, on_wait=wait):
             os.utime(folder)
             stored = files.read_checked(folder, set(digests), functools.partial(progress, 0, len(images)))
-            missing = set(digests) - stored.row_of.keys()
-            if missing:
+            if missing := set(digests) - stored.row_of.keys():
                 _compute(folder, forward(), images, digests, missing, copy, stored.rows, progress)
                 stored = files.read_stored(folder)
     except OSError as error:
-        raise TrainingError(
-            f"the features cannot be kept in {folder}: {error.strerror or error}; free some of the disk, set "
-            "XDG_CACHE_HOME to a larger one, or use fewer --augmented-copies"
-        ) from error
+        remedy = "free some of the disk, set XDG_CACHE_HOME to a larger one, or use fewer --augmented-copies"
+        raise TrainingError(f"the features cannot be kept in {folder}: {error.strerror or error}; {remedy}") from error
     rows = np.memmap(folder / files.ROWS_FILE, np.float16, "r", shape=(stored.rows, *stored.shape))
     return Features(rows, np.array([stored.row_of[digest] for digest in digests], np.int64))
 
