@@ -39,25 +39,15 @@ GPU_DEVICES = ("cuda", "tensorrt")
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One way to run the network.
+    """One way to run the network."""
 
-    Attributes:
-        file: path.
-        precision: one of `limits.PRECISIONS`.
-        engine: a name in `engines.ENGINES`.
-        device: a name in `engines.DEVICES`.
-        threads: of the interpreter; None if it could not be opened here or cannot run on the board.
-        comparison: of the file in this engine with the float model; None if it was not scored.
-        rejected_because: why it may not be shipped, or "".
-    """
-
-    file: Path
-    precision: str
-    engine: str
-    device: str
-    threads: int | None
-    comparison: Comparison | None
-    rejected_because: str = ""
+    file: Path  # path
+    precision: str  # one of `limits.PRECISIONS`
+    engine: str  # a name in `engines.ENGINES`
+    device: str  # a name in `engines.DEVICES`
+    threads: int | None  # of the interpreter; None if it could not be opened here or cannot run on the board
+    comparison: Comparison | None  # of the file in this engine with the float model; None if it was not scored
+    rejected_because: str = ""  # why it may not be shipped, or ""
 
     @property
     def name(self) -> str:
@@ -73,19 +63,12 @@ def on_device(device: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The images that files are scored on.
+    """The images that files are scored on."""
 
-    Attributes:
-        split: the images.
-        name: a description of them.
-        float_scores: of the Keras model, float32 (N, C), if the run holds them; else None.
-        note: a warning about them, or "".
-    """
-
-    split: Split
-    name: str
-    float_scores: NDArray[np.float32] | None
-    note: str = ""
+    split: Split  # the images
+    name: str  # a description of them
+    float_scores: NDArray[np.float32] | None  # of the Keras model, float32 (N, C), if the run holds them; else None
+    note: str = ""  # a warning about them, or ""
 
 
 @dataclass(frozen=True)

@@ -25,23 +25,18 @@ class Choice:
     """The recommended way to run a network, and all others.
 
     Attributes:
-        device: the name of the board, or "" for this machine.
-        is_here: False if that board is not the machine that was timed.
-        timing: None if no candidate may be shipped.
-        int8: whether int8 is the fastest, and why or why not.
-        advice: what the board's profile recommends, if the board was not timed.
         usual: precision, format and engine that the profile of the timed machine recommends, or None.
     """
 
     run: Path
     images: Images
     max_drop: float
-    device: str
-    is_here: bool
+    device: str  # the name of the board, or "" for this machine
+    is_here: bool  # False if that board is not the machine that was timed
     candidates: tuple[Candidate, ...]
-    timing: Timing | None
-    int8: str = ""
-    advice: str = ""
+    timing: Timing | None  # None if no candidate may be shipped
+    int8: str = ""  # whether int8 is the fastest, and why or why not
+    advice: str = ""  # what the board's profile recommends, if the board was not timed
     usual: tuple[str, str, str] | None = None
 
     @property

@@ -31,21 +31,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Shown:
-    """A prediction with its picture.
+    """A prediction with its picture."""
 
-    Attributes:
-        prediction: of the image.
-        data: PNG as base64; "" if the image cannot be read.
-        width: in pixels.
-        height: in pixels.
-        note: what was done to the picture, or why there is none.
-    """
-
-    prediction: Prediction
-    data: str
-    width: int = 0
-    height: int = 0
-    note: str = ""
+    prediction: Prediction  # of the image
+    data: str  # PNG as base64; "" if the image cannot be read
+    width: int = 0  # in pixels
+    height: int = 0  # in pixels
+    note: str = ""  # what was done to the picture, or why there is none
 
     @property
     def is_correct(self) -> bool:

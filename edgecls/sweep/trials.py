@@ -34,13 +34,12 @@ class Request:
     """What is asked of a sweep.
 
     Attributes:
-        budget_ms: that the median time of one image may take, the network alone; None for no limit.
         max_loss: accuracy that the recommended network may lose against the best; None recommends the most accurate one
             that meets the budget.
         time_budget_s: no network is started that is not expected to end within these seconds; None for no limit.
     """
 
-    budget_ms: float | None = None
+    budget_ms: float | None = None  # that the median time of one image may take, the network alone; None for no limit
     profile: Profile | None = None  # the board, or None for this machine
     max_drop: float = ExportConfig.max_drop  # accuracy that a file may lose against its float model
     max_loss: float | None = None

@@ -41,25 +41,15 @@ OUT_OF_TIME, ALL_DONE = "the time budget is spent", "all epochs done"
 
 @dataclass(frozen=True)
 class FitResult:
-    """The result of `fit`; the model holds the weights of the best epoch.
+    """The result of `fit`; the model holds the weights of the best epoch."""
 
-    Attributes:
-        history: one record for each epoch.
-        best_epoch: the epoch with the lowest validation loss; 0 if none was better than the start.
-        best_loss: its validation loss.
-        best_accuracy: its validation accuracy.
-        start_accuracy: validation accuracy before the first step.
-        divergence: the number that was not finite and stopped training, or None.
-        ended: why training ended.
-    """
-
-    history: tuple[EpochRecord, ...]
-    best_epoch: int
-    best_loss: float
-    best_accuracy: float
-    start_accuracy: float
-    divergence: Divergence | None
-    ended: str
+    history: tuple[EpochRecord, ...]  # one record for each epoch
+    best_epoch: int  # the epoch with the lowest validation loss; 0 if none was better than the start
+    best_loss: float  # its validation loss
+    best_accuracy: float  # its validation accuracy
+    start_accuracy: float  # validation accuracy before the first step
+    divergence: Divergence | None  # the number that was not finite and stopped training, or None
+    ended: str  # why training ended
 
 
 @dataclass

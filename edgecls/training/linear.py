@@ -47,16 +47,13 @@ class LinearFit:
     """A solved classifier.
 
     Attributes:
-        kernel: float32 (F, C), for features as they are.
-        bias: float32 (C,).
-        l2: the strength.
         chosen_on: int64 (M,), the training images on which the strength was chosen; None if it was given.
         scores: float32 (M, C), their softmax scores by classifiers that did not see them.
     """
 
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    l2: float
+    kernel: NDArray[np.float32]  # float32 (F, C), for features as they are
+    bias: NDArray[np.float32]  # float32 (C,)
+    l2: float  # the strength
     chosen_on: Indices | None = None
     scores: NDArray[np.float32] | None = None
 
