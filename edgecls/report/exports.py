@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from edgecls.errors import EdgeclsError
 from edgecls.estimate.estimate import estimate
 from edgecls.estimate.graph_operators import read_network
 from edgecls.files import read_json
+from edgecls.messages.names import safe
 from edgecls.model_file.read import read_model_file
+from edgecls.report.plots import draw_scores
+from edgecls.report.svg import draw_svg
 from edgecls.runtime.engines import own_engine
 
 CHOICE_FILE = Path("deploy", "choose.json")
@@ -53,6 +58,26 @@ def estimate_latency(file: Path) -> str:
 
 
 def describe(run: Path, entry: dict[str, Any], latencies: dict[str, str]) -> dict[str, Any]:
-    """Return an entry of export.json with `measured` and `estimated` latencies."""
+    """Return an entry of export.json with `measured` and `estimated` latencies, and `scores` if it has a good class.
+
+    `scores` is the histogram of the good class's score as an <svg> element.
+    """
     file = run / "export" / Path(entry["path"]).name
-    return entry | {"measured": latencies.get(entry["sha256"], ""), "estimated": estimate_latency(file)}
+    more = {"measured": latencies.get(entry["sha256"], ""), "estimated": estimate_latency(file), "scores": None}
+    # Not in the export.json of an older edgecls.
+    inspection = entry.get("inspection")
+    if inspection and inspection.get("histogram"):
+        more["scores"] = _draw_histogram(file.name, inspection)
+    return entry | {"inspection": inspection} | more
+
+
+def _draw_histogram(name: str, inspection: dict[str, Any]) -> str:
+    good, threshold = inspection["good_class"], inspection["threshold"]
+    counts = {f"{good} images": inspection["histogram"]["good"], "defects": inspection["histogram"]["defects"]}
+    words = "" if threshold is None else f"from {threshold:.4f} on called {good}"
+
+    def draw(path: Path) -> None:
+        draw_scores(counts, path, f"score of {good}", threshold, words)
+
+    what = f"Histograms of the score of {good} for good images and for defects"
+    return draw_svg(re.sub(r"\W", "-", name), html.escape(safe(what)), draw)[0]

@@ -23,7 +23,7 @@ from edgecls.messages.lists import some
 from edgecls.messages.names import safe
 from edgecls.report import gallery, pictures
 from edgecls.report.exports import describe, read_latencies
-from edgecls.report.gallery import Prediction
+from edgecls.report.gallery import Prediction, Shown
 from edgecls.report.page_plots import draw_plots
 from edgecls.report.pictures import HeldOut
 from edgecls.report.plots import DPI
@@ -79,6 +79,8 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     split, latencies = "test" if held_out.split == "test" else "validation", read_latencies(run)
     diagnosis, warnings = record.get("diagnosis", []), record.get("warnings", [])
     mistakes = pictures.find_mistakes(held_out)
+    files = [describe(run, file, latencies) for file in exports.entries]
+    good = config.good_class or next((file["inspection"]["good_class"] for file in files if file["inspection"]), "")
     return {
         "name": name,
         "date": datetime.date.today().isoformat(),
@@ -100,13 +102,14 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         ],
         "missing_classes": some(evaluation.missing_classes),
         "wrong": evaluation.images - int(evaluation.confusion.trace()),
-        "mistakes": list(gallery.show(Path(record["data"]), _predictions(record, held_out, mistakes), config.bits)),
+        "mistakes": _show(record, held_out, mistakes, config.bits),
         "exports": [
             # By its file name alone: export.json must not bring files from other folders into the page.
-            describe(run, file, latencies)
-            | {"picture": _embed(run / "export" / Path(file["flips"]).name) if file["flips"] else None}
-            for file in exports.entries
+            file | {"picture": _embed(run / "export" / Path(file["flips"]).name) if file["flips"] else None}
+            for file in files
         ],
+        "good_class": good,
+        "missed": _show(record, held_out, _find_missed(held_out, record["classes"], good), config.bits),
         "export_notes": exports.notes,
         "plots": draw_plots(run, record, held_out),
         "preview": _embed(pictures.picture_path(run, "preview")),
@@ -125,12 +128,22 @@ def _judge(evaluation: Evaluation, split: str, diagnosis: Sequence[dict[str, str
     return f"{accuracy}; look at: {some(found)}"
 
 
-def _predictions(record: dict[str, Any], held_out: HeldOut, chosen: NDArray[np.int64]) -> list[Prediction]:
+def _find_missed(held_out: HeldOut, classes: Sequence[str], good: str) -> NDArray[np.int64]:
+    """Return the positions of the defects that the network takes for good, the most confident first."""
+    if not good:
+        return np.zeros(0, np.int64)
+    index = list(classes).index(good)
+    missed = np.flatnonzero((held_out.scores.argmax(1) == index) & (held_out.labels != index))
+    return missed[np.argsort(-held_out.scores[missed, index], kind="stable")][: pictures.MOST_MISTAKES]
+
+
+def _show(record: dict[str, Any], held_out: HeldOut, chosen: NDArray[np.int64], bits: int | None) -> list[Shown]:
     classes, scores = record["classes"], held_out.scores
-    return [
+    predictions = [
         Prediction(held_out.paths[i], classes[held_out.labels[i]], classes[scores[i].argmax()], float(scores[i].max()))
         for i in chosen.tolist()
     ]
+    return list(gallery.show(Path(record["data"]), predictions, bits))
 
 
 def _interval(fraction: float, images: int) -> str:
