@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from report_run import make_run
 
 from edgecls.cli import main
+from edgecls.config import TrainConfig
 from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.files import write_checked
 from edgecls.report import page
@@ -166,6 +167,61 @@ def test_exported_files_and_their_flips_are_shown(tmp_path: Path) -> None:
         (run / "export" / "export.json").write_text(text)
         with pytest.raises(ModelFileError, match=r"export\.json is damaged"):
             write_report(run)
+
+
+INSPECTION = {
+    "good_class": "bolt",
+    "threshold": 0.8125,
+    "limit": {"kind": "missed", "rate": 0.02},
+    "doubt": "12 validation images are defects, but 49 are needed",
+    "held_out": {
+        **{"defects": 12, "missed": 1, "missed_rate": 1 / 12, "missed_low": 0.015, "missed_high": 0.354},
+        **{"good": 6, "false_alarms": 2, "false_alarm_rate": 1 / 3, "false_alarm_low": 0.097, "false_alarm_high": 0.7},
+    },
+    "histogram": {"good": [0] * 30 + [1, 2, 0, 0, 0, 0, 0, 0, 0, 3], "defects": [9, 2] + [0] * 37 + [1]},
+}
+
+
+def test_missed_defects_are_shown_by_name(tmp_path: Path) -> None:
+    run = make_run(tmp_path, wrong=[(0, 1, 0.8), (7, 0, 0.95), (13, 0, 0.97)], config=TrainConfig(good_class="bolt"))
+    shown = Page(write_report(run))
+    assert "edgecls export run --int8 --good-class bolt --max-missed 0.01" in shown.text
+    assert shown.text.index("✗ bolt 97% , is Mutter ä 2/1.png") < shown.text.index("✗ bolt 95% , is nut 1/1.png")
+    (run / "export").mkdir()
+    files = [export_entry("a.tflite", inspection=INSPECTION), export_entry("b.onnx", inspection=None)]
+    write_exports(run, files)
+    shown = Page(write_report(run))
+    assert "a.tflite 0.8125 1 of 12 1.5% to 35.4% 2 of 6 9.7% to 70.0% at most 2% missed" in shown.text
+    assert "a.tflite: 12 validation images are defects, but 49 are needed" in shown.text
+    assert "Histograms of the score of bolt for good images and for defects" in shown.values("aria-label")
+    assert "from 0.8125 on called bolt" in shown.text and "#missed" in shown.values("href")
+    # A good class that only the export knows.
+    other = make_run(tmp_path / "other", wrong=[])
+    (other / "export").mkdir()
+    write_exports(other, [export_entry("a.tflite", inspection=INSPECTION)])
+    assert "takes no defect among the test images for bolt" in Page(write_report(other)).text
+
+
+def test_measured_latencies_are_those_of_the_very_files(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    for folder in ("export", "deploy"):
+        (run / folder).mkdir()
+    files = [export_entry(name) for name in ("a.tflite", "b.onnx", "c.onnx")]
+    write_exports(run, files)
+    best = {"p50_ms": 2.0, "ratio": 1.0, "round": "long", "valid": True, "engine": "litert", "threads": 2}
+    rows = [
+        best | {"sha256": files[0]["sha256"]},
+        best | {"sha256": files[0]["sha256"], "p50_ms": 9.0, "ratio": 4.5, "threads": 1},
+        best | {"sha256": files[1]["sha256"], "p50_ms": 7.0, "ratio": 1.9, "round": "short", "engine": "onnxruntime"},
+        best | {"sha256": "0" * 64, "p50_ms": 1.0, "ratio": 0.5},
+    ]
+    (run / "deploy" / "choose.json").write_text(json.dumps({"recommended": best, "candidates": rows}))
+    text = Page(write_report(run)).text
+    assert "no 2.000 ms in litert, threads: 2 unknown" in text and "find the fastest" not in text
+    # 1.9 times the recommended one's time: 7 ms were of another moment.
+    assert "no about 3.80 ms in onnxruntime, threads: 2 unknown" in text and "no not yet unknown" in text
+    (run / "deploy" / "choose.json").write_text("{")
+    assert "find the fastest" in Page(write_report(run)).text
 
 
 def test_accuracies_of_other_bytes_are_not_shown(tmp_path: Path) -> None:
