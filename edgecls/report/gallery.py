@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import Image
 
 from edgecls.errors import DataError
+from edgecls.images.contact_sheet import stretch
 from edgecls.images.decode import decode_gray
 
 # Pixels of the longer side.
 SIDE = 400
-# Gray levels of an image that would be almost one gray.
-LOW_RANGE = 48
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,9 @@ def show(folder: Path, predictions: Iterable[Prediction], bits: int | None) -> I
             yield Shown(prediction, "", note=f"The image can no longer be read: {error}")
             continue
         picture.thumbnail((SIDE, SIDE))
-        low, high = picture.getextrema()
-        note = ""
-        if isinstance(low, int) and isinstance(high, int) and high - low < LOW_RANGE:
-            picture, note = ImageOps.autocontrast(picture), "shown with more contrast"
-        yield Shown(prediction, _encode(picture), *picture.size, note)
+        pixels, factor = stretch(np.asarray(picture)[:, :, None])
+        note = "" if factor == 1 else f"shown with {factor:.1f} times the contrast"
+        yield Shown(prediction, _encode(Image.fromarray(pixels[:, :, 0])), *picture.size, note)
 
 
 def _encode(picture: Image.Image) -> str:

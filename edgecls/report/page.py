@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecls.errors import MissingDependency, ModelFileError
-from edgecls.evaluate import Evaluation, wilson_interval
+from edgecls.evaluate import ClassMetrics, Evaluation, wilson_interval
 from edgecls.export.export_folder import read_entries
 from edgecls.files import write_atomically
 from edgecls.messages.lists import some
@@ -97,7 +97,7 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         "phases": [phase | {"name": phase_name(phase["name"])} for phase in record.get("phases", [])],
         "pairs": _find_confused(evaluation),
         "classes": [
-            (label, metrics, _interval(metrics.recall or 0.0, metrics.support))
+            (label, metrics.support, *(_with_interval(metrics, name) for name in ("recall", "precision", "f1")))
             for label, metrics in evaluation.per_class.items()
         ],
         "missing_classes": some(evaluation.missing_classes),
@@ -144,6 +144,14 @@ def _show(record: dict[str, Any], held_out: HeldOut, chosen: NDArray[np.int64], 
         for i in chosen.tolist()
     ]
     return list(gallery.show(Path(record["data"]), predictions, bits))
+
+
+def _with_interval(metrics: ClassMetrics, name: str) -> str:
+    """Return recall, precision or F1 of a class with its 95 % interval; "" if it cannot be measured."""
+    value, interval = getattr(metrics, name), getattr(metrics, f"{name}_interval")
+    if value is None or interval is None:
+        return ""
+    return f"{value:.1%} ({interval[0] * 100:.1f} to {interval[1]:.1%})"
 
 
 def _interval(fraction: float, images: int) -> str:

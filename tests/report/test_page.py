@@ -105,6 +105,7 @@ def test_the_page_tells_what_the_run_came_to(tmp_path: Path) -> None:
     assert "No problems found." in text and "note:" not in text and text.count("Try:") == 1
     assert "joint 4 2 91.00% 90.50% discarded validation got worse" in text
     assert "88.9 % accuracy on 18 test images; look at: too few images, a warning about the images" in text
+    assert "1. bolt 6 83.3% (43.6 to 97.0%) 83.3% (43.6 to 97.0%) 83.3% (" in text
     assert "bolt taken for nut : 1 of 6" in text and "All incorrect predictions, the most confident first" in text
     assert "✗ bolt 95% , is nut 1/1.png" in text and "✗ nut 80% , is bolt 0/0.png" in text
     assert (
@@ -115,6 +116,31 @@ def test_the_page_tells_what_the_run_came_to(tmp_path: Path) -> None:
     )
     assert f"edgecls train {tmp_path / 'images'} --out run " in text
     assert "Run edgecls export run --int8 ." in text
+
+
+def _luminance(color: str) -> float:
+    """Relative luminance, as WCAG 2.2 defines it."""
+    full = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
+    parts = [int(full[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colors_have_enough_contrast(tmp_path: Path) -> None:
+    style = Page(write_report(make_run(tmp_path))).style
+    schemes = [
+        dict(re.findall(r"--(\w+): (#\w+)", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    assert len(schemes) == 2 and all(len(colors) == 12 for colors in schemes)
+    # WCAG 2.2, 1.4.3 for text and 1.4.11 for lines and bars.
+    for colors in schemes:
+        for name, papers, ratio in (
+            *((name, ("paper", "card"), 4.5) for name in ("ink", "soft", "link", "good", "bad", "warning")),
+            *((name, ("paper",), 3) for name in ("train", "val", "bar")),
+        ):
+            for paper in papers:
+                bright, dim = sorted((_luminance(colors[name]), _luminance(colors[paper])), reverse=True)
+                assert (bright + 0.05) / (dim + 0.05) >= ratio, (name, paper, colors)
 
 
 def test_names_are_text_and_not_markup(tmp_path: Path) -> None:

@@ -39,3 +39,33 @@ def test_the_page_fits_and_shows_all_its_images(browser: Chrome, tmp_path: Path,
     browser.get(page.as_uri())
     assert browser.execute_script("return document.images.length") == 2
     assert (find_overflow(browser), find_broken_images(browser), read_console(browser)) == (0, [], [])
+
+
+def test_a_mistake_is_enlarged_by_the_keyboard_alone(browser: Chrome, tmp_path: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page = write_report(make_run(tmp_path))
+    set_screen(browser, 1280)
+    browser.get(page.as_uri())
+    summary = browser.find_element("css selector", ".gallery summary")
+    image = browser.find_element("css selector", ".gallery img")
+    small = image.size["width"]
+    # As a keyboard reaches it.
+    browser.execute_script("arguments[0].focus()", summary)
+    assert browser.switch_to.active_element == summary
+    summary.send_keys(Keys.ENTER)
+    assert image.size["width"] > 2 * small
+    assert find_overflow(browser) == 0
+    summary.send_keys(Keys.ENTER)
+    assert image.size["width"] == small
+
+
+def test_plots_have_the_colors_of_the_page(browser: Chrome, tmp_path: Path) -> None:
+    page = write_report(make_run(tmp_path))
+    found = {}
+    for dark in (False, True):
+        set_screen(browser, 1280, dark=dark)
+        browser.get(page.as_uri())
+        script = "return getComputedStyle(document.querySelector('svg text')).fill"
+        found[dark] = browser.execute_script(script)
+    assert found == {False: "rgb(29, 35, 40)", True: "rgb(230, 233, 236)"}
