@@ -73,7 +73,7 @@ def describe(run: Path, entry: dict[str, Any], latencies: dict[str, str]) -> dic
 
 def _draw_histogram(name: str, inspection: dict[str, Any]) -> str:
     good, threshold = inspection["good_class"], inspection["threshold"]
-    counts = {f"{good} images": inspection["histogram"]["good"], "defects": inspection["histogram"]["defects"]}
+    counts = {good: inspection["histogram"]["good"], "defects": inspection["histogram"]["defects"]}
     words = "" if threshold is None else f"from {threshold:.4f} on called {good}"
 
     def draw(path: Path) -> None:

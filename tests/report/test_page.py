@@ -217,7 +217,7 @@ def test_missed_defects_are_shown_by_name(tmp_path: Path) -> None:
     files = [export_entry("a.tflite", inspection=INSPECTION), export_entry("b.onnx", inspection=None)]
     write_exports(run, files)
     shown = Page(write_report(run))
-    assert "a.tflite 0.8125 1 of 12 1.5% to 35.4% 2 of 6 9.7% to 70.0% at most 2% missed" in shown.text
+    assert "a.tflite 0.8125 1 of 12 (1.5% to 35.4%) 2 of 6 (9.7% to 70.0%) at most 2% missed" in shown.text
     assert "a.tflite: 12 validation images are defects, but 49 are needed" in shown.text
     assert "Histograms of the score of bolt for good images and for defects" in shown.values("aria-label")
     assert "from 0.8125 on called bolt" in shown.text and "#missed" in shown.values("href")

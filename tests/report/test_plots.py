@@ -21,7 +21,7 @@ from edgecls.evaluate import Evaluation, score
 from edgecls.images import figure
 from edgecls.report import layers_plot, plots
 from edgecls.report.layers_plot import draw_layers
-from edgecls.report.plots import draw_confusion, draw_curves, draw_recall, short_names
+from edgecls.report.plots import draw_confusion, draw_curves, draw_recall, draw_scores, short_names
 
 
 def evaluate(classes: list[str], wrong: list[tuple[int, int, float]]) -> Evaluation:
@@ -226,3 +226,15 @@ def test_importing_the_report_imports_nothing_heavy() -> None:
     code = "import sys, edgecls.report.page, edgecls.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert not {"matplotlib", "jinja2", "rich", "tensorflow", "keras"} & set(done.stdout.split())
+
+
+def test_histograms_show_a_single_image_beside_hundreds(tmp_path: Path) -> None:
+    counts = {"free": [0, 0, 0, 900], "defects": [40, 0, 0, 1]}
+    draw_scores(counts, tmp_path / "scores.png", "score of free", 0.8, "from 0.8 on called free")
+    draw_scores(
+        counts | {"defects": [40, 0, 0, 0]}, tmp_path / "none.png", "score of free", 0.8, "from 0.8 on called free"
+    )
+    bars = [share_of(pixels(tmp_path / name), plots.TRAIN) for name in ("scores.png", "none.png")]
+    assert bars[0] > 1.02 * bars[1] > 0
+    draw_scores({"correct": [0, 0], "incorrect": [0, 0]}, tmp_path / "empty.svg", "score")
+    assert "0 images" in (tmp_path / "empty.svg").read_text(encoding="utf-8")
