@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 # Inches, and points.
 SIZE, DPI = (8.0, 5.4), 130
 FONT, LARGEST_MARKER = 8, 260.0
+# With more networks, markers are smaller, and only those of the frontier have labels.
+MOST_LABELED = 12
+# Files whose sizes differ by a smaller fraction are as large as each other.
+SAME_SIZE = 0.02
 # Labels are tried in rings around their point, the nearest first.
 RINGS, DIRECTIONS = (20, 28, 40, 56, 74, 94), 16
 # Points along each line that labels must not cover.
@@ -39,28 +43,33 @@ def draw_frontier(found: Sweep, path: Path) -> None:
             axes.axvline(found.request.budget_ms, color="#444444", linestyle="--", linewidth=1, label="budget")
         latencies = [point.latency.p50_ms for point in found.frontier]
         accuracies = [point.accuracy * 100 for point in found.frontier]
-        axes.plot(latencies, accuracies, color=COLORS["frontier"], linewidth=1, label="frontier")
+        style: dict[str, Any] = {"linewidth": 1, "marker": "o", "markersize": 4}
+        axes.plot(latencies, accuracies, color=COLORS["frontier"], label="frontier", **style)
+        largest = max((each.scored.size_bytes for each in rows if each.scored), default=1)
         for row in rows:
-            _draw_row(axes, row, found.standing(row), max(each.scored.size_bytes for each in rows if each.scored))
-        _finish(figure, axes, found)
+            area = LARGEST_MARKER * min(1.0, MOST_LABELED / len(rows)) ** 2
+            _draw_row(axes, row, found.standing(row), area / largest)
+        _finish(figure, axes, rows, found)
         # The layout decides where on the picture a point lies.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         _draw_labels(axes, rows, found)
 
 
-def _draw_row(axes: Axes, row: Row, standing: str, largest_bytes: int) -> None:
+def _draw_row(axes: Axes, row: Row, standing: str, area_a_byte: float) -> None:
     assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
     comparison, latency, color = row.scored.comparison, row.latency, COLORS[standing]
     x, y = latency.p50_ms, comparison.accuracy * 100
     axes.hlines(y, latency.low_ms, latency.high_ms, color=color, alpha=0.45)
     axes.vlines(x, comparison.accuracy_low * 100, comparison.accuracy_high * 100, color=color, alpha=0.45)
-    area = LARGEST_MARKER * row.scored.size_bytes / largest_bytes
     face = "none" if row.left_out_because else color
-    axes.scatter([x], [y], area, facecolors=face, edgecolors=color, alpha=0.9, zorder=3)
+    # What is recommended and the frontier are never below the others.
+    order = {"recommended": 5, "frontier": 4}.get(standing, 3)
+    area = area_a_byte * row.scored.size_bytes
+    axes.scatter([x], [y], area, facecolors=face, edgecolors=color, zorder=order)
 
 
-def _finish(figure: Figure, axes: Axes, found: Sweep) -> None:
+def _finish(figure: Figure, axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
     budget = "" if found.request.budget_ms is None else f", budget {found.request.budget_ms:g} ms"
     where = found.deployment.profile.title if found.deployment.profile else "this machine"
     source = "measured" if found.deployment.is_timed else "estimated"
@@ -72,18 +81,35 @@ def _finish(figure: Figure, axes: Axes, found: Sweep) -> None:
     axes.margins(x=0.1, y=0.1)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
-    handles = [
-        axes.scatter([], [], 60, color=COLORS["recommended"], label="recommended"),
-        axes.scatter(
-            [], [], 60, color=COLORS["slower"], label="slower or less accurate (hollow: cannot be shipped); area: bytes"
-        ),
+    standings = {found.standing(row) for row in rows}
+    words = {
+        "recommended": ("recommended", COLORS["recommended"]),
+        "slower": ("slower or less accurate", COLORS["slower"]),
+        "out": ("cannot be shipped", "none"),
+    }
+    shown = [
+        axes.scatter([], [], 40, facecolors=color, edgecolors=COLORS[name], label=label)
+        for name, (label, color) in words.items()
+        if name in standings
     ]
-    lines = axes.get_lines()
-    figure.legend(handles=[*lines, *handles], fontsize=FONT, frameon=False, loc="outside lower center", ncols=4)
+    lines = axes.get_lines()[: None if found.frontier else -1]
+    title = "" if _same_bytes(rows) else "The area of a circle is the size of the file."
+    options: dict[str, Any] = {
+        "fontsize": FONT,
+        "title_fontsize": FONT,
+        "frameon": False,
+        "loc": "outside lower center",
+    }
+    figure.legend(handles=[*lines, *shown], title=title or None, ncols=5, **options)
+
+
+def _same_bytes(rows: Sequence[Row]) -> bool:
+    sizes = [row.scored.size_bytes for row in rows if row.scored]
+    return not sizes or max(sizes) <= min(sizes) * (1 + SAME_SIZE)
 
 
 def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
-    """Write beside each point what it is, where it covers the least."""
+    """Write beside each point, or beside those of the frontier if there are many, what it is, where it covers least."""
     from matplotlib.text import Text
 
     names = short_names(tuple(row.candidate for row in rows))
@@ -91,7 +117,10 @@ def _draw_labels(axes: Axes, rows: Sequence[Row], found: Sweep) -> None:
     taken: list[Bbox] = []
     for row in rows:
         assert row.scored is not None and row.scored.comparison is not None and row.latency is not None
-        text = f"{names[row.candidate.name]}\n{row.scored.size_bytes / 1e6:.2f} MB"
+        if len(rows) > MOST_LABELED and found.standing(row) not in ("recommended", "frontier"):
+            continue
+        size_text = "" if _same_bytes(rows) else f"\n{row.scored.size_bytes / 1e6:.2f} MB"
+        text = f"{names[row.candidate.name]}{size_text}"
         label = axes.annotate(
             text,
             (row.latency.p50_ms, row.scored.comparison.accuracy * 100),

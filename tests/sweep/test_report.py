@@ -82,15 +82,21 @@ def test_a_budget_that_nothing_meets_recommends_nothing() -> None:
 CROWD = Space(image_sizes=(96, 128, 160), heads=("gap", "flatten"), unfreeze=(0, 3))
 
 
-def test_labels_in_a_crowd_do_not_cover_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Figure] = []
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are written."""
+    found: list[Figure] = []
     savefig = Figure.savefig
 
     def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
-        drawn.append(figure)
+        found.append(figure)
         savefig(figure, *arguments, **options)
 
     monkeypatch.setattr(Figure, "savefig", keep)
+    return found
+
+
+def test_labels_in_a_crowd_do_not_cover_each_other(tmp_path: Path, drawn: list[Figure]) -> None:
     rng = np.random.default_rng(0)
     times = [float(ms) for ms in np.repeat([4, 6.6, 9.9], 4) + rng.uniform(0, 0.1, 12)]
     found = make_sweep(CROWD, wrong=[int(n) for n in rng.integers(4, 9, 12)], times_ms=times, budget_ms=12)
@@ -99,7 +105,7 @@ def test_labels_in_a_crowd_do_not_cover_each_other(tmp_path: Path, monkeypatch: 
         assert picture.size == (1040, 702)
     texts = drawn[0].axes[0].texts
     boxes = [Text.get_window_extent(text) for text in texts]
-    assert {text.get_text().split("\n")[0] for text in texts} >= {"96 px, gap", "160 px, flatten, unfreeze 3"}
+    assert {text.get_text() for text in texts} >= {"96 px, gap", "160 px, flatten, unfreeze 3"}
     covering = [(a, b) for place, a in enumerate(boxes) for b in boxes[:place] if a.overlaps(b)]
     assert len(boxes) == 12 and not covering
     area = drawn[0].bbox
@@ -131,3 +137,28 @@ def test_a_search_compares_with_the_default_network_and_lists_all_that_were_look
     assert rows["mobilenet_v2-224-1-gap"]["scan_accuracy"] == pytest.approx(900 / 992)
     # The choice was made on other images, so the accuracy is not too good.
     assert not [note for note in document["notes"] if "looks a little better" in note]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "out", "legend"),
+    [
+        ([60, 4], "", ["budget", "frontier", "recommended"]),
+        ([2, 12, 11, 4], "failed", ["budget", "frontier", "recommended", "cannot be shipped"]),
+        ([60, 24, 30, 4], "", ["budget", "frontier", "recommended", "slower or less accurate"]),
+    ],
+)
+def test_the_legend_has_what_is_drawn(
+    tmp_path: Path, drawn: list[Figure], wrong: list[int], out: str, legend: list[str]
+) -> None:
+    space = Space(image_sizes=(96, 128, 160, 224)[: len(wrong)])
+    found = make_sweep(space, wrong=wrong, times_ms=[4, 7, 10, 12][: len(wrong)], budget_ms=20, out=out)
+    draw_frontier(found, tmp_path / "frontier.png")
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == legend
+
+
+def test_of_many_networks_those_of_the_frontier_are_labeled(tmp_path: Path, drawn: list[Figure]) -> None:
+    space = Space(image_sizes=(64, 96, 128, 160, 224), heads=("gap", "flatten"), unfreeze=(0, 3))
+    wrong = [50 - 2 * number + 9 * (number % 2) for number in range(20)]
+    found = make_sweep(space, wrong=wrong, times_ms=[float(ms) for ms in range(2, 22)], budget_ms=12)
+    draw_frontier(found, tmp_path / "frontier.png")
+    assert len(drawn[0].axes[0].texts) == len(found.frontier) < 20
