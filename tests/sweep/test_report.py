@@ -151,7 +151,7 @@ def test_the_legend_has_what_is_drawn(
     tmp_path: Path, drawn: list[Figure], wrong: list[int], out: str, legend: list[str]
 ) -> None:
     space = Space(image_sizes=(96, 128, 160, 224)[: len(wrong)])
-    found = make_sweep(space, wrong=wrong, times_ms=[4, 7, 10, 12][: len(wrong)], budget_ms=20, out=out)
+    found = make_sweep(space, wrong=wrong, times_ms=[4.0, 7.0, 10.0, 12.0][: len(wrong)], budget_ms=20, out=out)
     draw_frontier(found, tmp_path / "frontier.png")
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == legend
 
