@@ -25,6 +25,7 @@ from edgecls.errors import ConfigError, EdgeclsError
 SECTIONS = {
     "Make a file": {
         "demo": ("demo", "run everything once, on images that come with edgecls"),
+        "audit": ("audit", "look for faults in a data set, before training"),
         "train": ("train", "train on a folder of class folders"),
         "report": ("report", "show a run on one page: curves, mistakes, diagnosis"),
         "export": ("export", "write the exported files of a run and score each"),

@@ -1,0 +1,1 @@
+"""Faults of a data set, found before anything is trained."""

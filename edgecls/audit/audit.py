@@ -1,0 +1,172 @@
+"""The audit of a data set: near duplicates, labels, faults, classes and groups, and what they do to the accuracy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.audit.judge import Accuracies, choose_l2, find_wrong_labels, measure_leak, score_out_of_fold
+from edgecls.audit.material import Material, read_material
+from edgecls.audit.names import clusters, propose_group
+from edgecls.audit.near import COPY, find_near
+from edgecls.audit.single import Fault, find_faults
+from edgecls.config import TrainConfig
+from edgecls.images.parts import PARTS
+from edgecls.progress import Progress, silent
+from edgecls.versions import tool_versions
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        material: the images.
+        pairs: near duplicates: indices of two images and their correlation.
+        wrong: image, likely class and margin of labels that are likely wrong, the most likely first.
+        faults: of single images.
+        accuracies: with and without the leak.
+        random_accuracy: out of fold, copies kept together; None without groups.
+        group_accuracy: out of fold, groups kept together; None without groups.
+        group: the proposed or given pattern of groups; "".
+        torn: groups that stand in two splits.
+    """
+
+    material: Material
+    pairs: tuple[tuple[int, int, float], ...]
+    wrong: tuple[tuple[int, int, float], ...]
+    faults: tuple[Fault, ...]
+    accuracies: Accuracies
+    random_accuracy: float | None
+    group_accuracy: float | None
+    group: str
+    torn: tuple[str, ...]
+
+    def part(self, index: int) -> str:
+        """Return "train", "val" or "test"."""
+        return PARTS[int(self.material.parts[index])]
+
+    def label(self, index: int) -> str:
+        """Return the class of an image."""
+        return self.material.dataset.classes[int(self.material.labels[index])]
+
+    def across(self) -> list[tuple[int, int, float]]:
+        """Return the near duplicates that stand in two splits."""
+        return [pair for pair in self.pairs if self.part(pair[0]) != self.part(pair[1])]
+
+    def contradictory(self) -> list[tuple[int, int, float]]:
+        """Return the near duplicates with two labels."""
+        return [pair for pair in self.pairs if self.label(pair[0]) != self.label(pair[1])]
+
+
+def audit(data: Path, config: TrainConfig, progress: Progress = silent) -> Audit:
+    """Return what is wrong with a data set, judged by its features from the frozen backbone.
+
+    Args:
+        data: as of `train`.
+        config: settings; those of the data, the image size, the split and the weights are used.
+        progress: called at each stage.
+
+    Raises:
+        DataError: the images cannot be used. WeightsError: there are no weights.
+    """
+    from threadpoolctl import threadpool_limits
+
+    material = read_material(data, config, progress)
+    # As of the solver: several threads wait for each other after each product on a busy machine.
+    with threadpool_limits(1, user_api="blas"):
+        pairs = find_near(material, progress)
+    indices = [(int(one), int(other)) for one, other, _ in pairs]
+    # Other shots of one object have labels of their own: only copies must not judge each other.
+    copies = [pair for pair, value in zip(indices, pairs[:, 2], strict=True) if value >= COPY]
+    cluster_of = clusters(len(material.paths), copies)
+    l2 = choose_l2(material, cluster_of)
+    scores = score_out_of_fold(material, cluster_of, l2, progress)
+    group = config.group or propose_group(material.paths, indices, material.dataset.classes)
+    group_of = _read_groups(material, group) if not config.group else dict(material.group_of)
+    by_group = None
+    if group_of:
+        units = [group_of.get(path) or f"\0{cluster}" for path, cluster in zip(material.paths, cluster_of, strict=True)]
+        by_group = _accuracy(score_out_of_fold(material, units, l2, progress), material)
+    return Audit(
+        material,
+        tuple((one, other, float(value)) for (one, other), value in zip(indices, pairs[:, 2], strict=True)),
+        tuple(find_wrong_labels(scores, material.labels)),
+        tuple(find_faults(material)),
+        measure_leak(material, pairs, l2),
+        _accuracy(scores, material) if group_of else None,
+        by_group,
+        group,
+        _find_torn(material, group_of),
+    )
+
+
+def _read_groups(material: Material, pattern: str) -> dict[str, str]:
+    from edgecls.images.layout import match_paths
+
+    return match_paths(material.paths, pattern, "--group") if pattern else {}
+
+
+def _accuracy(scores: NDArray[np.float32], material: Material) -> float:
+    return float(np.mean(scores.argmax(1) == material.labels))
+
+
+def _find_torn(material: Material, group_of: dict[str, str]) -> tuple[str, ...]:
+    parts: dict[str, set[int]] = {}
+    for path, part in zip(material.paths, material.parts.tolist(), strict=True):
+        if group := group_of.get(path):
+            parts.setdefault(group, set()).add(part)
+    return tuple(sorted(group for group, found in parts.items() if len(found) > 1))
+
+
+def to_json(found: Audit) -> dict[str, Any]:
+    """Return audit.json."""
+    material, paths = found.material, found.material.paths
+    counts = {
+        name: Counter(
+            PARTS[part]
+            for part, label in zip(material.parts.tolist(), material.labels.tolist(), strict=True)
+            if label == k
+        )
+        for k, name in enumerate(material.dataset.classes)
+    }
+    return {
+        "format_version": FORMAT_VERSION,
+        "data": str(material.dataset.root),
+        "layout": list(material.dataset.notes),
+        "left_out": material.dataset.left_out,
+        "unreadable": [{"image": path, "reason": reason} for path, reason in material.dataset.bad],
+        "images": len(paths),
+        "classes": {name: {part: count[part] for part in PARTS if count[part]} for name, count in counts.items()},
+        "accuracy": dataclasses.asdict(found.accuracies),
+        "near_duplicates": [
+            {
+                "images": [paths[one], paths[other]],
+                "splits": [found.part(one), found.part(other)],
+                "labels": [found.label(one), found.label(other)],
+                "correlation": round(value, 4),
+                "same_pixels": material.digests[one] == material.digests[other],
+            }
+            for one, other, value in found.pairs
+        ],
+        "likely_wrong_labels": [
+            {"image": paths[i], "label": found.label(i), "likely": material.dataset.classes[k], "margin": round(m, 4)}
+            for i, k, m in found.wrong
+        ],
+        "faults": [{"image": paths[f.index], "kind": f.kind, "text": f.text} for f in found.faults],
+        "groups": {
+            "pattern": found.group,
+            "in_several_splits": list(found.torn),
+            "accuracy_of_random_folds": found.random_accuracy,
+            "accuracy_of_folds_by_group": found.group_accuracy,
+        },
+        "versions": tool_versions("numpy", "pillow", "scipy", "tensorflow", "keras"),
+    }

@@ -1,0 +1,124 @@
+"""What an audit looks at: the images of all splits, and their features from the frozen backbone."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.config import TrainConfig
+from edgecls.images.dataset import Dataset, Split, load_dataset
+from edgecls.images.grouping import NO_GROUPS, find_groups
+from edgecls.images.layout import Layout, list_dataset
+from edgecls.images.memmap import chunks
+from edgecls.networks.model import FEATURES_LAYER, build_model
+from edgecls.networks.split_layer import split_at
+from edgecls.networks.weights import find_weights
+from edgecls.progress import Progress, silent
+from edgecls.training.features.cache import AugmentedCopy, Features, cached_features
+from edgecls.training.features.forward import Forward, fastest_forward
+from edgecls.training.features.frozen import network_key
+
+TRAIN, VAL, TEST = range(3)
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """All images of a data set, training images first, then validation and test images.
+
+    Attributes:
+        dataset: where they come from.
+        paths: posix, relative to the data set's root.
+        labels: int64 (N,), index into the classes.
+        parts: int64 (N,), TRAIN, VAL or TEST.
+        digests: sha256 of the pixels of each.
+        features: of each, float16 (N, F).
+        group_of: path -> group, of the images that are in one.
+    """
+
+    dataset: Dataset
+    paths: tuple[str, ...]
+    labels: NDArray[np.int64]
+    parts: NDArray[np.int64]
+    digests: tuple[bytes, ...]
+    features: Features
+    group_of: Mapping[str, str]
+
+    def each(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield every image in order, uint8 (S, S); only a part of them is in memory."""
+        for split in self._splits():
+            yield from (image[:, :, 0] for chunk in chunks(split.images) for image in chunk)
+
+    def pixels(self, index: int) -> NDArray[np.uint8]:
+        """Return an image, uint8 (S, S)."""
+        for split in self._splits():
+            if index < len(split.labels):
+                return np.asarray(split.images[index, :, :, 0])
+            index -= len(split.labels)
+        raise IndexError(index)
+
+    def _splits(self) -> list[Split]:
+        return [split for split in (self.dataset.train, self.dataset.val, self.dataset.test) if split is not None]
+
+    def take(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the features of some images, float32 (len(chosen), F)."""
+        return self.features.take(chosen).astype(np.float32).reshape(len(chosen), -1)
+
+
+def read_material(data: Path, config: TrainConfig, progress: Progress = silent) -> Material:
+    """Return the readable images of a data set with their features, which `train` finds in the same cache.
+
+    Raises:
+        DataError: the images cannot be used. WeightsError: there are no weights.
+    """
+    layout = Layout(config.labels, config.columns, config.class_from, config.splits, NO_GROUPS, config.exclude)
+    dataset = load_dataset(
+        data,
+        config.image_size,
+        val_fraction=config.val_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        layout=layout,
+        skip_bad=True,
+        bits=config.bits,
+        progress=functools.partial(progress, "read images"),
+    )
+    listing = list_dataset(dataset.root, replace(layout, group=""))
+    splits = [split for split in (dataset.train, dataset.val, dataset.test) if split is not None]
+    return Material(
+        dataset,
+        tuple(path for split in splits for path in split.paths),
+        np.concatenate([split.labels for split in splits]),
+        np.repeat(np.arange(len(splits)), [len(split.labels) for split in splits]),
+        tuple(digest for split in splits for digest in split.digests),
+        _compute(splits, len(dataset.classes), config, progress),
+        find_groups(dataset.root, listing, config.group),
+    )
+
+
+def _compute(splits: list[Split], class_count: int, config: TrainConfig, progress: Progress) -> Features:
+    weights = find_weights(config.weights, config.image_size, config.alpha)
+    extractor, _ = split_at(build_model(config, class_count, weights), FEATURES_LAYER)
+    network = network_key(extractor, FEATURES_LAYER, config)
+
+    @functools.cache
+    def forward() -> Forward:
+        return fastest_forward(extractor, splits[0].images[:32], sum(len(split.labels) for split in splits))
+
+    found = [
+        cached_features(
+            network,
+            forward,
+            split.images,
+            split.digests,
+            AugmentedCopy(),
+            progress=functools.partial(progress, "features of images"),
+        )
+        for split in splits
+    ]
+    # All rows are in one file, which grows; the last one maps it whole.
+    return Features(found[-1].rows, np.concatenate([each.index for each in found]))

@@ -1,0 +1,88 @@
+"""An audit in sentences and a table, for the terminal and the page."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+
+from edgecls.audit.audit import Audit
+from edgecls.evaluate import wilson_interval
+from edgecls.images.parts import PARTS
+
+# A class with fewer training images than this is hard to learn; as in the diagnosis of a run.
+FEW_IMAGES = 20
+
+
+def list_rows(found: Audit) -> list[tuple[str, int, str]]:
+    """Return the kinds of findings: name, number, and what that means."""
+    across, pairs, kinds = found.across(), found.pairs, Counter(fault.kind for fault in found.faults)
+    labels = found.contradictory()
+    touched = len({index for pair in across for index in pair[:2]})
+    rows = [
+        ("unreadable", len(found.material.dataset.bad), "files that cannot be decoded"),
+        ("duplicates across splits", len(across), f"pairs of one picture, {touched} images; accuracy is overstated"),
+        ("duplicates within a split", len(pairs) - len(across), "pairs of one picture"),
+        ("contradictory labels", len(labels), "pairs of one picture with two labels"),
+        ("likely wrong labels", len(found.wrong), "the classifier is sure of another class"),
+        *((kind, count, _MEANING[kind]) for kind, count in kinds.items()),
+        ("groups in several splits", len(found.torn), f"of the pattern {found.group}"),
+    ]
+    return [row for row in rows if row[1]]
+
+
+_MEANING = {
+    "black": "black images",
+    "flat": "images of a single gray value",
+    "saturated": "images that are mostly white",
+    "blurred": "images with far less fine structure than the others",
+    "size": "images of another size than nearly all others",
+    "kind": "images of another color mode or depth than nearly all others",
+    "unlike": "images that resemble no other image",
+}
+
+
+def describe_accuracy(found: Audit) -> str:
+    """Return the accuracy with and without the leak, in a few sentences."""
+    leak, part = found.accuracies, found.accuracies.part
+    low, high = wilson_interval(round(leak.with_leak * leak.images), leak.images)
+    text = (
+        f"A linear classifier reaches {leak.with_leak:.1%} on {leak.images:,} {part} images "
+        f"(95 % interval {low:.1%} to {high:.1%})."
+    )
+    if not leak.near_duplicates:
+        return f"{text} No training image is a near duplicate of a {part} image."
+    cases = (
+        (leak.without_copies, leak.copies, f"copies of {part} images"),
+        (leak.without_near_duplicates, leak.near_duplicates, "near duplicates, such as other shots of the same object"),
+    )
+    for accuracy, count, what in cases:
+        reached = f"{accuracy:.1%}" if accuracy is not None else "nothing can be learned"
+        text += f" Without {count:,} training images that are {what}: {reached}." if count else ""
+    return f"{text} The last figure is the accuracy without the leak."
+
+
+def list_notes(found: Audit) -> list[str]:
+    """Return what else is to be known, a sentence or two each."""
+    dataset, notes = found.material.dataset, []
+    counts = Counter(found.material.labels[found.material.parts == 0].tolist())
+    sizes = {name: counts[index] for index, name in enumerate(dataset.classes)}
+    least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    notes.append(f"Classes: {len(sizes)}, from {sizes[least]:,} ({least}) to {sizes[most]:,} ({most}) training images.")
+    if few := [name for name, size in sizes.items() if size < FEW_IMAGES]:
+        notes.append(f"{', '.join(few)}: fewer than {FEW_IMAGES} training images; take more pictures.")
+    if found.group_accuracy is not None and found.random_accuracy is not None:
+        origin = "" if found.material.group_of else "Near duplicates follow the file names. "
+        notes.append(
+            f"{origin}With folds chosen at random, a linear classifier reaches {found.random_accuracy:.1%}; with folds "
+            f"by group, {found.group_accuracy:.1%}. Split so with --group {shlex.quote(found.group)}"
+        )
+    return [*dataset.notes, *dataset.doubts, *filter(None, [dataset.left_out]), *notes]
+
+
+def list_counts(found: Audit) -> list[tuple[str, list[int]]]:
+    """Return each class and its number of training, validation and test images."""
+    table = Counter(zip(found.material.labels.tolist(), found.material.parts.tolist(), strict=True))
+    return [
+        (name, [table[index, part] for part in range(len(PARTS))])
+        for index, name in enumerate(found.material.dataset.classes)
+    ]

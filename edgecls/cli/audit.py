@@ -1,0 +1,80 @@
+"""edgecls audit."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecls.cli.terminal import PATH, echo, load_tensorflow
+
+OUT = Path("audit")
+# Those settings of `train` that say how the data are read, and the size of the features.
+SETTINGS = ("labels", "columns", "class_from", "splits", "group", "exclude", "bits", "image_size", "seed", "weights")
+
+
+def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    from edgecls.cli.train import SETTINGS as ALL
+    from edgecls.config import TrainConfig
+
+    for name in reversed(SETTINGS):
+        kind, text = ALL[name]
+        default = getattr(TrainConfig(), name)
+        shown = f"  [default: {default}]" if default not in (None, "", ()) else ""
+        command = click.option(f"--{name.replace('_', '-')}", name, type=kind, default=None, help=text + shown)(command)
+    return command
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.option("--out", type=PATH, default=OUT, show_default=True, help="Folder for audit.json and audit.html.")
+@click.option("--fix", type=PATH, metavar="CSV", help="Also write a table of images to leave out, for --exclude.")
+@click.option("--open", "show", is_flag=True, help="Also open the page in the browser.")
+@_setting_options
+def audit(data: Path, out: Path, fix: Path | None, show: bool, **settings: Any) -> None:
+    """Look for faults in DATA before training: duplicates, wrong labels, bad exposures, and what they do to accuracy.
+
+    DATA is read as by train, and the features that this computes are used again by train. Nothing in DATA is changed.
+    Review the table of --fix (the column action: exclude or keep), then train with --exclude.
+
+    \b
+    Examples:
+      edgecls audit photos
+      edgecls audit photos --image-size 96               faster, less exact
+      edgecls audit photos --fix moves.csv               then: edgecls train photos --exclude moves.csv --out run
+    """
+    from edgecls.config import TrainConfig
+
+    config = TrainConfig(**{name: value for name, value in settings.items() if value is not None})
+    load_tensorflow()
+    from edgecls.audit.audit import audit as find
+    from edgecls.audit.audit import to_json
+    from edgecls.audit.moves import write_moves
+    from edgecls.audit.page import write_page
+    from edgecls.audit.summary import describe_accuracy, list_notes, list_rows
+    from edgecls.cli.progress import LiveProgress
+    from edgecls.files import write_json
+
+    with LiveProgress() as progress:
+        found = find(data, config, progress)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "audit.json", to_json(found))
+    write_page(found, out / "audit.html")
+    for note in list_notes(found):
+        echo(note)
+    rows = list_rows(found)
+    for kind, count, meaning in rows:
+        echo(f"{kind:26} {count:7,}  {meaning}")
+    if not rows:
+        echo("No problems found.")
+    echo(f"\n{describe_accuracy(found)}")
+    echo(f"The images: {out / 'audit.html'}")
+    if fix:
+        count = write_moves(found, fix)
+        echo(f"{count:,} images to leave out, to be reviewed: {fix}")
+        echo(f"Next: edgecls train {shlex.quote(str(data))} --exclude {shlex.quote(str(fix))} --out run")
+    if show:
+        click.launch(str(out / "audit.html"))

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgecls.audit.near import COPY, SAME, find_near
+
+SIZE = 96
+
+
+@dataclass
+class Fake:
+    """Images alone; the features of each are a small copy, so that a crop is its neighbor."""
+
+    images: list[NDArray[np.uint8]]
+    paths: list[str] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.paths = [str(number) for number in range(len(self.images))]
+        self.digests = [image.tobytes() for image in self.images]
+
+    def each(self) -> list[NDArray[np.uint8]]:
+        return self.images
+
+    def take(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        small = [np.asarray(Image.fromarray(self.images[index]).resize((8, 8))) for index in chosen.tolist()]
+        return np.stack(small).reshape(len(chosen), -1).astype(np.float32)
+
+
+def draw_part(seed: int) -> Image.Image:
+    """A part of one kind: the same outline and light, a texture and marks of its own."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[-1:1:240j, -1:1:240j]
+    coarse = Image.fromarray(random.normal(0, 1, (60, 60)).astype(np.float32)).resize(
+        (240, 240), Image.Resampling.BICUBIC
+    )
+    gray = 90 + 50 * x + 60 * (np.hypot(x, y) < 0.8) + 14 * np.asarray(coarse)
+    for _ in range(6):
+        cx, cy = random.uniform(-0.7, 0.7, 2)
+        gray -= 60 * (np.hypot(x - cx, y - cy) < random.uniform(0.03, 0.12))
+    return Image.fromarray(np.clip(gray, 0, 255).astype(np.uint8))
+
+
+def compress(image: Image.Image) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=40)
+    return Image.open(buffer)
+
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "resized": lambda image: image.resize((130, 130)),
+    "compressed": compress,
+    "brightened": lambda image: image.point(lambda gray: min(255, gray * 1.2 + 10)),
+    "flattened": lambda image: image.point(lambda gray: gray * 0.75 + 30),
+    "cropped": lambda image: image.crop((6, 4, 235, 237)),
+}
+
+
+def load(image: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(image.convert("L").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_copies_are_found_and_similar_parts_are_not(change: str) -> None:
+    parts = [draw_part(seed) for seed in range(20)]
+    images = [load(part) for part in parts] + [load(CHANGES[change](part)) for part in parts[:6]]
+    pairs = find_near(Fake(images))  # type: ignore[arg-type]
+    assert [(int(one), int(other)) for one, other, _ in pairs] == [(number, 20 + number) for number in range(6)]
+    assert (pairs[:, 2] >= SAME).all() and (change == "cropped" or (pairs[:, 2] >= COPY).all())
+
+
+def test_identical_images_are_paired_with_the_first_and_empty_ones_with_no_other() -> None:
+    part, black = load(draw_part(0)), np.zeros((SIZE, SIZE), np.uint8)
+    nearly_black = black.copy()
+    nearly_black[0, 0] = 9
+    pairs = find_near(Fake([black, part, black, part, nearly_black, part]))  # type: ignore[arg-type]
+    assert pairs.tolist() == [[0, 2, 1.0], [1, 3, 1.0], [1, 5, 1.0]]
+
+
+def test_one_image_has_no_duplicate() -> None:
+    assert find_near(Fake([load(draw_part(0))])).shape == (0, 3)  # type: ignore[arg-type]
