@@ -34,19 +34,12 @@ SMALLEST_SCORE = 1e-6
 
 @dataclass(frozen=True)
 class Rates:
-    """How many images were called wrongly.
+    """How many images were called wrongly."""
 
-    Attributes:
-        defects: images of a defect.
-        missed: of these, called good.
-        good: images of the good class.
-        false_alarms: of these, called a defect.
-    """
-
-    defects: int
-    missed: int
-    good: int
-    false_alarms: int
+    defects: int  # images of a defect
+    missed: int  # of these, called good
+    good: int  # images of the good class
+    false_alarms: int  # of these, called a defect
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts, each fraction (`missed_rate`; null without images) and its 95 % interval (Wilson)."""
@@ -83,15 +76,13 @@ class Curve:
     """Errors at every useful threshold, on images of which none was trained on.
 
     Attributes:
-        defects: images of a defect, at least 1.
-        good: images of the good class, at least 1.
         points: (threshold, missed, false alarms), by rising threshold: fewer missed, more false alarms.
         tails: the scores of the good class that decide where few images are too few: of the defects the highest, and
             of the good images the lowest, the most extreme first.
     """
 
-    defects: int
-    good: int
+    defects: int  # images of a defect, at least 1
+    good: int  # images of the good class, at least 1
     points: tuple[tuple[float, int, int], ...]
     tails: dict[str, list[float]] = field(default_factory=dict)
 

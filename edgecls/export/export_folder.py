@@ -54,17 +54,11 @@ class Record(_Required, total=False):
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier exports left in a folder.
+    """What earlier exports left in a folder."""
 
-    Attributes:
-        entries: those of export.json whose file is of this run and unchanged.
-        notes: what is wrong with the other files.
-        is_others: True if the files are of another run.
-    """
-
-    entries: list[dict[str, Any]]
-    notes: tuple[str, ...] = ()
-    is_others: bool = False
+    entries: list[dict[str, Any]]  # those of export.json whose file is of this run and unchanged
+    notes: tuple[str, ...] = ()  # what is wrong with the other files
+    is_others: bool = False  # True if the files are of another run
 
 
 @dataclass(frozen=True)
@@ -72,26 +66,21 @@ class ExportedFile:
     """One exported file and its scores, measured with the file itself in its own runtime.
 
     Attributes:
-        path: file name inside the export folder.
-        comparison: with the float Keras model on the held-out images.
-        per_class: label -> recall, precision, support.
-        flips: name of the picture of the images that the file labels differently, or "".
-        worst_layer: the layer of an int8 TFLite file that loses most of the signal, or "" if not measured.
         mistakes: name of the CSV file of the incorrectly predicted images; flips-... lists what the file labels
             differently than the float model.
         inspection: of a file with a good class, `good_class.Inspection.to_json` and its `picture`; else None.
     """
 
-    path: str
+    path: str  # file name inside the export folder
     format: str
     precision: str
     bytes: int
     sha256: str
-    comparison: Comparison
+    comparison: Comparison  # with the float Keras model on the held-out images
     macro_f1: float
-    per_class: dict[str, Any]
-    flips: str
-    worst_layer: str
+    per_class: dict[str, Any]  # label -> recall, precision, support
+    flips: str  # name of the picture of the images that the file labels differently, or ""
+    worst_layer: str  # the layer of an int8 TFLite file that loses most of the signal, or "" if not measured
     mistakes: str = ""
     inspection: dict[str, Any] | None = None
 

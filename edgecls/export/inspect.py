@@ -30,24 +30,17 @@ class Inspection:
     """What a file with a good class is measured on, and what was found.
 
     Attributes:
-        good_class: its name.
-        index: of the good class.
-        limit: what the threshold holds; None if the highest score decides.
-        choice: the threshold; None if the highest score decides.
         validation: errors at every threshold on the validation images; None if these lack good images or defects.
-        held_out: scores of the held-out images, float32 (N, C).
-        labels: true classes of the held-out images.
-        split: "test" or "val": which images are held out.
     """
 
-    good_class: str
-    index: int
-    limit: Limit | None
-    choice: Choice | None
+    good_class: str  # its name
+    index: int  # of the good class
+    limit: Limit | None  # what the threshold holds; None if the highest score decides
+    choice: Choice | None  # the threshold; None if the highest score decides
     validation: Curve | None
-    held_out: Scores
-    labels: NDArray[np.int64]
-    split: str
+    held_out: Scores  # scores of the held-out images, float32 (N, C)
+    labels: NDArray[np.int64]  # true classes of the held-out images
+    split: str  # "test" or "val": which images are held out
 
     @property
     def threshold(self) -> float | None:

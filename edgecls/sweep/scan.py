@@ -32,15 +32,10 @@ MOST_IMAGES = 6000
 
 @dataclass(frozen=True, eq=False)
 class Scanned:
-    """A network and which images its classifier labels correctly.
+    """A network and which images its classifier labels correctly."""
 
-    Attributes:
-        config: to train it with.
-        correct: bool (N,), of the same images for all networks.
-    """
-
-    config: TrainConfig
-    correct: NDArray[np.bool_]
+    config: TrainConfig  # to train it with
+    correct: NDArray[np.bool_]  # bool (N,), of the same images for all networks
 
     @property
     def accuracy(self) -> float:

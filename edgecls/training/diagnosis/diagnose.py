@@ -25,13 +25,11 @@ class Rule:
     """One thing that is checked.
 
     Attributes:
-        name: of its findings.
-        check: yields each problem.
         causes: names of rules; if one of them finds something, this rule's findings follow from it and are left out.
     """
 
-    name: str
-    check: Callable[[Evidence], Iterable[Problem]]
+    name: str  # of its findings
+    check: Callable[[Evidence], Iterable[Problem]]  # yields each problem
     causes: frozenset[str] = frozenset()
 
 

@@ -27,20 +27,15 @@ class Finding:
     """One problem that the diagnosis found.
 
     Attributes:
-        name: for scripts, such as "vanishing-gradients"; "no-problems" if none was found ("healthy" in older runs).
-        severity: "error" (the run is useless as it is), "warning" (accuracy is lost), or "note" (good to know).
-        text: what was measured, with numbers.
-        remedy: what to try next, the best first; "" if nothing is needed.
         settings: of `TrainConfig`, that the first option of the remedy sets, if a run can try it at once.
-        effect: what this run measured with these settings, or "".
     """
 
-    name: str
-    severity: Severity
-    text: str
-    remedy: str
+    name: str  # for scripts, such as "vanishing-gradients"; "no-problems" if none was found ("healthy" in older runs)
+    severity: Severity  # "error" (the run is useless as it is), "warning" (accuracy is lost), or "note" (good to know)
+    text: str  # what was measured, with numbers
+    remedy: str  # what to try next, the best first; "" if nothing is needed
     settings: dict[str, Any] = field(default_factory=dict)
-    effect: str = ""
+    effect: str = ""  # what this run measured with these settings, or ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,16 +43,13 @@ class Scored:
     """The images of one split, and the scores that the trained network gives them.
 
     Attributes:
-        part: "training", "validation" or "test".
         scores: float (N, C), 0..1; or (copies, N, C) with the images themselves first and augmented copies after them.
-        labels: given classes, int (N,), 0..C-1.
-        paths: of the N images; may be left out.
     """
 
-    part: str
+    part: str  # "training", "validation" or "test"
     scores: NDArray[np.floating[Any]]
-    labels: NDArray[np.integer[Any]]
-    paths: Sequence[str] = field(default=(), repr=False)
+    labels: NDArray[np.integer[Any]]  # given classes, int (N,), 0..C-1
+    paths: Sequence[str] = field(default=(), repr=False)  # of the N images; may be left out
 
     def __post_init__(self) -> None:
         """Raise DataError for arrays that do not fit each other."""
