@@ -66,10 +66,8 @@ def search(
         candidates = [Candidate(name_of(config), config) for config in configs]
         return sweep(data, out, candidates, _remaining(began, request), progress, benchmark)
 
-    chosen = shortlist(possible, cost, request.max_loss)
-    found = train(chosen)
+    found = train(chosen := shortlist(possible, cost, request.max_loss))
     if found.recommended is None and (faster := _fast_enough(possible, found, request.budget_ms, cost)):
-        # Only now is it known how long networks take here.
         found = train([*chosen, *shortlist(faster, cost, request.max_loss)])
     warnings += found.warnings
     return dataclasses.replace(found, scanned=tuple(scanned), default=name_of(base), warnings=tuple(warnings))
@@ -116,7 +114,7 @@ def _remaining(began: float, request: Request) -> Request:
 
 
 def _fast_enough(possible: Sequence[Scanned], found: Sweep, budget_ms: float | None, cost: Cost) -> list[Scanned]:
-    """Return the networks that should meet the budget, going by the fastest of those that were timed."""
+    """Return the networks that should meet the budget, now that it is known how long the fastest one takes here."""
     rates = [row.latency.p50_ms / cost(row.candidate.config) for row in found.rows if row.latency]
     if budget_ms is None or not rates:
         return []

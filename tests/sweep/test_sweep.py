@@ -89,6 +89,18 @@ def test_runs_of_other_settings_are_not_taken_for_ours(swept: Path, tiny_data: P
         sweep(tiny_data, swept, other, Request(25, PI, max_drop=1))
 
 
+def test_a_setting_that_an_older_version_did_not_have_is_the_usual_one(
+    swept: Path, tiny_data: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    out = Path(shutil.copytree(swept, tmp_path / "out"))
+    for path in out.glob("*/run.json"):
+        record = read_checked(path)
+        del record["config"]["blocks"], record["config"]["labels"]
+        write_checked(path, record)
+    sweep(tiny_data, out, TINY, Request(25, PI, max_drop=1))
+    assert trained == []
+
+
 def test_changed_images_are_refused(swept: Path, tiny_data: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(tiny_data, tmp_path / "images"))
     out = Path(shutil.copytree(swept, tmp_path / "out"))
