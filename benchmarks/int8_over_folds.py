@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from record import RESULTS, Watch, write_record
 
-from edgecls.export.gate import mcnemar_p
+from edgecls.evaluate import mcnemar_p
 from edgecls.images.folders import list_images
 from edgecls.images.parts import find_parts
 

@@ -28,6 +28,8 @@ ECE_BINS = 15
 SCORE_TOLERANCE = 1e-3
 # Two-sided 95 % of the normal distribution.
 Z_95 = 1.959964
+# The usual significance level of a difference in accuracy.
+SIGNIFICANT_P = 0.05
 # Images between two calls of `progress`.
 _CHUNK = 32
 # Pairs of classes in a sentence.
@@ -170,6 +172,17 @@ def wilson_interval(hits: int, trials: int, z: float = Z_95) -> tuple[float, flo
     half = z / (1 + z2 / trials) * math.sqrt(fraction * (1 - fraction) / trials + z2 / (4 * trials**2))
     # Rounding must not leave the fraction itself outside.
     return max(0.0, min(fraction, center - half)), min(1.0, max(fraction, center + half))
+
+
+def mcnemar_p(lost: int, won: int) -> float:
+    """Return the two-sided exact p-value of `lost` and `won` labels, 0..1; 1 if there are none.
+
+    McNemar 1947, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12,
+    p. 153-157, with the exact binomial distribution.
+    """
+    flips = lost + won
+    tail = sum(math.comb(flips, k) for k in range(min(lost, won) + 1))
+    return min(1.0, float(2 * tail / 2**flips))
 
 
 def _check_labels(labels: NDArray[Any], images: int, classes: int) -> None:

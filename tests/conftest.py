@@ -102,6 +102,22 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def labeled_by_onnx(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 images in the folders of the labels that the tiny ONNX file gives them: it is correct on all."""
+    from edgecls.runtime.classifier import load
+
+    root, rng = tmp_path_factory.mktemp("labeled"), np.random.default_rng(0)
+    with load(tiny_onnx) as classifier:
+        for number in range(90):
+            levels = rng.integers(0, 256, (HEIGHT // 4, WIDTH // 2)).astype(np.uint8)
+            image = np.kron(levels, np.ones((4, 2), np.uint8))
+            folder = root / str(classifier.predict(image).label)
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A flat dataset of three classes, 14 images each."""
     return make_data(tmp_path_factory.mktemp("tiny-data") / "images", 14)

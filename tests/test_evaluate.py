@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 import edgecls
 from edgecls.errors import DataError
-from edgecls.evaluate import describe_confusions, evaluate, score, wilson_interval, write_mistakes
+from edgecls.evaluate import describe_confusions, evaluate, mcnemar_p, score, wilson_interval, write_mistakes
 
 CLASSES = ("a", "b", "c")
 # Truth 0 0 1 1, predicted 0 1 1 1; class c has neither images nor predictions.
@@ -184,3 +185,17 @@ def test_names_are_no_formulas_and_odd_ones_survive(tmp_path: Path) -> None:
         "./=cmd|calc!A0.png", "./-1+1/a.png", "a,b \"c\"\nd.png", "\\udcff.png", "./\t@x.png", "größe/日本.png"
     ]  # fmt: skip
     assert {(row["true"], row["predicted"]) for row in rows} == {("'=SUM(A1)", "'@b")}
+
+
+def test_mcnemar_against_published_values() -> None:
+    # Binomial(10, 1/2): P(X <= 1) = 11/1024, doubled.
+    assert mcnemar_p(9, 1) == pytest.approx(22 / 1024)
+    assert mcnemar_p(0, 0) == 1
+    assert mcnemar_p(5, 5) == 1
+    assert mcnemar_p(0, 20) == pytest.approx(2 / 2**20)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_is_a_symmetric_probability(lost: int, won: int) -> None:
+    p_value = mcnemar_p(lost, won)
+    assert 0 < p_value <= 1 and math.isclose(p_value, mcnemar_p(won, lost))

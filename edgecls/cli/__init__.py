@@ -34,6 +34,7 @@ SECTIONS = {
     "Use it": {
         "predict": ("predict", "classify images"),
         "evaluate": ("evaluate", "score a file on labeled images"),
+        "compare": ("compare", "check that a new file is not worse than an old one"),
         "info": ("info", "labels, size and accuracy stored in a file"),
         "selftest": ("selftest", "check that this machine gives the expected predictions"),
     },

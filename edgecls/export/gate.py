@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.evaluate import wilson_interval
+from edgecls.evaluate import SIGNIFICANT_P, mcnemar_p, wilson_interval
 
 # Collapsed: the file gives this fraction of the images one label, and the float model does not.
 COLLAPSED_FRACTION = 0.9
@@ -91,17 +90,6 @@ def compare(
     )
 
 
-def mcnemar_p(lost: int, won: int) -> float:
-    """Return the two-sided exact p-value of `lost` and `won` labels, 0..1; 1 if there are none.
-
-    McNemar 1947, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12,
-    p. 153-157, with the exact binomial distribution.
-    """
-    flips = lost + won
-    tail = sum(math.comb(flips, k) for k in range(min(lost, won) + 1))
-    return min(1.0, float(2 * tail / 2**flips))
-
-
 def _find_collapse(scores: NDArray[np.float32], float_scores: NDArray[np.float32], classes: Sequence[str]) -> str:
     def most_frequent(table: NDArray[np.float32]) -> tuple[float, int]:
         counts = np.bincount(table.argmax(1), minlength=len(classes))
@@ -120,7 +108,7 @@ def _find_collapse(scores: NDArray[np.float32], float_scores: NDArray[np.float32
 
 def _verdict(drop: float, max_drop: float, lost: int, won: int, p_value: float, collapse: str) -> str:
     flips = f"{lost} got worse, {won} got better"
-    significance = "significant" if p_value < 0.05 else "not significant"
+    significance = "significant" if p_value < SIGNIFICANT_P else "not significant"
     if collapse:
         return f"collapsed: the file {collapse} ({flips})"
     if drop > max_drop + 1e-9:

@@ -9,11 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecls.export.gate import mcnemar_p
+from edgecls.evaluate import mcnemar_p
 from edgecls.sweep.latency import Latency
 
-# The usual significance level of a difference in accuracy.
-SIGNIFICANT_P = 0.05
 # A gain in accuracy that is not worth a slower network.
 SMALL_GAIN = 0.005
 

@@ -10,7 +10,8 @@ from typing import Any
 from edgecls import __version__
 from edgecls.benchmark.table import align, format_ms
 from edgecls.config import TrainConfig
-from edgecls.sweep.frontier import SIGNIFICANT_P, SMALL_GAIN, Point, Step, compare_points, is_fast_enough
+from edgecls.evaluate import SIGNIFICANT_P
+from edgecls.sweep.frontier import SMALL_GAIN, Point, Step, compare_points, is_fast_enough
 from edgecls.sweep.grid import name_of
 from edgecls.sweep.latency import Latency
 from edgecls.sweep.run import Scored

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecls.export.gate import compare, mcnemar_p
+from edgecls.export.gate import compare
 
 CLASSES = ("a", "b", "c")
 
@@ -66,17 +62,3 @@ def test_names_saturated_scores_even_if_accuracy_holds() -> None:
 def test_one_sided_data_is_no_collapse() -> None:
     labels = np.zeros(50, np.int64)
     assert compare(one_hot([0] * 50), one_hot([0] * 50), labels, CLASSES, 0.0).passed
-
-
-def test_mcnemar_against_published_values() -> None:
-    # Binomial(10, 1/2): P(X <= 1) = 11/1024, doubled.
-    assert mcnemar_p(9, 1) == pytest.approx(22 / 1024)
-    assert mcnemar_p(0, 0) == 1
-    assert mcnemar_p(5, 5) == 1
-    assert mcnemar_p(0, 20) == pytest.approx(2 / 2**20)
-
-
-@given(st.integers(0, 300), st.integers(0, 300))
-def test_mcnemar_is_a_symmetric_probability(lost: int, won: int) -> None:
-    p_value = mcnemar_p(lost, won)
-    assert 0 < p_value <= 1 and math.isclose(p_value, mcnemar_p(won, lost))

@@ -1,0 +1,87 @@
+"""edgecls compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecls.cli.progress import LiveProgress
+from edgecls.cli.terminal import PATH, counting_left_out, echo, print_json, untrusted_option, warn
+from edgecls.messages.lists import some
+
+if TYPE_CHECKING:
+    from edgecls.compare import ModelComparison
+
+
+@click.command()
+@click.argument("new", type=PATH)
+@click.argument("old", type=PATH)
+@click.argument("data", type=PATH, nargs=-1, required=True)
+@click.option("--html", type=PATH, metavar="FILE", help="Write a page with the images whose result changed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@untrusted_option
+def compare(new: Path, old: Path, data: tuple[Path, ...], html: Path | None, as_json: bool, untrusted: bool) -> None:
+    """Compare a NEW exported file with an OLD one on the class folders in DATA, or on DATA/test if it exists.
+
+    Each file runs in its own runtime. The exit status is 1 if NEW is significantly worse (exact McNemar test of the
+    images that only one of them labels correctly, p < 0.05). Use images that neither file was trained on.
+
+    \b
+    Examples:
+      edgecls compare run2/export/model-int8.tflite run/export/model-int8.tflite photos
+      edgecls compare new.tflite old.onnx photos board-photos --html changes.html
+      edgecls compare new.tflite old.tflite photos --json && scp new.tflite pi@raspberrypi.local:
+    """
+    result = _compare(new, old, data, untrusted)
+    if missing := result.new.missing_classes:
+        warn(f"DATA has no image of {some(missing)}, so the verdict does not cover that")
+    if html is not None:
+        from edgecls.report.flips import write_flips
+
+        write_flips(html, result, new, old)
+    if as_json:
+        print_json({"new": str(new), "old": str(old)} | result.to_json())
+    else:
+        _print_comparison(result)
+        if html is not None:
+            echo(f"Images whose result changed: {html}")
+    if result.worse_classes and result.verdict != "worse":
+        warn(f"{some(result.worse_classes)} got significantly worse, although all classes together did not")
+    if result.verdict == "worse":
+        raise click.exceptions.Exit(1)
+
+
+def _compare(new: Path, old: Path, data: tuple[Path, ...], untrusted: bool) -> ModelComparison:
+    from edgecls.compare import compare_files, describe_unknown
+    from edgecls.runtime.classifier import load
+
+    with load(new, untrusted=untrusted) as new_classifier, load(old, untrusted=untrusted) as old_classifier:
+        for sentence in describe_unknown(new_classifier, old_classifier):
+            warn(sentence)
+        with counting_left_out() as left_out, LiveProgress() as bars:
+            return compare_files(new_classifier, old_classifier, data, left_out=left_out, progress=bars)
+
+
+def _print_comparison(result: ModelComparison) -> None:
+    new, old = result.new, result.old
+    echo(f"{'class':24} {'images':>7} {'old':>9} {'new':>9}")
+    for label, metrics in new.per_class.items():
+        if metrics.recall is not None:
+            echo(f"{label:24} {metrics.support:7} {old.per_class[label].recall:9.2%} {metrics.recall:9.2%}")
+    echo(f"{'all images (accuracy)':24} {new.images:7} {old.accuracy:9.2%} {new.accuracy:9.2%}")
+    echo(f"{'macro F1':32} {old.macro_f1:9.4f} {new.macro_f1:9.4f}")
+    echo(f"\n{result.verdict}: {result.fixed} images fixed, {result.broken} broken, p = {result.p_value:.2g}")
+    if result.verdict == "not worse":
+        echo(_limits(result))
+
+
+def _limits(result: ModelComparison) -> str:
+    """Return which loss this verdict would not have noticed."""
+    least = result.least_broken
+    text = f"With {result.fixed} fixed, the verdict is worse from {least} broken images on"
+    if least > round(result.old.accuracy * result.old.images):
+        return f"{text}: {result.new.images} images are too few to find a loss; use more."
+    loss = (least - result.fixed) / result.new.images
+    return f"{text}, a loss of {loss * 100:.1f} points; it does not show that there is no smaller loss."

@@ -1,0 +1,232 @@
+"""Compares two exported files, each in its own runtime, on the same labeled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgecls.errors import DataError
+from edgecls.evaluate import SIGNIFICANT_P, Evaluation, mcnemar_p, score, score_images
+from edgecls.images.dataset import Split, load_labeled
+from edgecls.images.leftovers import LeftOut
+from edgecls.messages.lists import some
+from edgecls.runtime.classifier import Classifier
+
+Progress = Callable[[str, int, int], None]  # stage, done, total
+MOST_PICTURES = 500
+PICTURE_PIXELS = 160
+
+
+@dataclass(frozen=True, eq=False)
+class Flip:
+    """An image that only one of the two files labels correctly.
+
+    Attributes:
+        path: of the image.
+        label: its class.
+        new: the label that the new file gives it.
+        old: the label that the old file gives it.
+        picture: the image as the new file sees it, at most 160 pixels wide and high; None after the first 500 flips.
+    """
+
+    path: Path
+    label: str
+    new: str
+    old: str
+    picture: Image.Image | None
+
+    @property
+    def fixed(self) -> bool:
+        """Return True if the new file is correct, False if the old one is."""
+        return self.new == self.label
+
+
+@dataclass(frozen=True, eq=False)
+class ModelComparison:
+    """A new file against an old one.
+
+    Attributes:
+        new: metrics of the new file, over the classes of both.
+        old: metrics of the old file, over the classes of both.
+        flips: images that one file labels correctly and the other does not.
+    """
+
+    new: Evaluation
+    old: Evaluation
+    flips: tuple[Flip, ...]
+
+    @property
+    def fixed(self) -> int:
+        """Return the number of images that only the new file labels correctly."""
+        return sum(flip.fixed for flip in self.flips)
+
+    @property
+    def broken(self) -> int:
+        """Return the number of images that only the old file labels correctly."""
+        return len(self.flips) - self.fixed
+
+    @property
+    def p_value(self) -> float:
+        """Return the probability of so unequal flips, or more unequal ones, if both files were equally good."""
+        return mcnemar_p(self.broken, self.fixed)
+
+    @property
+    def verdict(self) -> str:
+        """Return "better" or "worse" if the difference is significant, else "not worse"."""
+        if self.p_value >= SIGNIFICANT_P:
+            return "not worse"
+        return "better" if self.fixed > self.broken else "worse"
+
+    @property
+    def worse_classes(self) -> list[str]:
+        """Return the classes that are significantly worse, with Bonferroni's correction for their number."""
+        found = []
+        for label in self.new.per_class:
+            fixed = [flip.fixed for flip in self.flips if flip.label == label]
+            lost, won = fixed.count(False), fixed.count(True)
+            if lost > won and mcnemar_p(lost, won) * len(self.new.per_class) < SIGNIFICANT_P:
+                found.append(label)
+        return found
+
+    @property
+    def least_broken(self) -> int:
+        """Return how many broken images, beside the fixed ones, would make the verdict "worse"."""
+        broken = self.fixed + 1
+        while mcnemar_p(broken, self.fixed) >= SIGNIFICANT_P:
+            broken += 1
+        return broken
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `compare --json` prints, without the names of the files."""
+        return {
+            "verdict": self.verdict,
+            "images": self.new.images,
+            "accuracy": {"new": self.new.accuracy, "old": self.old.accuracy},
+            "flips": {"fixed": self.fixed, "broken": self.broken},
+            "p_value": self.p_value,
+            "worse_classes": self.worse_classes,
+            "macro_f1": {"new": self.new.macro_f1, "old": self.old.macro_f1},
+            "per_class": {
+                label: {"support": new.support, "recall": {"new": new.recall, "old": self.old.per_class[label].recall}}
+                for label, new in self.new.per_class.items()
+            },
+            "flipped_images": [
+                {"image": str(flip.path), "label": flip.label, "new": flip.new, "old": flip.old} for flip in self.flips
+            ],
+        }
+
+
+def compare_files(
+    new: Classifier,
+    old: Classifier,
+    folders: Sequence[Path],
+    *,
+    left_out: LeftOut | None = None,
+    progress: Progress | None = None,
+) -> ModelComparison:
+    """Return how a new file does against an old one on the images that `list_labeled` finds in folders.
+
+    Labels are compared by name; a class that one of the files does not know counts as incorrect there. The label of an
+    image is that of the highest score, also below the file's threshold.
+
+    Raises:
+        DataError: a folder has no class folders that at least one of the files knows, images cannot be read, or an
+            image is in two of the folders.
+    """
+    classes = (*new.spec.labels, *(label for label in old.spec.labels if label not in new.spec.labels))
+    seen: dict[Path, Path] = {}
+    labels: list[NDArray[np.int64]] = []
+    scores: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
+    flips: list[Flip] = []
+    for folder in folders:
+        splits = _load(folder, classes, (new, old), left_out, progress)
+        _check_new(folder, splits[0], seen)
+        found = [
+            _score(classifier, split.images, classes, name, progress)
+            for classifier, split, name in zip((new, old), splits, ("the new", "the old"), strict=True)
+        ]
+        labels.append(splits[0].labels)
+        for kept, table in zip(scores, found, strict=True):
+            kept.append(table)
+        flips += _find_flips(folder, splits[0], found[0], found[1], classes, MOST_PICTURES - len(flips))
+    truth = np.concatenate(labels)
+    evaluations = [score(np.concatenate(tables), truth, classes) for tables in scores]
+    return ModelComparison(evaluations[0], evaluations[1], tuple(flips))
+
+
+def _load(
+    folder: Path,
+    classes: Sequence[str],
+    classifiers: tuple[Classifier, Classifier],
+    left_out: LeftOut | None,
+    progress: Progress | None,
+) -> list[Split]:
+    """Return the images of a folder as each of the two files takes them, in the same order."""
+    splits: dict[tuple[Any, ...], Split] = {}
+    wanted = [(each.spec.height, each.spec.width, each.spec.bits) for each in classifiers]
+    for height, width, bits in dict.fromkeys(wanted):
+        report = None if progress is None else lambda done, total: progress(f"read {folder}", done, total)
+        # What is left out is counted once.
+        counter = None if splits else left_out
+        splits[height, width, bits] = load_labeled(
+            folder, classes, height, width, bits=bits, left_out=counter, progress=report
+        )
+    return [splits[each] for each in wanted]
+
+
+def _check_new(folder: Path, split: Split, seen: dict[Path, Path]) -> None:
+    """Add the images to `seen`; raise DataError for one that another folder brought."""
+    for path in split.paths:
+        image = (folder / path).resolve()
+        if image in seen:
+            raise DataError(
+                f"{image} is in {seen[image]} and in {folder}: it would count twice; name each folder of images once"
+            )
+        seen[image] = folder
+
+
+def _score(
+    classifier: Classifier, images: NDArray[np.uint8], classes: Sequence[str], name: str, progress: Progress | None
+) -> NDArray[np.float32]:
+    """Return the scores, float32 (N, C), in the order of `classes`; 0 for a class that the file does not know."""
+    report = None if progress is None else lambda done, total: progress(f"score with {name} file", done, total)
+    scores = np.zeros((len(images), len(classes)), np.float32)
+    scores[:, [classes.index(label) for label in classifier.spec.labels]] = score_images(classifier, images, report)
+    return scores
+
+
+def _find_flips(
+    folder: Path,
+    split: Split,
+    new: NDArray[np.float32],
+    old: NDArray[np.float32],
+    classes: Sequence[str],
+    most_pictures: int,
+) -> Iterator[Flip]:
+    new_label, old_label = new.argmax(1), old.argmax(1)
+    flipped = np.flatnonzero((new_label == split.labels) != (old_label == split.labels))
+    for count, index in enumerate(flipped):
+        truth, now, before = (classes[table[index]] for table in (split.labels, new_label, old_label))
+        picture = _shrink(split.images[index]) if count < most_pictures else None
+        yield Flip(folder / split.paths[index], truth, now, before, picture)
+
+
+def _shrink(image: NDArray[np.uint8]) -> Image.Image:
+    picture = Image.fromarray(image[:, :, 0])
+    picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
+    return picture
+
+
+def describe_unknown(new: Classifier, old: Classifier) -> list[str]:
+    """Return a sentence for each of the two files that does not know all classes of the other."""
+    sentences = []
+    for name, known, other in (("new", new.spec.labels, old.spec.labels), ("old", old.spec.labels, new.spec.labels)):
+        if unknown := [label for label in other if label not in known]:
+            sentences.append(f"The {name} file does not know {some(unknown)}: it labels their images incorrectly.")
+    return sentences
