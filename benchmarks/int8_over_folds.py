@@ -1,15 +1,17 @@
 """What int8 costs in accuracy, on every image of a folder: cross-validation, where one split has too few test images.
 
-    python benchmarks/int8_over_folds.py DATA --name magnetic-tile [--folds 5]
+    python benchmarks/int8_over_folds.py DATA --name magnetic-tile [--folds 5] [--efforts quick normal] [--seeds 0 1]
 
 DATA has class folders, or train/ and test/ with them, which are put together. In each fold `edgecls train` and `edgecls
 export --int8` run with their defaults on the other images, and the written files answer for those of the fold in their
-own runtimes: each image is judged once, by a network and files that never saw it.
+own runtimes: each image is judged once for each effort and seed, by a network and files that never saw it. "quick"
+leaves the backbone frozen, "normal" fine-tunes it where that helps.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from edgecls.images.folders import list_images
 from edgecls.images.parts import find_parts
 
 FOLDS = 5
+EFFORTS = ("quick", "normal")
 
 
 def images_of(data: Path) -> dict[str, list[Path]]:
@@ -37,10 +40,10 @@ def images_of(data: Path) -> dict[str, list[Path]]:
     return dict(found)
 
 
-def link_fold(images: dict[str, list[Path]], fold: int, folds: int, out: Path) -> None:
+def link_fold(images: dict[str, list[Path]], fold: int, folds: int, out: Path, seed: int = 0) -> None:
     """Link every image into `out`/train or, one of `folds` of each class, into `out`/test."""
     for name, paths in images.items():
-        order = np.random.default_rng(0).permutation(len(paths))
+        order = np.random.default_rng(seed).permutation(len(paths))
         for place, number in enumerate(order):
             folder = out / ("test" if place % folds == fold else "train") / name
             folder.mkdir(parents=True, exist_ok=True)
@@ -48,10 +51,11 @@ def link_fold(images: dict[str, list[Path]], fold: int, folds: int, out: Path) -
             (folder / f"{number}-{paths[number].name}").symlink_to(paths[number].resolve())
 
 
-def run_fold(data: Path, out: Path) -> dict[str, Any]:
+def run_fold(data: Path, out: Path, effort: str, seed: int) -> dict[str, Any]:
     """Return export.json of a run of `data`."""
     edgecls = [sys.executable, "-m", "edgecls"]
-    subprocess.run([*edgecls, "train", str(data), "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
+    options = ["--out", str(out), "--effort", effort, "--seed", str(seed)]
+    subprocess.run([*edgecls, "train", str(data), *options], check=True, stdout=subprocess.DEVNULL)
     # Exits with 1 for a file that lost accuracy, which counts like any other.
     subprocess.run([*edgecls, "export", str(out), "--int8"], check=False, stdout=subprocess.DEVNULL)
     record: dict[str, Any] = json.loads((out / "export" / "export.json").read_text(encoding="utf-8"))
@@ -81,12 +85,14 @@ def pool(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(record: dict[str, Any]) -> list[list[str]]:
-    """Return the README's table, its header first."""
-    lines = [["int8 file", "images", "float", "int8", "lost, 95 % interval", "agreement"]]
+    """Return the table, its header first."""
+    lines = [["effort", "int8 file", "images", "float", "int8", "lost, 95 % interval", "worst fold", "agreement"]]
     for row in record["rows"]:
         lost = f"{row['drop'] * 100:.2f} [{row['drop_low'] * 100:.2f}, {row['drop_high'] * 100:.2f}] points"
         accuracies = f"{row['float_accuracy']:.4f}", f"{row['accuracy']:.4f}"
-        lines.append([row["format"], str(row["images"]), *accuracies, lost, f"{row['agreement']:.1%}"])
+        worst = f"{max(row['drops']) * 100:.2f} points"
+        which = row.get("effort", "quick"), row["format"], str(row["images"])
+        lines.append([*which, *accuracies, lost, worst, f"{row['agreement']:.1%}"])
     return lines
 
 
@@ -96,16 +102,21 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--name", required=True, help="of the images, for the result's file name")
     parser.add_argument("--folds", type=int, default=FOLDS)
+    parser.add_argument("--efforts", nargs="+", choices=EFFORTS, default=list(EFFORTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    watch, images, records = Watch(), images_of(arguments.data), []
-    for fold in range(arguments.folds):
-        with tempfile.TemporaryDirectory() as folder:
-            link_fold(images, fold, arguments.folds, Path(folder) / "data")
-            records.append(run_fold(Path(folder) / "data", Path(folder) / "run"))
-        drops = ", ".join(f"{file['format']} {file['drop'] * 100:+.2f}" for file in records[-1]["files"])
-        print(f"fold {fold + 1}: float {records[-1]['float_accuracy']:.4f}, lost {drops}", flush=True)
-    rows = pool(records)
+    watch, images, rows = Watch(), images_of(arguments.data), []
+    for effort in arguments.efforts:
+        records = []
+        for seed, fold in itertools.product(arguments.seeds, range(arguments.folds)):
+            with tempfile.TemporaryDirectory() as folder:
+                link_fold(images, fold, arguments.folds, Path(folder) / "data", seed)
+                records.append(run_fold(Path(folder) / "data", Path(folder) / "run", effort, seed))
+            drops = ", ".join(f"{file['format']} {file['drop'] * 100:+.2f}" for file in records[-1]["files"])
+            found = f"float {records[-1]['float_accuracy']:.4f}, lost {drops}"
+            print(f"{effort}, seed {seed}, fold {fold + 1}: {found}", flush=True)
+        rows += [{"effort": effort} | row for row in pool(records)]
     for line in table({"rows": rows}):
         print("  ".join(line))
     print(write_record(f"int8-over-folds-{arguments.name}", {"rows": rows}, watch.verdict(), arguments.results))

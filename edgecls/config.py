@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from edgecls.augment_config import FLIPS as FLIPS
+from edgecls.augment_config import AugmentConfig as AugmentConfig
 from edgecls.export_config import ExportConfig as ExportConfig
 from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
 from edgecls.limits import check_setting as _check
@@ -18,13 +20,13 @@ ARCHS = ("mobilenet_v2", "cnn", "mlp")
 HEADS = ("gap", "flatten")
 SCHEDULES = ("cosine", "plateau", "constant")
 SOLVERS = ("lbfgs", "sgd")
+EFFORTS = ("quick", "normal", "best")
 # Settings of learning in steps; whoever changes one wants a classifier that learns so.
 CLASSIFIER_STEPS = ("epochs", "learning_rate", "hidden", "batch_norm")
 ALL_STEPS = (
     *("batch_size", "dropout", "schedule", "warmup_epochs", "weight_decay", "l2", "label_smoothing", "clip_norm"),
     "patience",
 )
-FLIPS = ("none", "horizontal", "vertical", "horizontal_and_vertical")
 # Widths for which keras.applications publishes MobileNetV2 weights; other widths can be trained from none.
 KERAS_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 # Five stride-2 stages: below 32 pixels the last feature map would be empty.
@@ -40,34 +42,6 @@ CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE = 5e-3, 1e-3
 USUAL_SCHEDULE = "cosine"
 # Settings that run.json of an older version calls otherwise: old name -> name.
 RENAMED_SETTINGS = {"views": "augmented_copies"}
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Random changes to training images; a zero (or "none") switches that change off.
-
-    Attributes:
-        flip: one of `FLIPS`.
-        rotation: largest turn either way, as a fraction of a full turn (0.01 is 3.6 degrees).
-        translation: largest shift either way, as a fraction of the image's side.
-        zoom: largest zoom in or out, as a fraction.
-        brightness: largest shift of brightness, as a fraction of 255.
-        contrast: largest change of contrast, as a fraction.
-    """
-
-    flip: str = "horizontal"
-    rotation: float = 0.01
-    translation: float = 0.04
-    zoom: float = 0.04
-    brightness: float = 0.04
-    contrast: float = 0.04
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError for a value out of range."""
-        _check(self.flip in FLIPS, "flip", self.flip, f"one of {', '.join(FLIPS)}")
-        for name in ("rotation", "translation", "zoom", "brightness", "contrast"):
-            value = getattr(self, name)
-            _check(0 <= value < 1, name, value, "at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -115,7 +89,10 @@ class TrainConfig:
         clip_norm: largest norm of all gradients together (Pascanu et al., arXiv:1211.5063); 0 is off.
         patience: epochs without a better validation loss before a phase stops.
         joint: True to train gray_to_rgb and the classifier together, through the frozen backbone, after the classifier.
-        unfreeze: how many of the last inverted residual blocks of the backbone are fine-tuned; 0 is none.
+        effort: how long to fine-tune: "quick" (not at all), "normal" (a short trial says how many blocks)
+            or "best" (then the whole backbone too), or None for the default (`main_effort`).
+        unfreeze: how many of the last inverted residual blocks of the backbone are fine-tuned; 0 is none, and None
+            leaves it to the effort.
         fine_epochs: maximum epochs of the "joint" and "fine-tuning" phases.
         fine_learning_rate: initial learning rate of both.
         good_class: the class that is no defect, whose missed defects and false alarms are reported; "" is none.
@@ -162,7 +139,8 @@ class TrainConfig:
     clip_norm: float = 0.0
     patience: int = 15
     joint: bool = False
-    unfreeze: int = 0
+    effort: str | None = None
+    unfreeze: int | None = None
     fine_epochs: int = 10
     fine_learning_rate: float = 1e-4
     good_class: str = ""
@@ -179,9 +157,17 @@ class TrainConfig:
         least = MIN_IMAGE_SIZE if self.arch == "mobilenet_v2" else MIN_SMALL_IMAGE_SIZE
         _check(least <= size <= MAX_IMAGE_SIZE, "image size", size, f"{least} to {MAX_IMAGE_SIZE} for {self.arch}")
         if self.arch != "mobilenet_v2":
-            for name in ("joint", "unfreeze", "blocks"):
+            for name in ("joint", "unfreeze", "blocks", "effort"):
                 _check(not getattr(self, name), name, getattr(self, name), f"left out: {self.arch} has no backbone")
         self._check_solver()
+        _check(self.effort in (None, *EFFORTS), "effort", self.effort, f"one of {', '.join(EFFORTS)}")
+        own = self.unfreeze is not None or self.joint or self.gray_to_rgb == "random"
+        _check(
+            self.effort in (None, "quick") or not own,
+            "effort",
+            self.effort,
+            "left out with --unfreeze, --joint and random input layers: these say themselves what is fine-tuned",
+        )
         _check(
             not self.batch_norm or self.batch_size >= MIN_BATCH_NORM_BATCH,
             "batch size",
@@ -196,7 +182,8 @@ class TrainConfig:
             return
         _check(self._is_linear, "solver", "lbfgs", "sgd for this network: lbfgs solves a linear classifier alone")
         # Fine-tuning after it learns in steps and has the other settings.
-        idle = CLASSIFIER_STEPS if self.unfreeze or self.joint else (*CLASSIFIER_STEPS, *ALL_STEPS)
+        tunes = self.unfreeze or self.joint or self.main_effort != "quick"
+        idle = CLASSIFIER_STEPS if tunes else (*CLASSIFIER_STEPS, *ALL_STEPS)
         changed = ", ".join(name.replace("_", " ") for name in self._changed(idle))
         _check(not changed, "solver", "lbfgs", f"sgd with {changed}, which lbfgs does not have")
 
@@ -241,7 +228,9 @@ class TrainConfig:
         for name in ("weight_decay", "l2", "label_smoothing"):
             _check(0 <= getattr(self, name) < 1, name.replace("_", " "), getattr(self, name), "at least 0 and below 1")
         blocks = BLOCKS if self.blocks is None else self.blocks
-        _check(0 <= self.unfreeze <= blocks, "unfreeze", self.unfreeze, f"0 to {blocks}, the blocks that there are")
+        _check(
+            0 <= (self.unfreeze or 0) <= blocks, "unfreeze", self.unfreeze, f"0 to {blocks}, the blocks that there are"
+        )
         budget = self.time_budget_s
         _check(budget is None or 0 < budget < math.inf, "time budget", budget, "above 0 seconds and finite")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
@@ -262,6 +251,13 @@ class TrainConfig:
     def uses_backbone(self) -> bool:
         """Return whether the network contains MobileNetV2, and so may begin from pretrained weights."""
         return self.arch == "mobilenet_v2"
+
+    @property
+    def main_effort(self) -> str:
+        """Return the effort: "normal" by default, "quick" if there is no backbone or `unfreeze` or `joint` is given."""
+        if not self._trains_classifier_alone or self.unfreeze is not None or self.joint:
+            return "quick"
+        return self.effort or "normal"
 
     @property
     def classifier_solver(self) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgecls.training.diagnosis.finding import Finding
 
 # Small enough for a minute on a laptop, large enough to tell ten kinds of clothing apart.
-TRAIN_CONFIG = TrainConfig(image_size=128)
+TRAIN_CONFIG = TrainConfig(image_size=128, effort="quick")
 EXPORT_CONFIG = ExportConfig(precisions=("fp32", "int8"))
 SHOWN_PER_CLASS = 4
 

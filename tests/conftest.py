@@ -141,6 +141,7 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
         weights=str(weights),
         schedule="cosine",
         epochs=10,
+        effort="quick",
         augmented_copies=1,
         augment=AugmentConfig(flip="none", rotation=0),
         batch_size=8,

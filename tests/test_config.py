@@ -38,6 +38,7 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
     "hidden": ([(), (1, 4096), None], [(0,), (128, 4097)], "hidden must be each 1 to 4096"),
     "hidden_dropout": ([0, 0.999], [-0.01, 1, NAN], "hidden dropout must be at least 0 and below 1"),
     "solver": ([None, "sgd", "lbfgs"], ["", "adam"], "solver must be one of lbfgs, sgd"),
+    "effort": ([None, "quick", "normal", "best"], ["", "worst"], "effort must be one of quick, normal, best"),
     "epochs": ([1, 10**6], [0, -1, NAN], "epochs must be at least 1"),
     "batch_size": ([1, 4096], [0, -1], "batch size must be at least 1"),
     "dropout": ([0, 0.999], [-0.01, 1, NAN], "dropout must be at least 0 and below 1"),
@@ -242,7 +243,7 @@ def test_the_solver_follows_the_settings(settings: dict[str, Any], solver: str) 
         {"arch": "mlp"},
         {"head": "flatten"},
         {"batch_norm": True},
-        {"weight_decay": 1e-3},
+        {"weight_decay": 1e-3, "effort": "quick"},
         {"unfreeze": 3, "learning_rate": 0.1},
     ],
 )

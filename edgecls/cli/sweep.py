@@ -158,7 +158,7 @@ def sweep(
     request = {name: options.pop(name) for name in ("budget_ms", "max_size_bytes", "time_budget_s", "full_grid")}
     max_drop = options.pop("max_drop")
     augment = AugmentConfig() if options.pop("augment") else None
-    base = TrainConfig(augment=augment, **options)
+    base = TrainConfig(augment=augment, unfreeze=0, **options)
     is_grid = _is_grid(space | {"full_grid": request["full_grid"]}, request["budget_ms"])
     if is_grid:
         candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,12 +19,15 @@ from edgecls.cli.help_groups import GroupedCommand
 from edgecls.cli.inspection import print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, print_findings, warn
-from edgecls.config import ARCHS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES, AugmentConfig, TrainConfig
+from edgecls.config import ARCHS, EFFORTS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES, AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.messages.lists import some
 from edgecls.networks.presets import PRESETS, resolve
 from edgecls.parallel.pool import work_in
 from edgecls.training.distributed.cluster import VARIABLE, Cluster, read_cluster
+
+if TYPE_CHECKING:
+    from edgecls.training.train import TrainResult
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -100,10 +103,11 @@ GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
         "batch_size": (int, "Images in each step."),
         "learning_rate": (float, "Initial learning rate.  [default: depends on the network]"),
         "patience": (int, "Stop a phase after this many epochs without a better validation loss."),
-        "unfreeze": (int, "After the classifier, fine-tune this many of MobileNetV2's last blocks."),
+        "effort": (click.Choice(EFFORTS), "How long to fine-tune; best takes an hour or more.  [default: normal]"),
+        "unfreeze": (int, "Fine-tune this many of MobileNetV2's last blocks, in place of --effort."),
         "joint": (bool, "After the classifier, train it together with the 1-to-3 convolution."),
-        "fine_epochs": (int, "Maximum epochs of --unfreeze and --joint."),
-        "fine_learning_rate": (float, "Learning rate of --unfreeze and --joint."),
+        "fine_epochs": (int, "Maximum epochs of fine-tuning and --joint."),
+        "fine_learning_rate": (float, "Learning rate of fine-tuning and --joint."),
         "time_budget_s": (Duration(), "Stop after this time with the best weights so far: 90s, 5m, 1h."),
     },
     "Regularization": {
@@ -150,9 +154,8 @@ def _setting_options(command: Command) -> Command:
             default = ",".join(map(str, default))
         shown = "" if default in (None, "") or isinstance(default, bool) else f"  [default: {default}]"
         declared = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
-        command = click.option(declared, name, type=None if kind is bool else kind, default=None, help=text + shown)(
-            command
-        )
+        option = click.option(declared, name, type=None if kind is bool else kind, default=None, help=text + shown)
+        command = option(command)
     # The former name of --augmented-copies.
     return click.option("--views", type=int, hidden=True)(command)
 
@@ -180,7 +183,7 @@ def train(
     Examples:
       edgecls train photos --out run
       edgecls train photos --out run --image-size 128 --no-augment
-      edgecls train photos --out run --unfreeze 3 --time-budget 20m
+      edgecls train photos --out run --effort quick       ten times faster, often a point or two worse
       edgecls train photos --out run --resume             after a crash or Ctrl-C
       edgecls train photos --out run --preview            look at the augmentation first
       edgecls train photos --out cnn --preset lecture-cnn-dropout
@@ -231,6 +234,13 @@ def _train(
 
     with _explain_resume(out), pool_at(ray) as pool, work_in(pool), LiveProgress() as progress:
         result = training.train(data, out, config, cluster=cluster, pictures=PICTURES, progress=progress, **options)
+    _print_result(result)
+    _print_next(data, out, config)
+
+
+def _print_result(result: TrainResult) -> None:
+    from edgecls.training.effort import describe_next
+
     for note in result.record.get("layout", []):
         echo(note, err=True)
     if left_out := result.record.get("left_out"):
@@ -239,7 +249,8 @@ def _train(
         warn(warning)
     _print_run(result.record)
     print_findings(result.findings)
-    _print_next(data, out, config)
+    if more := describe_next(result.record):
+        echo(more)
 
 
 def _print_next(data: Path, out: Path, config: TrainConfig) -> None:
@@ -275,8 +286,9 @@ def _print_run(record: dict[str, Any]) -> None:
         best = f"best of {phase['epochs']} epochs" if phase["kept"] else f"discarded after {phase['epochs']} epochs"
         if phase.get("solver") == "lbfgs":
             best = "solved" if phase["kept"] else "discarded"
+        blocks = f"{phase['unfreeze']} blocks, " if phase.get("unfreeze") else ""
         accuracy = f"{100 * phase['val_accuracy_after']:.1f} %"
-        echo(f"{phase['name']}: validation accuracy {accuracy} ({best}, {phase['seconds']:.0f} s)")
+        echo(f"{phase['name']}: validation accuracy {accuracy} ({blocks}{best}, {phase['seconds']:.0f} s)")
     echo(f"validation  {100 * metrics['val_accuracy']:.2f} % accuracy")
     if metrics["test_accuracy"] is not None:
         echo(f"test        {100 * metrics['test_accuracy']:.2f} % accuracy")

@@ -21,7 +21,7 @@ class Space:
     alphas: tuple[float, ...] = (TrainConfig.alpha,)  # widths
     blocks: tuple[int | None, ...] = (TrainConfig.blocks,)  # how many are kept
     heads: tuple[str, ...] = (TrainConfig.head,)  # any of `config.HEADS`
-    unfreeze: tuple[int, ...] = (TrainConfig.unfreeze,)  # how many of the last blocks are fine-tuned
+    unfreeze: tuple[int, ...] = (0,)  # how many of the last blocks are fine-tuned
 
 
 @dataclass(frozen=True)

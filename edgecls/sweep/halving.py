@@ -22,10 +22,12 @@ SHORT_FRACTION = 4
 
 def shorten(config: TrainConfig) -> TrainConfig:
     """Return the settings of the short training."""
+    # A classifier that is solved at once has no epochs, and would be one of steps with other ones.
+    solved = config.classifier_solver == "lbfgs"
     return replace(
         config,
         augment=None,
-        epochs=max(1, config.epochs // SHORT_FRACTION),
+        epochs=config.epochs if solved else max(1, config.epochs // SHORT_FRACTION),
         fine_epochs=max(1, config.fine_epochs // SHORT_FRACTION),
     )
 

@@ -193,7 +193,9 @@ def _cheapest_first(candidates: Sequence[Candidate], classes: int) -> list[Candi
     least: dict[tuple[str, int, float, int], int] = {}
     for each in candidates:
         least[each.network] = min(cost[each], least.get(each.network, cost[each]))
-    return sorted(candidates, key=lambda each: (least[each.network], each.network, each.config.unfreeze, cost[each]))
+    return sorted(
+        candidates, key=lambda each: (least[each.network], each.network, each.config.unfreeze or 0, cost[each])
+    )
 
 
 def _check_same_images(scored: dict[str, Scored]) -> None:

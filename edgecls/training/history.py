@@ -27,7 +27,8 @@ class LayerRecord:
 class EpochRecord:
     """One epoch of one phase."""
 
-    phase: str  # "classifier", "augmented", "joint", "fine-tuning" or "network" (networks without a backbone)
+    # "classifier", "augmented", "joint", "fine-tuning", "backbone" or "network" (networks without a backbone)
+    phase: str
     epoch: int  # counts from 1 in each phase
     train_loss: float  # mean over the epoch's steps, regularization included, dropout and augmentation on
     train_accuracy: float  # over the epoch's steps, 0..1

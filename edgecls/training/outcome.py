@@ -85,11 +85,13 @@ def warnings(
 ) -> tuple[str, ...]:
     """Return the warnings of a run that are not in its diagnosis."""
     found = []
-    if weights and weights.source == "none" and not config.unfreeze:
+    tuned = any(phase.unfreeze for phase in training.phases if phase.kept)
+    if weights and weights.source == "none" and not tuned:
         found.append("the frozen backbone has random weights (--weights none), so accuracy will be low")
     found += data_warnings(dataset)
-    # Augmented copies are tried in every run; a phase that the user asked for deserves a warning if it is discarded.
-    asked = [phase for phase in training.phases if phase_name(phase.name) != "augmented"]
+    # Augmented copies, and the fine-tuning of an effort, are tried; a phase that the user asked for deserves a warning.
+    tried = {"augmented"} if config.main_effort == "quick" else {"augmented", "fine-tuning", "backbone"}
+    asked = [phase for phase in training.phases if phase_name(phase.name) not in tried]
     found += [f"{phase_name(phase.name)}: {phase.reason}" for phase in asked if not phase.kept]
     if config.time_budget_s is not None and seconds > config.time_budget_s:
         found.append(

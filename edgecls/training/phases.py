@@ -12,68 +12,45 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
-from edgecls.images.dataset import Split
 from edgecls.networks.model import FEATURES_LAYER
 from edgecls.networks.split_layer import block_before, learn_above, learn_gray_and_head, split_at
 from edgecls.training.context import Context
+from edgecls.training.effort import Trial, best_blocks, fine_settings, try_blocks, whole_settings
 from edgecls.training.features.examples import Examples, FeatureExamples, LiveExamples
 from edgecls.training.features.frozen import FeatureExtractor, copy_count, frozen_examples
 from edgecls.training.fit import ALL_DONE, FitResult, fit
 from edgecls.training.history import Divergence, EpochRecord
-from edgecls.training.recipe import Recipe
+from edgecls.training.phase_names import BLOCK_PHASES, MAIN_PHASES, OPENING_PHASES, SOLVABLE_PHASES
+from edgecls.training.recipe import make_recipe
 from edgecls.training.run.checkpoint import Checkpoint
-from edgecls.training.solve import solve
+from edgecls.training.solve import score_copies, solve
 
 if TYPE_CHECKING:
     import keras
 
-# Phases that start from random weights; every run begins with one of them.
-OPENING_PHASES = ("classifier", "network")
-# Phases that use the main learning rate and number of epochs; the others use those of fine-tuning.
-MAIN_PHASES = (*OPENING_PHASES, "augmented")
-# Phases whose classifier can be solved at once, on cached features.
-SOLVABLE_PHASES = ("classifier", "augmented")
-# Adam's first steps are large however small the gradient is; without warm-up they would destroy what was learned.
-FINE_WARMUP_EPOCHS = 1
-SCORED_TOGETHER = 1024  # images
-# Fields of a recipe that are not settings of the same name.
-COMPUTED_FIELDS = ("phase", "epochs", "learning_rate", "schedule", "warmup_epochs", "class_weights", "start_counts")
-
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """The result of a phase.
+    """The result of a phase."""
 
-    Attributes:
-        name: "classifier", "augmented", "joint", "fine-tuning" or "network".
-        epochs: number of epochs.
-        best_epoch: the epoch whose weights are kept; 0 if none was better than the start.
-        val_accuracy_before: of the model before the phase.
-        val_accuracy_after: of the model after it, whether the phase was kept or discarded.
-        kept: False if the phase was discarded.
-        reason: why it ended, and why it was discarded if it was.
-        forward: the engine of the feature extractor and why it was chosen; None without one.
-        seconds: how long it took.
-        solver: "lbfgs" (solved at once, which counts as one epoch) or "sgd" (in steps).
-    """
-
-    name: str
-    epochs: int
-    best_epoch: int
-    val_accuracy_before: float
-    val_accuracy_after: float
-    kept: bool
-    reason: str
-    forward: str | None
-    seconds: float
-    solver: str = "sgd"
+    name: str  # "classifier", "augmented", "joint", "fine-tuning", "backbone" (all of its blocks) or "network"
+    epochs: int  # number of epochs
+    best_epoch: int  # whose weights are kept; 0 if none was better than the start
+    val_accuracy_before: float  # of the model before the phase
+    val_accuracy_after: float  # of the model after it, whether the phase was kept or discarded
+    kept: bool  # False if the phase was discarded
+    reason: str  # why it ended, and why it was discarded if it was
+    forward: str | None  # the engine of the feature extractor and why it was chosen; None without one
+    seconds: float  # how long it took
+    solver: str = "sgd"  # "lbfgs" (solved at once, which counts as one epoch) or "sgd" (in steps)
+    unfreeze: int = 0  # how many of the last blocks learned
 
 
 @dataclass(frozen=True)
@@ -85,30 +62,60 @@ class Training:
         history: all epochs of all phases.
         divergence: the first number that was not finite, or None; no phase follows it.
         train_scores: float32 (1 + copies, N, C) of the training images, if only the classifier learned.
+        trials: short trainings that decided about fine-tuning.
     """
 
     phases: tuple[PhaseResult, ...]
     history: tuple[EpochRecord, ...]
     divergence: Divergence | None
     train_scores: NDArray[np.float32] | None = None
+    trials: tuple[Trial, ...] = ()
+
+
+@dataclass
+class _Run:
+    """What the phases so far came to."""
+
+    results: list[PhaseResult] = field(default_factory=list)
+    history: list[EpochRecord] = field(default_factory=list)
+    divergence: Divergence | None = None
+    train_scores: NDArray[np.float32] | None = None
+    kept: FitResult | None = None  # of the last phase that was kept
+    extractors: dict[str, FeatureExtractor] = field(default_factory=dict)
+
+    def may_go_on(self, context: Context) -> bool:
+        # The first phase always runs: without it there is no model.
+        return not self.divergence and not (self.results and context.workers.is_late(context.deadline))
+
+    def add(self, name: str, context: Context) -> None:
+        result, fitted, scores = _run_phase(name, context, self)
+        self.results.append(result)
+        self.kept = fitted if result.kept else self.kept
+        self.history += fitted.history
+        self.divergence = fitted.divergence
+        self.train_scores = scores if result.kept else self.train_scores
 
 
 def run_phases(context: Context) -> Training:
     """Train `context.model` in place, phase by phase, and return the results."""
-    results: list[PhaseResult] = []
-    history: list[EpochRecord] = []
-    divergence = train_scores = None
-    extractors: dict[str, FeatureExtractor] = {}
+    run, trials = _Run(), []
     for name in phase_names(context.config):
-        # The first phase always runs: without it there is no model.
-        if divergence or (results and context.workers.is_late(context.deadline)):
-            break
-        result, fitted, scores = _run_phase(name, context, history, extractors)
-        results.append(result)
-        history += fitted.history
-        divergence = fitted.divergence
-        train_scores = scores if result.kept else train_scores
-    return Training(tuple(results), tuple(history), divergence, train_scores)
+        if run.may_go_on(context):
+            run.add(name, context)
+    effort = context.config.main_effort
+    if effort != "quick" and any(phase.kept for phase in run.results) and run.may_go_on(context):
+        weights = context.model.get_weights()
+        _soften(context, run)
+        trials = try_blocks(
+            context, make_recipe("fine-tuning", context.config, context.dataset.train.labels), run.extractors
+        )
+        context.model.set_weights(weights)
+        blocks = best_blocks(trials)
+        if blocks and run.may_go_on(context):
+            run.add("fine-tuning", dataclasses.replace(context, config=fine_settings(context, blocks)))
+        if effort == "best" and run.may_go_on(context):
+            run.add("backbone", dataclasses.replace(context, config=whole_settings(context)))
+    return Training(tuple(run.results), tuple(run.history), run.divergence, run.train_scores, tuple(trials))
 
 
 def phase_names(config: TrainConfig) -> list[str]:
@@ -123,9 +130,7 @@ def phase_names(config: TrainConfig) -> list[str]:
     return [*first, *(["fine-tuning"] if config.unfreeze else [])]
 
 
-def _run_phase(
-    name: str, context: Context, earlier: list[EpochRecord], extractors: dict[str, FeatureExtractor]
-) -> tuple[PhaseResult, FitResult, NDArray[np.float32] | None]:
+def _run_phase(name: str, context: Context, run: _Run) -> tuple[PhaseResult, FitResult, NDArray[np.float32] | None]:
     """Return (the phase's result, its epochs, scores of the training images if they take little time)."""
     began = time.monotonic()
     model, config, data = context.model, context.config, context.dataset
@@ -135,10 +140,11 @@ def _run_phase(
     train: Examples = LiveExamples(data.train.images, data.train.labels, config.augment, config.seed)
     val: Examples = LiveExamples(data.val.images, data.val.labels, None, config.seed)
     if split_layer is not None:
-        known = extractors.setdefault(split_layer, known)
+        known = run.extractors.setdefault(split_layer, known)
         extractor, learner = split_at(model, split_layer)
-        train, val = frozen_examples(name, extractor, split_layer, context, known)
-    fitted = _learn(name, learner, train, val, context, earlier, known)
+        copies = 0 if name == "classifier" else None
+        train, val = frozen_examples(name, extractor, split_layer, context, known, copies=copies)
+    fitted = _learn(name, learner, train, val, context, run)
     result = _judge(name, fitted, config, known.used, began)
     _report_end(context, result, fitted)
     if not result.kept:
@@ -154,37 +160,57 @@ def _learn(
     train: Examples,
     val: Examples,
     context: Context,
-    earlier: list[EpochRecord],
-    known: FeatureExtractor,
+    run: _Run,
 ) -> FitResult:
     """Let `learner` learn, by its solution or in epochs; it has the better weights then, or its own."""
-    recipe, work = _recipe(name, context.config, context.dataset.train), context.work
+    recipe, work = make_recipe(name, context.config, context.dataset.train.labels), context.work
     checkpoint = Checkpoint(work / f"checkpoint-{name}.npz", f"{context.owner} {name}") if work else None
-    report = functools.partial(_report, context, earlier)
+    report = functools.partial(_report, context, list(run.history))
     if _is_solved(name, context.config):
         assert isinstance(train, FeatureExamples) and isinstance(val, FeatureExamples)
-        fitted, known.l2 = solve(
+        fitted = solve(
             learner,
             train,
             val,
             recipe,
-            l2=known.l2,
+            known=run.extractors[FEATURES_LAYER],
             checkpoint=checkpoint,
             deadline=context.deadline,
             workers=context.workers,
         )
         report(fitted.history[-1], fitted)
         return fitted
-    return fit(
+    solved = _soften(context, run) if name in BLOCK_PHASES else None
+    fitted = fit(
         learner,
         train,
         val,
-        recipe,
+        dataclasses.replace(recipe, start_counts=recipe.start_counts and solved is None),
         checkpoint=checkpoint,
         deadline=context.deadline,
         on_epoch=report,
         workers=context.workers,
     )
+    return fitted if solved is None else _compare(fitted, solved)
+
+
+def _compare(fitted: FitResult, solved: FitResult) -> FitResult:
+    """Return the result of fine-tuning as one that started from the solved classifier.
+
+    Accuracy decides: a fine-tuned network is surer of what it says, so its loss may be higher although it errs less.
+    """
+    better = (fitted.best_accuracy, -fitted.best_loss) > (solved.best_accuracy, -solved.best_loss)
+    best_epoch = fitted.best_epoch if better else 0
+    return dataclasses.replace(fitted, start_accuracy=solved.best_accuracy, best_epoch=best_epoch)
+
+
+def _soften(context: Context, run: _Run) -> FitResult | None:
+    """Let fine-tuning start from a softer classifier than a solved one; return the solution, or None without one."""
+    soft = run.extractors.get(FEATURES_LAYER, FeatureExtractor()).soft
+    if not soft or run.kept is None or any(phase.kept and phase.solver != "lbfgs" for phase in run.results):
+        return None
+    context.model.layers[-1].set_weights(soft)
+    return run.kept
 
 
 def _is_solved(name: str, config: TrainConfig) -> bool:
@@ -206,18 +232,8 @@ def _judge(name: str, fitted: FitResult, config: TrainConfig, forward: str | Non
         forward=forward,
         seconds=round(time.monotonic() - began, 1),
         solver="lbfgs" if _is_solved(name, config) else "sgd",
+        unfreeze=config.unfreeze or 0 if name in BLOCK_PHASES else 0,
     )
-
-
-def score_copies(classifier: keras.Model, examples: FeatureExamples) -> NDArray[np.float32]:
-    """Return the classifier's scores, float32 (1 + copies, N, C), of every copy of every image."""
-    every = np.arange(len(examples.labels))
-    parts = np.array_split(every, max(1, len(every) // SCORED_TOGETHER))
-    scores = np.zeros((len(examples.copies), len(every), classifier.output.shape[-1]), np.float32)
-    for number, features in enumerate(examples.copies):
-        for chosen in parts:
-            scores[number, chosen] = classifier(features.take(chosen).astype(np.float32), training=False)
-    return scores
 
 
 def score_classifier(context: Context) -> NDArray[np.float32]:
@@ -225,8 +241,8 @@ def score_classifier(context: Context) -> NDArray[np.float32]:
     _prepare("classifier", context.model, context.config)
     extractor, learner = split_at(context.model, FEATURES_LAYER)
     known = FeatureExtractor()
-    train, val = frozen_examples("classifier", extractor, FEATURES_LAYER, context, known)
-    _learn("classifier", learner, train, val, context, [], known)
+    train, val = frozen_examples("classifier", extractor, FEATURES_LAYER, context, known, copies=0)
+    _learn("classifier", learner, train, val, context, _Run(extractors={FEATURES_LAYER: known}))
     return score_copies(learner, val)[0, :, :]
 
 
@@ -236,9 +252,13 @@ def _prepare(name: str, model: keras.Model, config: TrainConfig) -> str | None:
         learn_above(model, FEATURES_LAYER)
         return FEATURES_LAYER
     if name == "fine-tuning":
-        split_layer = block_before(model, config.unfreeze)
+        split_layer = block_before(model, config.unfreeze or 0)
         learn_above(model, split_layer)
         return split_layer
+    if name == "backbone":
+        # Features before the first block would take more room than the images.
+        learn_above(model, block_before(model, config.unfreeze or 0))
+        return None
     if config.arch == "mobilenet_v2":
         learn_gray_and_head(model)
     return None
@@ -269,23 +289,3 @@ def _report_end(context: Context, result: PhaseResult, fitted: FitResult) -> Non
         best = f"best epoch {result.best_epoch} of {epochs}" if result.kept else "discarded"
         note = f"{early}{fitted.ended}, {best}, {accuracy}"
     context.progress(f"train {result.name}", epochs, max_epochs(result.name, context.config), note)
-
-
-def _recipe(name: str, config: TrainConfig, train: Split) -> Recipe:
-    main = name in MAIN_PHASES
-    counts = np.bincount(train.labels)
-    balanced = tuple(float(weight) for weight in len(train.labels) / (len(counts) * counts))
-    return Recipe(
-        phase=name,
-        epochs=config.epochs if main else config.fine_epochs,
-        learning_rate=config.main_learning_rate if main else config.fine_learning_rate,
-        schedule=config.main_schedule if main else config.fine_schedule,
-        warmup_epochs=config.warmup_epochs if main else max(config.warmup_epochs, FINE_WARMUP_EPOCHS),
-        class_weights=balanced if config.balance else None,
-        start_counts=name not in OPENING_PHASES,
-        **{
-            field.name: getattr(config, field.name)
-            for field in dataclasses.fields(Recipe)
-            if field.name not in COMPUTED_FIELDS
-        },
-    )

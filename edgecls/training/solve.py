@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgecls.training.distributed.workers import ALONE, Workers
 from edgecls.training.features.examples import FeatureExamples
+from edgecls.training.features.frozen import FeatureExtractor
 from edgecls.training.fit import FitResult
 from edgecls.training.history import EpochRecord
 from edgecls.training.linear import LinearFit, cross_entropy, fit_linear
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     import keras
 
 SOLVED = "solved by L-BFGS"
-# Images whose scores are computed together.
-SCORED_TOGETHER = 8192
+# Of the classifier from which fine-tuning starts. The best one is sure of nearly all training images, and fine-tuning
+# has nothing to learn from it: on magnetic tiles its training loss is 0.001 to 0.01, and this one's 0.1.
+SOFT_L2 = 100.0
+SCORED_TOGETHER = 1024  # images
 
 
 def solve(
@@ -32,19 +36,20 @@ def solve(
     val: FeatureExamples,
     recipe: Recipe,
     *,
-    l2: float | None = None,
+    known: FeatureExtractor,
     checkpoint: Checkpoint | None = None,
     deadline: float | None = None,
     workers: Workers = ALONE,
-) -> tuple[FitResult, float]:
-    """Solve the softmax Dense layer that `classifier` ends in, and return (the result, the L2 strength).
+) -> FitResult:
+    """Solve the softmax Dense layer that `classifier` ends in, and return the result.
 
     Args:
         classifier: features -> scores, nothing between them but dropout; gets the solution if it is better.
         train: features to learn from.
         val: features that judge the solution.
         recipe: of the phase; its class weights, its seed and `start_counts` apply.
-        l2: strength of the penalty; None chooses it by cross-validation.
+        known: its `l2` is the strength of the penalty, or None until a cross-validation has chosen it; its `soft`
+            becomes the start of fine-tuning.
         checkpoint: where the solution is kept; None keeps none.
         deadline: `time.monotonic()` at which to stop with what is solved so far.
         workers: that train together; the first one solves for all.
@@ -55,16 +60,18 @@ def solve(
     start = LinearFit(kernel, bias, l2=0.0)
     saved = _read(checkpoint)
     if saved is None and not workers.index:
-        found = fit_linear(
+        solve_linear = functools.partial(
+            fit_linear,
             train.copies,
             train.labels,
             layer.units,
             class_weights=recipe.class_weights,
-            l2=l2,
             seed=recipe.seed,
             deadline=deadline,
         )
-        saved = Saved({"kernel": found.kernel, "bias": found.bias}, {"l2": found.l2})
+        found, soft = solve_linear(l2=known.l2), solve_linear(l2=SOFT_L2)
+        arrays = {"kernel": found.kernel, "bias": found.bias, "soft_kernel": soft.kernel, "soft_bias": soft.bias}
+        saved = Saved(arrays, {"l2": found.l2})
     if workers.count > 1:
         # The last bits depend on the processor.
         saved = Saved.read(io.BytesIO(workers.broadcast(saved.to_bytes() if saved else b"")))
@@ -75,7 +82,8 @@ def solve(
     result = _judge(start, solution, train, val, recipe, began)
     if result.best_epoch:
         layer.set_weights([solution.kernel, solution.bias])
-    return result, solution.l2
+    known.l2, known.soft = solution.l2, (saved.arrays["soft_kernel"], saved.arrays["soft_bias"])
+    return result
 
 
 def _read(checkpoint: Checkpoint | None) -> Saved | None:
@@ -85,7 +93,11 @@ def _read(checkpoint: Checkpoint | None) -> Saved | None:
         TrainingError: the file is damaged, or holds something else.
     """
     saved = checkpoint.read() if checkpoint is not None else None
-    if saved is not None and checkpoint is not None and not {"kernel", "bias"} == set(saved.arrays):
+    if (
+        saved is not None
+        and checkpoint is not None
+        and not {"kernel", "bias", "soft_kernel", "soft_bias"} == set(saved.arrays)
+    ):
         raise checkpoint.refuse("it holds no solution")
     return saved
 
@@ -135,3 +147,14 @@ def _measure(fit: LinearFit, examples: FeatureExamples) -> _Measured:
     return _Measured(
         cross_entropy(scores, examples.labels), float(np.mean(scores.argmax(1) == examples.labels, dtype=np.float64))
     )
+
+
+def score_copies(classifier: keras.Model, examples: FeatureExamples) -> NDArray[np.float32]:
+    """Return the classifier's scores, float32 (1 + copies, N, C), of every copy of every image."""
+    every = np.arange(len(examples.labels))
+    parts = np.array_split(every, max(1, len(every) // SCORED_TOGETHER))
+    scores = np.zeros((len(examples.copies), len(every), classifier.output.shape[-1]), np.float32)
+    for number, features in enumerate(examples.copies):
+        for chosen in parts:
+            scores[number, chosen] = classifier(features.take(chosen).astype(np.float32), training=False)
+    return scores

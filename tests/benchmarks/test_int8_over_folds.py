@@ -21,6 +21,12 @@ def test_folds_of_unlike_size_are_pooled_image_by_image() -> None:
     assert row["drop"] == pytest.approx(2 / 400)
     assert row["drop_low"] < 0 < row["drop"] < row["drop_high"] < 0.02
     assert row["agreement"] == pytest.approx(394 / 400)
+    header, cells = int8_over_folds.table({"rows": [{"effort": "normal"} | row]})
+    assert dict(zip(header, cells, strict=True))["worst fold"] == "3.00 points" and cells[:3] == [
+        "normal",
+        "tflite",
+        "400",
+    ]
 
 
 def test_each_image_is_tested_once_and_never_where_it_is_learned_from(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ CONFIG = TrainConfig(
     image_size=SIZE,
     alpha=0.35,
     weights="none",
+    effort="quick",
     epochs=4,
     augmented_copies=1,
     batch_size=8,
@@ -32,8 +33,12 @@ CONFIG = TrainConfig(
     fine_learning_rate=1e-3,
     augment=AugmentConfig("none", 0, 0.02, 0.02, 0.02, 0.02),
 )
+# The settings of steps at their defaults, so that the classifier is solved.
+SOLVED: dict[str, Any] = {
+    name: getattr(TrainConfig(), name) for name in ("epochs", "batch_size", "learning_rate", "schedule", "patience")
+}
 # Settings that make another network; the seed draws its weights.
-NETWORK = {"image_size", "alpha", "arch", "head", "gray_to_rgb", "filters", "hidden", "dropout", "seed"}
+NETWORK = {"image_size", "alpha", "blocks", "arch", "head", "gray_to_rgb", "filters", "hidden", "dropout", "seed"}
 SMALL: dict[str, Any] = {"learning_rate": None, "epochs": 6, "augment": None}
 
 

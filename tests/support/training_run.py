@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 SIZE = 32
 CONFIG = TrainConfig(
-    image_size=SIZE, alpha=0.35, weights="none", epochs=30, augmented_copies=1, patience=5, learning_rate=0.02
+    image_size=SIZE,
+    alpha=0.35,
+    weights="none",
+    effort="quick",
+    epochs=30,
+    augmented_copies=1,
+    patience=5,
+    learning_rate=0.02,
 )
 # Two thirds of the images of each class are left to learn from.
 PER_CLASS = 9

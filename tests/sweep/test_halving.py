@@ -11,9 +11,13 @@ GRID = list_candidates(Space(image_sizes=(96, 128), heads=("gap", "flatten"), un
 
 
 def test_the_short_training_is_cheaper_and_never_nothing() -> None:
-    short = halving.shorten(TrainConfig(epochs=60, fine_epochs=10))
-    assert (short.epochs, short.fine_epochs, short.augment) == (15, 2, None)
+    short = halving.shorten(TrainConfig(epochs=40, fine_epochs=10))
+    assert (short.epochs, short.fine_epochs, short.augment) == (10, 2, None)
     assert halving.shorten(TrainConfig(epochs=1, fine_epochs=1)).epochs == 1
+
+
+def test_a_solved_classifier_is_solved_in_the_short_training_too() -> None:
+    assert TrainConfig().classifier_solver == halving.shorten(TrainConfig()).classifier_solver == "lbfgs"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,7 @@ def test_a_network_goes_on_if_it_is_among_the_best_third_so_far(
 
 def test_the_best_of_each_size_goes_on_and_sizes_do_not_compete() -> None:
     # All of the larger size are better than all of the smaller.
-    short = {each: 0.9 * (each.config.image_size == 128) + 0.01 * each.config.unfreeze for each in GRID}
+    short = {each: 0.9 * (each.config.image_size == 128) + 0.01 * (each.config.unfreeze or 0) for each in GRID}
     fully: list[Candidate] = []
 
     def train(candidate: Candidate) -> float:

@@ -27,6 +27,7 @@ TINY = ["--arch", "cnn", "--image-size", "16", "--filters", "4,8", "--hidden", "
 TINY += ["--batch-size", "4", "--patience", "150"]
 PHASES = ["--weights", "none", "--alpha", "0.35", "--image-size", "32", "--augmented-copies", "1", "--batch-size", "4"]
 PHASES += ["--epochs", "40", "--joint", "--unfreeze", "1", "--fine-epochs", "6", "--learning-rate", "0.01"]
+EFFORT = ["--weights", "none", "--alpha", "0.35", "--image-size", "32", "--blocks", "6", "--augmented-copies", "1"]
 SECONDS = 300
 
 
@@ -119,22 +120,32 @@ def test_killed_twice_and_interrupted_once_it_ends_like_an_uninterrupted_run(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("old", [False, True])
-def test_killed_at_twenty_random_moments_no_run_is_ever_lost_or_broken(tmp_path: Path, old: bool) -> None:
+@pytest.mark.parametrize(
+    ("options", "moments_count", "old"),
+    [
+        (PHASES, 20, False),
+        (PHASES, 20, True),
+        *(([*EFFORT, "--effort", effort], 10, False) for effort in ("quick", "normal", "best")),
+    ],
+    ids=["phases", "phases-over-old", "quick", "normal", "best"],
+)
+def test_killed_at_random_moments_no_run_is_ever_lost_or_broken(
+    tmp_path: Path, options: list[str], moments_count: int, old: bool
+) -> None:
     expected = make_place(tmp_path / "expected")
     began = time.monotonic()
-    expected.finish(PHASES)
+    expected.finish(options)
     duration = time.monotonic() - began
     moments = random.Random(int(old))
     kills = rounds = 0
-    while kills < 20:
+    while kills < moments_count:
         rounds += 1
         place = make_place(tmp_path / f"round-{rounds}")
         if old:
             place.finish([*TINY, "--epochs", "2"])
         while True:
             resumable = place.is_learning()
-            process = place.start([*PHASES, "--resume" if resumable else "--overwrite"])
+            process = place.start([*options, "--resume" if resumable else "--overwrite"])
             # Importing TensorFlow is the same every time: nothing can be lost meanwhile.
             wait_until((work_folder(place.out) / LOCK_FILE).exists, process)
             try:
@@ -148,8 +159,8 @@ def test_killed_at_twenty_random_moments_no_run_is_ever_lost_or_broken(tmp_path:
             assert process.returncode == -signal.SIGKILL, errors
             assert not old or place.out.exists() or (work_folder(place.out) / "finished-old").exists()
             kills += 1
-            if kills >= 20:
-                place.finish(PHASES)
+            if kills >= moments_count:
+                place.finish(options)
                 break
         assert not work_folder(place.out).exists()
         assert_same_run(place.out, expected.out)

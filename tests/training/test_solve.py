@@ -8,16 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from phase_run import CONFIG, DATA, SWAPPED, Ran, assert_same_weights, run
+from phase_run import CONFIG, DATA, SOLVED, SWAPPED, Ran, assert_same_weights, run
 
-from edgecls.config import TrainConfig
 from edgecls.errors import TrainingError
 from edgecls.training import solve as module
-
-# The settings of steps at their defaults.
-SOLVED = {
-    name: getattr(TrainConfig(), name) for name in ("epochs", "batch_size", "learning_rate", "schedule", "patience")
-}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +41,7 @@ def test_only_the_classifier_changes_and_learns(solved: tuple[Ran, list[tuple[An
     first = ran.training.history[0]
     assert (first.phase, first.epoch, first.learning_rate, first.layers) == ("classifier", 1, 0, ())
     assert first.train_loss < 1 and first.train_accuracy > 0.6
-    assert [call[1:3] for call in calls if call[0].startswith("train")] == [(1, 1), (1, 1)]
+    assert {call[1:3] for call in calls if call[0].startswith("train")} == {(1, 1)}
 
 
 def test_a_second_phase_that_does_not_help_is_discarded(cache: Path) -> None:

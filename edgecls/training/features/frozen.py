@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
 from edgecls.images.dataset import Split
@@ -31,6 +32,8 @@ class FeatureExtractor:
     forward: Forward | None = None  # its engine; None until it is needed
     pass_seconds: float = 0.0  # of its slowest pass over the training images
     l2: float | None = None  # strength that cross-validation chose for a linear classifier of its features; None before
+    # Kernel and bias of a classifier with a stronger penalty, from which fine-tuning starts; empty before.
+    soft: tuple[NDArray[np.float32], ...] = ()
 
     @property
     def used(self) -> str | None:
@@ -44,9 +47,26 @@ def copy_count(config: TrainConfig) -> int:
 
 
 def frozen_examples(
-    name: str, extractor: keras.Model, split_layer: str, context: Context, known: FeatureExtractor
+    name: str,
+    extractor: keras.Model,
+    split_layer: str,
+    context: Context,
+    known: FeatureExtractor,
+    *,
+    copies: int | None = None,
+    planned_images: int = 0,
 ) -> tuple[FeatureExamples, FeatureExamples]:
-    """Return (training examples, validation examples) of phase `name`, and update `known`."""
+    """Return (training examples, validation examples) of a phase, and update `known`.
+
+    Args:
+        name: of the phase, for the progress.
+        extractor: image -> output of the split layer.
+        split_layer: its name.
+        context: of the run.
+        known: what is known of the extractor.
+        copies: augmented copies of each training image, or None for those of the settings.
+        planned_images: how many images the extractor will run in all phases, if they are more than here.
+    """
     data, config = context.dataset, context.config
     network = network_key(extractor, split_layer, config)
 
@@ -54,7 +74,7 @@ def frozen_examples(
         if known.forward is None:
             # All images of this phase and the next.
             total = len(data.val.labels) + (1 + copy_count(config)) * len(data.train.labels)
-            known.forward = fastest_forward(extractor, data.train.images[:32], total)
+            known.forward = fastest_forward(extractor, data.train.images[:32], max(total, planned_images))
         return known.forward
 
     def compute(part: Split, number: int, stage: str) -> Features:
@@ -70,7 +90,7 @@ def frozen_examples(
 
     val = compute(data.val, 0, "validation images")
     began = now = time.monotonic()
-    copies = 0 if name == "classifier" else copy_count(config)
+    copies = copy_count(config) if copies is None else copies
     features: list[Features] = []
     for number in range(1 + copies):
         if number and context.deadline is not None:

@@ -1,0 +1,189 @@
+"""Fine-tuning by effort: what the trial chooses, that it leaves no trace, and that a resumed run ends alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from phase_run import CONFIG, DATA, SOLVED, Ran, assert_same_weights, build, run, stages_of
+
+from edgecls.config import TrainConfig
+from edgecls.errors import ConfigError
+from edgecls.training import effort, phases
+from edgecls.training.context import Context
+from edgecls.training.effort import Trial, best_blocks, describe_next, fine_settings, whole_settings
+from edgecls.training.fit import FitResult
+
+# The last blocks of a network that ends early are small.
+NORMAL: dict[str, Any] = SOLVED | {"effort": "normal", "blocks": 5, "fine_epochs": 3, "fine_learning_rate": 3e-3}
+
+
+def trial(unfreeze: int, loss: float, seconds: float = 10.0) -> Trial:
+    return Trial(unfreeze, 0.9, 0.92, loss, seconds)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+Normal = tuple[Ran, list[str], Path]
+
+
+@pytest.fixture(scope="module")
+def normal(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Normal:
+    calls: list[tuple[Any, ...]] = []
+    work = tmp_path_factory.mktemp("work")
+    ran = run(cache, **NORMAL, work=work, owner="a", progress=lambda *call: calls.append(call))
+    return ran, stages_of(calls), work
+
+
+def test_the_trial_decides_and_the_phase_follows(normal: Normal) -> None:
+    ran, stages, _ = normal
+    # Six of five blocks cannot be tried.
+    (tried,) = ran.training.trials
+    assert tried.unfreeze == 3 and tried.seconds > 0
+    names = [phase.name for phase in ran.training.phases]
+    assert names == ["classifier", "augmented", "fine-tuning"]
+    assert ran.training.phases[-1].unfreeze == 3 and ran.training.phases[0].unfreeze == 0
+    assert "trial of 3 blocks" in stages and stages[-1] == "train fine-tuning"
+    # The trial's epochs are no part of the run's.
+    assert {epoch.phase for epoch in ran.training.history} == set(names)
+    assert [epoch.epoch for epoch in ran.training.history if epoch.phase == "fine-tuning"] == [1, 2, 3]
+
+
+def test_it_is_the_fine_tuning_that_the_user_may_ask_for(cache: Path, normal: Normal) -> None:
+    asked = run(cache, **{**NORMAL, "effort": None}, unfreeze=3)
+    assert asked.training.trials == ()
+    assert_same_weights(asked, normal[0])
+
+
+def test_it_ends_alike_if_it_is_resumed_after_any_phase(cache: Path, normal: Normal, tmp_path: Path) -> None:
+    ran, _, work = normal
+    files = {path.name for path in work.glob("checkpoint-*.npz")}
+    assert files == {f"checkpoint-{name}.npz" for name in ("classifier", "augmented", "trial-3", "fine-tuning")}
+    for missing in ("checkpoint-fine-tuning.npz", "checkpoint-trial-3.npz"):
+        (work / missing).rename(tmp_path / missing)
+        again = run(cache, **NORMAL, work=work, owner="a")
+        assert_same_weights(again, ran)
+        (first,), (second,) = ran.training.trials, again.training.trials
+        assert dataclasses.replace(first, seconds=0) == dataclasses.replace(second, seconds=0)
+
+
+def test_fine_tuning_starts_softer_and_must_beat_the_solved_classifier(normal: Normal) -> None:
+    ran, _, _ = normal
+    _, augmented, fine = ran.training.phases
+    assert fine.val_accuracy_before == augmented.val_accuracy_after
+    best = min((epoch for epoch in ran.training.history if epoch.phase == "fine-tuning"), key=lambda e: e.val_loss)
+    solved = [epoch for epoch in ran.training.history if epoch.phase != "fine-tuning"]
+    assert fine.kept == ((best.val_accuracy, -best.val_loss) > max((e.val_accuracy, -e.val_loss) for e in solved))
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "loss", "kept"), [(0.95, 0.3, True), (0.9, 0.1, True), (0.9, 0.3, False), (0.85, 0.1, False)]
+)
+def test_accuracy_decides_and_then_the_loss(accuracy: float, loss: float, kept: bool) -> None:
+    fitted = FitResult((), 4, loss, accuracy, 0.8, None, "")
+    found = phases._compare(fitted, FitResult((), 1, 0.2, 0.9, 0.3, None, ""))
+    assert (found.best_epoch, found.start_accuracy) == (4 if kept else 0, 0.9)
+
+
+def test_fine_tuning_that_does_not_help_leaves_no_trace(cache: Path) -> None:
+    quick = run(cache, **NORMAL | {"effort": "quick"})
+    # One epoch at a rate that destroys what was learned.
+    ran = run(cache, **NORMAL | {"fine_learning_rate": 0.5, "fine_epochs": 1})
+    assert len(ran.training.trials) == 1 and not ran.training.phases[-1].kept
+    assert_same_weights(ran, quick)
+
+
+def test_best_trains_the_whole_backbone_too(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effort, "WHOLE_EPOCHS", 1)
+    ran = run(cache, **NORMAL | {"effort": "best", "blocks": 3})
+    last = ran.training.phases[-1]
+    assert last.name == "backbone" and last.unfreeze == 3 and last.forward is None
+    learned = {layer.name for layer in ran.training.history[-1].layers}
+    assert "block_1_expand" in learned and not any("BN" in name for name in learned)
+
+
+def test_no_time_no_trial(cache: Path) -> None:
+    ran = run(cache, **NORMAL, deadline=0.0)
+    assert [phase.name for phase in ran.training.phases] == ["classifier"] and ran.training.trials == ()
+
+
+def test_the_lowest_loss_wins() -> None:
+    assert best_blocks([trial(3, 0.2), trial(6, 0.1)]) == 6
+    assert best_blocks([trial(3, 0.1), trial(6, 0.2)]) == 3
+    assert best_blocks([]) == 0
+
+
+def context(**changes: Any) -> Context:
+    config = dataclasses.replace(CONFIG, **changes)
+    return Context(build(config), DATA, config)
+
+
+def test_many_images_have_fewer_epochs_and_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = fine_settings(context(effort="normal", fine_epochs=10, augmented_copies=4), 3)
+    assert (few.fine_epochs, few.unfreeze, few.augmented_copies, few.main_effort) == (10, 3, 4, "quick")
+    monkeypatch.setattr(effort, "FINE_IMAGES", 5 * len(DATA.train.labels))
+    # One row of block 13 is one pixel of 56 channels.
+    monkeypatch.setattr(effort, "FEATURE_BYTES", (3 * len(DATA.train.labels) + len(DATA.val.labels)) * 56 * 2)
+    many = fine_settings(context(effort="normal", fine_epochs=10, augmented_copies=4), 3)
+    assert (many.fine_epochs, many.augmented_copies) == (5, 2)
+    assert fine_settings(context(effort="normal", fine_epochs=2), 3).fine_epochs == 2
+    assert whole_settings(context(effort="best")).unfreeze == 17
+
+
+def test_features_that_do_not_fit_are_not_tried(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effort, "FEATURE_BYTES", 100)
+    assert run(cache, **NORMAL).training.trials == ()
+
+
+def test_the_trial_takes_some_of_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effort, "TRIAL_IMAGES", 10)
+    part = effort._first_images(DATA, 0)
+    assert len(part.train.labels) == len(part.train.paths) == len(part.train.digests) == 10 and part.val is DATA.val
+    places = [DATA.train.paths.index(path) for path in part.train.paths]
+    np.testing.assert_array_equal(part.train.labels, DATA.train.labels[places])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "normal"),
+        ({"effort": "best"}, "best"),
+        ({"unfreeze": 0}, "quick"),
+        ({"unfreeze": 3, "effort": "quick"}, "quick"),
+        ({"joint": True}, "quick"),
+        ({"arch": "cnn"}, "quick"),
+        ({"gray_to_rgb": "random"}, "quick"),
+    ],
+)
+def test_who_says_what_is_fine_tuned_gets_that_alone(settings: dict[str, Any], expected: str) -> None:
+    assert TrainConfig(**settings).main_effort == expected
+
+
+@pytest.mark.parametrize("settings", [{"unfreeze": 3}, {"unfreeze": 0}, {"joint": True}, {"arch": "mlp"}])
+def test_two_answers_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="effort must be left out"):
+        TrainConfig(effort="best", **settings)
+
+
+def test_the_next_effort_is_described_with_its_cost() -> None:
+    config = dataclasses.asdict(TrainConfig())
+    split = {"train": {"a": ["x"] * 500, "b": ["y"] * 500}}
+    record = {"config": config, "seconds": 100.0, "split": split}
+    assert describe_next(record) is None
+    trials = [dataclasses.asdict(trial(3, 0.1)), dataclasses.asdict(trial(6, 0.1, seconds=18.0))]
+    phase = {"name": "fine-tuning", "kept": True, "unfreeze": 6, "val_accuracy_before": 0.9, "val_accuracy_after": 0.92}
+    # 18 s for 3 x 600 images, 2.2 times as much for a step through the whole, 20 x 1000 images: 440 s and 100 s.
+    cost = "; --effort best, which trains all blocks, would take about 9 min."
+    text = describe_next(record | {"trials": trials, "phases": [phase]})
+    assert text == f"Fine-tuning of 6 blocks gave +2.0 points of validation accuracy{cost}"
+    text = describe_next(record | {"trials": trials, "phases": [phase | {"kept": False}]})
+    assert text == f"Fine-tuning did not help on the validation images{cost}"
+    quick = describe_next(record | {"config": config | {"effort": "quick"}})
+    assert quick == "--effort normal would take up to 17 min and is mostly 1 to 3 points better."
+    assert describe_next(record | {"config": config | {"effort": "best"}, "trials": trials}) is None
