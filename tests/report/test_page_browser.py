@@ -69,3 +69,15 @@ def test_plots_have_the_colors_of_the_page(browser: Chrome, tmp_path: Path) -> N
         script = "return getComputedStyle(document.querySelector('svg text')).fill"
         found[dark] = browser.execute_script(script)
     assert found == {False: "rgb(29, 35, 40)", True: "rgb(230, 233, 236)"}
+
+
+def test_a_dark_screen_prints_on_white_paper(browser: Chrome, tmp_path: Path) -> None:
+    page = write_report(make_run(tmp_path))
+    set_screen(browser, 720, dark=True)
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [dark]})
+    browser.get(page.as_uri())
+    script = "return getComputedStyle(document.body).backgroundColor"
+    assert browser.execute_script(script) == "rgb(255, 255, 255)"
+    assert find_overflow(browser) == 0
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
