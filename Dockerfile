@@ -3,6 +3,7 @@
 #   docker build --target runtime --tag edgecls .
 #   docker build --target train --tag edgecls-train .
 #   docker run --rm --volume "$PWD:/data" edgecls predict model-int8.tflite part.png
+#   docker run --rm --volume "$PWD:/data" --publish 8000:8000 edgecls serve model-int8.tflite --bind 0.0.0.0:8000
 #
 # A tag moves: --build-arg BASE=python:3.11-slim-bookworm@sha256:... pins the very image.
 ARG BASE=python:3.11-slim-bookworm
@@ -25,7 +26,7 @@ RUN uv build --quiet --wheel --out-dir /dist \
 
 FROM build AS build-runtime
 RUN uv pip install --only-binary :all: --python-platform "$(cat /machine)-manylinux_2_36" \
-        "edgecls[litert,onnx] @ file://$(ls /dist/*.whl)"
+        "edgecls[litert,onnx,serve] @ file://$(ls /dist/*.whl)"
 
 FROM build AS build-train
 # tensorflow brings code for NVIDIA's GPUs, but not their libraries: tensorflow-cpu does the same at half the size.

@@ -21,6 +21,7 @@ class ExportConfig:
         prune: maximum KL divergence from the float model's scores that int8 files may reach by removing hidden channels
             that the training images hardly use; 0 keeps all (see `export.quantization.prune`).
         layers: True to measure what each layer of the int8 TFLite file loses; done anyway for a rejected one.
+        heatmap: True to give each file a second output, the class activation map.
         device: what will run int8 files, a name in `export.targets`, or None for this machine.
         good_class: the class that is no defect; "" is the run's.
         max_missed: largest fraction of defects that each file may call good, by a threshold on the good class's score
@@ -41,6 +42,7 @@ class ExportConfig:
     max_missed: float | None = None
     max_false_alarms: float | None = None
     layers: bool = False
+    heatmap: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

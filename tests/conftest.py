@@ -53,10 +53,16 @@ def _calibration() -> Iterator[list[np.ndarray]]:
         yield [rng.integers(0, 256, (1, HEIGHT, WIDTH, 1)).astype(np.float32)]
 
 
-def _convert_tflite(int8: bool) -> bytes:
+def _convert_tflite(int8: bool, *, heatmap: bool = False) -> bytes:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(build_network("float32" if int8 else "uint8"))
+    network = build_network("float32" if int8 else "uint8")
+    if heatmap:
+        from edgecls.export.fuse import FusedModel
+        from edgecls.export.heatmap import add_heatmap
+
+        network = add_heatmap(FusedModel(network, 0)).core
+    converter = tf.lite.TFLiteConverter.from_keras_model(network)
     if int8:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = _calibration
@@ -93,6 +99,15 @@ def tiny_tflite_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float TFLite, uint8 in."""
     data = attach_spec(_convert_tflite(int8=False), make_spec(), "tflite")
     return _write(tmp_path_factory.mktemp("tiny"), "tiny-fp32.tflite", data)
+
+
+@pytest.fixture(scope="session")
+def tiny_heatmap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The float TFLite file with a heat map as its second output."""
+    from edgecls.export.tflite import scores_first
+
+    data = attach_spec(scores_first(_convert_tflite(int8=False, heatmap=True)), make_spec(heatmap=True), "tflite")
+    return _write(tmp_path_factory.mktemp("tiny"), "tiny-heatmap.tflite", data)
 
 
 @pytest.fixture(scope="session")

@@ -187,7 +187,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # These need another machine or other hardware, or never end.
-CANNOT_RUN = ("--host", "--watch", "--compile", "--ray head-node", "--device cuda", "--device edgetpu", "pi.json")
+CANNOT_RUN = (
+    "edgecls serve",
+    "--host",
+    "--watch",
+    "--compile",
+    "--ray head-node",
+    "--device cuda",
+    "--device edgetpu",
+    "pi.json",
+)
 # `benchmark --compare` fails if the machine was slower the second time.
 MAY_FAIL = ("--compare",)
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     "  [default: this machine]",
 )
 @click.option("--device", "old_board", hidden=True, help="The former name of --board.")
+@click.option("--heatmap", is_flag=True, help="Files also output which part of the image speaks for each class.")
 @click.option("--layers", is_flag=True, help="Also measure the error of each layer of the int8 TFLite file.")
 @click.option(
     "--prune",
@@ -81,6 +82,7 @@ def export(
       edgecls export run --int8 --fp16 --fp32 --format tflite --out files
       edgecls export run --int8 --board coral-usb
       edgecls export run --int8 --good-class free --max-missed 0.01
+      edgecls export run --int8 --heatmap
     """
     board = old_board if board is None else board
     precisions = tuple(name for name in PRECISIONS if settings.pop(name))

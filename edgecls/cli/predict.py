@@ -5,24 +5,36 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.terminal import PATH, counting_left_out, echo, host_options, one_line, print_json, untrusted_option
+from edgecls.cli.terminal import (
+    PATH,
+    collect_options,
+    counting_left_out,
+    echo,
+    echo_csv,
+    host_options,
+    one_line,
+    print_json,
+    read_stdin,
+    untrusted_option,
+)
 from edgecls.limits import SHARD_IMAGES
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
+    from edgecls.cli.predict_extras import Extra
     from edgecls.images.leftovers import LeftOut
     from edgecls.remote.host import Host
 
 STDIN = "-"
-# As CSV: a rejected image is neither.
-_DEFECT = {True: "true", False: "false", None: ""}
+_SHOWN = {True: "true", False: "false", None: ""}  # as CSV
+# What is done with each prediction on this machine: see `cli.predict_extras`.
+EXTRAS = ("heatmap", "collect", "smooth", "sqlite")
 
 
 @click.command()
@@ -32,6 +44,10 @@ _DEFECT = {True: "true", False: "false", None: ""}
 @click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="Number of labels shown.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Reject lower scores.  [default: the file's own]")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl", "csv"]), help="Output format.  [default: text]")
+@click.option("--heatmap", type=PATH, metavar="DIR", help="Draw which part of each image speaks for its label.")
+@collect_options
+@click.option("--smooth", metavar="N/M", help="Also report a label when N of the last M images agree, such as 5/7.")
+@click.option("--sqlite", type=PATH, metavar="FILE", help="Also write predictions into a table of this database.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, at the end.")
 @click.option("--engine", type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that runs FILE]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the big cores, at most 4]")
@@ -70,9 +86,11 @@ def predict(file: Path, images: tuple[str, ...], watch: Path | None, host: Host 
     """
     form = _choose_format(settings.pop("form"), settings.pop("as_json"), images, watch)
     top_k, out, shard_images, ray = (settings.pop(name) for name in ("top_k", "out", "shard_images", "ray"))
+    extras = {name: value for name in EXTRAS if (value := settings.pop(name)) is not None}
     if out is not None:
-        if watch or host or form or STDIN in images:
-            raise click.UsageError("--out excludes --watch, --host, --format, --json and an image on stdin")
+        if watch or host or form or extras or STDIN in images:
+            others = ", ".join(f"--{name}" for name in ("watch", "host", "format", "json", *EXTRAS))
+            raise click.UsageError(f"--out excludes {others} and an image on stdin")
         from edgecls.cli.bulk import predict_into
 
         return predict_into(out, shard_images, ray, file, images, settings)
@@ -82,9 +100,9 @@ def predict(file: Path, images: tuple[str, ...], watch: Path | None, host: Host 
         raise click.UsageError(f"{urls[0]} is a URL; URLs need --out DIR")
     output, paths = _Output(form or "text", top_k), tuple(map(Path, images))
     if host is None:
-        return _predict_local(file, paths, watch, output, settings)
-    if watch is not None:
-        raise click.UsageError(f"--watch reads a local folder; run it on the host itself: ssh {host.name}")
+        return _predict_local(file, paths, watch, output, extras, settings)
+    if here := ["--watch"] * bool(watch) + [f"--{name}" for name in extras]:
+        raise click.UsageError(f"{here[0]} uses a local folder; run it on the host itself: ssh {host.name}")
     _predict_remote(file, paths, host, output, settings)
 
 
@@ -108,7 +126,7 @@ def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut | N
     def read() -> Iterator[Path | bytes]:
         for path in images:
             if str(path) == STDIN:
-                yield _read_stdin()
+                yield read_stdin()
             elif path.is_file():
                 yield path
             else:
@@ -118,20 +136,6 @@ def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut | N
         yield from appearing
 
     return read()
-
-
-def _read_stdin() -> bytes:
-    """Return the bytes of an image; raise DataError if there are too many."""
-    from edgecls.errors import DataError
-    from edgecls.limits import MAX_FILE_BYTES
-
-    try:
-        data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read an image from stdin: {error.strerror}; pipe one into it") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise DataError(f"stdin has more than {MAX_FILE_BYTES} bytes, the largest size of an image; make it smaller")
-    return data
 
 
 @contextlib.contextmanager
@@ -145,7 +149,12 @@ def _until_stopped(watch: Path | None) -> Iterator[None]:
 
 
 def _predict_local(
-    file: Path, images: tuple[Path, ...], watch: Path | None, output: _Output, settings: dict[str, Any]
+    file: Path,
+    images: tuple[Path, ...],
+    watch: Path | None,
+    output: _Output,
+    extras: dict[str, Any],
+    settings: dict[str, Any],
 ) -> None:
     from edgecls.errors import DataError
     from edgecls.runtime.classifier import load, to_entry
@@ -156,15 +165,22 @@ def _predict_local(
     counting = counting_left_out(at_once=watch is not None) if searches else contextlib.nullcontext()
     with load(file, **settings) as classifier:
         labels = classifier.spec.labels
-        output.begin(labels, bool(classifier.spec.good_class))
-        with counting as left_out, _until_stopped(watch):
+        extra: contextlib.AbstractContextManager[Extra | None] = contextlib.nullcontext()
+        if extras:
+            from edgecls.cli.predict_extras import open_extras
+
+            extra = open_extras(extras, file, classifier, [*images, *([watch] if watch else [])])
+        asked = {"defect": classifier.spec.good_class, "time": watch, "smoothed": "smooth" in extras}
+        output.begin(labels, [name for name, given in asked.items() if given])
+        with extra as finish, counting as left_out, _until_stopped(watch):
             for source, prediction in classifier.predict_iter(_sources(images, watch, left_out)):
                 done += 1
                 if isinstance(prediction, DataError):
                     failed += 1
                     _report(prediction)
                 else:
-                    output.write(to_entry(_shown(source), prediction, classifier.spec))
+                    entry = to_entry(_shown(source), prediction, classifier.spec) | ({"time": _now()} if watch else {})
+                    output.write(entry if finish is None else finish(source, prediction, entry))
     output.end()
     _check_failed(failed, done)
 
@@ -199,7 +215,7 @@ def _predict_remote(
 
     def write(line: str) -> None:
         entry = bundle.restore(parse_answer(host, line))
-        output.begin(entry["scores"], "defect" in entry)
+        output.begin(entry["scores"], ["defect"] if "defect" in entry else [])
         output.write(entry)
 
     asked = {name: settings[name] for name in ("engine", "device")}
@@ -230,6 +246,13 @@ def _report(error: Exception) -> None:
     echo(one_line(f"Error: {error}"), fg="red", err=True)
 
 
+def _now() -> str:
+    """Return the time in UTC as ISO 8601 writes it."""
+    from datetime import datetime, timezone
+
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
 def _shown(source: Path | bytes) -> str:
     return "-" if isinstance(source, bytes) else str(source)
 
@@ -239,17 +262,14 @@ class _Output:
 
     def __init__(self, form: str, top_k: int) -> None:
         self._form, self._top_k = form, top_k
-        self._begun = self._names_good = False
+        self._begun, self._more = False, ()  # type: tuple[bool, Sequence[str]]
         self._entries: list[dict[str, Any]] = []
 
-    def begin(self, labels: Iterable[str], names_good: bool) -> None:
-        """Write the header, once; `names_good` is True for a file that names a good class."""
-        if not self._begun:
-            self._names_good = names_good
-            if self._form == "csv":
-                defect = ["defect"] if names_good else []
-                _write_csv("image", "label", "index", "score", *(f"scores.{label}" for label in labels), *defect)
-        self._begun = True
+    def begin(self, labels: Iterable[str], more: Sequence[str] = ()) -> None:
+        """Write the header, once; `more` are further keys of the entries."""
+        if not self._begun and self._form == "csv":
+            echo_csv("image", "label", "index", "score", *(f"scores.{label}" for label in labels), *more)
+        self._begun, self._more = True, more
 
     def write(self, entry: dict[str, Any]) -> None:
         """Write one prediction: an entry of `predict --json`."""
@@ -260,8 +280,8 @@ class _Output:
             echo(json.dumps(entry))
         elif self._form == "csv":
             scores = [f"{value:.6f}" for value in (entry["score"], *entry["scores"].values())]
-            defect = [_DEFECT[entry["defect"]]] if self._names_good else []
-            _write_csv(entry["image"], entry["label"] or "", entry["index"], *scores, *defect)
+            more = (_SHOWN.get(entry[name], entry[name]) for name in self._more)
+            echo_csv(entry["image"], entry["label"] or "", entry["index"], *scores, *more)
         else:
             echo(_text(entry, self._top_k))
 
@@ -276,15 +296,5 @@ def _text(entry: dict[str, Any], top_k: int) -> str:
     best = sorted(enumerate(entry["scores"].items()), key=lambda one: (one[0] != entry["index"], -one[1][1], one[0]))
     ranked = ", ".join(f"{label} {score:.4f}" for _, (label, score) in best[:top_k])
     marks = [" (rejected)"] if entry["label"] is None else [" (defect)"] if entry.get("defect") else []
+    marks += [f", smoothed {entry['smoothed'] or 'none'}"] if "smoothed" in entry else []
     return f"{one_line(entry['image'])}: {ranked}{''.join(marks)}"
-
-
-def _write_csv(*values: object) -> None:
-    import csv
-    import io
-
-    line = io.StringIO()
-    # Quoted as in RFC 4180, line breaks in names too; records end as all lines on stdout do.
-    csv.writer(line, lineterminator="\r\n").writerow(values)
-    record = line.getvalue().removesuffix("\r\n")
-    echo(one_line(record) if sys.stdout.isatty() else record)

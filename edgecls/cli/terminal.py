@@ -12,6 +12,7 @@ import functools
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -106,6 +107,32 @@ def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+class SizeBytes(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4 only
+    """A number of bytes such as 500MB."""
+
+    name = "size"
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?B|)", str(value).strip(), re.IGNORECASE)
+        if found is None or not (size := int(float(found[1]) * self.units[found[2].upper()])):
+            self.fail(f"{value!r} is no size; write it as 500MB or 2GB", param, ctx)
+        return size
+
+
+def collect_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the command with `--collect`; it gets the folder and its size limit in bytes as `collect`, or None."""
+
+    @click.option("--collect", type=PATH, metavar="DIR", help="Keep uncertain images in DIR, to label them later.")
+    @click.option("--collect-limit", type=SizeBytes(), default="500MB", show_default=True, help="Size of DIR at most.")
+    @functools.wraps(command)
+    def with_collection(*args: Any, collect: Path | None, collect_limit: int, **options: Any) -> Any:
+        return command(*args, collect=None if collect is None else (collect, collect_limit), **options)
+
+    return with_collection
+
+
 def host_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command with `--host` and `--python`; it gets them as `host`, None without `--host`."""
 
@@ -192,3 +219,29 @@ def load_tensorflow(*, begin: bool = True) -> None:
             # The first operation starts the rest of TensorFlow, which also logs.
             tf.zeros(1)
         tf.get_logger().setLevel("ERROR")
+
+
+def read_stdin() -> bytes:
+    """Return the bytes of an image; raise DataError if there are too many."""
+    from edgecls.errors import DataError
+    from edgecls.limits import MAX_FILE_BYTES
+
+    try:
+        data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"cannot read an image from stdin: {error.strerror}; pipe one into it") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"stdin has more than {MAX_FILE_BYTES} bytes, the largest size of an image; make it smaller")
+    return data
+
+
+def echo_csv(*values: object) -> None:
+    """Print one record of CSV, quoted as in RFC 4180, line breaks in names too."""
+    import csv
+    import io
+
+    line = io.StringIO()
+    # Records end as all lines on stdout do.
+    csv.writer(line, lineterminator="\r\n").writerow(values)
+    record = line.getvalue().removesuffix("\r\n")
+    echo(one_line(record) if sys.stdout.isatty() else record)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 
 from edgecls.boards.targets import Target, find_target
 from edgecls.config import ExportConfig
+from edgecls.errors import ExportError
 from edgecls.evaluate import score, score_images
 from edgecls.export import export_folder, inspect, onnx, tflite
 from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.export_folder import ExportedFile
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.gate import compare
+from edgecls.export.heatmap import add_heatmap, check_heatmap
 from edgecls.export.mistakes import Mistakes, draw_flips, write_tables
 from edgecls.export.quantization.bias_correction import correct_bias
 from edgecls.export.quantization.layer_error import measure_layers, worst_layer
@@ -33,7 +36,7 @@ from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.selftest import add_scores, make_golden
 from edgecls.model_file.write import attach_spec
 from edgecls.progress import Progress, silent
-from edgecls.runtime.classifier import load
+from edgecls.runtime.classifier import Classifier, load
 from edgecls.runtime.engines import own_engine
 from edgecls.training.run import run_folder
 from edgecls.versions import tool_versions
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     import keras
 
 LAYER_IMAGES = 8
+# Sums of floats depend on how a runtime groups the operators.
+SAME_SCORE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -111,12 +116,15 @@ def export_run(
     Raises:
         ModelFileError: `run` is not a run folder. DataError: its images are missing or changed.
         ExportError: a conversion failed.
-        ConfigError: the target is unknown or does not run one of the formats, another process exports into `out`, or
-            the files there are of another run.
+        ConfigError: the target is unknown or does not run one of the formats, the network has no heat map, another
+            process exports into `out`, or the files there are of another run.
     """
     target = find_target(config.device, config.formats)
     record = run_folder.read_whole_record(run)
     good = inspect.find_good(record, config)
+    model = run_folder.load_model(run)
+    if config.heatmap:
+        check_heatmap(model, target)
     samples = load_samples(
         record,
         data=data,
@@ -129,7 +137,7 @@ def export_run(
     size, bits = record["config"]["image_size"], record["config"].get("bits")
     paths = samples.calibration.paths if config.golden else ()
     golden = make_golden([samples.root / path for path in paths], size, size, bits)
-    job = _Job(run_folder.load_model(run), samples, scores, golden, run, record, config, target, good)
+    job = _Job(model, samples, scores, golden, run, record, config, target, good)
     folder = out or run / "export"
     files = []
     with export_folder.work_in(folder, run, run_folder.run_id(record)) as (partial, older):
@@ -153,14 +161,13 @@ def export_run(
 def _write_file(job: _Job, precision: str, kind: Format, folder: Path, progress: Progress) -> ExportedFile:
     name = export_folder.model_name(precision, kind)
     progress(f"convert {name}", 0, 1)
-    graph = _convert(job, precision, kind)
+    graph = _convert(job, precision, kind, heatmap=job.config.heatmap)
     progress(f"convert {name}", 1, 1)
-    draft = folder / f"draft-{name}"
-    draft.write_bytes(attach_spec(graph, _spec(job, precision), kind))
-    # Always the format's own engine, so that figures do not depend on what is installed.
-    classifier = load(draft, engine=own_engine(kind))
-    images = job.samples.held_out.images
-    scores = score_images(classifier, images, functools.partial(progress, f"score {name}"))
+    classifier = _load(job, graph, precision, kind, heatmap=job.config.heatmap)
+    scores = score_images(classifier, job.samples.held_out.images, functools.partial(progress, f"score {name}"))
+    if job.config.heatmap:
+        report = functools.partial(progress, f"score {name} without its heat map")
+        _check_same_scores(job, scores, precision, kind, report)
     labels, classes = job.samples.held_out.labels, job.record["classes"]
     comparison = compare(scores, job.keras_scores, labels, classes, job.config.max_drop)
     evaluation = score(scores, labels, classes)
@@ -175,7 +182,6 @@ def _write_file(job: _Job, precision: str, kind: Format, folder: Path, progress:
         metrics["inspection"] = found.to_metadata()
         spec = replace(spec, good_class=job.good_class, good_threshold=found.threshold)
     data = attach_spec(graph, spec, kind)
-    draft.unlink()
     if not comparison.passed:
         name = export_folder.model_name(precision, kind, rejected=True)
     (folder / name).write_bytes(data)
@@ -198,18 +204,39 @@ def _write_file(job: _Job, precision: str, kind: Format, folder: Path, progress:
     )
 
 
-def _convert(job: _Job, precision: str, kind: Format) -> bytes:
+def _load(job: _Job, graph: bytes, precision: str, kind: Format, *, heatmap: bool) -> Classifier:
+    """Return the classifier of a converted graph, in its format's own engine whatever else is installed."""
+    return load(attach_spec(graph, _spec(job, precision, heatmap), kind), engine=own_engine(kind))
+
+
+def _convert(job: _Job, precision: str, kind: Format, *, heatmap: bool) -> bytes:
+    finish = add_heatmap if heatmap else lambda fused: fused
     if precision == "fp32":
-        return tflite.to_fp32(job.float_fused) if kind == "tflite" else onnx.to_fp32(job.float_fused)
+        fused = finish(job.float_fused)
+        return tflite.to_fp32(fused) if kind == "tflite" else onnx.to_fp32(fused)
     if precision == "fp16":
-        return tflite.to_fp16(job.float_fused) if kind == "tflite" else onnx.to_fp16(job.float_fused)
+        fused = finish(job.float_fused)
+        return tflite.to_fp16(fused) if kind == "tflite" else onnx.to_fp16(fused)
     calibration = job.samples.calibration.images
     if kind == "tflite":
-        return tflite.to_int8(job.prepared, calibration, target=job.target)
+        return tflite.to_int8(finish(job.prepared), calibration, target=job.target)
     prepared = job.prepared
     if job.target.weight_bits < 8:
         prepared = correct_bias(job.equalized, calibration, job.target.weight_steps)
-    return onnx.to_int8(prepared, calibration, target=job.target)
+    return onnx.to_int8(finish(prepared), calibration, target=job.target)
+
+
+def _check_same_scores(
+    job: _Job, scores: NDArray[np.float32], precision: str, kind: Format, progress: Callable[[int, int], None]
+) -> None:
+    """Raise ExportError if the file without a heat map gives the held-out images other scores."""
+    graph = _convert(job, precision, kind, heatmap=False)
+    plain = score_images(_load(job, graph, precision, kind, heatmap=False), job.samples.held_out.images, progress)
+    if not (difference := float(np.abs(plain - scores).max())) <= SAME_SCORE:
+        raise ExportError(
+            f"the {precision} {kind} file with a heat map gives scores that differ by {difference:.2g} from those of "
+            "the file without; export without --heatmap, and report this"
+        )
 
 
 def _write_layers(job: _Job, graph: bytes, path: Path) -> str:
@@ -220,7 +247,7 @@ def _write_layers(job: _Job, graph: bytes, path: Path) -> str:
     return worst_layer(rows).layer
 
 
-def _spec(job: _Job, precision: str) -> ModelSpec:
+def _spec(job: _Job, precision: str, heatmap: bool) -> ModelSpec:
     size = job.record["config"]["image_size"]
     quantized = precision == "int8"
     return ModelSpec(
@@ -235,6 +262,7 @@ def _spec(job: _Job, precision: str) -> ModelSpec:
         input_scale=1.0,
         input_zero_point=job.int8_fused.pad_gray if quantized else 0,
         target=job.target.name if quantized else "",
+        heatmap=heatmap,
         arch=job.record["arch"],
         weights=job.record["weights"],
         metrics={},

@@ -84,9 +84,12 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
 
 
 def _last_layer(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the nodes from the last matrix product to the scores."""
-    last = max(i for i, node in enumerate(graph.node) if node.op_type in ("Gemm", "MatMul"))
-    return [node.name for node in graph.node[last:]]
+    """Return the names of the nodes from the last matrix product to the scores, the graph's first output."""
+    producers = {node.output[0]: node for node in graph.node}
+    nodes = [producers[graph.output[0].name]]
+    while nodes[-1].op_type not in ("Gemm", "MatMul"):
+        nodes.append(producers[nodes[-1].input[0]])
+    return [node.name for node in nodes]
 
 
 class _Images:

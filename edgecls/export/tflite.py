@@ -11,7 +11,7 @@ from edgecls.boards.targets import ANY, Target
 from edgecls.export.calibration import centered_inputs
 from edgecls.export.edge_tpu import check_mapping, for_edge_tpu
 from edgecls.export.fuse import FusedModel
-from edgecls.model_file.tflite import read_tflite
+from edgecls.model_file.tflite import find_tables, find_vector, follow, read_tflite
 from edgecls.output_capture import quietly
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def to_fp32(fused: FusedModel) -> bytes:
     import tensorflow as tf
 
     with quietly("conversion to fp32 TFLite"):
-        return bytes(tf.lite.TFLiteConverter.from_keras_model(with_uint8_input(fused)).convert())
+        return scores_first(tf.lite.TFLiteConverter.from_keras_model(with_uint8_input(fused)).convert())
 
 
 def to_fp16(fused: FusedModel) -> bytes:
@@ -40,7 +40,7 @@ def to_fp16(fused: FusedModel) -> bytes:
         converter = tf.lite.TFLiteConverter.from_keras_model(with_uint8_input(fused))
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
-        return bytes(converter.convert())
+        return scores_first(converter.convert())
 
 
 def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = ANY) -> bytes:
@@ -86,10 +86,21 @@ def _quantize_all_but_last_layer(converter: Any) -> bytes:
 
     converter._experimental_calibrate_only = True
     measured = _with_ranges(converter.convert())
-    # Operators are named by their outputs.
-    scores = [node.outputs[0].name for node in read_tflite(measured).nodes[-2:]]
+    # Operators are named by their outputs: the softmax, and the layer before it.
+    softmax = next(node for node in read_tflite(measured).nodes if node.op == "SOFTMAX")
+    scores = [softmax.inputs[0].name, softmax.outputs[0].name]
     written = mlir_quantize(measured, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_nodes=scores)
-    return bytes(written)
+    return scores_first(written)
+
+
+def scores_first(written: bytes) -> bytes:
+    """Return the file with its scores before its heat map, which TensorFlow orders as it likes."""
+    graph = bytearray(written)
+    outputs = read_tflite(written).outputs
+    if len(outputs) == 2 and len(outputs[0].shape) == 4:
+        start, _ = find_vector(written, next(find_tables(written, follow(written, 0), 8)), 8)
+        graph[start : start + 8] = written[start + 4 : start + 8] + written[start : start + 4]
+    return bytes(graph)
 
 
 def _with_ranges(measured: bytes) -> bytes:

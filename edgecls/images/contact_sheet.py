@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from edgecls.errors import DataError
-from edgecls.images.figure import require_matplotlib
+from edgecls.images.figure import font_path
 from edgecls.messages.names import safe
 
 CELL = 112
@@ -167,9 +166,4 @@ def _paste(
 
 
 def _load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return Matplotlib's font, because Pillow's own has no letter beyond ASCII."""
-    require_matplotlib()
-    import matplotlib
-
-    # As text: Pillow 10.1 takes no path.
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+    return ImageFont.truetype(font_path(), size)

@@ -54,6 +54,19 @@ def new_figure(
         write_rendered(path, functools.partial(figure.savefig, format=kind, **margins))
 
 
+def font_path() -> str:
+    """Return the path of Matplotlib's font; Pillow's own has no letter beyond ASCII.
+
+    Raises:
+        MissingDependency: Matplotlib is not installed.
+    """
+    require_matplotlib()
+    import matplotlib
+
+    # As text: Pillow 10.1 takes no path.
+    return str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf")
+
+
 def require_matplotlib() -> None:
     """Raise MissingDependency if Matplotlib is not installed."""
     if find_spec("matplotlib") is None:

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from edgecls.errors import DataError
+from edgecls.errors import ConfigError, DataError
 
 LUMA_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
@@ -257,3 +257,12 @@ def _png_chunks(
             file.seek(length + 4, 1)
         else:
             yield head[4:], file.read(length), file.read(4)
+
+
+def to_rgb(frame: NDArray[np.uint8], channel_order: str | None) -> NDArray[np.uint8]:
+    """Return a frame (H, W, 3 or 4) as RGB; raise ConfigError unless `channel_order` is "rgb" or "bgr"."""
+    if channel_order not in ("rgb", "bgr"):
+        raise ConfigError(
+            f"an array {frame.shape} needs channel_order='rgb' or 'bgr' (OpenCV: 'bgr'); received {channel_order!r}"
+        )
+    return frame[:, :, :3] if channel_order == "rgb" else frame[:, :, 2::-1]

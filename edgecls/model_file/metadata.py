@@ -54,6 +54,7 @@ class ModelSpec:
     good_class: str = ""  # the label that is no defect; "" if the file names none
     good_threshold: float | None = None  # an image of a lower score of that class is a defect; None: the highest counts
     bits: int | None = None  # of decode.load_gray
+    heatmap: bool = False  # True if the graph's second output is a class activation map, float32 (1, h, w, C)
     golden: tuple[dict[str, Any], ...] = ()  # real images with their expected scores: see selftest.py
     graph_sha256: str = ""  # of the file's bytes without the metadata; `write.attach_spec` sets it
 
@@ -171,6 +172,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("bits", lambda v: v is None or _whole(LEAST_BITS, MOST_BITS)(v), f"{LEAST_BITS} to {MOST_BITS} or null"),
     ("input_scale", lambda v: isinstance(v, float) and 0 < v < math.inf, "a finite float above 0"),
     ("input_zero_point", _whole(-128, 255), "a whole number from -128 to 255"),
+    ("heatmap", lambda v: isinstance(v, bool), "true or false"),
     ("weights", lambda v: isinstance(v, dict), "an object"),
     ("metrics", _are_metrics, f"an object: {', '.join(_FRACTIONS)} from -1 to 1, {', '.join(_TEXTS)} as texts"),
     ("target", lambda v: v == "" or _is_line(v), "a line of text"),

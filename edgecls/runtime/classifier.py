@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgecls.boards.cpus import default_threads
 from edgecls.errors import ConfigError, DataError, ModelFileError
 from edgecls.images.decode import Source, load_gray
+from edgecls.images.pillow import to_rgb
 from edgecls.limits import MAX_THREADS
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import read_bytes, read_model_file
@@ -39,6 +40,8 @@ class Prediction:
     score: float  # of that label, 0..1
     scores: NDArray[np.float32]  # of all labels, float32 (C,), sum to 1
     defect: bool | None = None  # whether the label is not the file's good class; None if it names none, or if rejected
+    # How much each position of the image speaks for label `index`, float32 (h, w); None without `export --heatmap`.
+    heatmap: NDArray[np.float32] | None = None
 
 
 class _Closed:
@@ -47,8 +50,10 @@ class _Closed:
     name = version = device = "closed"
     threads = 0
 
-    def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, image: NDArray[np.uint8]) -> Any:
         raise ConfigError("this Classifier is closed; load the file again")
+
+    run_with_heatmap = run
 
 
 class Classifier:
@@ -71,6 +76,10 @@ class Classifier:
         self.spec = spec
         self.threshold = spec.threshold if threshold is None else threshold
         self.engine: Engine = engine
+
+    def read(self, source: Source, *, channel_order: ChannelOrder | None = None) -> NDArray[np.uint8]:
+        """Return the image that the network takes, uint8 (H, W, 1), 0..255; raise as `predict` does for the source."""
+        return cast("NDArray[np.uint8]", _model_input(source, self.spec, channel_order)[0])
 
     def predict(self, source: Source, *, channel_order: ChannelOrder | None = None) -> Prediction:
         """Return the prediction for one image.
@@ -158,14 +167,14 @@ class Classifier:
         self.close()
 
     def _classify(self, image: NDArray[np.uint8]) -> Prediction:
-        scores = self.engine.run(image)
-        highest = float(scores.max())  # NaN if there is one anywhere
-        if highest != highest:
+        scores, heatmap = self.engine.run_with_heatmap(image) if self.spec.heatmap else (self.engine.run(image), None)
+        if (highest := float(scores.max())) != highest:  # NaN if there is one anywhere
             raise ModelFileError(f"{self.engine.name} returned NaN scores {scores}; re-export the model")
         index, defect = self.spec.decide(scores)
         rejected = self.threshold is not None and highest < self.threshold
         label, defect = (None, None) if rejected else (self.spec.labels[index], defect)
-        return Prediction(label, index, float(scores[index]), scores, defect)
+        shown = None if heatmap is None else heatmap[:, :, index].copy()
+        return Prediction(label, index, float(scores[index]), scores, defect, shown)
 
 
 def to_entry(name: str, prediction: Prediction, spec: ModelSpec) -> dict[str, Any]:
@@ -245,16 +254,8 @@ def _model_input(source: Source, spec: ModelSpec, channel_order: ChannelOrder | 
         if source.dtype == np.uint8 and source.shape in (shape[1:], shape[1:3]):
             return np.ascontiguousarray(source).reshape(shape)
         if source.ndim == 3 and source.shape[2] in (3, 4):
-            source = _to_rgb(source, channel_order)
+            source = to_rgb(source, channel_order)
     return load_gray(source, spec.height, spec.width, spec.bits).reshape(shape)
-
-
-def _to_rgb(frame: NDArray[np.uint8], channel_order: str | None) -> NDArray[np.uint8]:
-    if channel_order not in ("rgb", "bgr"):
-        raise ConfigError(
-            f"an array {frame.shape} needs channel_order='rgb' or 'bgr' (OpenCV: 'bgr'); received {channel_order!r}"
-        )
-    return frame[:, :, :3] if channel_order == "rgb" else frame[:, :, 2::-1]
 
 
 def map_ahead(

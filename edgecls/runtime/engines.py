@@ -48,6 +48,12 @@ class Engine(Protocol):
             ModelFileError: the graph cannot be run.
         """
 
+    def run_with_heatmap(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the scores of one image and its class activation map, float32 (h, w, C); raise as `run` does.
+
+        Only for graphs that have the map as a second output.
+        """
+
 
 class EngineKind(NamedTuple):
     """What is known about an engine before its module is imported."""
@@ -158,10 +164,12 @@ def check_tensors(
     Raises:
         ModelFileError: they do not match the metadata.
     """
-    for tensors in (inputs, outputs):
-        if len(tensors) != 1:
-            raise ModelFileError(f"the graph must have one input and one output; received {len(tensors)}; re-export")
-    (source,), (target,) = inputs, outputs
+    for name, tensors, expected_count in (("input", inputs, 1), ("output", outputs, 1 + spec.heatmap)):
+        if len(tensors) != expected_count:
+            raise ModelFileError(
+                f"the number of the graph's {name}s must be {expected_count}; received {len(tensors)}; re-export"
+            )
+    source, target = inputs[0], outputs[0]
     last, first = (1, spec.height, spec.width, 1), (1, 1, spec.height, spec.width)
     shape = next((shape for shape in (last, first) if _fits(source.shape, shape)), None)
     if shape is None or source.dtype != spec.input_dtype:
@@ -171,7 +179,19 @@ def check_tensors(
         expected = f"{' or '.join(scores)} (1, {len(spec.labels)})"
         received = f"{target.dtype} {target.shape}"
         raise ModelFileError(f"the graph's output must be {expected}; received {received}; re-export")
+    if spec.heatmap:
+        _check_heatmap(outputs[1], len(spec.labels))
     return shape
+
+
+def _check_heatmap(heatmap: Tensor, labels: int) -> None:
+    sides = heatmap.shape
+    whole = len(sides) == 4 and all(isinstance(side, int) and side > 0 for side in sides[1:])
+    if not whole or sides[3] != labels or heatmap.dtype != "float32":
+        received = f"{heatmap.dtype} {sides}"
+        raise ModelFileError(
+            f"the graph's heat map must be float32 (1, h, w, {labels}); received {received}; re-export"
+        )
 
 
 def _fits(shape: tuple[object, ...], expected: tuple[int, ...]) -> bool:

@@ -45,7 +45,7 @@ class LitertEngine:
     def __init__(self, interpreter: Any, version: str, spec: ModelSpec, threads: int = 1, device: str = "cpu") -> None:
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         check_tensors(_tensors(inputs), _tensors(outputs), spec, ("uint8", "int8", "float32"))
-        (source,), (target,) = inputs, outputs
+        source, target = inputs[0], outputs[0]
         self.version = version
         self.threads = threads
         self.device = device
@@ -53,6 +53,7 @@ class LitertEngine:
         self._interpreter = interpreter
         self._input = int(source["index"])
         self._output = int(target["index"])
+        self._heatmap = int(outputs[-1]["index"])
         # Scaling lives in the graph, so float inputs take the raw 0..255 too.
         self._float_input = source["dtype"] == np.float32
         self._dequantize = np.dtype(target["dtype"]) != np.float32
@@ -61,16 +62,22 @@ class LitertEngine:
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the scores, float32 (C,), of one image, uint8 (1, H, W, 1), 0..255."""
-        values = image.astype(np.float32) if self._float_input else image
         with self._lock:
-            self._interpreter.set_tensor(self._input, values)
-            try:
-                self._interpreter.invoke()
-            except RuntimeError as error:
-                raise ModelFileError(
-                    f"LiteRT {self.version} cannot run the graph: {one_line(error)}; re-export"
-                ) from error
-            scores: NDArray[Any] = self._interpreter.get_tensor(self._output)[0]
+            return self._invoke(image)
+
+    def run_with_heatmap(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the scores, float32 (C,), and the class activation map, float32 (h, w, C), of one image."""
+        with self._lock:
+            return self._invoke(image), self._interpreter.get_tensor(self._heatmap)[0]
+
+    def _invoke(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        values = image.astype(np.float32) if self._float_input else image
+        self._interpreter.set_tensor(self._input, values)
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise ModelFileError(f"LiteRT {self.version} cannot run the graph: {one_line(error)}; re-export") from error
+        scores: NDArray[Any] = self._interpreter.get_tensor(self._output)[0]
         if self._dequantize:
             # Widened first: 200 - (-128) does not fit 8 bits.
             return (scores.astype(np.float32) - self._zero_point) * self._scale

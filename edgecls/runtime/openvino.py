@@ -45,23 +45,33 @@ class OpenvinoEngine:
         self.threads = threads
         self._lock = threading.Lock()
         self._request = compiled.create_infer_request()
-        self._output = compiled.outputs[0]
+        self._outputs = list(compiled.outputs)
         self._dtype = np.dtype(inputs[0].dtype)
         self._zero_point = _ZERO_POINTS.get(outputs[0].dtype)
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the scores, float32 (C,), of one image, uint8 (1, H, W, 1), 0..255."""
+        return self._infer(image)[0]
+
+    def run_with_heatmap(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the scores, float32 (C,), and the class activation map, float32 (h, w, C), of one image."""
+        scores, heatmap = self._infer(image)
+        return scores, heatmap
+
+    def _infer(self, image: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        """Return what each output gives for one image; scores that the graph returns as integers are floats."""
         values = image.reshape(self._shape).astype(self._dtype, copy=False)
         with self._lock:
             try:
-                scores: NDArray[Any] = self._request.infer({0: values}, share_inputs=True)[self._output][0]
+                results = self._request.infer({0: values}, share_inputs=True)
+                scores, *more = [results[output][0] for output in self._outputs]
             except RuntimeError as error:
                 raise ModelFileError(
                     f"OpenVINO {self.version} cannot run the graph: {one_line(error)}; re-export"
                 ) from error
-        if self._zero_point is None:
-            return scores
-        return (scores.astype(np.float32) - np.float32(self._zero_point)) * _SCORE_SCALE
+        if self._zero_point is not None:
+            scores = (scores.astype(np.float32) - np.float32(self._zero_point)) * _SCORE_SCALE
+        return [scores, *more]
 
 
 def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu") -> OpenvinoEngine:

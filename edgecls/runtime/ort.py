@@ -54,23 +54,29 @@ class OrtEngine:
         self._graph = graph
         self._errors = _session_errors()
         self._input = inputs[0].name
-        self._outputs = [outputs[0].name]
+        self._outputs = [output.name for output in outputs]
         self._dtype = np.dtype(_DTYPES[inputs[0].type])
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the scores, float32 (C,), of one image, uint8 (1, H, W, 1), 0..255."""
+        scores: NDArray[np.float32] = self._run(image, self._outputs[:1])[0]
+        return scores
+
+    def run_with_heatmap(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the scores, float32 (C,), and the class activation map, float32 (h, w, C), of one image."""
+        scores, heatmap = self._run(image, self._outputs)
+        return scores, heatmap
+
+    def _run(self, image: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
         values = image.reshape(self._shape).astype(self._dtype, copy=False)
         try:
             if self._graph is not None:
-                rows = self._graph.run(values)
-            else:
-                rows = self._session.run(self._outputs, {self._input: values})[0]
+                return [self._graph.run(values)[0]]
+            return [batch[0] for batch in self._session.run(outputs, {self._input: values})]
         except self._errors as error:
             raise ModelFileError(
                 f"onnxruntime {self.version} cannot run the graph: {one_line(error)}; re-export"
             ) from error
-        scores: NDArray[np.float32] = rows[0]
-        return scores
 
 
 def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu") -> OrtEngine:
@@ -125,11 +131,11 @@ def _load_error(runtime: str, device: str, error: Exception) -> EdgeclsError:
 def _open_recorded(graph: bytes, options: Any, spec: ModelSpec) -> tuple[Any, CudaGraph | None]:
     """Return a session on CUDA with a CUDA graph, and the graph; (None, None) where that is not possible.
 
-    A CUDA graph cannot hold operators that run on the CPU, as some of an int8 file do.
+    A CUDA graph cannot hold operators that run on the CPU, as some of an int8 file do; `CudaGraph` has one output.
     """
     import onnxruntime
 
-    if spec.precision == "int8":
+    if spec.precision == "int8" or spec.heatmap:
         return None, None
     try:
         providers = with_options(PROVIDERS["cuda"], RECORDED)

@@ -179,7 +179,7 @@ def test_usage_errors_of_the_board_exit_with_2(board: BoardSshd, int8: Path) -> 
     [
         (["selftest", "{file}", "--python", "python3"], "it needs --host"),
         (["selftest", "{file}", "--host", " "], "--host needs a name"),
-        (["predict", "{file}", "--watch", ".", "--host", "board"], "--watch reads a local folder"),
+        (["predict", "{file}", "--watch", ".", "--host", "board"], "--watch uses a local folder"),
         (["benchmark", "{file}", "--profile", "--plot", "a.png", "--host", "board"], "--plot cannot draw the profile"),
         (["benchmark", "{file}", "--seconds", "0", "--host", "board"], "seconds must be above 0"),
         (["benchmark", "{file}", "--engine", "ort", "--host", "board"], "cannot run tflite files"),

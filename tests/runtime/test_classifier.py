@@ -45,6 +45,9 @@ class FixedEngine:
         self.seen.append(image)
         return self.answer
 
+    def run_with_heatmap(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.run(image), np.stack([np.full((2, 3), score) for score in self.answer], -1).astype(np.float32)
+
 
 @FILES
 def test_a_prediction_says_what_the_scores_say(fixture: str, request: pytest.FixtureRequest) -> None:
@@ -126,6 +129,13 @@ def test_unusable_images_are_errors(tiny_onnx: Path) -> None:
     for images in unusable:
         with pytest.raises(DataError, match=r"uint8 \(N, 12, 10, 1\)"):
             classifier.scores(images)
+
+
+def test_the_heatmap_is_that_of_the_best_label() -> None:
+    image = random_images(1)[0]
+    assert Classifier(make_spec(), FixedEngine([0.2, 0.7, 0.1])).predict(image).heatmap is None
+    heatmap = Classifier(make_spec(heatmap=True), FixedEngine([0.2, 0.7, 0.1]), 0.9).predict(image).heatmap
+    np.testing.assert_array_equal(heatmap, np.full((2, 3), 0.7, np.float32))
 
 
 def test_nan_scores_are_an_error() -> None:

@@ -93,8 +93,8 @@ def test_the_image_may_have_its_channel_last_or_first(shape: Any, expected: tupl
 @pytest.mark.parametrize(
     ("inputs", "outputs", "message"),
     [
-        ([Tensor("uint8", LAST)] * 2, [SCORES], "one input and one output; received 2"),
-        ([Tensor("uint8", LAST)], [], "one input and one output; received 0"),
+        ([Tensor("uint8", LAST)] * 2, [SCORES], "number of the graph's inputs must be 1; received 2"),
+        ([Tensor("uint8", LAST)], [], "number of the graph's outputs must be 1; received 0"),
         ([Tensor("int8", LAST)], [SCORES], "input must be uint8"),
         ([Tensor("uint8", (2, *LAST[1:]))], [SCORES], "input must be"),
         ([Tensor("uint8", (1, HEIGHT, WIDTH, 3))], [SCORES], "input must be"),

@@ -29,6 +29,9 @@ class MeanEngine:
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.array([image.mean() / 255, 0, 0], np.float32)
 
+    def run_with_heatmap(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.run(image), np.zeros((2, 2, 3), np.float32)
+
 
 @pytest.fixture
 def classifier() -> Classifier:

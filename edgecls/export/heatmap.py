@@ -1,0 +1,82 @@
+"""Adds a second output to the fused network: how much each position of the last feature map speaks for each class.
+
+Zhou et al. 2016, "Learning deep features for discriminative localization", arXiv:1512.04150: where a dense layer reads
+the pooled or flattened features, each logit is a sum over positions. These summands are the class activation map. A
+softmax ignores what all classes have in common, so the mean over the classes is subtracted from the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edgecls.boards.targets import Target
+from edgecls.errors import ConfigError
+from edgecls.export.fuse import FusedModel
+from edgecls.export.graph import sources_of
+
+if TYPE_CHECKING:
+    import keras
+
+HEATMAP = "heatmap"
+MOST_POSITIONS = 32 * 32
+
+
+def check_heatmap(model: keras.Model, target: Target) -> None:
+    """Raise ConfigError for a trained network that has no class activation map, or a target that cannot have one."""
+    if target.edge_tpu:
+        raise ConfigError("files for the Edge TPU have no heat map; export without --heatmap, or without --board")
+    _find_pool(model)
+
+
+def add_heatmap(fused: FusedModel) -> FusedModel:
+    """Return the network with the outputs [scores (1, C), class activation map (1, h, w, C)].
+
+    Raises:
+        ConfigError: the scores are not a dense layer on a pooled or flattened feature map.
+    """
+    import keras
+    from keras import layers as kinds
+
+    pool = _find_pool(fused.core)
+    kernel = fused.core.layers[-1].get_weights()[0]
+    kernel = kernel - kernel.mean(1, keepdims=True)
+    _, height, width, channels = pool.input.shape
+    if isinstance(pool, kinds.Flatten):
+        # Each position has weights of its own: as many groups of a convolution as there are positions.
+        row = kinds.Reshape((1, 1, height * width * channels))(pool.input)
+        summed = kinds.Conv2D(height * width * kernel.shape[1], 1, groups=height * width, use_bias=False, name=HEATMAP)
+        positions = kinds.Reshape((height, width, kernel.shape[1]))(summed(row))
+        grouped = kernel.reshape(height * width, channels, -1).transpose(1, 0, 2)
+        summed.set_weights([grouped.reshape(1, 1, channels, -1)])
+    else:
+        summed = kinds.Conv2D(kernel.shape[1], 1, use_bias=False, name=HEATMAP)
+        positions = summed(pool.input)
+        summed.set_weights([kernel[None, None]])
+    return replace(fused, core=keras.Model(fused.core.input, [fused.core.output, positions]))
+
+
+def _find_pool(model: keras.Model) -> keras.layers.Layer:
+    """Return the layer between the last feature map and the classifier."""
+    from keras import layers as kinds
+
+    sources, layer = sources_of(model), model.layers[-1]
+    # In a trained network these may lie between the features and the classifier; fusing removes them.
+    while sources[layer.name]:
+        layer = model.get_layer(sources[layer.name][0])
+        if not isinstance(layer, (kinds.Dropout, kinds.BatchNormalization)):
+            break
+    if isinstance(layer, kinds.Dense):
+        raise ConfigError(
+            f"a heat map needs a classifier that reads the feature map directly, and the dense layer {layer.name!r} "
+            "lies between; train without hidden layers, or export without --heatmap"
+        )
+    if not isinstance(layer, (kinds.GlobalAveragePooling2D, kinds.Flatten)) or len(layer.input.shape) != 4:
+        raise ConfigError(f"this network ends with {layer.name!r} and has no heat map; export without --heatmap")
+    height, width = layer.input.shape[1:3]
+    if not (min(height, width) >= 2 and height * width <= MOST_POSITIONS):
+        raise ConfigError(
+            f"the last feature map has {height} x {width} positions, and a heat map needs 2 x 2 to 32 x 32; train with "
+            "another --image-size, or export without --heatmap"
+        )
+    return layer
