@@ -36,8 +36,8 @@ MIN_SMALL_IMAGE_SIZE = 8
 BLOCKS = 17
 # Below, batch statistics cost accuracy (Wu and He 2018, arXiv:1803.08494, figure 1).
 MIN_BATCH_NORM_BATCH = 16
-# Adam's initial learning rate for a classifier on frozen features, and for whole networks.
-CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE = 5e-3, 1e-3
+# Adam's initial learning rate for a classifier on frozen features, for whole networks, and for --unfreeze and --joint.
+CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE, FINE_LEARNING_RATE = 5e-3, 1e-3, 1e-4
 # For phases whose number of epochs is known beforehand.
 USUAL_SCHEDULE = "cosine"
 # Settings that run.json of an older version calls otherwise: old name -> name.
@@ -91,10 +91,9 @@ class TrainConfig:
         joint: True to train gray_to_rgb and the classifier together, through the frozen backbone, after the classifier.
         effort: how long to fine-tune: "quick" (not at all), "normal" (a short trial says how many blocks)
             or "best" (then the whole backbone too), or None for the default (`main_effort`).
-        unfreeze: how many of the last inverted residual blocks of the backbone are fine-tuned; 0 is none, and None
-            leaves it to the effort.
+        unfreeze: how many of the last inverted residual blocks are fine-tuned; None leaves it to the effort.
         fine_epochs: maximum epochs of the "joint" and "fine-tuning" phases.
-        fine_learning_rate: initial learning rate of both.
+        fine_learning_rate: initial learning rate of both, or None for the default (`tuning_learning_rate`).
         good_class: the class that is no defect, whose missed defects and false alarms are reported; "" is none.
         time_budget_s: seconds after which training stops with the best so far, or None for no limit.
         val_fraction: fraction of the training images held out for validation if there is no val/ folder.
@@ -142,7 +141,7 @@ class TrainConfig:
     effort: str | None = None
     unfreeze: int | None = None
     fine_epochs: int = 10
-    fine_learning_rate: float = 1e-4
+    fine_learning_rate: float | None = None
     good_class: str = ""
     time_budget_s: float | None = None
     val_fraction: float = 0.15
@@ -272,6 +271,11 @@ class TrainConfig:
         if self.learning_rate is not None:
             return self.learning_rate
         return CLASSIFIER_LEARNING_RATE if self._trains_classifier_alone else NETWORK_LEARNING_RATE
+
+    @property
+    def tuning_learning_rate(self) -> float:
+        """Return the initial learning rate of the phases "joint" and "fine-tuning"."""
+        return FINE_LEARNING_RATE if self.fine_learning_rate is None else self.fine_learning_rate
 
     @property
     def main_schedule(self) -> str:

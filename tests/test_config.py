@@ -52,7 +52,7 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
     "clip_norm": ([0, 1e6], [-1, NAN, INF], "clip norm must be at least 0 and finite"),
     "unfreeze": ([0, BLOCKS], [-1, BLOCKS + 1], "unfreeze must be 0 to 17"),
     "fine_epochs": ([1, 10**6], [0, -1, NAN], "fine epochs must be at least 1"),
-    "fine_learning_rate": ([1e-9, 0.999], [0, 1, NAN], "fine learning rate must be above 0 and below 1"),
+    "fine_learning_rate": ([None, 1e-9, 0.999], [0, 1, NAN], "fine learning rate must be above 0 and below 1"),
     "time_budget_s": ([None, 0.1, 1e9], [0, -1, NAN, INF], "time budget must be above 0 seconds and finite"),
     "patience": ([1], [0, -1], "patience must be at least 1"),
     "seed": ([0, 2**32 - 1], [-1, 2**32], "seed must be 0 to 4294967295"),

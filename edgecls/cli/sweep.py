@@ -13,7 +13,7 @@ from edgecls.cli import remote
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.terminal import PATH, echo, host_options, load_tensorflow, print_json, warn
 from edgecls.cli.train import SETTINGS, Duration
-from edgecls.config import ARCHS, BLOCKS, HEADS, AugmentConfig, ExportConfig, TrainConfig
+from edgecls.config import ARCHS, BLOCKS, FINE_LEARNING_RATE, HEADS, AugmentConfig, ExportConfig, TrainConfig
 from edgecls.parallel.pool import work_in
 from edgecls.sweep.frontier import SMALL_GAIN
 from edgecls.sweep.grid import SIZES, Space, list_candidates
@@ -158,7 +158,8 @@ def sweep(
     request = {name: options.pop(name) for name in ("budget_ms", "max_size_bytes", "time_budget_s", "full_grid")}
     max_drop = options.pop("max_drop")
     augment = AugmentConfig() if options.pop("augment") else None
-    base = TrainConfig(augment=augment, unfreeze=0, **options)
+    # With the settings that sweeps of older versions have, which continue.
+    base = TrainConfig(augment=augment, unfreeze=0, fine_learning_rate=FINE_LEARNING_RATE, **options)
     is_grid = _is_grid(space | {"full_grid": request["full_grid"]}, request["budget_ms"])
     if is_grid:
         candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)

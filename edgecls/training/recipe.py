@@ -65,7 +65,7 @@ def make_recipe(name: str, config: TrainConfig, labels: NDArray[np.integer[Any]]
     return Recipe(
         phase=name,
         epochs=config.epochs if main else config.fine_epochs,
-        learning_rate=config.main_learning_rate if main else config.fine_learning_rate,
+        learning_rate=config.main_learning_rate if main else config.tuning_learning_rate,
         schedule=config.main_schedule if main else config.fine_schedule,
         warmup_epochs=config.warmup_epochs if main else max(config.warmup_epochs, FINE_WARMUP_EPOCHS),
         class_weights=balanced if config.balance else None,

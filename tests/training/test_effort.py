@@ -136,6 +136,13 @@ def test_many_images_have_fewer_epochs_and_copies(monkeypatch: pytest.MonkeyPatc
     assert whole_settings(context(effort="best")).unfreeze == 17
 
 
+def test_its_learning_rate_is_gentler_than_that_of_unfreeze_unless_given() -> None:
+    config = context(effort="best", fine_learning_rate=None)
+    assert config.config.tuning_learning_rate == 1e-4
+    assert fine_settings(config, 3).fine_learning_rate == whole_settings(config).fine_learning_rate == 3e-5
+    assert fine_settings(context(effort="normal", fine_learning_rate=0.01), 3).fine_learning_rate == 0.01
+
+
 def test_features_that_do_not_fit_are_not_tried(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(effort, "FEATURE_BYTES", 100)
     assert run(cache, **NORMAL).training.trials == ()

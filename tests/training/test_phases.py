@@ -155,8 +155,8 @@ def test_each_phase_begins_where_the_last_one_ended(all_phases: tuple[Ran, Told]
         assert after.val_accuracy_after >= after.val_accuracy_before
     assert ran.accuracy == pytest.approx(phases[-1].val_accuracy_after, abs=0.06)
     rates = {record.phase: record.learning_rate for record in ran.training.history if record.epoch == 1}
-    assert rates["classifier"] == rates["augmented"] > 5 * CONFIG.fine_learning_rate
-    assert rates["joint"] == rates["fine-tuning"] == pytest.approx(CONFIG.fine_learning_rate)
+    assert rates["classifier"] == rates["augmented"] > 5 * CONFIG.tuning_learning_rate
+    assert rates["joint"] == rates["fine-tuning"] == pytest.approx(CONFIG.tuning_learning_rate)
 
 
 def test_scores_of_training_images_are_those_of_the_kept_network_or_none(all_phases: tuple[Ran, Told]) -> None:

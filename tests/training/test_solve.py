@@ -72,7 +72,7 @@ def test_steps_after_the_solution_start_from_it(cache: Path) -> None:
     classifier, augmented, fine = ran.training.phases
     assert (classifier.solver, augmented.solver, fine.solver) == ("lbfgs", "lbfgs", "sgd")
     assert fine.val_accuracy_before == pytest.approx(augmented.val_accuracy_after, abs=0.06)
-    assert ran.training.history[-1].learning_rate < CONFIG.fine_learning_rate
+    assert ran.training.history[-1].learning_rate < CONFIG.tuning_learning_rate
 
 
 def test_in_steps_on_request(cache: Path) -> None:

@@ -120,7 +120,7 @@ class Evidence:
     def lower_rate(self, phase: str) -> str:
         """Return the option, with a value, that makes the learning rate of a phase ten times lower."""
         if phase in ("joint", "fine-tuning", "backbone"):
-            return f"--fine-learning-rate {self.config.fine_learning_rate / 10:.2g}"
+            return f"--fine-learning-rate {self.config.tuning_learning_rate / 10:.2g}"
         return f"--learning-rate {self.config.main_learning_rate / 10:.2g}"
 
     def normalized_accuracy(self, phase: Phase) -> float:
