@@ -36,7 +36,7 @@ class Material:
         labels: int64 (N,), index into the classes.
         parts: int64 (N,), TRAIN, VAL or TEST.
         digests: sha256 of the pixels of each.
-        features: of each, float16 (N, F).
+        features: of the images of each split.
         group_of: path -> group, of the images that are in one.
     """
 
@@ -45,7 +45,7 @@ class Material:
     labels: NDArray[np.int64]
     parts: NDArray[np.int64]
     digests: tuple[bytes, ...]
-    features: Features
+    features: tuple[Features, ...]
     group_of: Mapping[str, str]
 
     def each(self) -> Iterator[NDArray[np.uint8]]:
@@ -66,7 +66,14 @@ class Material:
 
     def take(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the features of some images, float32 (len(chosen), F)."""
-        return self.features.take(chosen).astype(np.float32).reshape(len(chosen), -1)
+        width = int(np.prod(self.features[0].rows.shape[1:]))
+        result, start = np.empty((len(chosen), width), np.float32), 0
+        for features in self.features:
+            own = (chosen >= start) & (chosen < start + len(features))
+            if own.any():
+                result[own] = features.take(chosen[own] - start).reshape(-1, width)
+            start += len(features)
+        return result
 
 
 def read_material(data: Path, config: TrainConfig, progress: Progress = silent) -> Material:
@@ -100,7 +107,7 @@ def read_material(data: Path, config: TrainConfig, progress: Progress = silent) 
     )
 
 
-def _compute(splits: list[Split], class_count: int, config: TrainConfig, progress: Progress) -> Features:
+def _compute(splits: list[Split], class_count: int, config: TrainConfig, progress: Progress) -> tuple[Features, ...]:
     weights = find_weights(config.weights, config.image_size, config.alpha)
     extractor, _ = split_at(build_model(config, class_count, weights), FEATURES_LAYER)
     network = network_key(extractor, FEATURES_LAYER, config)
@@ -109,7 +116,7 @@ def _compute(splits: list[Split], class_count: int, config: TrainConfig, progres
     def forward() -> Forward:
         return fastest_forward(extractor, splits[0].images[:32], sum(len(split.labels) for split in splits))
 
-    found = [
+    return tuple(
         cached_features(
             network,
             forward,
@@ -119,6 +126,4 @@ def _compute(splits: list[Split], class_count: int, config: TrainConfig, progres
             progress=functools.partial(progress, "features of images"),
         )
         for split in splits
-    ]
-    # All rows are in one file, which grows; the last one maps it whole.
-    return Features(found[-1].rows, np.concatenate([each.index for each in found]))
+    )

@@ -23,11 +23,11 @@ SAME, COPY = 0.75, 0.93
 # Principal components that are taken away; of few images they would be the images themselves.
 COMPONENTS, IMAGES_A_COMPONENT = 16, 16
 # Of candidates for a crop: neighbors of each image by its features, and their least correlation before alignment.
-NEIGHBORS = 5
-LEAST_ALIKE = 0.5
+NEIGHBORS = 12
+LEAST_ALIKE = 0.8
 # Standard deviation of the gray values below which an image has no structure to compare.
 FLAT = 2.0
-_PROJECTED = 96
+_PROJECTED = 192
 _BLOCK = 512
 _STEPS = 6
 _MARGIN = 2  # pixels at the border that an alignment may lack

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from command_line import run
+
+
+def test_audit_writes_what_it_prints_and_a_table_that_train_reads(tiny_data: Path, tmp_path: Path) -> None:
+    out, fix = tmp_path / "audit", tmp_path / "my moves.csv"
+    shown = run("audit", tiny_data, "--image-size", 32, "--weights", "none", "--out", out, "--fix", fix)
+    assert shown.exit_code == 0, shown.output
+    assert (out / "audit.html").is_file() and fix.is_file()
+    record = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    assert (
+        record["images"] == 42 and f"A linear classifier reaches {record['accuracy']['with_leak']:.1%}" in shown.output
+    )
+    assert "Classes: 3, from " in shown.output
+    assert f"Next: edgecls train {tiny_data} --exclude '{fix}' --out run" in shown.output
+
+
+def test_audit_refuses_what_train_refuses(tmp_path: Path) -> None:
+    shown = run("audit", tmp_path / "gone", "--weights", "none")
+    assert shown.exit_code == 1 and "there is no such folder" in shown.output
+    shown = run("audit", tmp_path, "--class-from", "(", "--weights", "none")
+    assert shown.exit_code == 2 and "no regular expression" in shown.output
