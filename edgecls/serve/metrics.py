@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -78,6 +79,8 @@ def _escape(label: str) -> str:
 
 def resident_bytes() -> int:
     """Return the memory that this process holds in RAM; 0 where the system does not say (not Linux)."""
+    if sys.platform == "win32":
+        return 0
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

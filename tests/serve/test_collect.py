@@ -168,9 +168,11 @@ def test_killed_at_random_moments_nothing_is_half_written_or_lost(tmp_path: Path
         command = [sys.executable, "-c", "import sys\n" + paths + KILLED, str(root), str(attempt * 100_000)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None and process.stdout.readline() == "ready\n"
-            time.sleep(random_.uniform(0.02, 0.3))
+            # Counted, not timed: a busy machine would be killed before it kept an image.
+            lines = [process.stdout.readline() for _ in range(random_.randrange(2, 12))]
+            time.sleep(random_.uniform(0, 0.05))
             process.kill()
-            for line in process.stdout.read().splitlines(keepends=True):
+            for line in [*lines, *process.stdout.read().splitlines(keepends=True)]:
                 word, *rest = line.rstrip("\n").split(" ", 2)
                 if line.endswith("\n") and word == "kept":
                     kept[rest[0]] = int(rest[1])
