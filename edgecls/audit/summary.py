@@ -20,9 +20,13 @@ def list_rows(found: Audit) -> list[tuple[str, int, str]]:
     touched = len({index for pair in across for index in pair[:2]})
     rows = [
         ("unreadable", len(found.material.dataset.bad), "files that cannot be decoded"),
-        ("duplicates across splits", len(across), f"pairs of one picture, {touched} images; accuracy is overstated"),
-        ("duplicates within a split", len(pairs) - len(across), "pairs of one picture"),
-        ("contradictory labels", len(labels), "pairs of one picture with two labels"),
+        (
+            "duplicates across splits",
+            len(across),
+            f"pairs of one picture or object, {touched} images; accuracy is overstated",
+        ),
+        ("duplicates within a split", len(pairs) - len(across), "pairs of one picture or object"),
+        ("contradictory labels", len(labels), "pairs of one picture or object with two labels"),
         ("likely wrong labels", len(found.wrong), "the classifier is sure of another class"),
         *((kind, count, _MEANING[kind]) for kind, count in kinds.items()),
         ("groups in several splits", len(found.torn), f"of the pattern {found.group}"),
@@ -58,7 +62,9 @@ def describe_accuracy(found: Audit) -> str:
     for accuracy, count, what in cases:
         reached = f"{accuracy:.1%}" if accuracy is not None else "nothing can be learned"
         text += f" Without {count:,} training images that are {what}: {reached}." if count else ""
-    return f"{text} The last figure is the accuracy without the leak."
+    return (
+        f"{text} The last figure is the accuracy without the leak, and of a classifier with fewer images to learn from."
+    )
 
 
 def list_notes(found: Audit) -> list[str]:
