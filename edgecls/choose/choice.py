@@ -121,7 +121,7 @@ def _find_doubts(timing: Timing) -> Iterator[str]:
     if not winner.result.valid:
         yield (
             f"Other processes made the times longer ({causes}). All were timed in turns, so their order holds where "
-            f"the intervals say so. {why}"
+            f"the intervals say so. {why}".rstrip()
         )
     unsure = [each for each in timing.timed if each.is_finalist and not each.is_usable and each.ratio.ratio < 1]
     for each in unsure:
