@@ -66,7 +66,7 @@ def test_a_remedy_that_helps_stays_first_with_its_effect(monkeypatch: pytest.Mon
 
 def test_a_remedy_that_does_not_help_is_no_longer_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
     _, found = measured(monkeypatch, BALANCE, answers((6, 6, 4)), answers((6, 5, 4)))
-    assert found.remedy == "More images of them." and found.effect.endswith("It does not help.")
+    assert found.remedy == "More images of the small classes." and found.effect.endswith("It does not help.")
 
 
 def test_calibration_is_judged_by_its_own_measure(monkeypatch: pytest.MonkeyPatch) -> None:
