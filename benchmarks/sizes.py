@@ -57,7 +57,7 @@ def build_files(size: int, alpha: float, folder: Path) -> list[Path]:
     paths = []
     for (precision, kind), graph in graphs.items():
         paths.append(folder / model_name(precision, kind))
-        spec = make_spec(size, precision, fused.pad_gray if precision == "int8" else 0)
+        spec = make_spec(size, precision, round(fused.pad_gray) if precision == "int8" else 0)
         paths[-1].write_bytes(attach_spec(graph, spec, "tflite" if kind == "tflite" else "onnx"))
     return paths
 

@@ -27,6 +27,7 @@ SECTIONS = {
         "demo": ("demo", "run everything once, on images that come with edgecls"),
         "audit": ("audit", "look for faults in a data set, before training"),
         "train": ("train", "train on a folder of class folders"),
+        "import": ("import_model", "make a run of a Keras model from elsewhere"),
         "report": ("report", "show a run on one page: curves, mistakes, diagnosis"),
         "export": ("export", "write the exported files of a run and score each"),
         "sweep": ("sweep", "find the fastest network that keeps the accuracy"),
@@ -87,7 +88,8 @@ class Group(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"edgecls.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        # A function cannot be called "import".
+        command: click.Command = getattr(module, "import_model" if cmd_name == "import" else cmd_name)
         return command
 
     def resolve_command(

@@ -24,6 +24,7 @@ from edgecls.export import export_folder, inspect, onnx, tflite
 from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.export_folder import ExportedFile
 from edgecls.export.fuse import FusedModel, fuse
+from edgecls.export.fuse_imported import fuse_imported
 from edgecls.export.gate import compare
 from edgecls.export.heatmap import add_heatmap, check_heatmap
 from edgecls.export.mistakes import Mistakes, draw_flips, write_tables
@@ -35,6 +36,7 @@ from edgecls.limits import Format
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.selftest import add_scores, make_golden
 from edgecls.model_file.write import attach_spec
+from edgecls.networks.imported import ARCH
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import Classifier, load
 from edgecls.runtime.engines import own_engine
@@ -84,11 +86,16 @@ class _Job:
 
     @functools.cached_property
     def float_fused(self) -> FusedModel:
-        return fuse(self.model)
+        return self._fuse(int8=False)
 
     @functools.cached_property
     def int8_fused(self) -> FusedModel:
-        return fuse(self.model, in_blocks=not self.target.edge_tpu)
+        return self._fuse(int8=True)
+
+    def _fuse(self, *, int8: bool) -> FusedModel:
+        if self.record["arch"] == ARCH:
+            return fuse_imported(self.model, whole_gray=int8)
+        return fuse(self.model, in_blocks=int8 and not self.target.edge_tpu)
 
     @functools.cached_property
     def equalized(self) -> FusedModel:
@@ -241,10 +248,11 @@ def _check_same_scores(
 
 def _write_layers(job: _Job, graph: bytes, path: Path) -> str:
     """Write the table of all layers' errors and return the layer that loses most of the signal."""
+    # Layers are found by their names in the file; converters rename some of an imported network's.
     rows = measure_layers(job.equalized, graph, job.samples.calibration.images[:LAYER_IMAGES])
     lines = [f"{row.layer},{row.snr_db:.1f},{row.lost_db:.1f}" for row in rows]
     path.write_text("\n".join(["layer,snr_db,lost_db", *lines]) + "\n", encoding="utf-8")
-    return worst_layer(rows).layer
+    return worst_layer(rows).layer if rows else ""
 
 
 def _spec(job: _Job, precision: str, heatmap: bool) -> ModelSpec:
@@ -260,7 +268,7 @@ def _spec(job: _Job, precision: str, heatmap: bool) -> ModelSpec:
         precision=precision,
         input_dtype="uint8",
         input_scale=1.0,
-        input_zero_point=job.int8_fused.pad_gray if quantized else 0,
+        input_zero_point=round(job.int8_fused.pad_gray) if quantized else 0,
         target=job.target.name if quantized else "",
         heatmap=heatmap,
         arch=job.record["arch"],

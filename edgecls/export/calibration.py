@@ -105,7 +105,7 @@ def with_full_range(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images
 
 
-def centered_inputs(calibration: NDArray[np.uint8], pad_gray: int) -> Iterator[NDArray[np.float32]]:
+def centered_inputs(calibration: NDArray[np.uint8], pad_gray: float) -> Iterator[NDArray[np.float32]]:
     """Yield each calibration image as the converters measure it: float32 (1, S, S, 1), less `pad_gray`."""
     for image in with_full_range(calibration):
         yield image[None].astype(np.float32) - pad_gray

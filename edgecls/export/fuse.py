@@ -35,11 +35,12 @@ class FusedModel:
 
     Attributes:
         core: Keras model from centered images float32 (1, S, S, 1), pixel - pad_gray, to scores float32 (1, C).
-        pad_gray: the gray value that means zero; the image's borders are padded with it.
+        pad_gray: the gray value that means zero; the image's borders are padded with it. A whole number but in float
+            files of imported networks.
     """
 
     core: keras.Model
-    pad_gray: int
+    pad_gray: float
 
 
 def fuse(model: keras.Model, *, in_blocks: bool = False) -> FusedModel:

@@ -46,7 +46,7 @@ def in_batches(images: Array, pixels: int) -> Iterator[Array]:
         yield images[start : start + size]
 
 
-def pair_inputs(calibration: NDArray[np.uint8], pad_gray: int) -> Batches:
+def pair_inputs(calibration: NDArray[np.uint8], pad_gray: float) -> Batches:
     """Return the input of both networks: the first images, uint8 (N, S, S, 1), that a sweep takes, less `pad_gray`."""
     import tensorflow as tf
 
@@ -112,6 +112,15 @@ def with_weights(core: keras.Model, weights: Weights) -> keras.Model:
     for name, values in weights.items():
         copy.get_layer(name).set_weights(values)
     return copy
+
+
+def is_understood(layer: keras.layers.Layer) -> bool:
+    """Return True for a layer that the int8 preparation may change: a convolution in one group or a dense layer."""
+    from keras import layers as kinds
+
+    if isinstance(layer, kinds.DepthwiseConv2D):
+        return bool(layer.depth_multiplier == 1)
+    return isinstance(layer, kinds.Dense) or (isinstance(layer, kinds.Conv2D) and layer.groups == 1)
 
 
 def is_depthwise(layer: keras.layers.Layer) -> bool:

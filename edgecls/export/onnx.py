@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 # Opset 17 is the oldest that holds all we need (QDQ per channel since 13); every onnxruntime since 1.12 reads it.
 OPSET = 17
 INPUT = "image"
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+# Nodes that only change how the image is stored.
+_STORAGE = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "SpaceToDepth", "QuantizeLinear", "DequantizeLinear")
 
 
 def to_fp32(fused: FusedModel) -> bytes:
@@ -84,10 +88,10 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
 
 
 def _last_layer(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the nodes from the last matrix product to the scores, the graph's first output."""
+    """Return the names of the nodes from the last layer with weights to the scores, the graph's first output."""
     producers = {node.output[0]: node for node in graph.node}
     nodes = [producers[graph.output[0].name]]
-    while nodes[-1].op_type not in ("Gemm", "MatMul"):
+    while nodes[-1].op_type not in WEIGHTED and nodes[-1].input[0] in producers:
         nodes.append(producers[nodes[-1].input[0]])
     return [node.name for node in nodes]
 
@@ -119,9 +123,10 @@ def _merge_pads(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph = proto.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     producers = {node.output[0]: node for node in graph.node}
+    readers = Counter(name for node in graph.node for name in node.input)
     for node in list(graph.node):
         pad = producers.get(node.input[0]) if node.op_type == "Conv" else None
-        if pad is None or pad.op_type != "Pad":
+        if pad is None or pad.op_type != "Pad" or pad.input[1] not in constants or readers[pad.output[0]] > 1:
             continue
         amounts = numpy_helper.to_array(constants[pad.input[1]]).reshape(2, 4)[:, 2:].reshape(-1)
         kept = [attribute for attribute in node.attribute if attribute.name not in ("pads", "auto_pad")]
@@ -139,8 +144,9 @@ def _merge_pads(proto: onnx.ModelProto) -> onnx.ModelProto:
 def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
     """Make the raw image the graph's input and replace all nodes before the first layer with weights.
 
-    One DequantizeLinear centers the image, also in float files: onnxruntime took 0.02 ms for it, and 0.8 ms for Cast
-    and Sub.
+    If that layer does not read the image itself, as in some imported networks, all nodes stay and read the centered
+    image. One DequantizeLinear centers the image, also in float files: onnxruntime took 0.02 ms for it, and 0.8 ms for
+    Cast and Sub.
 
     Raises:
         ExportError: a quantizer chose another step than one gray value, so a raw pixel would have another meaning.
@@ -148,8 +154,11 @@ def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
     from onnx import TensorProto
 
     graph = proto.graph
-    stem = next(node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul"))
+    stem = next((node for node in graph.node if node.op_type in WEIGHTED), None)
     producers = {node.output[0]: node for node in graph.node}
+    graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    if stem is None or not _reads_image(graph, stem, producers):
+        return _center_image(graph, float(fused.pad_gray))
     quantized = _check_input_step(graph, producers.get(stem.input[0]), fused.pad_gray)
     while (node := producers.get(stem.input[0])) is not None:
         stem.input[0] = node.input[0]
@@ -158,8 +167,44 @@ def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
     stem.input[0] = nodes[-1].output[0]
     for position, node in enumerate(nodes):
         graph.node.insert(position, node)
-    graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     _drop_unused(graph)
+
+
+def _reads_image(graph: onnx.GraphProto, node: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> bool:
+    """Return True if only nodes of `_STORAGE`, which nothing else reads, lie between the image and a node."""
+    readers = Counter(name for each in graph.node for name in each.input)
+    value = node.input[0]
+    while value in producers and producers[value].op_type in _STORAGE and readers[value] == 1:
+        value = producers[value].input[0]
+    return value == INPUT and readers[value] == 1
+
+
+def _center_image(graph: onnx.GraphProto, pad_gray: float) -> None:
+    """Let all nodes that read the image read it centered, in its own shape."""
+    nodes = _centering(graph, pad_gray, INPUT)
+    for node in graph.node:
+        node.input[:] = [nodes[-1].output[0] if name == INPUT else name for name in node.input]
+    for position, node in enumerate(nodes):
+        graph.node.insert(position, node)
+    del graph.value_info[:]
+
+
+def _centering(graph: onnx.GraphProto, pad_gray: float, source: str) -> list[onnx.NodeProto]:
+    """Return the nodes from the pixels `source` to "centered_image", and add their constants to the graph."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants: dict[str, Any]
+    if pad_gray.is_integer():
+        constants = {"image_scale": np.array(1, np.float32), "image_zero_point": np.array(pad_gray, np.uint8)}
+        nodes = [helper.make_node("DequantizeLinear", [source, *constants], ["centered_image"])]
+    else:
+        constants = {"image_zero_point": np.array(pad_gray, np.float32)}
+        nodes = [
+            helper.make_node("Cast", [source], ["float_image"], to=TensorProto.FLOAT),
+            helper.make_node("Sub", ["float_image", *constants], ["centered_image"]),
+        ]
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return nodes
 
 
 def _front(graph: onnx.GraphProto, fused: FusedModel, quantized: str, flat: bool) -> list[onnx.NodeProto]:
@@ -172,19 +217,17 @@ def _front(graph: onnx.GraphProto, fused: FusedModel, quantized: str, flat: bool
     _, height, width, _ = fused.core.input.shape
     constants = {
         "image_shape": np.array([1, height * width] if flat else [1, 1, height, width], np.int64),
-        "image_scale": np.array(1, np.float32),
-        "image_zero_point": np.array(fused.pad_gray, np.uint8),
-        "stem_zero_point": np.array(fused.pad_gray, np.uint8),
+        "stem_zero_point": np.array(round(fused.pad_gray), np.uint8),
     }
     if quantized == "int8":
-        constants["stem_zero_point"] = np.array(fused.pad_gray - 128, np.int8)
+        constants["stem_zero_point"] = np.array(round(fused.pad_gray) - 128, np.int8)
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     nodes = [helper.make_node("Reshape", [INPUT, "image_shape"], ["shaped_image"])]
+    nodes += _centering(graph, float(fused.pad_gray), nodes[0].output[0])
 
     def then(kind: str, name: str, *inputs: str, **attributes: int) -> None:
         nodes.append(helper.make_node(kind, [nodes[-1].output[0], *inputs], [name], **attributes))
 
-    then("DequantizeLinear", "centered_image", "image_scale", "image_zero_point")
     in_blocks = BLOCKS in [layer.name for layer in fused.core.layers]
     if in_blocks:
         # On floats: onnxruntime has it for uint8 since 1.28 only, and Python 3.10 ends with 1.23. It costs 0.003 ms.
@@ -196,7 +239,7 @@ def _front(graph: onnx.GraphProto, fused: FusedModel, quantized: str, flat: bool
     return nodes
 
 
-def _check_input_step(graph: onnx.GraphProto, producer: onnx.NodeProto | None, pad_gray: int) -> str:
+def _check_input_step(graph: onnx.GraphProto, producer: onnx.NodeProto | None, pad_gray: float) -> str:
     """Return the type of the stem's input, "uint8", "int8" or "" for floats; check that a step is one gray value."""
     from onnx import numpy_helper
 

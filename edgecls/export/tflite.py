@@ -11,6 +11,7 @@ from edgecls.boards.targets import ANY, Target
 from edgecls.export.calibration import centered_inputs
 from edgecls.export.edge_tpu import check_mapping, for_edge_tpu
 from edgecls.export.fuse import FusedModel
+from edgecls.model_file.graph import Graph, Node
 from edgecls.model_file.tflite import find_tables, find_vector, follow, read_tflite
 from edgecls.output_capture import quietly
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # A range below this is zero on all calibration images; TensorFlow stores twice this value for it.
 LEAST_RANGE = 1e-6
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
 
 
 def to_fp32(fused: FusedModel) -> bytes:
@@ -86,9 +88,8 @@ def _quantize_all_but_last_layer(converter: Any) -> bytes:
 
     converter._experimental_calibrate_only = True
     measured = _with_ranges(converter.convert())
-    # Operators are named by their outputs: the softmax, and the layer before it.
-    softmax = next(node for node in read_tflite(measured).nodes if node.op == "SOFTMAX")
-    scores = [softmax.inputs[0].name, softmax.outputs[0].name]
+    # Operators are named by their outputs.
+    scores = [node.outputs[0].name for node in _last_layer(read_tflite(measured))]
     written = mlir_quantize(measured, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_nodes=scores)
     return scores_first(written)
 
@@ -101,6 +102,16 @@ def scores_first(written: bytes) -> bytes:
         start, _ = find_vector(written, next(find_tables(written, follow(written, 0), 8)), 8)
         graph[start : start + 8] = written[start + 4 : start + 8] + written[start : start + 4]
     return bytes(graph)
+
+
+def _last_layer(graph: Graph) -> list[Node]:
+    """Return the operations from the scores back to the last layer with weights."""
+    producers = {node.outputs[0].name: node for node in graph.nodes}
+    # A heat map is an output of four dimensions.
+    nodes = [producers[next(output.name for output in graph.outputs if len(output.shape) == 2)]]
+    while nodes[-1].op not in WEIGHTED and nodes[-1].inputs[0].name in producers:
+        nodes.append(producers[nodes[-1].inputs[0].name])
+    return nodes
 
 
 def _with_ranges(measured: bytes) -> bytes:

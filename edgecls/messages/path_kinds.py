@@ -98,10 +98,17 @@ def explain_model(path: Path) -> str:
         remedy = f"Export it first: edgecls export {path}" if run == path else "Pass a file that 'edgecls export' wrote"
         return f"{path} is {what}. {remedy}"
     if what == "a Keras model":
-        return f"{path} is a Keras model. Export it first: edgecls export {run or 'RUN'}"
+        remedy = f"Export it first: edgecls export {run}" if run else _import_command(path)
+        return f"{path} is a Keras model. {remedy}"
+    if what.startswith("an HDF5 file"):
+        return f"{path} is {what}. {_import_command(path)}"
     # The reader of a model file describes its damage better.
     known = what not in ("", "a TFLite file", "an ONNX file")
     return f"{path} is {what}. Pass a file that 'edgecls export' wrote" if known else ""
+
+
+def _import_command(path: Path) -> str:
+    return f"Import it first: edgecls import {path} DATA --out RUN"
 
 
 def _is_model(file: Path) -> bool:
@@ -126,4 +133,6 @@ def explain_run(path: Path) -> str:
     if near is None and what in ("", "a folder"):
         return ""
     remedy = f"Did you mean {near}?" if near else "Pass a folder that 'edgecls train' wrote"
+    if near is None and what.startswith(("a Keras model", "an HDF5 file")):
+        remedy = _import_command(path)
     return f"{path} is {what or 'a file'}, not a run folder. {remedy}"

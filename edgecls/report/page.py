@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import shlex
 import struct
 from collections.abc import Sequence
 from importlib import resources
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgecls.config import TrainConfig
 from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.evaluate import ClassMetrics, Evaluation, wilson_interval
 from edgecls.export.export_folder import read_entries
@@ -74,7 +76,8 @@ def write_report(run: Path) -> Path:
 def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return the variables of the template."""
     exports = read_entries(run / "export", run_id(record))
-    held_out, config = pictures.read_held_out(run, record), read_config(record["config"])
+    held_out, imported = pictures.read_held_out(run, record), record.get("imported")
+    config = TrainConfig(bits=record["config"].get("bits")) if imported else read_config(record["config"])
     name, evaluation = run.resolve().name, held_out.evaluation
     split, latencies = "test" if held_out.split == "test" else "validation", read_latencies(run)
     diagnosis, warnings = record.get("diagnosis", []), record.get("warnings", [])
@@ -90,7 +93,7 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         "evaluation": evaluation,
         "interval": _interval(evaluation.accuracy, evaluation.images),
         "summary": _summarize(record),
-        "settings": describe_changes(config),
+        "settings": _describe_import(imported) if imported else describe_changes(config),
         "diagnosis": diagnosis,
         "no_problems": NO_PROBLEMS,
         "warnings": warnings,
@@ -114,7 +117,9 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         "plots": draw_plots(run, record, held_out),
         "preview": _embed(pictures.picture_path(run, "preview")),
         "versions": record.get("versions", {}),
-        "command": train_command(config, record["data"], Path(name)),
+        "command": _import_command(imported, record, name)
+        if imported
+        else train_command(config, record["data"], Path(name)),
     }
 
 
@@ -154,6 +159,21 @@ def _with_interval(metrics: ClassMetrics, name: str) -> str:
     return f"{value:.1%} ({interval[0] * 100:.1f} to {interval[1]:.1%})"
 
 
+def _describe_import(imported: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what the import of a Keras model found: a name and a text each."""
+    tried = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in imported["scalings"].items())
+    resizing = ", ".join(f"{name} {way['accuracy']:.1%}" for name, way in imported["resizing"].items())
+    return [
+        ("scaling of a pixel", f"{imported['scaling']['name']} (training images: {tried})"),
+        ("class order", imported["classes"]),
+        ("resizing", f"edgecls {imported['accuracy']:.1%}; without antialiasing, as Keras: {resizing}"),
+    ]
+
+
+def _import_command(imported: dict[str, Any], record: dict[str, Any], name: str) -> str:
+    return shlex.join(["edgecls", "import", imported["file"], record["data"], "--out", name, *imported["options"]])
+
+
 def _interval(fraction: float, images: int) -> str:
     """Return the 95 % interval of a fraction of images as text; "" without images."""
     if not images:
@@ -169,7 +189,7 @@ def _summarize(record: dict[str, Any]) -> list[tuple[str, str]]:
     facts = {
         "Classes": names if len(names := ", ".join(record["classes"])) < LONGEST_LIST else "",
         "Images": f"{', '.join(counts)}, from {record['data']}",
-        "Network": f"{config.get('arch', 'mobilenet_v2')}, {config['image_size']} x {config['image_size']} pixels",
+        "Network": f"{record['arch']}, {config['image_size']} x {config['image_size']} pixels",
         "Weights": weights["source"] + (f" (sha256 {weights['sha256'][:12]})" if weights["sha256"] else ""),
         "Time": f"{record['seconds']:,.0f} s" if "seconds" in record else "",
         "Left out": record.get("left_out", ""),

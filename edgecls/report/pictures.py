@@ -67,7 +67,8 @@ def draw_final(run: Path) -> dict[str, str]:
     if history:
         draw_curves(history, picture_path(run, "curves"), record.get("phases", []))
     else:
-        missing["curves"] = f"The run has no {run_folder.HISTORY_FILE}: it was trained by an older edgecls."
+        old = f"The run has no {run_folder.HISTORY_FILE}: it was trained by an older edgecls."
+        missing["curves"] = "The model was trained elsewhere." if "imported" in record else old
     if any(epoch.layers for epoch in history):
         draw_layers(history, picture_path(run, "layers"))
     else:

@@ -110,7 +110,7 @@ def test_the_comparison_notices_a_wrong_border() -> None:
     """Padding with black instead of the padding gray must fail, or the tests above prove nothing."""
     model = random_network("keras", 32, 0.35, "gap")
     fused = fuse(model)
-    images = edge_images(32, fused.pad_gray)
+    images = edge_images(32, round(fused.pad_gray))
     expected, _ = run_both(model, images)
     wrong = np.concatenate([run_both(fused.core, image[None])[0] for image in images.astype(np.float32)])
     assert np.abs(wrong - expected).max() > 100 * FEATURES_TOLERANCE * np.abs(expected).max()

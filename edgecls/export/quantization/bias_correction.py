@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from edgecls.boards.targets import WEIGHT_STEPS
 from edgecls.export.fuse import FusedModel
-from edgecls.export.graph import Array, Batches, apply_to_both, pair_inputs, per_output, sources_of, walk, with_weights
+from edgecls.export.graph import (
+    Array,
+    Batches,
+    apply_to_both,
+    is_understood,
+    pair_inputs,
+    per_output,
+    sources_of,
+    walk,
+    with_weights,
+)
 from edgecls.export.quantization.perturb import PERTURBED_FRACTION, perturb_some
 from edgecls.export.quantization.rounding import round_weights
 
@@ -41,7 +51,7 @@ def correct_bias(equalized: FusedModel, calibration: NDArray[np.uint8], weight_s
     def step(layer: keras.layers.Layer, inputs: list[Batches]) -> Batches:
         if layer is core.layers[-1]:
             return []
-        if layer.weights:
+        if is_understood(layer):
             outputs = _fit_layer(layer, corrected.get_layer(layer.name), inputs[0], weight_steps)
         else:
             outputs = [apply_to_both(layer, pairs) for pairs in zip(*inputs, strict=True)]

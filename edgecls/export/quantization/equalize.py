@@ -14,6 +14,7 @@ from edgecls.export.graph import (
     Weights,
     in_batches,
     is_depthwise,
+    is_understood,
     one_or_all,
     per_output,
     sources_of,
@@ -61,7 +62,8 @@ def equalize(fused: FusedModel, calibration: NDArray[np.uint8]) -> FusedModel:
         if group.ceilings:
             _scale(group, _relu_scale(group, ranges), weights)
         elif all(layer.kernel.shape[:2] == (1, 1) for layer in group.readers):
-            _center(group, ranges, weights, sources)
+            if not group.pads:
+                _center(group, ranges, weights, sources)
             _scale(group, _linear_scale(group, ranges), weights)
     return FusedModel(with_weights(core, weights), fused.pad_gray)
 
@@ -80,6 +82,13 @@ class _Group:
 
         return [(layer.name, layer.max_value) for layer in self.layers if isinstance(layer, keras.layers.ReLU)]
 
+    @property
+    def pads(self) -> bool:
+        """True if zeros are added to the outputs, so that zero must stay zero."""
+        import keras
+
+        return any(isinstance(layer, keras.layers.ZeroPadding2D) for layer in self.layers)
+
 
 def _groups(core: keras.Model, sources: dict[str, list[str]]) -> list[_Group]:
     """Return the groups that may be rescaled: computed by linear layers only, read by layers with weights only."""
@@ -87,7 +96,6 @@ def _groups(core: keras.Model, sources: dict[str, list[str]]) -> list[_Group]:
 
     shaping = (kinds.ZeroPadding2D, kinds.MaxPooling2D, kinds.GlobalAveragePooling2D, kinds.Flatten)
     passing = (kinds.ReLU, kinds.Add, *shaping)
-    linear = (kinds.Conv2D, kinds.DepthwiseConv2D, kinds.Dense)
     leader: dict[str, str] = {}
     for layer in core.layers:
         leader[layer.name] = layer.name
@@ -102,8 +110,8 @@ def _groups(core: keras.Model, sources: dict[str, list[str]]) -> list[_Group]:
             for layer in core.layers
             if not isinstance(layer, passing) and any(leader[source] == name for source in sources[layer.name])
         ]
-        made = all(isinstance(layer, (*passing, *linear)) for layer in members)
-        if made and readers and all(isinstance(layer, linear) for layer in readers):
+        made = all(isinstance(layer, passing) or is_understood(layer) for layer in members)
+        if made and readers and all(map(is_understood, readers)):
             groups.append(_Group(members, readers))
     return groups
 

@@ -18,6 +18,7 @@ from edgecls.export.graph import (
     count_readers,
     damping,
     is_depthwise,
+    is_understood,
     pair_inputs,
     sample_positions,
     sources_of,
@@ -54,13 +55,18 @@ def prune(fused: FusedModel, calibration: NDArray[np.uint8], max_kl: float = Exp
     weights are fitted again to the float network's output, which also corrects errors of earlier blocks.
 
     Args:
-        fused: the network; it is not changed. A network without such blocks is returned as it is.
+        fused: the network; it is not changed. A network without such blocks, or without a softmax at its end, is
+            returned as it is.
         calibration: uint8 (N, S, S, 1), 0..255: training images, the classes mixed from the start.
         max_kl: maximum KL divergence of the scores from the float network's, in nats, for all time that the blocks
             take. At 0.005, a channel that takes 1 % of the time is removed if that costs at most 0.00005. 0 keeps all.
     """
+    import keras
+
     core = fused.core
-    blocks = _blocks(core) if max_kl else []
+    # The cost is a divergence of probabilities.
+    has_scores = getattr(core.layers[-1], "activation", None) is keras.activations.softmax
+    blocks = _blocks(core) if max_kl and has_scores else []
     if not blocks:
         return fused
     start = pair_inputs(perturb_some(calibration, PERTURBED_FRACTION), fused.pad_gray)
@@ -132,10 +138,14 @@ def _blocks(core: keras.Model) -> list[_Block]:
 
     blocks = []
     for project in core.layers:
-        if isinstance(project, kinds.Conv2D) and project.kernel_size == (1, 1):
+        if isinstance(project, kinds.Conv2D) and project.kernel_size == (1, 1) and is_understood(project):
             depthwise = maker(project)
             expand = maker(depthwise) if is_depthwise(depthwise) and depthwise.depth_multiplier == 1 else None
-            if isinstance(expand, kinds.Conv2D) and read[depthwise.name] == read[expand.name] == 1:
+            if (
+                isinstance(expand, kinds.Conv2D)
+                and is_understood(expand)
+                and read[depthwise.name] == read[expand.name] == 1
+            ):
                 blocks.append(_Block(expand, depthwise, project))
     return blocks
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edgecls.networks.imported import SETTINGS
+
 MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
 # The widest MobileNetV2 has 90 MB. A small compressed file can unpack to any size.
 MAX_UNPACKED_BYTES = 2**30
@@ -19,8 +21,7 @@ MAX_CONFIG_BYTES = 32 * 2**20
 CLASSES = {
     "keras": "DTypePolicy",
     "keras.src.models.functional": "Functional",
-    "keras.layers": "InputLayer Rescaling ZeroPadding2D Conv2D DepthwiseConv2D BatchNormalization ReLU Add "
-    "GlobalAveragePooling2D MaxPooling2D Flatten Dropout Dense",
+    "keras.layers": "InputLayer Dropout " + " ".join(SETTINGS),
     "keras.initializers": "GlorotUniform HeNormal Zeros Ones",
 }
 ACCEPTED = {(module, name) for module, names in CLASSES.items() for name in names.split()} | {

@@ -46,6 +46,25 @@ class _Phase(TypedDict):
     reason: str
 
 
+class _Scaling(TypedDict):
+    name: str
+
+
+class _Way(TypedDict):
+    accuracy: float
+    p_value: float
+
+
+class _Imported(TypedDict):
+    file: str
+    options: list[str]
+    scaling: _Scaling
+    scalings: dict[str, float]
+    classes: str
+    accuracy: float
+    resizing: dict[str, _Way]
+
+
 class _Required(TypedDict):
     arch: str
     config: _Config
@@ -72,6 +91,7 @@ class RunRecord(_Required, total=False):
     warnings: list[str]
     versions: dict[str, str]
     files: dict[str, str]
+    imported: _Imported
 
 
 def check_record(record: dict[str, Any]) -> None:

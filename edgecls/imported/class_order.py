@@ -1,0 +1,107 @@
+"""Checks which class each output of a model stands for, on labeled training images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.errors import ConfigError, DataError
+from edgecls.evaluate import wilson_interval
+from edgecls.export.gate import mcnemar_p
+from edgecls.imported.assignment import assign
+from edgecls.messages.lists import some
+
+# Standard errors of the intervals, and the p-value of the comparison: stricter than usual, as the best of all orders is
+# compared with one.
+STRICT_Z = 3.3
+STRICT_P = 1e-3
+SHOWN_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class ClassOrder:
+    """The class of each output.
+
+    Attributes:
+        classes: names in the order of the outputs.
+        accuracy: on the training images, 0..1.
+        images: how many.
+        text: what was found, as a sentence.
+        doubt: why the order may be wrong, or "".
+    """
+
+    classes: tuple[str, ...]
+    accuracy: float
+    images: int
+    text: str
+    doubt: str = ""
+
+
+def parse_classes(text: str, folders: Sequence[str]) -> tuple[str, ...]:
+    """Return the names in "A,B": those of all class folders, in the order of the model's outputs.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    if sorted(names) != sorted(folders):
+        raise ConfigError(
+            f"--classes must name every class folder once, in the order of the model's outputs: "
+            f"{some(sorted(folders), SHOWN_CLASSES)}; received {some(names, SHOWN_CLASSES)}"
+        )
+    return names
+
+
+def check_count(outputs: int, folders: Sequence[str]) -> None:
+    """Raise DataError if a model has more or fewer outputs than there are class folders."""
+    if outputs != len(folders):
+        raise DataError(
+            f"the model tells {outputs} classes apart, and the data has {len(folders)} class folders "
+            f"({some(folders, SHOWN_CLASSES)}). Give a folder of images for each of its classes"
+        )
+
+
+def check_order(
+    scores: NDArray[np.float32], labels: NDArray[np.int64], folders: Sequence[str], given: Sequence[str] | None
+) -> ClassOrder:
+    """Return the class of each output: `given`, or the alphabetical order of the folders if the images confirm it.
+
+    Args:
+        scores: float32 (N, C) on training images.
+        labels: int64 (N,), index into `folders`.
+        folders: the class names in alphabetical order, as Keras numbers them.
+        given: the names that the user gave for the outputs, or None.
+
+    Raises:
+        DataError: the images do not confirm the order.
+    """
+    names = tuple(given or folders)
+    outputs = np.array([names.index(name) for name in folders])
+    best = assign(scores, labels)
+    predicted = scores.argmax(1)
+    hits, best_hits = outputs[labels] == predicted, best[labels] == predicted
+    accuracy, best_accuracy = float(hits.mean()), float(best_hits.mean())
+    count = len(labels)
+    order = ",".join(np.array(folders)[np.argsort(best)].tolist())
+    lost, won = int((best_hits & ~hits).sum()), int((hits & ~best_hits).sum())
+    is_worse = lost > won and mcnemar_p(won, lost) < STRICT_P
+    is_known = wilson_interval(int(hits.sum()), count, STRICT_Z)[0] > 1 / len(folders)
+    figures = f"{accuracy * 100:.1f} % of {count} training images"
+    if is_worse and best_accuracy > (1 + 1 / len(folders)) / 2:
+        raise DataError(
+            f"the outputs are in another order: as {some(names, SHOWN_CLASSES)} they label {figures} correctly, "
+            f"as {order} {best_accuracy * 100:.1f} %. If the model was trained in that order, give --classes {order}"
+        )
+    problem = ""
+    if is_worse or not is_known:
+        problem = (
+            f"the model labels only {figures} correctly ({best_accuracy * 100:.1f} % in the order {order}), so the "
+            "images do not confirm its classes. It may have been trained on other classes, or with other preprocessing"
+        )
+        if given is None:
+            raise DataError(f"{problem}. To import it anyway, give --scaling and --classes")
+    where = "as given" if given else "alphabetical order confirmed"
+    return ClassOrder(names, accuracy, count, f"{where}: {figures} correct", problem)

@@ -1,0 +1,147 @@
+"""Finds on labeled training images how a model's images were scaled and resized, and which class each output is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.export.calibration import choose_stratified
+from edgecls.images.dataset import Dataset, Split
+from edgecls.imported.build import Scaling, Source
+from edgecls.imported.class_order import ClassOrder, check_order
+from edgecls.imported.resizing import Resizing, compare_resizing, load_as_notebooks
+from edgecls.imported.scaling import (
+    CLEAR,
+    ROUNDS,
+    Trial,
+    choose_scaling,
+    describe_trials,
+    parse_scaling,
+    try_scalings,
+    usual_scalings,
+)
+from edgecls.progress import Progress
+
+if TYPE_CHECKING:
+    import keras
+
+# Images on which the ways to resize are compared.
+RESIZED_IMAGES = 512
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What training images show of a model.
+
+    Attributes:
+        scaling: of its images.
+        trials: the scalings that were tried, the best first.
+        order: the class of each output.
+        accuracy: with the pixel path of edgecls on the images of `resizing`, 0..1.
+        resizing: with the ways in which notebooks resize.
+        images: the first ones that were measured, uint8 (N, S, S, 1), and `scores` theirs, float32 (N, C).
+        warnings: what the user should know.
+    """
+
+    scaling: Scaling
+    trials: tuple[Trial, ...]
+    order: ClassOrder
+    accuracy: float
+    resizing: tuple[Resizing, ...]
+    images: NDArray[np.uint8]
+    scores: NDArray[np.float32]
+    warnings: tuple[str, ...]
+
+
+def measure(
+    model: keras.Model,
+    source: Source,
+    dataset: Dataset,
+    *,
+    scaling: str | None,
+    classes: tuple[str, ...] | None,
+    bits: int | None,
+    seed: int,
+    progress: Progress,
+) -> Measured:
+    """Return what the training images of `dataset` show.
+
+    Args:
+        model: what `build_float` returned for `source`.
+        source: the imported model.
+        dataset: images of its classes.
+        scaling: what the user gave, see `parse_scaling`.
+        classes: the class of each output that the user gave.
+        bits: of `load_gray`.
+        seed: of the choice of images.
+        progress: called at each stage.
+
+    Raises:
+        DataError: they do not show the scaling or the order of the classes.
+        ConfigError: `scaling` is unknown.
+    """
+    split = _choose(dataset.train, seed)
+    predict = functools.partial(_predict, model, source.channels, progress)
+    candidates = usual_scalings(source.channels)
+    given = parse_scaling(scaling, source.channels) if scaling else None
+    if given and given not in candidates:
+        candidates = (*candidates, given)
+    trials = try_scalings(candidates, split.images, split.labels, predict)
+    chosen = given or choose_scaling(trials, scales_itself=source.scales_itself)
+    images, labels = split.images[: ROUNDS[1]], split.labels[: ROUNDS[1]]
+    scores = predict(images, chosen)
+    order = check_order(scores, labels, dataset.classes, classes)
+    outputs = np.array([order.classes.index(name) for name in dataset.classes])[labels]
+    resized = load_as_notebooks(dataset.root, split.paths[:RESIZED_IMAGES], images.shape[1], bits)
+    own = scores[:RESIZED_IMAGES].argmax(1) == outputs[:RESIZED_IMAGES]
+    resizing = tuple(
+        compare_resizing(name, predict(pixels, chosen).argmax(1) == outputs[: len(pixels)], own)
+        for name, pixels in resized.items()
+    )
+    accuracy = float(own.mean())
+    notes = [*_doubt_scaling(given, trials), order.doubt, *_doubt_resizing(accuracy, resizing)]
+    return Measured(chosen, trials, order, accuracy, resizing, images, scores, tuple(filter(None, notes)))
+
+
+def _choose(train: Split, seed: int) -> Split:
+    """Return training images, the classes mixed."""
+    chosen = choose_stratified(train.labels.tolist(), ROUNDS[-1], seed)
+    return Split(tuple(train.paths[i] for i in chosen), train.images[chosen], train.labels[chosen])
+
+
+def _predict(
+    model: keras.Model, channels: int, progress: Progress, images: NDArray[np.uint8], scaling: Scaling
+) -> NDArray[np.float32]:
+    parts = []
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE]
+        # Always full, because TensorFlow compiles the model for each size anew.
+        full = np.concatenate([batch, np.repeat(batch[-1:], BATCH_SIZE - len(batch), 0)])
+        scores = np.asarray(model.predict_on_batch(scaling.apply(full, channels)), np.float32)
+        parts.append(scores[: len(batch)])
+        progress(f"try scaling {scaling.name}", start + len(batch), len(images))
+    return np.nan_to_num(np.concatenate(parts))
+
+
+def _doubt_scaling(given: Scaling | None, trials: tuple[Trial, ...]) -> Iterator[str]:
+    lead = next((trial.lead for trial in trials if trial.scaling == given), 0.0)
+    if given and lead >= CLEAR:
+        yield (
+            f"another scaling fits the training images better than {given.name}: {describe_trials(trials)}; "
+            f"leave out --scaling, or give --scaling {trials[0].scaling.name}"
+        )
+
+
+def _doubt_resizing(accuracy: float, resizing: tuple[Resizing, ...]) -> Iterator[str]:
+    best = max(resizing, key=lambda way: way.accuracy)
+    if best.is_better_than(accuracy):
+        yield (
+            f"with Keras' resizing ({best.name}, without antialiasing) {best.accuracy * 100:.1f} % of the training "
+            f"images are correct, with that of edgecls {accuracy * 100:.1f} %"
+        )

@@ -1,0 +1,175 @@
+"""Finds how the notebook scaled its images: each usual scaling is tried on labeled training images."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecls.errors import ConfigError, DataError
+from edgecls.imported.assignment import assign
+from edgecls.imported.build import Scaling
+
+# Mean and standard deviation of ImageNet in R, G, B, as PyTorch's networks and keras.applications' DenseNet take them.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# keras.applications' VGG16 and ResNet50 take B, G, R less these.
+_MEAN_BGR = (103.939, 116.779, 123.68)
+RAW = "0..255"
+# Images of each round; a scaling that is clearly worse than the best is not tried in the next one.
+ROUNDS = (64, 512, 2048)
+# Standard errors by which the best must lead: p = 0.0003 for each rival.
+CLEAR = 3.6
+SCORE_RANGE = (1e-3, 0.9)
+
+# From gray images, uint8 (N, S, S, 1), and a scaling to scores, float32 (N, C), 0..1.
+Predict = Callable[[NDArray[np.uint8], Scaling], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A scaling and its result on `images` training images.
+
+    Attributes:
+        accuracy: with the outputs assigned to classes as fits best, 0..1.
+        lead: by how many standard errors the best is ahead; 0 for the best itself.
+    """
+
+    scaling: Scaling
+    accuracy: float
+    images: int
+    lead: float
+
+
+def usual_scalings(channels: int) -> tuple[Scaling, ...]:
+    """Return the scalings that notebooks use, for images of 1 or 3 channels."""
+    plain = [
+        _uniform(RAW, 1.0, 0.0, channels),
+        _uniform("0..1", 1 / 255, 0.0, channels),
+        _uniform("-1..1", 1 / 127.5, -1.0, channels),
+    ]
+    if channels == 1:
+        return tuple(plain)
+    scale = tuple(1 / (255 * deviation) for deviation in _DEVIATION)
+    offset = tuple(-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True))
+    plain += [
+        Scaling("imagenet-rgb", scale, offset),
+        Scaling("imagenet-bgr", scale[::-1], offset[::-1]),
+        Scaling("mean-bgr", (1.0,) * 3, tuple(-mean for mean in _MEAN_BGR)),
+        Scaling("mean-rgb", (1.0,) * 3, tuple(-mean for mean in _MEAN_BGR[::-1])),
+    ]
+    return tuple(plain)
+
+
+def _uniform(name: str, scale: float, offset: float, channels: int) -> Scaling:
+    return Scaling(name, (scale,) * channels, (offset,) * channels)
+
+
+def parse_scaling(text: str, channels: int) -> Scaling:
+    """Return the scaling of this name, or of numbers such as "0.0078,-1": pixel * scale + offset.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    known = {scaling.name: scaling for scaling in usual_scalings(channels)}
+    if text in known:
+        return known[text]
+    number = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
+    if re.fullmatch(f"{number},{number}", text):
+        scale, offset = map(float, text.split(","))
+        if math.isfinite(scale) and math.isfinite(offset) and scale:
+            return _uniform(text, scale, offset, channels)
+    raise ConfigError(
+        f"scaling must be one of {', '.join(known)}, or two numbers SCALE,OFFSET such as 0.0078,-1; received "
+        f"{text!r:.80}"
+    )
+
+
+def try_scalings(
+    scalings: Sequence[Scaling], images: NDArray[np.uint8], labels: NDArray[np.int64], predict: Predict
+) -> tuple[Trial, ...]:
+    """Return the result of each scaling, the best first.
+
+    Two scalings are compared by the mean difference of the logarithms of what the model gives each image's class, over
+    its standard error.
+
+    Args:
+        scalings: to try.
+        images: uint8 (N, S, S, 1), 0..255, the classes mixed.
+        labels: int64 (N,).
+        predict: the model.
+    """
+    done: dict[str, Trial] = {}
+    left, scores = list(scalings), {scaling.name: np.zeros((0, 0), np.float32) for scaling in scalings}
+    for limit in ROUNDS:
+        for scaling in left:
+            known = scores[scaling.name]
+            if len(known) >= len(images):
+                continue
+            new = predict(images[len(known) : limit], scaling)
+            scores[scaling.name] = np.concatenate([known, new]) if len(known) else new
+        count = min(limit, len(images))
+        hits = {scaling.name: _class_scores(scores[scaling.name], labels[:count]) for scaling in left}
+        best = max(left, key=lambda scaling: float(hits[scaling.name].mean()))
+        for scaling in left:
+            accuracy = _accuracy(scores[scaling.name], labels[:count])
+            lead = _lead(hits[best.name], hits[scaling.name])
+            done[scaling.name] = Trial(scaling, accuracy, count, lead)
+        left = [scaling for scaling in left if done[scaling.name].lead < CLEAR]
+        # Class order and accuracy need more images than the first round has.
+        if count == len(images) or (len(left) == 1 and limit > ROUNDS[0]):
+            break
+    return tuple(sorted(done.values(), key=lambda trial: (trial.lead, -trial.accuracy)))
+
+
+def choose_scaling(trials: Sequence[Trial], *, scales_itself: bool) -> Scaling:
+    """Return the scaling of the clear winner.
+
+    Args:
+        trials: what `try_scalings` returned.
+        scales_itself: True for a model that scales 0..255 inside; that then needs no clear lead.
+
+    Raises:
+        DataError: there is none.
+    """
+    best, *others = trials
+    if all(trial.lead >= CLEAR for trial in others):
+        return best.scaling
+    tied = [trial.scaling.name for trial in trials if trial.lead < CLEAR]
+    if scales_itself and RAW in tied:
+        return next(trial.scaling for trial in trials if trial.scaling.name == RAW)
+    raise DataError(
+        f"the scaling of the notebook's images cannot be told from {best.images} training images: "
+        f"{describe_trials(trials)}. Not clearly different: {', '.join(tied)}. Give the one that the notebook used, "
+        f"such as --scaling {tied[0]}"
+    )
+
+
+def describe_trials(trials: Sequence[Trial]) -> str:
+    """Return the accuracies as text."""
+    return ", ".join(f"{trial.scaling.name} {trial.accuracy * 100:.1f} %" for trial in trials)
+
+
+def _class_scores(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the logarithm of the score of each image's own class, with the outputs assigned to classes as fits best.
+
+    Scores above the ceiling count alike: too large a scale makes a network too sure, and so better on what it has
+    learned by heart.
+    """
+    own = scores[np.arange(len(labels)), assign(scores, labels)[labels]].astype(np.float64)
+    return np.asarray(np.log(np.clip(own, *SCORE_RANGE)))
+
+
+def _accuracy(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    return float((assign(scores, labels)[labels] == scores.argmax(1)).mean())
+
+
+def _lead(best: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    difference = best - other
+    error = difference.std(ddof=1) / math.sqrt(len(difference))
+    if not error:
+        return math.inf if difference.mean() > 0 else 0.0
+    return float(difference.mean() / error)

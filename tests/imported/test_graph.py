@@ -1,0 +1,116 @@
+"""Configurations of Keras 2 and Keras 3 become the same flat layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgecls.errors import ModelFileError
+from edgecls.imported.graph import Graph, read_graph
+
+
+def layer(kind: str, name: str, inbound: list[Any], **settings: Any) -> dict[str, Any]:
+    return {"class_name": kind, "name": name, "config": {"name": name, **settings}, "inbound_nodes": inbound}
+
+
+def operation(name: str, function: str, inbound: list[Any]) -> dict[str, Any]:
+    return layer("TFOpLambda", name, inbound, function=function)
+
+
+def functional(layers: list[dict[str, Any]], last: list[Any]) -> dict[str, Any]:
+    image = layer("InputLayer", "image", [], batch_input_shape=[None, 16, 16, 3])
+    settings = {"layers": [image, *layers], "input_layers": [["image", 0, 0]], "output_layers": [last]}
+    return {"class_name": "Functional", "config": settings, "name": "model"}
+
+
+def kinds(graph: Graph) -> list[tuple[str, tuple[str, ...]]]:
+    return [(node.kind, node.inputs) for node in graph.nodes]
+
+
+def test_operations_of_keras_2_become_layers() -> None:
+    layers = [
+        operation("divided", "math.truediv", [["image", 0, 0, {"y": 127.5, "name": None}]]),
+        operation("moved", "math.subtract", [["divided", 0, 0, {"y": 1.0, "name": None}]]),
+        operation("flipped", "math.subtract", [["_CONSTANT_VALUE", -1, 3.0, {"y": ["moved", 0, 0]}]]),
+        operation("both", "__operators__.add", [["moved", 0, 0, {"y": ["flipped", 0, 0]}]]),
+        operation("active", "nn.relu6", [["both", 0, 0, {"name": None}]]),
+    ]
+    graph = read_graph(functional(layers, ["active", 0, 0]), keras_2=True)
+    assert kinds(graph) == [
+        ("Rescaling", ("",)),
+        ("Rescaling", ("divided",)),
+        ("Rescaling", ("moved",)),
+        ("Add", ("moved", "flipped")),
+        ("ReLU", ("both",)),
+    ]
+    assert [node.settings for node in graph.nodes[:3]] == [
+        {"scale": 1 / 127.5, "offset": 0.0},
+        {"scale": 1.0, "offset": -1.0},
+        {"scale": -1.0, "offset": 3.0},
+    ]
+    assert graph.input_shape == (16, 16, 3)
+
+
+def test_bgr_inside_of_a_model_is_the_gray_image_itself() -> None:
+    backwards = [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -1}]
+    layers = [
+        layer("SlicingOpLambda", "bgr", [["image", 0, 0, {"slice_spec": backwards}]], function="__operators__.getitem"),
+        operation("mean", "nn.bias_add", [["bgr", 0, 0, {"bias": [-103.9, -116.8, -123.7], "data_format": "NHWC"}]]),
+    ]
+    graph = read_graph(functional(layers, ["mean", 0, 0]), keras_2=True)
+    assert kinds(graph) == [("Rescaling", ("",))]
+    assert graph.nodes[0].settings == {"scale": 1.0, "offset": [-103.9, -116.8, -123.7]}
+    cut = layers + [layer("SlicingOpLambda", "cut", [["mean", 0, 0, {"slice_spec": backwards}]], function="getitem")]
+    with pytest.raises(ModelFileError, match="'cut'"):
+        read_graph(functional(cut, ["cut", 0, 0]), keras_2=True)
+
+
+def test_nested_models_of_keras_2_count_their_calls_from_one() -> None:
+    inner = functional([layer("Conv2D", "conv", [[["image", 0, 0, {}]]], filters=4, kernel_size=3)], ["conv", 0, 0])
+    nested = inner | {"name": "base", "inbound_nodes": [[["image", 0, 0, {"training": False}]]]}
+    flat = layer("Flatten", "flat", [[["base", 1, 0, {}]]])
+    graph = read_graph(functional([nested, flat], ["flat", 0, 0]), keras_2=True)
+    assert kinds(graph) == [("Conv2D", ("",)), ("Flatten", ("conv",))]
+    assert graph.nodes[0].path == "layers/functional/layers/conv2d"
+    assert graph.nodes[0].scope == ("base", "conv")
+
+
+def test_hard_sigmoid_of_keras_2_is_another_function() -> None:
+    layers = [layer("Activation", "gate", [[["image", 0, 0, {}]]], activation="hard_sigmoid")]
+    graph = read_graph(functional(layers, ["gate", 0, 0]), keras_2=True)
+    assert [node.settings for node in graph.nodes] == [{"scale": 0.2, "offset": 0.5}, {"max_value": 1.0}]
+    graph = read_graph(functional(layers, ["gate", 0, 0]), keras_2=False)
+    assert [node.settings for node in graph.nodes] == [{"activation": "hard_sigmoid"}]
+
+
+def test_training_layers_are_dropped_and_old_settings_ignored() -> None:
+    layers = [
+        layer("RandomRotation", "turn", [[["image", 0, 0, {}]]], factor=0.2),
+        layer("DepthwiseConv2D", "conv", [[["turn", 0, 0, {}]]], kernel_size=3, groups=1, activation="relu"),
+        layer("BatchNormalization", "norm", [[["conv", 0, 0, {}]]], axis=[3], epsilon=0.001),
+        layer("Dropout", "drop", [[["norm", 0, 0, {}]]], rate=0.5),
+    ]
+    graph = read_graph(functional(layers, ["drop", 0, 0]), keras_2=True)
+    assert [(node.kind, node.settings) for node in graph.nodes] == [
+        ("DepthwiseConv2D", {"kernel_size": 3}),
+        ("ReLU", {"max_value": None}),
+        ("BatchNormalization", {"axis": 3, "epsilon": 0.001}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"data_format": "channels_first"}, "channels first"), ({"renorm": True}, "renorm"), ({"groups": 2}, "groups=2")],
+)
+def test_settings_that_change_the_result_are_refused(settings: dict[str, Any], words: str) -> None:
+    layers = [layer("BatchNormalization", "norm", [[["image", 0, 0, {}]]], **settings)]
+    with pytest.raises(ModelFileError, match=words):
+        read_graph(functional(layers, ["norm", 0, 0]), keras_2=True)
+
+
+def test_several_inputs_are_refused() -> None:
+    config = functional([layer("Flatten", "flat", [[["image", 0, 0, {}]]])], ["flat", 0, 0])
+    config["config"]["input_layers"].append(["image", 0, 0])
+    with pytest.raises(ModelFileError, match="2 inputs"):
+        read_graph(config, keras_2=True)

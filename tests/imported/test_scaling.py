@@ -1,0 +1,134 @@
+"""The scaling and the class order are found by measurement, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from edgecls.errors import ConfigError, DataError
+from edgecls.imported.assignment import _least_cost, assign
+from edgecls.imported.build import Scaling
+from edgecls.imported.class_order import check_count, check_order, parse_classes
+from edgecls.imported.scaling import choose_scaling, parse_scaling, try_scalings, usual_scalings
+
+CLASSES = ("bolt", "nut", "screw")
+Predict = Callable[[np.ndarray, Scaling], np.ndarray]
+
+
+def images_and_labels(count: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """Grays about 60, 120 and 180: a class each."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, count)
+    grays = 60 + 60 * labels[:, None, None, None] + rng.normal(0, 20, (count, 1, 1, 1)) + np.zeros((1, 4, 4, 1))
+    return grays.clip(0, 255).astype(np.uint8), labels
+
+
+def model(trained_on: Scaling, order: tuple[int, ...] = (0, 1, 2)) -> Predict:
+    """Tells the grays apart in the channels that it was trained on."""
+
+    def predict(images: np.ndarray, scaling: Scaling) -> np.ndarray:
+        channels = len(scaling.scale)
+        seen = scaling.apply(images, channels).mean((1, 2))
+        grays = np.array([60, 120, 180], np.uint8)[:, None, None, None]
+        centers = trained_on.apply(grays, channels)[:, 0, 0]
+        width = 20 * np.array(trained_on.scale)
+        # Not symmetric, or RGB and BGR would be alike on gray images.
+        logits = -((((seen[:, None] - centers) / width) ** 2)[:, :, 0])
+        scores = np.exp(logits - logits.max(1, keepdims=True))
+        return np.asarray((scores / scores.sum(1, keepdims=True))[:, list(order)], np.float32)
+
+    return predict
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_usual_scaling_is_found(channels: int) -> None:
+    images, labels = images_and_labels()
+    for wanted in usual_scalings(channels):
+        trials = try_scalings(usual_scalings(channels), images, labels, model(wanted))
+        assert choose_scaling(trials, scales_itself=False) == wanted
+        assert trials[0].accuracy > 0.9
+
+
+def test_a_model_that_does_not_mind_is_refused_with_the_accuracies() -> None:
+    images, labels = images_and_labels()
+
+    def indifferent(images: np.ndarray, _: Scaling) -> np.ndarray:
+        return model(usual_scalings(1)[1])(images, usual_scalings(1)[1])
+
+    trials = try_scalings(usual_scalings(1), images, labels, indifferent)
+    with pytest.raises(DataError, match=r"0\.\.255 9\d\.\d %, .*--scaling"):
+        choose_scaling(trials, scales_itself=False)
+    # A model that scales inside takes pixels.
+    assert choose_scaling(trials, scales_itself=True).name == "0..255"
+
+
+def test_too_large_a_scale_does_not_win_by_being_surer() -> None:
+    """A network without biases labels alike whatever the scale; only its scores show which is right."""
+    images, labels = images_and_labels()
+    logits = np.eye(3)[labels] * 2 + np.random.default_rng(1).normal(0, 1.2, (len(labels), 3))
+
+    def predict(batch: np.ndarray, scaling: Scaling) -> np.ndarray:
+        start = predict.done.get(scaling.name, 0)  # type: ignore[attr-defined]
+        predict.done[scaling.name] = start + len(batch)  # type: ignore[attr-defined]
+        scaled = logits[start : start + len(batch)] * scaling.scale[0] * 255
+        scores = np.exp(scaled - scaled.max(1, keepdims=True))
+        return np.asarray(scores / scores.sum(1, keepdims=True), np.float32)
+
+    predict.done = {}  # type: ignore[attr-defined]
+    trials = try_scalings(usual_scalings(1)[:2], images, labels, predict)
+    assert choose_scaling(trials, scales_itself=False).name == "0..1"
+
+
+def test_scalings_are_parsed() -> None:
+    assert parse_scaling("0.5,-1e-1", 3) == Scaling("0.5,-1e-1", (0.5,) * 3, (-0.1,) * 3)
+    assert parse_scaling("mean-bgr", 3).offset == (-103.939, -116.779, -123.68)
+    for text in ("0..2", "0,1", "1", "nan,1", "1,inf", "mean-bgr"):
+        with pytest.raises(ConfigError, match="scaling must be"):
+            parse_scaling(text, 1)
+
+
+def test_the_class_order_is_confirmed_or_shown() -> None:
+    images, labels = images_and_labels()
+    scaling = usual_scalings(1)[0]
+    assert check_order(model(scaling)(images, scaling), labels, CLASSES, None).classes == CLASSES
+    scores = model(scaling, (2, 0, 1))(images, scaling)
+    with pytest.raises(DataError, match="another order.*--classes screw,bolt,nut"):
+        check_order(scores, labels, CLASSES, None)
+    order = check_order(scores, labels, CLASSES, ("screw", "bolt", "nut"))
+    assert order.classes == ("screw", "bolt", "nut")
+    assert order.accuracy > 0.9
+    assert not order.doubt
+    with pytest.raises(DataError, match="another order"):
+        check_order(scores, labels, CLASSES, ("bolt", "nut", "screw"))
+
+
+def test_a_model_of_other_classes_is_refused() -> None:
+    _, labels = images_and_labels()
+    scores = np.random.default_rng(1).dirichlet((1, 1, 1), len(labels)).astype(np.float32)
+    with pytest.raises(DataError, match="other classes"):
+        check_order(scores, labels, CLASSES, None)
+    assert "do not confirm" in check_order(scores, labels, CLASSES, CLASSES).doubt
+    one_class = np.tile(np.array([0.8, 0.1, 0.1], np.float32), (len(labels), 1))
+    with pytest.raises(DataError, match="other classes"):
+        check_order(one_class, labels, CLASSES, None)
+    with pytest.raises(DataError, match="5 classes apart.*3 class folders"):
+        check_count(5, CLASSES)
+
+
+def test_classes_must_be_the_folders() -> None:
+    assert parse_classes("screw, bolt,nut", CLASSES) == ("screw", "bolt", "nut")
+    for text in ("bolt,nut", "bolt,nut,screw,screw", "bolt,nut,saw"):
+        with pytest.raises(ConfigError, match="every class folder once"):
+            parse_classes(text, CLASSES)
+
+
+def test_the_assignment_is_the_best_of_all() -> None:
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 5, 6):
+        costs = rng.normal(size=(size, size))
+        best = min(permutations(range(size)), key=lambda order: sum(costs[i, order[i]] for i in range(size)))
+        assert _least_cost(costs).tolist() == list(best)
+    assert assign(np.eye(3)[[1, 2, 0, 1]], np.array([0, 1, 2, 0])).tolist() == [1, 2, 0]
