@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.output import echo
-from edgecls.cli.terminal import PATH, ProgressBars, load_tensorflow, warn
+from edgecls.cli.progress import LiveProgress
+from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
 from edgecls.messages.lists import some
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def import_model(model: Path, data: Path, out: Path, overwrite: bool, skip_bad: 
     from edgecls.imported.run import ImportConfig
     from edgecls.imported.run import import_model as run_import
 
-    with ProgressBars() as bars:
+    with LiveProgress() as bars:
         result = run_import(
             model, data, out, ImportConfig(**settings), skip_bad=skip_bad, overwrite=overwrite, progress=bars
         )

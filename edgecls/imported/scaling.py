@@ -156,8 +156,8 @@ def describe_trials(trials: Sequence[Trial]) -> str:
 def _class_scores(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the logarithm of the score of each image's own class, with the outputs assigned to classes as fits best.
 
-    Scores above the ceiling count alike: too large a scale makes a network too sure, and so better on what it has
-    learned by heart.
+    Scores above the ceiling count alike: too large a scale makes a network too sure, and so better on images that it
+    overfitted to.
     """
     own = scores[np.arange(len(labels)), assign(scores, labels)[labels]].astype(np.float64)
     return np.asarray(np.log(np.clip(own, *SCORE_RANGE)))
