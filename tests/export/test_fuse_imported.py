@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from keras_models import APPLICATIONS, application, notebook_model, settle
-from random_networks import varied_images
+from random_networks import diverse_images
 
 from edgecls.export import onnx, tflite
 from edgecls.export.fuse_imported import fuse_imported
@@ -46,7 +46,7 @@ def check(model: Any, scaling: str, folder: Path, size: int = 32) -> None:
     """The run's network and both float files give what the Keras model gives for scaled images."""
     model.save(folder / "model.keras")
     source = read(folder / "model.keras")
-    images = varied_images(6, size, np.random.default_rng(3))
+    images = diverse_images(6, size, np.random.default_rng(3))
     images[0, :, :3] = 255
     found = parse_scaling(scaling, source.channels)
     shape = (len(images), *model.input_shape[1:])
@@ -89,7 +89,7 @@ def test_lecture_networks_give_the_same_scores(tmp_path: Path) -> None:
 
 
 def settle_last(model: Any, scale: float) -> None:
-    images = varied_images(16, 32, np.random.default_rng(0)).reshape(16, *model.input_shape[1:]) * np.float32(scale)
+    images = diverse_images(16, 32, np.random.default_rng(0)).reshape(16, *model.input_shape[1:]) * np.float32(scale)
     kernel, bias = model.layers[-1].get_weights()
     for layer in model.layers[:-1]:
         images = layer(images)
@@ -105,7 +105,7 @@ def test_the_gray_that_is_padded_matters_and_is_whole_in_int8(tmp_path: Path) ->
     network = build_network(read(tmp_path / "model.keras"), 32, parse_scaling("-1..1", 1))
     exact, whole = (fuse_imported(network, whole_gray=value) for value in (False, True))
     assert (exact.pad_gray, whole.pad_gray) == (127.5, 128)
-    images = varied_images(6, 32, np.random.default_rng(3)).astype(np.float32)
+    images = diverse_images(6, 32, np.random.default_rng(3)).astype(np.float32)
 
     def scores(fused: Any, pad_gray: float) -> np.ndarray:
         return np.concatenate([fused.core(image[None] - pad_gray) for image in images])

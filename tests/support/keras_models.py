@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from random_networks import varied_images
+from random_networks import diverse_images
 
 APPLICATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "MobileNet": ("-1..1", {"alpha": 0.25}),
@@ -46,7 +46,7 @@ def settle(model: Any, scaling: str) -> None:
 
     rng = np.random.default_rng(0)
     _, height, _, channels = model.input_shape
-    images = parse_scaling(scaling, channels).apply(varied_images(16, height, rng), channels)
+    images = parse_scaling(scaling, channels).apply(diverse_images(16, height, rng), channels)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
         norm.momentum = 0.0
