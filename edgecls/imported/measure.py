@@ -121,7 +121,7 @@ def _predict(
     parts = []
     for start in range(0, len(images), BATCH_SIZE):
         batch = images[start : start + BATCH_SIZE]
-        # Always full, because TensorFlow compiles the model for each size anew.
+        # Always full, because TensorFlow compiles the model again for each size.
         full = np.concatenate([batch, np.repeat(batch[-1:], BATCH_SIZE - len(batch), 0)])
         scores = np.asarray(model.predict_on_batch(scaling.apply(full, channels)), np.float32)
         parts.append(scores[: len(batch)])
