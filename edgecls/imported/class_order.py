@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ConfigError, DataError
-from edgecls.evaluate import wilson_interval
-from edgecls.export.gate import mcnemar_p
+from edgecls.evaluate import mcnemar_p, wilson_interval
 from edgecls.imported.assignment import assign
 from edgecls.messages.lists import some
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.export.gate import mcnemar_p
+from edgecls.evaluate import mcnemar_p
 from edgecls.images.decode import decode_gray
 
 SIGNIFICANT = 0.05

@@ -168,6 +168,9 @@ def test_the_likeliest_defect_is_the_label_below_the_threshold(threshold: float 
         def run(self, image: np.ndarray) -> np.ndarray:
             return np.array([0.1, 0.7, 0.2], np.float32)
 
+        def run_with_heatmap(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            raise NotImplementedError
+
     spec = make_spec(good_class="nut", good_threshold=threshold)
     prediction = Classifier(spec, Fixed()).predict(np.zeros((12, 10), np.uint8))
     assert (prediction.index, prediction.label) == (index, spec.labels[index])
