@@ -72,11 +72,13 @@ def find_good(record: dict[str, Any], config: ExportConfig) -> str:
     """Return the good class of the export, else of the run with this run.json; "" for none.
 
     Raises:
-        DataError: it is none of the run's classes. ConfigError: a limit is given, but no good class.
+        DataError: it is none of the run's classes. ConfigError: two limits are given, or one, but no good class.
     """
+    # First, because a conversion may take minutes.
+    limit = make_limit(config.max_missed, config.max_false_alarms)
     if name := config.good_class or str(record["config"].get("good_class") or ""):
         return str(record["classes"][find_good_class(name, record["classes"])])
-    if limit := make_limit(config.max_missed, config.max_false_alarms):
+    if limit:
         raise ConfigError(f"{limit.option} needs the name of the class that is no defect; add --good-class NAME")
     return ""
 

@@ -103,6 +103,8 @@ def test_the_class_is_that_of_the_export_or_else_of_the_run() -> None:
     assert find_good(old, ExportConfig()) == ""
     with pytest.raises(ConfigError, match="--max-missed 0.1 needs the name.*--good-class"):
         find_good(old, ExportConfig(max_missed=0.1))
+    with pytest.raises(ConfigError, match="exclude each other"):
+        find_good(record, ExportConfig(max_missed=0.1, max_false_alarms=0.1))
     with pytest.raises(DataError, match="did you mean 'dark'"):
         find_good(old, ExportConfig(good_class="Dark"))
 
