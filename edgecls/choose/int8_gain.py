@@ -25,7 +25,7 @@ def explain_int8(timing: Timing, candidates: Sequence[Candidate]) -> str:
         best = next((each for each in others if each.candidate.precision != "int8"), None)
         if best is None:
             return "int8 is the fastest: no float configuration may be shipped."
-        longer = f"takes {best.ratio.ratio:.2f} times as long"
+        longer = f"takes {_about(best)} times as long"
         return f"int8 is the fastest: {best.candidate.name}, the fastest in float, {longer}."
     best = next((each for each in others if each.candidate.precision == "int8"), None)
     if best is None:
@@ -35,8 +35,13 @@ def explain_int8(timing: Timing, candidates: Sequence[Candidate]) -> str:
         return f"int8 may be faster: {best.candidate.name} {took}, but that time is invalid."
     causes = _causes(best, timing.record.machine["isa"])
     unknown = "no usual cause was found; 'edgecls benchmark FILE --profile' shows where the time goes"
-    slower = f"int8 is slower: {best.candidate.name} takes {best.ratio.ratio:.2f} times as long"
+    slower = f"int8 is slower: {best.candidate.name} takes {_about(best)} times as long"
     return f"{slower}: {'; '.join(causes) or unknown}."
+
+
+def _about(timed: TimedCandidate) -> str:
+    """Return a ratio with as many digits as are known of it."""
+    return f"{timed.ratio.ratio:.2f}" if timed.is_finalist else f"about {timed.ratio.ratio:.1f}"
 
 
 def _causes(timed: TimedCandidate, isa: Sequence[str]) -> list[str]:

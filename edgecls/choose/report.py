@@ -8,13 +8,13 @@ from itertools import groupby
 from edgecls.benchmark.table import align, caption, format_ms
 from edgecls.choose.candidates import Candidate, on_device
 from edgecls.choose.choice import Choice
-from edgecls.choose.rounds import NEAR, SCREENING_SECONDS, TimedCandidate, Timing
+from edgecls.choose.rounds import NEAR, TimedCandidate, Timing
 from edgecls.export.gate import format_change
 
 COLUMNS = ("file", "engine", "threads", "p50 ms", "times (95 % interval)", "accuracy", "")
 # Of those that only took part in the screening round: their times are of another moment than the finalists'.
 SCREENED_COLUMNS = ("file", "engine", "threads", "times", "accuracy", "")
-SCREENED = f"Screened out in the first round ({SCREENING_SECONDS:g} s each), roughly compared with the recommended one:"
+SCREENED = "Left out after the screening round; their times, roughly, as multiples of the recommended one's:"
 
 
 def text_report(choice: Choice) -> str:
