@@ -57,7 +57,7 @@ RULES = (
     Rule("too-few-test-images", lambda run: held_out.check_enough(run.test, run)),
     Rule("test-below-validation", held_out.check_agreement),
     Rule("validation-below-test", held_out.check_reverse),
-    Rule("calibration", held_out.check_calibration, frozenset({"no-better-than-majority"})),
+    Rule("calibration", held_out.check_calibration, _SLOW | {"no-better-than-majority", "too-short", "underfitting"}),
 )
 NO_PROBLEMS = Finding("no-problems", "note", "No problems found.", "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -77,6 +78,10 @@ class Scored:
         return float(self.confusion.trace() / len(self.labels)) if len(self.labels) else math.nan
 
 
-def confidence_interval(hits: int, images: int) -> tuple[float, float]:
-    """Return the 99 % interval of the fraction of which `hits` of `images` were seen; 0 to 1 without images."""
-    return wilson_interval(hits, images, Z_99) if images else (0.0, 1.0)
+def confidence_interval(hits: int, images: int, comparisons: int = 1) -> tuple[float, float]:
+    """Return the 99 % interval of the fraction of which `hits` of `images` were seen; 0 to 1 without images.
+
+    Of several `comparisons`, each gets a wider one, so that all hold together with 99 % (Bonferroni).
+    """
+    z = Z_99 if comparisons == 1 else NormalDist().inv_cdf(1 - 0.005 / comparisons)
+    return wilson_interval(hits, images, z) if images else (0.0, 1.0)

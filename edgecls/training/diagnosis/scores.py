@@ -155,12 +155,11 @@ def check_balance(run: Evidence) -> Iterator[Problem]:
         return
     counts, confusion = run.counts, run.val.confusion
     hits, support = confusion.diagonal(), confusion.sum(axis=1)
+    small = [index for index in range(len(run.classes)) if counts[index] * IMBALANCE <= counts.max() and support[index]]
     small = [
         index
-        for index in range(len(run.classes))
-        if counts[index] * IMBALANCE <= counts.max()
-        and support[index]
-        and confidence_interval(int(hits[index]), int(support[index]))[1] < run.val.accuracy - LEAST_LOSS
+        for index in small
+        if confidence_interval(int(hits[index]), int(support[index]), len(small))[1] < run.val.accuracy - LEAST_LOSS
     ]
     if small:
         listed = some(

@@ -11,7 +11,7 @@ from edgecls.training.history import Divergence
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_heads_on_frozen_features_have_no_deep_problem(layers: int) -> None:
     records = with_layers(*(layer(index, 10.0 ** (4 * index - 6)) for index in range(layers)), phase="classifier")
-    assert list(diagnosed(records)) == ["no-problems"]
+    assert diagnosed(records) == {}
 
 
 def test_vanishing_names_the_layers() -> None:
@@ -24,7 +24,7 @@ def test_vanishing_names_the_layers() -> None:
 
 def test_one_odd_layer_does_not_vanish() -> None:
     norms = [1.0, 1e-5, 1.0, 1.0, 1.0, 1.0]
-    assert list(diagnosed(with_layers(*(layer(index, norm) for index, norm in enumerate(norms))))) == ["no-problems"]
+    assert diagnosed(with_layers(*(layer(index, norm) for index, norm in enumerate(norms)))) == {}
 
 
 def test_updates_alone_show_vanishing() -> None:
@@ -64,7 +64,7 @@ def test_gradients_that_grow_towards_the_image_explode() -> None:
     assert "towards the image, from 0.001 to 1e+02" in diagnosed(bad)["exploding-gradients"].text
     # The same slope far below harms nothing: the network has learned what there is.
     quiet = with_layers(*(layer(index, 10.0 ** (-3 - index)) for index in range(LAYERS)))
-    assert list(diagnosed(quiet)) == ["no-problems"]
+    assert diagnosed(quiet) == {}
 
 
 def test_nan_later_names_layer_and_step_and_is_an_explosion() -> None:

@@ -78,6 +78,14 @@ def test_imbalance_matters_where_the_small_class_pays() -> None:
     assert "imbalance" not in diagnosed(normal_epochs(), train_labels=labels, val=fine)
 
 
+def test_one_of_several_small_classes_is_low_by_chance() -> None:
+    labels = np.repeat(range(4), [900, 60, 60, 60])
+    matrix = np.array([[94, 2, 2, 2], [4, 6, 0, 0], [0, 0, 10, 0], [0, 0, 0, 10]])
+    assert "imbalance" not in diagnosed(normal_epochs(), train_labels=labels, val=scored(matrix))
+    matrix[1] = [8, 2, 0, 0]
+    assert "nut (60" in diagnosed(normal_epochs(), train_labels=labels, val=scored(matrix))["imbalance"].text
+
+
 def test_lists_of_classes_are_capped() -> None:
     classes = [f"class {index}" for index in range(800)]
     few = diagnose(normal_epochs(), CONFIG, classes, train_labels=np.arange(800))
