@@ -59,8 +59,9 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
     "val_fraction": ([0.001, 0.499], [0, 0.5, NAN], "val_fraction must be above 0 and below 0.5"),
     "test_fraction": ([0.001, 0.499], [0, 0.5, -0.1], "test_fraction must be above 0 and below 0.5"),
 }
-# Switches; a name that presets.resolve looks up; a file that find_weights looks for; a record with checks of its own.
-UNCHECKED = {"joint", "balance", "batch_norm", "preset", "weights", "augment"}
+# Switches; a name that presets.resolve looks up; a file that find_weights looks for; a class that training looks for
+# among those of the images; a record with checks of its own.
+UNCHECKED = {"joint", "balance", "batch_norm", "preset", "weights", "good_class", "augment"}
 # Read by `images.layout`, which checks them.
 LAYOUT = {"labels", "columns", "class_from", "splits", "group", "exclude"}
 AUGMENT: dict[str, tuple[list[Any], list[Any], str]] = {
@@ -74,6 +75,8 @@ EXPORT: dict[str, tuple[list[Any], list[Any], str]] = {
     "precisions": ([("fp32",), ("fp32", "int8")], [("fp8",), ()], "precision"),
     "formats": ([("onnx",), ("tflite", "onnx")], [("pb",), ()], "format"),
     "max_drop": ([0, 1], [-0.01, 1.01, NAN], "max drop must be 0 to 1"),
+    "max_missed": ([None, 0, 0.999], [-0.01, 1, NAN], "max missed must be at least 0 and below 1"),
+    "max_false_alarms": ([None, 0, 0.999], [-0.01, 1, NAN], "max false alarms must be at least 0 and below 1"),
     "prune": ([0, 0.1], [-0.1, NAN, float("inf")], "prune must be 0 (keep all channels) or more"),
     "calibration_images": ([1], [0, -1], "calibration images must be at least 1"),
 }
@@ -115,8 +118,9 @@ def test_every_setting_has_a_default_and_a_word_in_the_docstring(config: Any) ->
 def test_every_setting_with_a_range_is_in_the_tables_above() -> None:
     assert {field.name for field in dataclasses.fields(TrainConfig)} == {*TRAIN, *UNCHECKED, *LAYOUT}
     assert {field.name for field in dataclasses.fields(AugmentConfig)} == set(AUGMENT)
-    # golden and layers are switches; device is a name that find_target looks up.
-    assert {field.name for field in dataclasses.fields(ExportConfig)} == {*EXPORT, "seed", "golden", "layers", "device"}
+    # Switches; a name that find_target looks up; a class that the gate looks for among those of the run.
+    unchecked = {"seed", "golden", "heatmap", "layers", "device", "good_class"}
+    assert {field.name for field in dataclasses.fields(ExportConfig)} == {*EXPORT, *unchecked}
 
 
 # Settings that depend on each other
