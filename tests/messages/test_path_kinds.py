@@ -42,13 +42,18 @@ def test_a_keras_model_names_the_command(tmp_path: Path) -> None:
         (b"", "an empty file"),
         (b"\x89PNG\r\n\x1a\n", "a PNG image"),
         (b"bolt\nnut\nMutter \xc3\xa4\n", "a text file"),
-        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
         (b"\x1f\x8b\x08", "a gzip archive"),
     ],
 )
 def test_what_is_no_model_is_named(data: bytes, what: str, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(ModelFileError, match=f"x is {what}.*Pass a file that 'edgecls export' wrote"):
+        load(tmp_path / "x")
+
+
+def test_an_hdf5_file_may_be_a_keras_model(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(ModelFileError, match=r"x is an HDF5 file.*Import it first: edgecls import \S*x DATA --out RUN"):
         load(tmp_path / "x")
 
 
