@@ -33,7 +33,7 @@ def add_heatmap(fused: FusedModel) -> FusedModel:
     """Return the network with the outputs [scores (1, C), class activation map (1, h, w, C)].
 
     Raises:
-        ConfigError: the scores are not a dense layer on a pooled or flattened feature map.
+        ConfigError: the scores are not a dense layer on a pooled feature map.
     """
     import keras
     from keras import layers as kinds
@@ -41,18 +41,9 @@ def add_heatmap(fused: FusedModel) -> FusedModel:
     pool = _find_pool(fused.core)
     kernel = fused.core.layers[-1].get_weights()[0]
     kernel = kernel - kernel.mean(1, keepdims=True)
-    _, height, width, channels = pool.input.shape
-    if isinstance(pool, kinds.Flatten):
-        # Each position has weights of its own: as many groups of a convolution as there are positions.
-        row = kinds.Reshape((1, 1, height * width * channels))(pool.input)
-        summed = kinds.Conv2D(height * width * kernel.shape[1], 1, groups=height * width, use_bias=False, name=HEATMAP)
-        positions = kinds.Reshape((height, width, kernel.shape[1]))(summed(row))
-        grouped = kernel.reshape(height * width, channels, -1).transpose(1, 0, 2)
-        summed.set_weights([grouped.reshape(1, 1, channels, -1)])
-    else:
-        summed = kinds.Conv2D(kernel.shape[1], 1, use_bias=False, name=HEATMAP)
-        positions = summed(pool.input)
-        summed.set_weights([kernel[None, None]])
+    summed = kinds.Conv2D(kernel.shape[1], 1, use_bias=False, name=HEATMAP)
+    positions = summed(pool.input)
+    summed.set_weights([kernel[None, None]])
     return replace(fused, core=keras.Model(fused.core.input, [fused.core.output, positions]))
 
 
@@ -71,7 +62,12 @@ def _find_pool(model: keras.Model) -> keras.layers.Layer:
             f"a heat map needs a classifier that reads the feature map directly, and the dense layer {layer.name!r} "
             "lies between; train without hidden layers, or export without --heatmap"
         )
-    if not isinstance(layer, (kinds.GlobalAveragePooling2D, kinds.Flatten)) or len(layer.input.shape) != 4:
+    if isinstance(layer, kinds.Flatten):
+        raise ConfigError(
+            "a heat map needs average pooling, and this network flattens its features; train with --head gap, "
+            "or export without --heatmap"
+        )
+    if not isinstance(layer, kinds.GlobalAveragePooling2D) or len(layer.input.shape) != 4:
         raise ConfigError(f"this network ends with {layer.name!r} and has no heat map; export without --heatmap")
     height, width = layer.input.shape[1:3]
     if not (min(height, width) >= 2 and height * width <= MOST_POSITIONS):

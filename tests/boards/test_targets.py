@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from onnx_graphs import run
+from processor import skip_without_vnni
 from random_networks import diverse_images, random_network
 from tiny import SIZE
 
@@ -84,6 +85,7 @@ def test_seven_bit_weights_stay_in_seven_bits(prepared: dict[str, FusedModel], c
 def test_arm64_computes_in_int8_and_still_takes_the_raw_image(
     prepared: dict[str, FusedModel], calibration: np.ndarray
 ) -> None:
+    skip_without_vnni()
     unsigned = onnx_export.to_int8(prepared["x86-vnni"], calibration, TARGETS["x86-vnni"])
     signed = onnx_export.to_int8(prepared["arm64"], calibration, TARGETS["arm64"])
     graph = onnx.load_from_string(signed).graph

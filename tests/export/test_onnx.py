@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from processor import skip_without_vnni
 from tflite_graphs import FP16_TOLERANCE, FP32_TOLERANCE, INT8_TOLERANCE, make_images
 from tiny import SIZE, Converted
 from training_run import keras_scores
@@ -41,6 +42,8 @@ def front_of(graph: Any, node: Any) -> list[Any]:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_scores_agree_with_keras_on_raw_images(converted: Converted, precision: str) -> None:
+    if precision == "int8":
+        skip_without_vnni()
     images = make_images(converted.pad_gray)
     off = np.abs(run(converted.graphs[f"{precision}.onnx"], images) - keras_scores(converted.model, images))
     assert off.max() < FP32_TOLERANCE if precision == "fp32" else off.mean() < INT8_TOLERANCE

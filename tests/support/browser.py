@@ -55,9 +55,11 @@ def find_overflow(browser: Chrome) -> int:
 
 
 def find_broken_images(browser: Chrome) -> list[str]:
-    """Return the beginning of the address of each image that could not be shown."""
+    """Return the address of each image that could not be shown."""
     broken = "[...document.images].filter(image => !image.complete || !image.naturalWidth)"
-    return list(browser.execute_script(f"return {broken}.map(image => image.src.slice(0, 80))"))
+    # Images inside the page have their data as the address.
+    address = "image.src.startsWith('data:') ? image.src.slice(0, 80) : image.src"
+    return list(browser.execute_script(f"return {broken}.map(image => {address})"))
 
 
 def read_console(browser: Chrome) -> list[dict[str, Any]]:

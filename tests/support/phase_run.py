@@ -39,7 +39,7 @@ SOLVED: dict[str, Any] = {
 }
 # Settings that make another network; the seed draws its weights.
 NETWORK = {"image_size", "alpha", "blocks", "arch", "head", "gray_to_rgb", "filters", "hidden", "dropout", "seed"}
-SMALL: dict[str, Any] = {"learning_rate": None, "epochs": 6, "augment": None}
+SMALL: dict[str, Any] = {"effort": None, "learning_rate": None, "epochs": 6, "augment": None}
 
 
 def draw(count: int, seed: int) -> Split:

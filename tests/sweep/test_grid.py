@@ -38,7 +38,7 @@ def test_other_settings_are_those_of_the_base() -> None:
     base = TrainConfig(epochs=7, seed=3, augment=None)
     (found,) = list_candidates(Space(archs=("cnn",), image_sizes=(32,), unfreeze=(3,)), base)
     assert found.name == "cnn-32"
-    assert (found.config.epochs, found.config.seed, found.config.augment, found.config.unfreeze) == (7, 3, None, 0)
+    assert (found.config.epochs, found.config.seed, found.config.augment, found.config.unfreeze) == (7, 3, None, None)
 
 
 def test_names_for_pictures_say_what_differs() -> None:

@@ -90,7 +90,11 @@ def test_a_real_classifier_learns_again_and_the_network_stays(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("changes", "seconds"),
-    [({"arch": "cnn"}, 1.0), ({}, remedies.LONGEST_PHASE_SECONDS + 1), ({"deadline": time.monotonic()}, 1.0)],
+    [
+        ({"arch": "cnn", "effort": None}, 1.0),
+        ({}, remedies.LONGEST_PHASE_SECONDS + 1),
+        ({"deadline": time.monotonic()}, 1.0),
+    ],
 )
 def test_what_takes_long_is_not_tried(changes: dict[str, Any], seconds: float) -> None:
     assert measure_effects([BALANCE], context(**changes), WEIGHTS, seconds) == (BALANCE,)

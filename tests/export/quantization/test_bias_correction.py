@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_graphs import run as run_onnx
+from processor import skip_without_vnni
 from random_networks import diverse_images, random_network
 from tflite_graphs import run
 
@@ -67,6 +68,8 @@ def error(kind: str, fused: FusedModel, reference: FusedModel, images: np.ndarra
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_int8_loses_several_times_less_with_preparation(kind: str, uneven: FusedModel, images: np.ndarray) -> None:
+    if kind == "onnx":
+        skip_without_vnni()
     plain = error(kind, uneven, uneven, images)
     prepared = error(kind, prepare.prepare(uneven, images[:32]), uneven, images)
     assert prepared < plain / 3, (plain, prepared)
@@ -84,6 +87,8 @@ def test_a_file_made_without_one_step_loses_more(
     step: str, whole: tuple[str, FusedModel, float], images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, network, with_all = whole
+    if kind == "onnx":
+        skip_without_vnni()
     monkeypatch.setattr(prepare, step, lambda fused, *_: fused)
     lacking = error(kind, prepare.prepare(network, images[:32]), network, images)
     # Measured: 0.07 with both steps, 0.11 to 0.12 without correcting, 0.25 without equalizing.
