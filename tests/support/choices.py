@@ -81,7 +81,9 @@ class FakeMachine:
         now = self._slower ** (len(self.rounds) - 1)
         invalid = self._invalid if len(self.rounds) <= self._invalid_rounds else ()
         samples = [
-            make_times(self._times[name] * now, self._noise, 20, seed=100 * len(self.rounds) + place)
+            make_times(
+                self._times[name.replace(".rejected", "")] * now, self._noise, 20, seed=100 * len(self.rounds) + place
+            )
             for place, name in enumerate(names)
         ]
         results = [
