@@ -131,7 +131,7 @@ def test_train_and_export_say_what_they_did_and_nothing_else(
 ) -> None:
     out = tmp_path / "run"
     settings = ["--image-size", SIZE, "--alpha", 0.35, "--weights", tiny_config.weights, "--epochs", 2, "--no-augment"]
-    trained = run_process("train", tiny_data, "--out", out, *settings)
+    trained = run_process("train", tiny_data, "--out", out, *settings, "--effort", "quick")
     assert trained.returncode == 0, trained.stderr
     words = [line.split()[0] for line in trained.stdout.splitlines() if line]
     # Printed if an image is incorrect, which two epochs leave to chance.
