@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
-from edgecls.images.dataset import Dataset, Split, load_dataset
+from edgecls.images.dataset import Dataset, Split
 from edgecls.images.grouping import NO_GROUPS, find_groups
 from edgecls.images.layout import Layout, list_dataset
 from edgecls.images.memmap import chunks
@@ -22,6 +22,7 @@ from edgecls.progress import Progress, silent
 from edgecls.training.features.cache import AugmentedCopy, Features, cached_features
 from edgecls.training.features.forward import Forward, fastest_forward
 from edgecls.training.features.frozen import network_key
+from edgecls.training.train import load_images
 
 TRAIN, VAL, TEST = range(3)
 
@@ -83,17 +84,7 @@ def read_material(data: Path, config: TrainConfig, progress: Progress = silent) 
         DataError: the images cannot be used. WeightsError: there are no weights.
     """
     layout = Layout(config.labels, config.columns, config.class_from, config.splits, NO_GROUPS, config.exclude)
-    dataset = load_dataset(
-        data,
-        config.image_size,
-        val_fraction=config.val_fraction,
-        test_fraction=config.test_fraction,
-        seed=config.seed,
-        layout=layout,
-        skip_bad=True,
-        bits=config.bits,
-        progress=functools.partial(progress, "read images"),
-    )
+    dataset = load_images(data, replace(config, group=NO_GROUPS), True, progress)
     listing = list_dataset(dataset.root, replace(layout, group=""))
     splits = [split for split in (dataset.train, dataset.val, dataset.test) if split is not None]
     return Material(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,8 @@ from PIL import Image
 
 from edgecls.audit.audit import Audit
 from edgecls.audit.summary import describe_accuracy, list_counts, list_notes, list_rows
-from edgecls.errors import MissingDependency
 from edgecls.files import write_atomically
-from edgecls.messages.names import safe
+from edgecls.messages.templates import load_template
 
 TEMPLATE = "audit.html.jinja"
 MOST_SHOWN = 48
@@ -28,18 +25,7 @@ def write_page(found: Audit, path: Path) -> None:
     Raises:
         MissingDependency: Jinja is not installed.
     """
-    if find_spec("jinja2") is None:
-        raise MissingDependency("the page of an audit needs Jinja: pip install 'edgecls[train]'")
-    import jinja2
-
-    environment = jinja2.Environment(
-        finalize=lambda value: safe(value) if type(value) is str else value,
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.from_string(resources.files("edgecls.audit").joinpath(TEMPLATE).read_text("utf-8"))
+    template = load_template("edgecls.audit", TEMPLATE, "the page of an audit")
     write_atomically(path, template.render(_describe(found)).encode("utf-8", "backslashreplace"))
 
 

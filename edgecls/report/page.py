@@ -7,8 +7,6 @@ import datetime
 import shlex
 import struct
 from collections.abc import Sequence
-from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecls.config import TrainConfig
-from edgecls.errors import MissingDependency, ModelFileError
+from edgecls.errors import ModelFileError
 from edgecls.evaluate import ClassMetrics, Evaluation, wilson_interval
 from edgecls.export.export_folder import read_entries
 from edgecls.files import write_atomically
 from edgecls.messages.lists import some
-from edgecls.messages.names import safe
+from edgecls.messages.templates import load_template
 from edgecls.report import gallery, pictures
 from edgecls.report.exports import describe, read_latencies
 from edgecls.report.gallery import Prediction, Shown
@@ -53,21 +51,9 @@ def write_report(run: Path) -> Path:
         ModelFileError: `run` is not a run folder, or is damaged.
         MissingDependency: Jinja or Matplotlib is not installed.
     """
-    if find_spec("jinja2") is None:
-        raise MissingDependency("the report needs Jinja: pip install 'edgecls[train]'")
-    import jinja2
-
+    template = load_template("edgecls.report", TEMPLATE, "the report")
     record = read_whole_record(run)
     missing = pictures.draw_final(run)
-    environment = jinja2.Environment(
-        # A macro returns a subclass of str that is escaped already.
-        finalize=lambda value: safe(value) if type(value) is str else value,
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.from_string(resources.files("edgecls.report").joinpath(TEMPLATE).read_text("utf-8"))
     page = template.render(_describe(run, record), missing=missing)
     write_atomically(run / PAGE_FILE, page.encode())
     return run / PAGE_FILE

@@ -16,7 +16,7 @@ from edgecls.cli import main
 from edgecls.config import TrainConfig
 from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.files import write_checked
-from edgecls.report import page
+from edgecls.messages import templates
 from edgecls.report.page import write_report
 from edgecls.training.run import run_folder
 
@@ -306,7 +306,7 @@ def test_the_command_prints_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_without_jinja_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "find_spec", lambda _: None)
+    monkeypatch.setattr(templates, "find_spec", lambda _: None)
     with pytest.raises(MissingDependency, match=r"pip install 'edgecls\[train\]'"):
         write_report(tmp_path)
 
