@@ -73,7 +73,7 @@ ALLOWED = (
     ("edgecls/benchmark/record.py", r"noisy neighbour", "the cause as records of older versions name it"),
     ("edgecls/cli/train.py", r"(--)?\bviews\b", "the old spelling of the option, hidden"),
     ("edgecls/estimate/estimate.py", r"\"(grounds|leans_on)\"", "JSON keys of older versions, which scripts read"),
-    ("edgecls/config.py", r"\bviews\b", "the setting as run.json of older versions names it"),
+    ("edgecls/config/choices.py", r"\bviews\b", "the setting as run.json of older versions names it"),
     ("edgecls/training/phase_names.py", r"\bviews\b", "the phase as older runs name it"),
     ("edgecls/report/page.py", r"healthy", "the finding as older runs name it"),
     ("edgecls/training/diagnosis/finding.py", r"healthy", "the finding as older runs name it"),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.terminal import PATH, echo, print_json
-from edgecls.config import ARCHS, BLOCKS, HEADS, TrainConfig
+from edgecls.config import TrainConfig
+from edgecls.config.choices import ARCHS, BLOCKS, HEADS
 from edgecls.errors import ConfigError
 from edgecls.estimate.estimate import ENGINES, Estimate, Measured, to_json
 from edgecls.estimate.estimate import estimate as predict

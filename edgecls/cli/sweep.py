@@ -13,7 +13,8 @@ from edgecls.cli import remote
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.terminal import PATH, echo, host_options, load_tensorflow, print_json, warn
 from edgecls.cli.train import SETTINGS, Duration
-from edgecls.config import ARCHS, BLOCKS, FINE_LEARNING_RATE, HEADS, AugmentConfig, ExportConfig, TrainConfig
+from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
+from edgecls.config.choices import ARCHS, BLOCKS, FINE_LEARNING_RATE, HEADS
 from edgecls.parallel.pool import work_in
 from edgecls.sweep.frontier import SMALL_GAIN
 from edgecls.sweep.grid import SIZES, Space, list_candidates

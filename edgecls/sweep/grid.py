@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from edgecls.config import BLOCKS, TrainConfig
+from edgecls.config import TrainConfig
+from edgecls.config.choices import BLOCKS
 
 # Of a grid, and of a search.
 IMAGE_SIZES, SIZES = (96, 128, 160, 224), (64, 96, 128, 160, 192, 224, 256)
@@ -16,11 +17,11 @@ IMAGE_SIZES, SIZES = (96, 128, 160, 224), (64, 96, 128, 160, 192, 224, 256)
 class Space:
     """The settings that are combined; all but `archs` and `image_sizes` are for mobilenet_v2 only."""
 
-    archs: tuple[str, ...] = (TrainConfig.arch,)  # any of `config.ARCHS`
+    archs: tuple[str, ...] = (TrainConfig.arch,)  # any of `config.choices.ARCHS`
     image_sizes: tuple[int, ...] = IMAGE_SIZES  # sides in pixels
     alphas: tuple[float, ...] = (TrainConfig.alpha,)  # widths
     blocks: tuple[int | None, ...] = (TrainConfig.blocks,)  # how many are kept
-    heads: tuple[str, ...] = (TrainConfig.head,)  # any of `config.HEADS`
+    heads: tuple[str, ...] = (TrainConfig.head,)  # any of `config.choices.HEADS`
     unfreeze: tuple[int, ...] = (0,)  # how many of the last blocks are fine-tuned
 
 

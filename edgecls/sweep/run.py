@@ -16,7 +16,8 @@ import numpy as np
 from edgecls.boards.compatibility import check_file
 from edgecls.boards.finding import reasons_against
 from edgecls.choose.candidates import load_images
-from edgecls.config import RENAMED_SETTINGS, TrainConfig
+from edgecls.config import TrainConfig
+from edgecls.config.choices import RENAMED_SETTINGS
 from edgecls.errors import ConfigError, DataError
 from edgecls.evaluate import score_images
 from edgecls.export.gate import Comparison, compare

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from edgecls.config import BLOCKS, TrainConfig
+from edgecls.config import TrainConfig
+from edgecls.config.choices import BLOCKS
 from edgecls.images.dataset import Dataset, Split
 from edgecls.networks.split_layer import block_before, learn_above, split_at
 from edgecls.training.context import Context

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from edgecls.config import BLOCKS, TrainConfig
+from edgecls.config import TrainConfig
+from edgecls.config.choices import BLOCKS
 from edgecls.networks.model import FEATURES_LAYER, build_mobilenet_v2
 from edgecls.networks.split_layer import block_before, learn_above, learn_gray_and_head, split_at
 from edgecls.networks.weights import Weights

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecls.config import ARCHS, HEADS, TrainConfig
+from edgecls.config import TrainConfig
+from edgecls.config.choices import ARCHS, HEADS
 from edgecls.errors import ConfigError
 from edgecls.sweep.grid import Space, list_candidates, short_names
 

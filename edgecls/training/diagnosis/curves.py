@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgecls.config import CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE, TrainConfig
+from edgecls.config import TrainConfig
+from edgecls.config.choices import CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE
 from edgecls.training.diagnosis.evidence import END_EPOCHS, MIN_EPOCHS, Evidence, Phase
 from edgecls.training.diagnosis.finding import Problem, confidence_interval
 from edgecls.training.phase_names import trained_part

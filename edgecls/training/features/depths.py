@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.config import BLOCKS, TrainConfig
+from edgecls.config import TrainConfig
+from edgecls.config.choices import BLOCKS
 from edgecls.images.dataset import Split
 from edgecls.networks.model import build_mobilenet_v2, last_layer
 from edgecls.networks.weights import Weights

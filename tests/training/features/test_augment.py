@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecls.config import FLIPS, AugmentConfig
+from edgecls.config import AugmentConfig
+from edgecls.config.choices import FLIPS
 from edgecls.training.features.augment import change_images, describe_augmentation, draw_changes, find_borders
 
 OFF = AugmentConfig("none", 0, 0, 0, 0, 0)

@@ -1,6 +1,6 @@
-"""Defaults and range checks of training and export, as frozen dataclasses.
+"""Defaults and range checks of training, as a frozen dataclass.
 
-The command line takes its defaults from here, and a run stores the resolved values in run.json.
+A run stores the resolved values in run.json.
 """
 
 from __future__ import annotations
@@ -9,39 +9,26 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from edgecls.augment_config import FLIPS as FLIPS
-from edgecls.augment_config import AugmentConfig as AugmentConfig
-from edgecls.export_config import ExportConfig as ExportConfig
+from edgecls.config.augmentation import AugmentConfig
+from edgecls.config.choices import (
+    ALL_STEPS,
+    ARCHS,
+    BLOCKS,
+    CLASSIFIER_LEARNING_RATE,
+    CLASSIFIER_STEPS,
+    EFFORTS,
+    FINE_LEARNING_RATE,
+    HEADS,
+    MIN_BATCH_NORM_BATCH,
+    MIN_IMAGE_SIZE,
+    MIN_SMALL_IMAGE_SIZE,
+    NETWORK_LEARNING_RATE,
+    SCHEDULES,
+    SOLVERS,
+    USUAL_SCHEDULE,
+)
 from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
 from edgecls.limits import check_setting as _check
-
-WEIGHT_SOURCES = ("auto", "imagenet", "imagenet-torch", "none")
-ARCHS = ("mobilenet_v2", "cnn", "mlp")
-HEADS = ("gap", "flatten")
-SCHEDULES = ("cosine", "plateau", "constant")
-SOLVERS = ("lbfgs", "sgd")
-EFFORTS = ("quick", "normal", "best")
-# Settings of learning in steps; whoever changes one wants a classifier that learns so.
-CLASSIFIER_STEPS = ("epochs", "learning_rate", "hidden", "batch_norm")
-ALL_STEPS = (
-    *("batch_size", "dropout", "schedule", "warmup_epochs", "weight_decay", "l2", "label_smoothing", "clip_norm"),
-    "patience",
-)
-# Widths for which keras.applications publishes MobileNetV2 weights; other widths can be trained from none.
-KERAS_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
-# Five stride-2 stages: below 32 pixels the last feature map would be empty.
-MIN_IMAGE_SIZE = 32
-MIN_SMALL_IMAGE_SIZE = 8
-# Inverted residual blocks of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2).
-BLOCKS = 17
-# Below, batch statistics cost accuracy (Wu and He 2018, arXiv:1803.08494, figure 1).
-MIN_BATCH_NORM_BATCH = 16
-# Adam's initial learning rate for a classifier on frozen features, for whole networks, and for --unfreeze and --joint.
-CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE, FINE_LEARNING_RATE = 5e-3, 1e-3, 1e-4
-# For phases whose number of epochs is known beforehand.
-USUAL_SCHEDULE = "cosine"
-# Settings that run.json of an older version calls otherwise: old name -> name.
-RENAMED_SETTINGS = {"views": "augmented_copies"}
 
 
 @dataclass(frozen=True)

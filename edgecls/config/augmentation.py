@@ -1,12 +1,11 @@
-"""Defaults and range checks of augmentation, as a frozen dataclass; `edgecls.config` has it too."""
+"""Defaults and range checks of augmentation, as a frozen dataclass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgecls.config.choices import FLIPS
 from edgecls.limits import check_setting as _check
-
-FLIPS = ("none", "horizontal", "vertical", "horizontal_and_vertical")
 
 
 @dataclass(frozen=True)

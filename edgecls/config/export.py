@@ -1,4 +1,4 @@
-"""Defaults and range checks of export, as a frozen dataclass; `edgecls.config` has it too."""
+"""Defaults and range checks of export, as a frozen dataclass."""
 
 from __future__ import annotations
 

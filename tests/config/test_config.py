@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecls.config import (
+from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
+from edgecls.config.choices import (
     ARCHS,
     BLOCKS,
     CLASSIFIER_LEARNING_RATE,
@@ -16,9 +17,6 @@ from edgecls.config import (
     HEADS,
     NETWORK_LEARNING_RATE,
     SCHEDULES,
-    AugmentConfig,
-    ExportConfig,
-    TrainConfig,
 )
 from edgecls.errors import ConfigError, EdgeclsError
 
