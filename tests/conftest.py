@@ -61,7 +61,8 @@ def _convert_tflite(int8: bool, *, heatmap: bool = False) -> bytes:
         from edgecls.export.fuse import FusedModel
         from edgecls.export.heatmap import add_heatmap
 
-        network = add_heatmap(FusedModel(network, 0)).core
+        images = np.random.default_rng(2).integers(0, 256, (4, HEIGHT, WIDTH, 1), np.uint8)
+        network = add_heatmap(FusedModel(network, 0), images).core
     converter = tf.lite.TFLiteConverter.from_keras_model(network)
     if int8:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

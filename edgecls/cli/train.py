@@ -108,7 +108,7 @@ GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
         "unfreeze": (int, "Fine-tune this many of MobileNetV2's last blocks, in place of --effort."),
         "joint": (bool, "After the classifier, train it together with the 1-to-3 convolution."),
         "fine_epochs": (int, "Maximum epochs of fine-tuning and --joint."),
-        "fine_learning_rate": (float, "Learning rate of both.  [default: 3e-5 by --effort, else 1e-4]"),
+        "fine_learning_rate": (float, "Learning rate of both.  [default: 1e-4, 3e-5 for the whole backbone]"),
         "time_budget_s": (Duration(), "Stop after this time with the best weights so far: 90s, 5m, 1h."),
     },
     "Regularization": {

@@ -217,14 +217,14 @@ def _load(job: _Job, graph: bytes, precision: str, kind: Format, *, heatmap: boo
 
 
 def _convert(job: _Job, precision: str, kind: Format, *, heatmap: bool) -> bytes:
-    finish = add_heatmap if heatmap else lambda fused: fused
+    calibration = job.samples.calibration.images
+    finish = functools.partial(add_heatmap, images=calibration) if heatmap else lambda fused: fused
     if precision == "fp32":
         fused = finish(job.float_fused)
         return tflite.to_fp32(fused) if kind == "tflite" else onnx.to_fp32(fused)
     if precision == "fp16":
         fused = finish(job.float_fused)
         return tflite.to_fp16(fused) if kind == "tflite" else onnx.to_fp16(fused)
-    calibration = job.samples.calibration.images
     if kind == "tflite":
         return tflite.to_int8(finish(job.prepared), calibration, target=job.target)
     prepared = job.prepared

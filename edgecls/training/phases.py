@@ -25,6 +25,7 @@ from edgecls.training.context import Context
 from edgecls.training.effort import Trial, best_blocks, fine_settings, try_blocks, whole_settings
 from edgecls.training.features.examples import Examples, FeatureExamples, LiveExamples
 from edgecls.training.features.frozen import FeatureExtractor, copy_count, frozen_examples
+from edgecls.training.fine_tuning import Learned, solve_again
 from edgecls.training.fit import ALL_DONE, FitResult, fit
 from edgecls.training.history import Divergence, EpochRecord
 from edgecls.training.phase_names import BLOCK_PHASES, MAIN_PHASES, OPENING_PHASES, SOLVABLE_PHASES
@@ -82,18 +83,20 @@ class _Run:
     train_scores: NDArray[np.float32] | None = None
     kept: FitResult | None = None  # of the last phase that was kept
     extractors: dict[str, FeatureExtractor] = field(default_factory=dict)
+    # Kernel and bias of a softer classifier than the solved one that the model has; empty if it has none.
+    soft: tuple[NDArray[np.float32], ...] = ()
 
     def may_go_on(self, context: Context) -> bool:
         # The first phase always runs: without it there is no model.
         return not self.divergence and not (self.results and context.workers.is_late(context.deadline))
 
     def add(self, name: str, context: Context) -> None:
-        result, fitted, scores = _run_phase(name, context, self)
+        result, learned, scores = _run_phase(name, context, self)
         self.results.append(result)
-        self.kept = fitted if result.kept else self.kept
-        self.history += fitted.history
-        self.divergence = fitted.divergence
-        self.train_scores = scores if result.kept else self.train_scores
+        self.history += learned.fitted.history
+        self.divergence = learned.fitted.divergence
+        if result.kept:
+            self.kept, self.soft, self.train_scores = learned.fitted, learned.soft, scores
 
 
 def run_phases(context: Context) -> Training:
@@ -130,8 +133,8 @@ def phase_names(config: TrainConfig) -> list[str]:
     return [*first, *(["fine-tuning"] if config.unfreeze else [])]
 
 
-def _run_phase(name: str, context: Context, run: _Run) -> tuple[PhaseResult, FitResult, NDArray[np.float32] | None]:
-    """Return (the phase's result, its epochs, scores of the training images if they take little time)."""
+def _run_phase(name: str, context: Context, run: _Run) -> tuple[PhaseResult, Learned, NDArray[np.float32] | None]:
+    """Return (the phase's result, what it learned, scores of the training images if they take little time)."""
     began = time.monotonic()
     model, config, data = context.model, context.config, context.dataset
     split_layer = _prepare(name, model, config)
@@ -144,14 +147,14 @@ def _run_phase(name: str, context: Context, run: _Run) -> tuple[PhaseResult, Fit
         extractor, learner = split_at(model, split_layer)
         copies = 0 if name == "classifier" else None
         train, val = frozen_examples(name, extractor, split_layer, context, known, copies=copies)
-    fitted = _learn(name, learner, train, val, context, run)
-    result = _judge(name, fitted, config, known.used, began)
-    _report_end(context, result, fitted)
+    learned = _learn(name, learner, train, val, context, run)
+    result = _judge(name, learned.fitted, config, known.used, began)
+    _report_end(context, result, learned.fitted)
     if not result.kept:
         model.set_weights(before)
     if split_layer == FEATURES_LAYER and isinstance(train, FeatureExamples):
-        return result, fitted, score_copies(learner, train)
-    return result, fitted, None
+        return result, learned, score_copies(learner, train)
+    return result, learned, None
 
 
 def _learn(
@@ -161,55 +164,45 @@ def _learn(
     val: Examples,
     context: Context,
     run: _Run,
-) -> FitResult:
+) -> Learned:
     """Let `learner` learn, by its solution or in epochs; it has the better weights then, or its own."""
     recipe, work = make_recipe(name, context.config, context.dataset.train.labels), context.work
     checkpoint = Checkpoint(work / f"checkpoint-{name}.npz", f"{context.owner} {name}") if work else None
     report = functools.partial(_report, context, list(run.history))
     if _is_solved(name, context.config):
         assert isinstance(train, FeatureExamples) and isinstance(val, FeatureExamples)
+        known = run.extractors[FEATURES_LAYER]
         fitted = solve(
             learner,
             train,
             val,
             recipe,
-            known=run.extractors[FEATURES_LAYER],
+            known=known,
             checkpoint=checkpoint,
             deadline=context.deadline,
             workers=context.workers,
         )
         report(fitted.history[-1], fitted)
-        return fitted
-    solved = _soften(context, run) if name in BLOCK_PHASES else None
+        return Learned(fitted, known.soft)
+    start = _soften(context, run) if name in BLOCK_PHASES else None
     fitted = fit(
         learner,
         train,
         val,
-        dataclasses.replace(recipe, start_counts=recipe.start_counts and solved is None),
+        dataclasses.replace(recipe, start_counts=recipe.start_counts and start is None),
         checkpoint=checkpoint,
         deadline=context.deadline,
         on_epoch=report,
         workers=context.workers,
     )
-    return fitted if solved is None else _compare(fitted, solved)
-
-
-def _compare(fitted: FitResult, solved: FitResult) -> FitResult:
-    """Return the result of fine-tuning as one that started from the solved classifier.
-
-    Accuracy decides: a fine-tuned network is surer of what it says, so its loss may be higher although it errs less.
-    """
-    better = (fitted.best_accuracy, -fitted.best_loss) > (solved.best_accuracy, -solved.best_loss)
-    best_epoch = fitted.best_epoch if better else 0
-    return dataclasses.replace(fitted, start_accuracy=solved.best_accuracy, best_epoch=best_epoch)
+    return Learned(fitted) if start is None else solve_again(context, recipe, fitted, start)
 
 
 def _soften(context: Context, run: _Run) -> FitResult | None:
     """Let fine-tuning start from a softer classifier than a solved one; return the solution, or None without one."""
-    soft = run.extractors.get(FEATURES_LAYER, FeatureExtractor()).soft
-    if not soft or run.kept is None or any(phase.kept and phase.solver != "lbfgs" for phase in run.results):
+    if not run.soft or run.kept is None:
         return None
-    context.model.layers[-1].set_weights(soft)
+    context.model.layers[-1].set_weights(run.soft)
     return run.kept
 
 
@@ -285,7 +278,7 @@ def _report_end(context: Context, result: PhaseResult, fitted: FitResult) -> Non
     if _is_solved(result.name, context.config):
         note = f"{fitted.ended}{'' if result.kept else ', discarded'}, {accuracy}"
     else:
-        early = "" if fitted.ended == ALL_DONE else "stopped early: "
+        early = "" if fitted.ended.startswith(ALL_DONE) else "stopped early: "
         best = f"best epoch {result.best_epoch} of {epochs}" if result.kept else "discarded"
         note = f"{early}{fitted.ended}, {best}, {accuracy}"
     context.progress(f"train {result.name}", epochs, max_epochs(result.name, context.config), note)

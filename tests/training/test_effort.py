@@ -12,10 +12,11 @@ from phase_run import CONFIG, DATA, SOLVED, Ran, assert_same_weights, build, run
 
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
-from edgecls.training import effort, phases
+from edgecls.training import effort, fine_tuning, phases
 from edgecls.training.context import Context
 from edgecls.training.effort import Trial, best_blocks, describe_next, fine_settings, whole_settings
 from edgecls.training.fit import FitResult
+from edgecls.training.recipe import Recipe
 
 # The last blocks of a network that ends early are small.
 NORMAL: dict[str, Any] = SOLVED | {"effort": "normal", "blocks": 5, "fine_epochs": 3, "fine_learning_rate": 3e-3}
@@ -49,7 +50,7 @@ def test_the_trial_decides_and_the_phase_follows(normal: Normal) -> None:
     names = [phase.name for phase in ran.training.phases]
     assert names == ["classifier", "augmented", "fine-tuning"]
     assert ran.training.phases[-1].unfreeze == 3 and ran.training.phases[0].unfreeze == 0
-    assert "trial of 3 blocks" in stages and stages[-1] == "train fine-tuning"
+    assert "trial of 3 blocks" in stages and "train fine-tuning" in stages
     # The trial's epochs are no part of the run's.
     assert {epoch.phase for epoch in ran.training.history} == set(names)
     assert [epoch.epoch for epoch in ran.training.history if epoch.phase == "fine-tuning"] == [1, 2, 3]
@@ -64,8 +65,9 @@ def test_it_is_the_fine_tuning_that_the_user_may_ask_for(cache: Path, normal: No
 def test_it_ends_alike_if_it_is_resumed_after_any_phase(cache: Path, normal: Normal, tmp_path: Path) -> None:
     ran, _, work = normal
     files = {path.name for path in work.glob("checkpoint-*.npz")}
-    assert files == {f"checkpoint-{name}.npz" for name in ("classifier", "augmented", "trial-3", "fine-tuning")}
-    for missing in ("checkpoint-fine-tuning.npz", "checkpoint-trial-3.npz"):
+    phases_of_run = ("classifier", "augmented", "trial-3", "fine-tuning", "fine-tuning-classifier")
+    assert files == {f"checkpoint-{name}.npz" for name in phases_of_run}
+    for missing in ("checkpoint-fine-tuning-classifier.npz", "checkpoint-fine-tuning.npz", "checkpoint-trial-3.npz"):
         (work / missing).rename(tmp_path / missing)
         again = run(cache, **NORMAL, work=work, owner="a")
         assert_same_weights(again, ran)
@@ -77,18 +79,39 @@ def test_fine_tuning_starts_softer_and_must_beat_the_solved_classifier(normal: N
     ran, _, _ = normal
     _, augmented, fine = ran.training.phases
     assert fine.val_accuracy_before == augmented.val_accuracy_after
-    best = min((epoch for epoch in ran.training.history if epoch.phase == "fine-tuning"), key=lambda e: e.val_loss)
-    solved = [epoch for epoch in ran.training.history if epoch.phase != "fine-tuning"]
-    assert fine.kept == ((best.val_accuracy, -best.val_loss) > max((e.val_accuracy, -e.val_loss) for e in solved))
+    if fine.kept:
+        assert (fine.val_accuracy_after, fine.best_epoch > 0) >= (fine.val_accuracy_before, True)
+    else:
+        assert fine.best_epoch == 0 and fine.val_accuracy_after == fine.val_accuracy_before
+
+
+def test_the_classifier_is_solved_again_for_the_fine_tuned_features(
+    cache: Path, normal: Normal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[FitResult, FitResult]] = []
+
+    def watch(context: Context, recipe: Recipe, fitted: FitResult, start: FitResult) -> fine_tuning.Learned:
+        learned = fine_tuning.solve_again(context, recipe, fitted, start)
+        scores = context.model.predict(context.dataset.val.images, verbose=0)
+        assert np.mean(scores.argmax(1) == context.dataset.val.labels) == pytest.approx(learned.fitted.best_accuracy)
+        seen.append((fitted, learned.fitted))
+        return learned
+
+    monkeypatch.setattr(phases, "solve_again", watch)
+    run(cache, **NORMAL)
+    ((before, after),) = seen
+    assert (after.best_accuracy, -after.best_loss) >= (before.best_accuracy, -before.best_loss)
+    assert after.ended == f"{before.ended}, then the classifier was solved by L-BFGS"
 
 
 @pytest.mark.parametrize(
     ("accuracy", "loss", "kept"), [(0.95, 0.3, True), (0.9, 0.1, True), (0.9, 0.3, False), (0.85, 0.1, False)]
 )
 def test_accuracy_decides_and_then_the_loss(accuracy: float, loss: float, kept: bool) -> None:
-    fitted = FitResult((), 4, loss, accuracy, 0.8, None, "")
-    found = phases._compare(fitted, FitResult((), 1, 0.2, 0.9, 0.3, None, ""))
-    assert (found.best_epoch, found.start_accuracy) == (4 if kept else 0, 0.9)
+    # Without epochs, nothing is solved again.
+    fitted, start = FitResult((), 4, loss, accuracy, 0.8, None, ""), FitResult((), 1, 0.2, 0.9, 0.3, None, "")
+    found = fine_tuning.solve_again(context(), Recipe("fine-tuning", 1), fitted, start)
+    assert (found.fitted.best_epoch, found.fitted.start_accuracy) == (4 if kept else 0, 0.9) and not found.soft
 
 
 def test_fine_tuning_that_does_not_help_leaves_no_trace(cache: Path) -> None:
@@ -136,11 +159,12 @@ def test_many_images_have_fewer_epochs_and_copies(monkeypatch: pytest.MonkeyPatc
     assert whole_settings(context(effort="best")).unfreeze == 17
 
 
-def test_its_learning_rate_is_gentler_than_that_of_unfreeze_unless_given() -> None:
+def test_the_whole_backbone_learns_more_gently_than_its_last_blocks_unless_a_rate_is_given() -> None:
     config = context(effort="best", fine_learning_rate=None)
-    assert config.config.tuning_learning_rate == 1e-4
-    assert fine_settings(config, 3).fine_learning_rate == whole_settings(config).fine_learning_rate == 3e-5
-    assert fine_settings(context(effort="normal", fine_learning_rate=0.01), 3).fine_learning_rate == 0.01
+    assert fine_settings(config, 3).tuning_learning_rate == 1e-4
+    assert whole_settings(config).tuning_learning_rate == 3e-5
+    given = context(effort="best", fine_learning_rate=0.01)
+    assert fine_settings(given, 3).tuning_learning_rate == whole_settings(given).tuning_learning_rate == 0.01
 
 
 def test_features_that_do_not_fit_are_not_tried(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
