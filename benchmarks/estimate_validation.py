@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgecls.boards.profiles import Latency, load_profiles, read_table
+from edgecls.boards.profiles import ProfileLatency, load_profiles, read_table
 from edgecls.estimate.model import (
     COVERAGE,
     FIXED,
@@ -199,7 +199,7 @@ def _folds(
 
 
 @functools.cache
-def left_out() -> tuple[tuple[str, Latency], ...]:
+def left_out() -> tuple[tuple[str, ProfileLatency], ...]:
     """Return (board, latency) of what is published and cannot be learnt from; `Latency.left_out` says why."""
     return tuple((profile.name, row) for profile in load_profiles() for row in profile.latencies if row.left_out)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from record import rows_verdict, write_record
 
-from edgecls.benchmark.compare import Comparison, compare_records, find_verdict
+from edgecls.benchmark.compare import SpeedComparison, compare_records, find_verdict
 from edgecls.benchmark.plan import Settings, plan
 from edgecls.benchmark.record import Record
 from edgecls.benchmark.session import run_benchmark
@@ -41,7 +41,7 @@ def is_valid(record: Record) -> bool:
     return all(result.valid for result in record.results)
 
 
-def count(pairs: list[dict[str, Any]], later: list[Comparison]) -> dict[str, Any]:
+def count(pairs: list[dict[str, Any]], later: list[SpeedComparison]) -> dict[str, Any]:
     """Return how often each kind of alarm was raised, and how far the ratios spread."""
     ratios = [pair["ratio"] for pair in pairs]
     return {

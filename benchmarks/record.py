@@ -14,8 +14,8 @@ from edgecls.benchmark.machine_state import read_cpu_times, read_state
 from edgecls.benchmark.record import Record
 from edgecls.benchmark.verdict import judge_machine
 from edgecls.boards.cpus import allowed_cpus
-from edgecls.boards.finding import is_yes, rules_against
 from edgecls.boards.machine import describe
+from edgecls.boards.rule_result import is_yes, rules_against
 from edgecls.files import write_json
 from edgecls.versions import tool_versions
 

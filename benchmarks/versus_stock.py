@@ -27,6 +27,7 @@ from edgecls.boards.targets import find_target
 from edgecls.evaluate import score
 from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.run_files import export_missing, find_files
+from edgecls.images.figure import new_figure
 from edgecls.model_file.read import read_bytes, read_model_file
 from edgecls.training.run import run_folder
 
@@ -146,29 +147,24 @@ def table(record: dict[str, Any]) -> list[list[str]]:
 
 def plot(rows: list[Row], path: Path, title: str) -> None:
     """Write a picture of accuracy against p50 latency with one thread."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 6))
     colors = {"stock": "tab:red", "nncf": "tab:orange", "edgecls": "tab:green"}
     markers = {"LiteRT": "o", "ONNX Runtime": "s", "OpenVINO": "^"}
-    for row in rows:
-        side, what = row.file.split()
-        face = colors[side] if what.startswith("int8") else "none"
-        axes.scatter(row.p50_ms[1], row.accuracy * 100, 80, marker=markers[row.engine], edgecolors=colors[side], c=face)
-    for engine, marker in markers.items():
-        axes.scatter([], [], c="gray", marker=marker, label=engine)
-    for side in dict.fromkeys(row.file.split()[0] for row in rows):
-        axes.plot([], [], color=colors[side], linewidth=6, label=side)
-    axes.scatter([], [], edgecolors="gray", c="none", label="fp32 (int8 is filled)")
-    axes.set(xlabel="p50 of one prediction, 1 thread, ms", ylabel="accuracy on held-out images, %", title=title)
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with new_figure(path, 9, 6, 110) as figure:
+        axes = figure.add_subplot()
+        for row in rows:
+            side, what = row.file.split()
+            look: dict[str, Any] = {"marker": markers[row.engine], "edgecolors": colors[side]}
+            face = colors[side] if what.startswith("int8") else "none"
+            axes.scatter(row.p50_ms[1], row.accuracy * 100, 80, c=face, **look)
+        for engine, marker in markers.items():
+            axes.scatter([], [], c="gray", marker=marker, label=engine)
+        for side in dict.fromkeys(row.file.split()[0] for row in rows):
+            axes.plot([], [], color=colors[side], linewidth=6, label=side)
+        axes.scatter([], [], edgecolors="gray", c="none", label="fp32 (int8 is filled)")
+        axes.set(xlabel="p50 of one prediction, 1 thread, ms", ylabel="accuracy on held-out images, %", title=title)
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+        axes.legend()
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgecls.errors import DataError
 from edgecls.files import write_atomically
+from edgecls.messages.lists import counted
 from edgecls.messages.names import as_cell, as_cell_path
 from edgecls.runtime.classifier import Classifier
 
@@ -86,18 +87,6 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
             "ece": self.ece,
         }
-
-
-def evaluate(
-    classifier: Classifier,
-    split_images: NDArray[np.uint8],
-    labels: NDArray[np.integer[Any]],
-    progress: Callable[[int, int], None] | None = None,
-) -> Evaluation:
-    """Return the metrics of a classifier on images; the arguments are those of `score_images` and `score`."""
-    # Checked first, because scoring may take minutes.
-    _check_labels(labels, len(split_images), len(classifier.spec.labels))
-    return score(score_images(classifier, split_images, progress), labels, classifier.spec.labels)
 
 
 def score_images(
@@ -230,7 +219,7 @@ def describe_confusions(evaluation: Evaluation, good_class: str = "") -> str:
         for row, column in chosen
     ]
     count = int(sum(wrong[row, column] for row, column in chosen))
-    return f"{count} of {total} {'mistake' if total == 1 else 'mistakes'}: {', '.join(listed)}."
+    return f"{count} of {counted(total, 'mistake')}: {', '.join(listed)}."
 
 
 def write_mistakes(

@@ -88,7 +88,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ThresholdChoice:
     """A chosen threshold, its errors on the images that it was chosen on, and why it may not hold, or ""."""
 
     threshold: float
@@ -140,7 +140,7 @@ def measure_curve(scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[
     return Curve(len(defects), len(good_scores), tuple(points), tails)
 
 
-def choose_threshold(curve: Curve, limit: Limit) -> Choice:
+def choose_threshold(curve: Curve, limit: Limit) -> ThresholdChoice:
     """Return the threshold that holds one kind of error to a limit with the fewest errors of the other kind.
 
     Of n images that could be errors of the limited kind, so many are allowed that the expected fraction of new images
@@ -171,7 +171,7 @@ def choose_threshold(curve: Curve, limit: Limit) -> Choice:
         )
     threshold, missing, alarms = fitting[0]
     doubt = _doubt(limit, images) if allowed < 0 else ""
-    return Choice(threshold, Rates(curve.defects, missing, curve.good, alarms), doubt)
+    return ThresholdChoice(threshold, Rates(curve.defects, missing, curve.good, alarms), doubt)
 
 
 def _tail_size(images: int) -> int:

@@ -10,7 +10,7 @@ from tiny import HEIGHT, LABELS, WIDTH
 
 from edgecls.compare import Flip, ModelComparison, compare_files, describe_unknown
 from edgecls.errors import DataError
-from edgecls.evaluate import evaluate, score
+from edgecls.evaluate import score, score_images
 from edgecls.images.dataset import load_labeled
 from edgecls.runtime.classifier import load
 
@@ -21,7 +21,7 @@ def test_files_of_two_formats_against_scikit_like_counts(
     with load(tiny_tflite) as new, load(tiny_onnx) as old:
         result = compare_files(new, old, [labeled_by_onnx])
         split = load_labeled(labeled_by_onnx, LABELS, HEIGHT, WIDTH)
-        alone = evaluate(new, split.images, split.labels)
+        alone = score(score_images(new, split.images), split.labels, LABELS)
     assert (result.old.accuracy, result.new.accuracy) == (1, alone.accuracy)
     assert result.new.confusion.tolist() == alone.confusion.tolist()
     assert (result.fixed, result.broken) == (0, round(90 * (1 - alone.accuracy)))

@@ -71,7 +71,7 @@ ALLOWED = (
     ("CHANGELOG.md", r"`--views`|`healthy`", "names of older versions"),
     ("edgecls/networks/split_layer.py", r"undone", "layers that were not visited yet"),
     ("edgecls/benchmark/record.py", r"noisy neighbour", "the cause as records of older versions name it"),
-    ("edgecls/cli/train.py", r"(--)?\bviews\b", "the old spelling of the option, hidden"),
+    ("edgecls/cli/train", r"(--)?\bviews\b", "the old spelling of the option, hidden"),
     ("edgecls/estimate/estimate.py", r"\"(grounds|leans_on)\"", "JSON keys of older versions, which scripts read"),
     ("edgecls/config/choices.py", r"\bviews\b", "the setting as run.json of older versions names it"),
     ("edgecls/training/phase_names.py", r"\bviews\b", "the phase as older runs name it"),

@@ -130,14 +130,6 @@ def _find_torn(material: Material, group_of: dict[str, str]) -> tuple[str, ...]:
 def to_json(found: Audit) -> dict[str, Any]:
     """Return audit.json."""
     material, paths = found.material, found.material.paths
-    counts = {
-        name: Counter(
-            PARTS[part]
-            for part, label in zip(material.parts.tolist(), material.labels.tolist(), strict=True)
-            if label == k
-        )
-        for k, name in enumerate(material.dataset.classes)
-    }
     return {
         "format_version": FORMAT_VERSION,
         "data": str(material.dataset.root),
@@ -145,17 +137,20 @@ def to_json(found: Audit) -> dict[str, Any]:
         "left_out": material.dataset.left_out,
         "unreadable": [{"image": path, "reason": reason} for path, reason in material.dataset.bad],
         "images": len(paths),
-        "classes": {name: {part: count[part] for part in PARTS if count[part]} for name, count in counts.items()},
+        "classes": {
+            name: {part: count for part, count in zip(PARTS, counts, strict=True) if count}
+            for name, counts in list_counts(found)
+        },
         "accuracy": dataclasses.asdict(found.accuracies),
         "near_duplicates": [
             {
-                "images": [paths[one], paths[other]],
-                "splits": [found.part(one), found.part(other)],
-                "labels": [found.label(one), found.label(other)],
+                "images": [paths[i] for i in pair],
+                "splits": [found.part(i) for i in pair],
+                "labels": [found.label(i) for i in pair],
                 "correlation": round(value, 4),
-                "same_pixels": material.digests[one] == material.digests[other],
+                "same_pixels": len({material.digests[i] for i in pair}) == 1,
             }
-            for one, other, value in found.pairs
+            for *pair, value in found.pairs
         ],
         "likely_wrong_labels": [
             {"image": paths[i], "label": found.label(i), "likely": material.dataset.classes[k], "margin": round(m, 4)}
@@ -170,3 +165,12 @@ def to_json(found: Audit) -> dict[str, Any]:
         },
         "versions": tool_versions("numpy", "pillow", "scipy", "tensorflow", "keras"),
     }
+
+
+def list_counts(found: Audit) -> list[tuple[str, list[int]]]:
+    """Return each class and its number of training, validation and test images."""
+    table = Counter(zip(found.material.labels.tolist(), found.material.parts.tolist(), strict=True))
+    return [
+        (name, [table[index, part] for part in range(len(PARTS))])
+        for index, name in enumerate(found.material.dataset.classes)
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgecls.audit.audit import Audit
 from edgecls.audit.material import TRAIN
 from edgecls.files import write_rendered
+from edgecls.messages.names import as_cell, as_cell_path
 
 COLUMNS = ("image", "action", "class", "split", "reason")
 # A picture with these faults shows nothing.
@@ -47,6 +48,7 @@ def write_moves(found: Audit, path: Path) -> int:
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for index, reason in rows:
-        writer.writerow((found.material.paths[index], "exclude", found.label(index), found.part(index), reason))
+        image, label = as_cell_path(found.material.paths[index]), as_cell(found.label(index))
+        writer.writerow((image, "exclude", label, found.part(index), reason))
     write_rendered(path, lambda file: file.write(text.getvalue().encode("utf-8", "surrogateescape")))
     return len(rows)

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from edgecls.audit.audit import Audit
-from edgecls.audit.summary import describe_accuracy, list_counts, list_notes, list_rows
+from edgecls.audit.audit import Audit, list_counts
+from edgecls.audit.summary import describe_accuracy, list_notes, list_rows
 from edgecls.files import write_atomically
 from edgecls.messages.templates import load_template
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 from edgecls.audit.audit import Audit
 from edgecls.evaluate import wilson_interval
-from edgecls.images.parts import PARTS
+from edgecls.messages.lists import counted
 
 # A class with fewer training images than this is hard to learn; as in the diagnosis of a run.
 FEW_IMAGES = 20
@@ -23,7 +23,7 @@ def list_rows(found: Audit) -> list[tuple[str, int, str]]:
         (
             "duplicates across splits",
             len(across),
-            f"pairs of one picture or object, {touched} images; accuracy is overstated",
+            f"pairs of one picture or object, {counted(touched, 'image')}; accuracy is overstated",
         ),
         ("duplicates within a split", len(pairs) - len(across), "pairs of one picture or object"),
         ("contradictory labels", len(labels), "pairs of one picture or object with two labels"),
@@ -50,18 +50,18 @@ def describe_accuracy(found: Audit) -> str:
     leak, part = found.accuracies, found.accuracies.part
     low, high = wilson_interval(round(leak.with_leak * leak.images), leak.images)
     text = (
-        f"A linear classifier reaches {leak.with_leak:.1%} on {leak.images:,} {part} images "
+        f"A linear classifier reaches {leak.with_leak:.1%} on {counted(leak.images, f'{part} image')} "
         f"(95 % interval {low:.1%} to {high:.1%})."
     )
     if not leak.near_duplicates:
         return f"{text} No training image is a near duplicate of a {part} image."
     cases = (
-        (leak.without_copies, leak.copies, f"copies of {part} images"),
-        (leak.without_near_duplicates, leak.near_duplicates, "near duplicates, such as other shots of the same object"),
+        (leak.without_copies, leak.copies, f"a copy of a {part} image"),
+        (leak.without_near_duplicates, leak.near_duplicates, "a near duplicate, such as another shot of the object"),
     )
     for accuracy, count, what in cases:
         reached = f"{accuracy:.1%}" if accuracy is not None else "nothing can be learned"
-        text += f" Without {count:,} training images that are {what}: {reached}." if count else ""
+        text += f" Without {counted(count, 'training image')}, each {what}: {reached}." if count else ""
     return (
         f"{text} The last figure is the accuracy without the leak, and of a classifier with fewer images to learn from."
     )
@@ -83,12 +83,3 @@ def list_notes(found: Audit) -> list[str]:
             f"by group, {found.group_accuracy:.1%}. Split so with --group {shlex.quote(found.group)}"
         )
     return [*dataset.notes, *dataset.doubts, *filter(None, [dataset.left_out]), *notes]
-
-
-def list_counts(found: Audit) -> list[tuple[str, list[int]]]:
-    """Return each class and its number of training, validation and test images."""
-    table = Counter(zip(found.material.labels.tolist(), found.material.parts.tolist(), strict=True))
-    return [
-        (name, [table[index, part] for part in range(len(PARTS))])
-        for index, name in enumerate(found.material.dataset.classes)
-    ]

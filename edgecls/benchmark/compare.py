@@ -21,7 +21,7 @@ RESULT_KEYS = ("engine", "device", "threads", "scope", "fps")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SpeedComparison:
     """A result compared with an older one."""
 
     name: str  # of the new result
@@ -44,7 +44,7 @@ def find_verdict(low: float, high: float) -> str:
     return "faster" if high < 1 - TOLERANCE else "no different"
 
 
-def compare_records(old: Record, new: Record, *, force: bool = False) -> tuple[Comparison, ...]:
+def compare_records(old: Record, new: Record, *, force: bool = False) -> tuple[SpeedComparison, ...]:
     """Return every result of `new` compared with that of `old`.
 
     Results belong together if file name, engine, device and number of threads are the same, or if each record has
@@ -67,7 +67,7 @@ def compare_records(old: Record, new: Record, *, force: bool = False) -> tuple[C
     found = []
     for before, now in pairs:
         ratio = compare_runs(now.batches, before.batches)
-        found.append(Comparison(now.name, before.p50_ms, now.p50_ms, ratio.ratio, ratio.low, ratio.high))
+        found.append(SpeedComparison(now.name, before.p50_ms, now.p50_ms, ratio.ratio, ratio.low, ratio.high))
     return tuple(found)
 
 

@@ -19,7 +19,7 @@ from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.process import LOCAL, WorkerProcess
 from edgecls.benchmark.record import Record, Result
 from edgecls.benchmark.verdict import LEAST_SAMPLES, judge
-from edgecls.boards.finding import is_yes, rules_against
+from edgecls.boards.rule_result import is_yes, rules_against
 from edgecls.progress import Progress, silent
 
 WARM_UP_S = 10.0

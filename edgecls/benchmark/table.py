@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgecls.benchmark.compare import Comparison
+from edgecls.benchmark.compare import SpeedComparison
 from edgecls.benchmark.record import Record, find_ratio
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _merge(texts: Sequence[str]) -> str:
     return _NUMBER.sub(spread, texts[0])
 
 
-def comparison_table(comparisons: Sequence[Comparison]) -> str:
+def comparison_table(comparisons: Sequence[SpeedComparison]) -> str:
     """Return the comparisons as plain text."""
     lines = [["", "old p50 ms", "new p50 ms", "new / old", "95 % interval", ""]]
     for each in comparisons:

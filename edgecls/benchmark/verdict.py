@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecls.benchmark.machine_state import SINCE_BOOT, State, firmware_text
 from edgecls.benchmark.record import Result
-from edgecls.boards.finding import Finding, is_yes
+from edgecls.boards.rule_result import RuleResult, is_yes
 
 # Other processes used the CPUs.
 CONTENTION = "contention"
@@ -28,7 +28,7 @@ WIDE_INTERVAL = 0.05
 SELF_DRIVEN = ("intel_pstate", "amd-pstate", "amd-pstate-epp")
 
 
-def judge(result: Result, machine: Mapping[str, Any], states: Sequence[State]) -> tuple[Finding, ...]:
+def judge(result: Result, machine: Mapping[str, Any], states: Sequence[State]) -> tuple[RuleResult, ...]:
     """Return the problems of a result: "no" if it is not valid for that, else "note"; empty if there is none."""
     throttled = (*_check_throttled(states), *_check_quota(states))
     crowded = result.threads > len(machine["allowed_cpus"])
@@ -45,92 +45,94 @@ def is_only_contention(causes: Sequence[str]) -> bool:
     return set(causes) <= {CONTENTION}
 
 
-def judge_machine(observed: Mapping[str, float], cpus: Sequence[int], states: Sequence[State]) -> tuple[Finding, ...]:
+def judge_machine(
+    observed: Mapping[str, float], cpus: Sequence[int], states: Sequence[State]
+) -> tuple[RuleResult, ...]:
     """Return the problems of a machine for anything that was measured on it in that time."""
     throttled = (*_check_throttled(states), *_check_quota(states))
     return (*throttled, *_check_contention(observed, cpus, crowded=False), *_check_power(states))
 
 
-def _check_provider(result: Result) -> Iterator[Finding]:
+def _check_provider(result: Result) -> Iterator[RuleResult]:
     used = {"engine": result.engine, "device": result.device, "threads": result.threads}
     for name, value in used.items():
         asked = result.asked.get(name)
         if asked is not None and asked != value:
             text = f"{name} {asked} was asked for, but {value} ran; install or choose what you want to measure"
-            yield Finding("fallback provider", "no", text)
+            yield RuleResult("fallback provider", "no", text)
 
 
-def _check_threads(result: Result, machine: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_threads(result: Result, machine: Mapping[str, Any]) -> Iterator[RuleResult]:
     free, quota = len(machine["allowed_cpus"]), machine["quota_cpus"]
     if result.threads > free:
         text = f"{result.threads} threads on {free} CPUs wait for each other; use --threads {free} or fewer"
-        yield Finding("oversubscribed threads", "no", text)
+        yield RuleResult("oversubscribed threads", "no", text)
     elif quota is not None and result.threads > quota:
         text = f"{result.threads} threads, but the control group's quota is {quota:g} CPUs; use fewer, or raise it"
-        yield Finding("oversubscribed threads", "no", text)
+        yield RuleResult("oversubscribed threads", "no", text)
 
 
-def _check_throttled(states: Sequence[State]) -> Iterator[Finding]:
+def _check_throttled(states: Sequence[State]) -> Iterator[RuleResult]:
     bits = [state.firmware for state in states if state.firmware is not None]
     now = 0
     for value in bits:
         now |= value | (value & ~bits[0]) >> SINCE_BOOT
     if text := firmware_text(now):
         remedy = "use the board's own power supply" if now & 1 else "cool the board"
-        yield Finding("throttled", "no", f"the board's firmware says: {text}; {remedy} and measure again")
+        yield RuleResult("throttled", "no", f"the board's firmware says: {text}; {remedy} and measure again")
     elif bits and (text := firmware_text(bits[0] >> SINCE_BOOT)):
-        yield Finding("throttled", "note", f"since the board booted, but not during the measurement: {text}")
+        yield RuleResult("throttled", "note", f"since the board booted, but not during the measurement: {text}")
     if hot := sorted({name for state in states for name in state.hot}):
         top = max(state.celsius[name] for state in states for name in state.hot)
         text = f"{', '.join(hot)} reached {top:.0f} °C, and the processor slows down; cool it and measure again"
-        yield Finding("throttled", "no", text)
+        yield RuleResult("throttled", "no", text)
     if devices := sorted({name for state in states for name in state.cooling}):
-        yield Finding("throttled", "no", f"the kernel slows the processor down ({', '.join(devices)}); cool it")
+        yield RuleResult("throttled", "no", f"the kernel slows the processor down ({', '.join(devices)}); cool it")
     counts = [state.throttle_count for state in states if state.throttle_count is not None]
     if counts and counts[-1] > counts[0]:
-        yield Finding("throttled", "no", f"the processor got too hot {counts[-1] - counts[0]} times; cool it")
+        yield RuleResult("throttled", "no", f"the processor got too hot {counts[-1] - counts[0]} times; cool it")
 
 
-def _check_quota(states: Sequence[State]) -> Iterator[Finding]:
+def _check_quota(states: Sequence[State]) -> Iterator[RuleResult]:
     paid = [state.group_throttled_s for state in states if state.group_throttled_s is not None]
     if paid and paid[-1] > paid[0]:
         text = f"the control group's CPU quota stopped it for {paid[-1] - paid[0]:.2f} s; raise the quota"
-        yield Finding("throttled", "no", text)
+        yield RuleResult("throttled", "no", text)
 
 
-def _check_contention(observed: Mapping[str, float], cpus: Sequence[int], crowded: bool) -> Iterator[Finding]:
+def _check_contention(observed: Mapping[str, float], cpus: Sequence[int], crowded: bool) -> Iterator[RuleResult]:
     room = observed["wall_s"] * max(1, len(cpus))
     others = observed["busy_s"] - observed["own_s"]
     if cpus and others > OTHERS_FRACTION * room + OTHERS_GRACE_S:
         where = ", ".join(map(str, cpus))
         text = f"Other processes used {100 * others / room:.0f} % of CPU {where}. Close them and repeat."
-        yield Finding(CONTENTION, "no", text)
+        yield RuleResult(CONTENTION, "no", text)
     # With too many threads, ours wait for each other.
     elif not crowded and observed["waited_s"] > OTHERS_FRACTION * room + OTHERS_GRACE_S:
         percent = 100 * observed["waited_s"] / room
         text = f"The benchmark waited {percent:.0f} % of the time for other processes. Close them and repeat."
-        yield Finding(CONTENTION, "no", text)
+        yield RuleResult(CONTENTION, "no", text)
     if observed["steal_s"] > STEAL_FRACTION * room + OTHERS_GRACE_S:
         percent = 100 * observed["steal_s"] / room
         text = f"The host gave {percent:.0f} % of the time to other virtual machines. Repeat at another time."
-        yield Finding(CONTENTION, "no", text)
+        yield RuleResult(CONTENTION, "no", text)
 
 
-def _check_samples(result: Result) -> Iterator[Finding]:
+def _check_samples(result: Result) -> Iterator[RuleResult]:
     least = LEAST_SAMPLES[result.scope]
     if result.n < least:
         text = f"{result.n} samples; p90 and p99 need {least}: raise --seconds"
-        yield Finding("too few samples", "no", text)
+        yield RuleResult("too few samples", "no", text)
     if result.warm_up is not None and not result.warm_up["steady"]:
-        yield Finding("warm-up", "note", "it still got faster at the end of the warm-up")
+        yield RuleResult("warm-up", "note", "it still got faster at the end of the warm-up")
     width = (result.p50_high_ms - result.p50_low_ms) / result.p50_ms
     if width > WIDE_INTERVAL:
-        yield Finding("spread", "note", f"the confidence interval of p50 is {width:.0%} wide; raise --seconds")
+        yield RuleResult("spread", "note", f"the confidence interval of p50 is {width:.0%} wide; raise --seconds")
 
 
 def _check_clock(
     result: Result, machine: Mapping[str, Any], states: Sequence[State], throttled: bool
-) -> Iterator[Finding]:
+) -> Iterator[RuleResult]:
     governors = {text for state in states for cpu in result.cpus if (text := state.governors.get(f"cpu{cpu}"))}
     self_driven = machine["frequency_driver"] in SELF_DRIVEN
     highest = max((state.max_mhz.get(f"cpu{cpu}", 0.0) for state in states for cpu in result.cpus), default=0.0)
@@ -138,19 +140,19 @@ def _check_clock(
     usual = float(np.median(result.mhz)) if result.mhz else None
     slow = usual is not None and not self_driven and usual < DROP_FRACTION * highest
     if not self_driven and "powersave" in governors:
-        yield Finding("governor", "no", f"the governor powersave keeps the clock low; {advice}")
+        yield RuleResult("governor", "no", f"the governor powersave keeps the clock low; {advice}")
     elif slow and not throttled:
         text = f"the governor {named} ran it at {usual:.0f} of {highest:.0f} MHz; {advice}"
-        yield Finding("governor", "no", text)
+        yield RuleResult("governor", "no", text)
     elif governors - {"performance"}:
-        yield Finding("governor", "note", f"the governor is {named}, not performance; {advice}")
+        yield RuleResult("governor", "note", f"the governor is {named}, not performance; {advice}")
     if len(result.mhz) > 1:
         low, high = np.percentile(result.mhz, (10, 90))
         if low < DROP_FRACTION * high:
             text = f"the clock fell from {high:.0f} to {low:.0f} MHz; cool the machine, or measure longer"
-            yield Finding("frequency drop", "no", text)
+            yield RuleResult("frequency drop", "no", text)
 
 
-def _check_power(states: Sequence[State]) -> Iterator[Finding]:
+def _check_power(states: Sequence[State]) -> Iterator[RuleResult]:
     if any(state.on_battery for state in states):
-        yield Finding("battery", "note", "it ran on battery, and many laptops are slower then")
+        yield RuleResult("battery", "note", "it ran on battery, and many laptops are slower then")

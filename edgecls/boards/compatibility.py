@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from edgecls.boards import edgetpu
 from edgecls.boards.edgetpu import COMPILED
-from edgecls.boards.finding import Finding, Level
 from edgecls.boards.install import packages_of
 from edgecls.boards.profiles import MIN_PYTHON, Profile, System, Wheel, find_wheel, install_line, version
+from edgecls.boards.rule_result import Level, RuleResult
 from edgecls.model_file.graph import Graph
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import check_runnable, read_graph, read_model_file
@@ -27,7 +27,7 @@ DTYPES = ("", "float32", "float16", "int8", "uint8", "int16", "int32", "int64", 
 MEMORY_MB = {"tflite": (51, 3.5), "onnx": (72, 4.8)}
 
 
-def check_file(path: str | os.PathLike[str], profile: Profile) -> tuple[Finding, ...]:
+def check_file(path: str | os.PathLike[str], profile: Profile) -> tuple[RuleResult, ...]:
     """Return the findings of all rules about an exported file on a board; see `finding.is_yes`.
 
     Raises:
@@ -38,7 +38,7 @@ def check_file(path: str | os.PathLike[str], profile: Profile) -> tuple[Finding,
     return check_graph(read_graph(model.graph, model.format), model.spec, len(model.graph), profile)
 
 
-def check_graph(graph: Graph, spec: ModelSpec, size_bytes: int, profile: Profile) -> tuple[Finding, ...]:
+def check_graph(graph: Graph, spec: ModelSpec, size_bytes: int, profile: Profile) -> tuple[RuleResult, ...]:
     """Return the findings of all rules about a graph of `size_bytes` on a board."""
     findings = [*_check_systems(graph, profile)]
     if profile.accelerator == "edgetpu":
@@ -55,16 +55,16 @@ def install_lines(graph: Graph, profile: Profile) -> dict[str, str]:
     return {system.title: install_line(wheel, system) for system, wheel, problems in judged if wheel and not problems}
 
 
-def _check_systems(graph: Graph, profile: Profile) -> Iterator[Finding]:
+def _check_systems(graph: Graph, profile: Profile) -> Iterator[RuleResult]:
     """Yield the findings about each of the board's systems; one suitable system is enough."""
     judged = [(system, *_judge_system(graph, system, profile)) for system in profile.systems]
     level: Level = "note" if any(not problems for _, _, problems in judged) else "no"
     for system, wheel, problems in judged:
         for rule, text in problems:
-            yield Finding(rule, level, f"{system.title}: {text}")
+            yield RuleResult(rule, level, f"{system.title}: {text}")
         if wheel and not problems:
             note = f" ({system.note})" if system.note else ""
-            yield Finding("wheel", "ok", f"{system.title}: {install_line(wheel, system)}{note}")
+            yield RuleResult("wheel", "ok", f"{system.title}: {install_line(wheel, system)}{note}")
 
 
 def _judge_system(graph: Graph, system: System, profile: Profile) -> tuple[Wheel | None, list[tuple[str, str]]]:
@@ -108,62 +108,64 @@ def min_runtime(graph: Graph) -> str:
     return max([graph.min_runtime, *known], key=version)
 
 
-def _check_ops(graph: Graph, profile: Profile) -> Finding:
+def _check_ops(graph: Graph, profile: Profile) -> RuleResult:
     for node in graph.nodes:
         if node.op == COMPILED:
             text = f"compiled for an Edge TPU, which {profile.title} does not have; use the file it was compiled from"
-            return Finding("ops", "no", text)
+            return RuleResult("ops", "no", text)
         own = node.op in BUILTINS if graph.format == "tflite" else node.domain in ONNX_DOMAINS
         if not own:
             name = f"{node.domain}.{node.op}".lstrip(".")
-            return Finding("ops", "no", f"{node.layer} is a custom operation ({name}), which no engine has; re-export")
-    return Finding("ops", "ok", f"{len(graph.nodes)} operations, all built into the engine")
+            return RuleResult(
+                "ops", "no", f"{node.layer} is a custom operation ({name}), which no engine has; re-export"
+            )
+    return RuleResult("ops", "ok", f"{len(graph.nodes)} operations, all built into the engine")
 
 
-def _check_dtypes(graph: Graph) -> Finding:
+def _check_dtypes(graph: Graph) -> RuleResult:
     for tensor in graph.tensors:
         if tensor.dtype not in DTYPES:
-            return Finding("dtypes", "no", f"{tensor.name} is {tensor.dtype}, which no engine supports; re-export")
-    return Finding("dtypes", "ok", ", ".join(sorted({tensor.dtype for tensor in graph.tensors} - {""})))
+            return RuleResult("dtypes", "no", f"{tensor.name} is {tensor.dtype}, which no engine supports; re-export")
+    return RuleResult("dtypes", "ok", ", ".join(sorted({tensor.dtype for tensor in graph.tensors} - {""})))
 
 
-def _check_shapes(graph: Graph) -> Finding:
+def _check_shapes(graph: Graph) -> RuleResult:
     for tensor in (*graph.inputs, *graph.tensors):
         if -1 in tensor.shape:
             text = f"{tensor.name} has the unknown shape {tensor.shape}, where delegates stop; export with batch size 1"
-            return Finding("shapes", "note", text)
-    return Finding("shapes", "ok", "every shape is fixed")
+            return RuleResult("shapes", "note", text)
+    return RuleResult("shapes", "ok", "every shape is fixed")
 
 
-def _check_target(graph: Graph, spec: ModelSpec, profile: Profile) -> Finding:
+def _check_target(graph: Graph, spec: ModelSpec, profile: Profile) -> RuleResult:
     made_for, wanted = spec.target, profile.export_target
     if graph.format == "tflite" or spec.precision != "int8" or not made_for:
-        return Finding("target", "ok", "the same for every processor")
+        return RuleResult("target", "ok", "the same for every processor")
     if made_for == wanted:
-        return Finding("target", "ok", f"made for {made_for}")
+        return RuleResult("target", "ok", f"made for {made_for}")
     again = f"export with --board {profile.name}"
     if wanted == "x86" and profile.accelerator != "cuda":
         text = f"made for {made_for}: without VNNI its sums overflow 16 bits and scores are wrong; {again}"
-        return Finding("target", "no", text)
-    return Finding("target", "note", f"made for {made_for}: correct, but slower than necessary; {again}")
+        return RuleResult("target", "no", text)
+    return RuleResult("target", "note", f"made for {made_for}: correct, but slower than necessary; {again}")
 
 
-def _check_speed(graph: Graph, spec: ModelSpec, profile: Profile) -> Iterator[Finding]:
+def _check_speed(graph: Graph, spec: ModelSpec, profile: Profile) -> Iterator[RuleResult]:
     isa = profile.hardware.isa
     if spec.precision == "int8" and graph.format == "onnx" and isa and not {"dotprod", "vnni"} & set(isa):
         text = "no int8 dot product: ONNX Runtime is not expected to be faster with int8; try the .tflite file"
-        yield Finding("speed", "note", text)
+        yield RuleResult("speed", "note", text)
     if spec.precision == "fp16" and isa and "fp16" not in isa and not profile.accelerator:
-        yield Finding("speed", "note", "no fp16 arithmetic: the file is smaller than fp32, but not faster; try int8")
+        yield RuleResult("speed", "note", "no fp16 arithmetic: the file is smaller than fp32, but not faster; try int8")
 
 
-def _check_memory(graph: Graph, size_bytes: int, profile: Profile) -> Finding:
+def _check_memory(graph: Graph, size_bytes: int, profile: Profile) -> RuleResult:
     base, factor = MEMORY_MB[graph.format]
     need, has = round(base + factor * size_bytes / 2**20), profile.hardware.memory_mb
     if not has:
-        return Finding("memory", "ok", f"about {need} MB for the process (memory: {profile.hardware.memory_note})")
+        return RuleResult("memory", "ok", f"about {need} MB for the process (memory: {profile.hardware.memory_note})")
     text = f"about {need} MB for the process, of {has} MB"
     if need > has:
-        return Finding("memory", "no", f"{text}; train with a smaller --alpha, or export int8")
+        return RuleResult("memory", "no", f"{text}; train with a smaller --alpha, or export int8")
     # The system and the rest of the program need memory too.
-    return Finding("memory", "note" if need > has / 2 else "ok", text)
+    return RuleResult("memory", "note" if need > has / 2 else "ok", text)

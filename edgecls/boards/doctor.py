@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgecls.boards.finding import Finding
 from edgecls.boards.machine import Machine
 from edgecls.boards.profiles import (
     EXTRAS,
@@ -14,6 +13,7 @@ from edgecls.boards.profiles import (
     load_profiles,
     version,
 )
+from edgecls.boards.rule_result import RuleResult
 
 
 def find_profile(machine: Machine) -> Profile | None:
@@ -31,7 +31,7 @@ def find_profile(machine: Machine) -> Profile | None:
     return found[0] if "avx2" in machine.isa else None
 
 
-def diagnose(machine: Machine) -> tuple[Finding, ...]:
+def diagnose(machine: Machine) -> tuple[RuleResult, ...]:
     """Return what works on a machine, what does not work, and what to install."""
     checks = (_check_engines, _check_numpy, _check_system, _check_accelerators, _check_processes)
     return tuple(finding for check in checks for finding in check(machine))
@@ -45,72 +45,74 @@ def _is_board_32bit(profile: Profile, machine: Machine) -> bool:
     return any(other.name == parent and machine.board.startswith(other.device_tree) for other in load_profiles())
 
 
-def _check_engines(machine: Machine) -> list[Finding]:
+def _check_engines(machine: Machine) -> list[RuleResult]:
     findings = []
     for package, extra in EXTRAS.items():
         if found := machine.packages.get(package):
-            findings.append(Finding("engine", "ok", f"{package} {found} is installed (edgecls[{extra}])"))
+            findings.append(RuleResult("engine", "ok", f"{package} {found} is installed (edgecls[{extra}])"))
     system = _system(machine)
     offered = [w for package in EXTRAS if package != GPU_PACKAGE and (w := find_wheel(package, system))]
     if not findings:
         if not offered:
             where = f"{machine.arch}, Python {machine.python}, C library {machine.glibc or 'unknown'}"
-            return [Finding("engine", "no", f"PyPI has no engine for {where}; use Python 3.11 or a 64-bit system")]
-        return [Finding("engine", "no", f"no engine is installed; {install_line(offered[0], system)}")]
+            return [RuleResult("engine", "no", f"PyPI has no engine for {where}; use Python 3.11 or a 64-bit system")]
+        return [RuleResult("engine", "no", f"no engine is installed; {install_line(offered[0], system)}")]
     if "tflite-runtime" in machine.packages and "ai-edge-litert" not in machine.packages:
         if better := find_wheel("ai-edge-litert", system):
             line = install_line(better, system)
-            findings.append(Finding("engine", "note", f"tflite-runtime does not use XNNPACK for int8; better: {line}"))
+            findings.append(
+                RuleResult("engine", "note", f"tflite-runtime does not use XNNPACK for int8; better: {line}")
+            )
     if {"onnxruntime", GPU_PACKAGE} <= machine.packages.keys():
         text = f"onnxruntime and {GPU_PACKAGE} overwrite each other's files; uninstall both, then install one"
-        findings.append(Finding("engine", "no", text))
+        findings.append(RuleResult("engine", "no", text))
     return findings
 
 
-def _check_numpy(machine: Machine) -> list[Finding]:
+def _check_numpy(machine: Machine) -> list[RuleResult]:
     numpy, runtime = machine.packages.get("numpy", ""), machine.packages.get("tflite-runtime")
     if not runtime or version(numpy)[:1] < (2,):
         return []
     text = f"tflite-runtime {runtime} was built for NumPy 1, but {numpy} is installed; pip install 'numpy<2'"
     if "ai-edge-litert" in machine.packages:
-        return [Finding("numpy", "note", f"{text}, or pip uninstall tflite-runtime, as ai-edge-litert is used")]
-    return [Finding("numpy", "no", text)]
+        return [RuleResult("numpy", "note", f"{text}, or pip uninstall tflite-runtime, as ai-edge-litert is used")]
+    return [RuleResult("numpy", "no", text)]
 
 
-def _check_system(machine: Machine) -> list[Finding]:
+def _check_system(machine: Machine) -> list[RuleResult]:
     findings = []
     if not machine.has_cpuinfo:
         text = "/proc/cpuinfo cannot be read: LiteRT and ONNX Runtime crash without it; mount /proc"
-        findings.append(Finding("cpuinfo", "no", text))
+        findings.append(RuleResult("cpuinfo", "no", text))
     if machine.arch != machine.kernel_arch:
         text = f"a 32-bit Python on a 64-bit kernel ({machine.kernel_arch}): a 64-bit system has newer, faster engines"
-        findings.append(Finding("python", "note", text))
+        findings.append(RuleResult("python", "note", text))
     if machine.has_cpuinfo and not {"dotprod", "vnni"} & set(machine.isa):
         text = "no int8 dot product: int8 is faster in LiteRT (XNNPACK), hardly in ONNX Runtime"
-        findings.append(Finding("int8", "note", text))
+        findings.append(RuleResult("int8", "note", text))
     return findings
 
 
-def _check_accelerators(machine: Machine) -> list[Finding]:
+def _check_accelerators(machine: Machine) -> list[RuleResult]:
     findings = []
     if machine.coral and not machine.libedgetpu:
         text = "there is a Coral USB Accelerator, but no libedgetpu.so.1; see: edgecls devices coral-usb"
-        findings.append(Finding("edgetpu", "no", text))
+        findings.append(RuleResult("edgetpu", "no", text))
     elif machine.coral:
-        findings.append(Finding("edgetpu", "ok", f"Coral USB Accelerator and {machine.libedgetpu}"))
+        findings.append(RuleResult("edgetpu", "ok", f"Coral USB Accelerator and {machine.libedgetpu}"))
     if machine.nvidia and GPU_PACKAGE not in machine.packages:
         wheel, system = find_wheel(GPU_PACKAGE, _system(machine)), _system(machine)
         line = install_line(wheel, system) if wheel else "NVIDIA's Jetson Zoo has builds for JetPack"
-        findings.append(Finding("gpu", "note", f"an NVIDIA driver runs, but {GPU_PACKAGE} is not installed; {line}"))
+        findings.append(RuleResult("gpu", "note", f"an NVIDIA driver runs, but {GPU_PACKAGE} is not installed; {line}"))
     return findings
 
 
-def _check_processes(machine: Machine) -> list[Finding]:
+def _check_processes(machine: Machine) -> list[RuleResult]:
     if not machine.ray_left:
         return []
     pids = " ".join(map(str, machine.ray_left))
     text = f"{len(machine.ray_left)} Ray processes outlived their edgecls. End them: kill -9 {pids}"
-    return [Finding("ray", "note", text)]
+    return [RuleResult("ray", "note", text)]
 
 
 def _system(machine: Machine) -> System:

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from edgecls.boards.finding import Finding
 from edgecls.boards.profiles import read_table
+from edgecls.boards.rule_result import RuleResult
 from edgecls.model_file.graph import Graph, Node
 
 # The operation with which edgetpu_compiler replaces those that it maps.
@@ -18,10 +18,10 @@ DTYPES = ("int8", "uint8", "int32")
 AGAIN = "run: edgecls export RUN --int8 --board coral-usb"
 
 
-def preflight(graph: Graph) -> tuple[Finding, ...]:
+def preflight(graph: Graph) -> tuple[RuleResult, ...]:
     """Return the findings of Coral's published rules about a graph; only the compiler knows for certain."""
     if graph.format != "tflite":
-        return (Finding("format", "no", "the Edge TPU runs TFLite only; export with --format tflite --int8"),)
+        return (RuleResult("format", "no", "the Edge TPU runs TFLite only; export with --format tflite --int8"),)
     if any(node.op == COMPILED for node in graph.nodes):
         return (_check_compiled(graph),)
     return (_check_mapping(graph), *_check_versions(graph), _check_sram(graph))
@@ -32,16 +32,16 @@ def cpu_layers(compiled: Graph) -> tuple[Node, ...]:
     return tuple(node for node in compiled.nodes if node.op != COMPILED)
 
 
-def _check_compiled(graph: Graph) -> Finding:
+def _check_compiled(graph: Graph) -> RuleResult:
     left = cpu_layers(graph)
     if not left:
-        return Finding("ops", "ok", "compiled: every operation runs on the Edge TPU")
+        return RuleResult("ops", "ok", "compiled: every operation runs on the Edge TPU")
     names = ", ".join(f"{node.layer} ({node.op})" for node in left[:5])
     heavy = any(node.op in HEAVY for node in left)
-    return Finding("ops", "no" if heavy else "note", f"compiled, but {len(left)} operations run on the CPU: {names}")
+    return RuleResult("ops", "no" if heavy else "note", f"compiled, but {len(left)} operations run on the CPU: {names}")
 
 
-def _check_mapping(graph: Graph) -> Finding:
+def _check_mapping(graph: Graph) -> RuleResult:
     table = read_table("edgetpu")
     for i, node in enumerate(graph.nodes):
         for rule, check in RULES:
@@ -49,25 +49,25 @@ def _check_mapping(graph: Graph) -> Finding:
                 left = graph.nodes[i:]
                 heavy = any(other.op in HEAVY for other in left)
                 text = f"{node.layer} ({node.op}) runs on the CPU: {reason}; so do the {len(left) - 1} after it"
-                return Finding(rule, "no" if heavy else "note", f"{text}; {AGAIN}" if heavy else text)
-    return Finding("ops", "ok", f"edgetpu_compiler {table['compiler']} maps all {len(graph.nodes)} operations")
+                return RuleResult(rule, "no" if heavy else "note", f"{text}; {AGAIN}" if heavy else text)
+    return RuleResult("ops", "ok", f"edgetpu_compiler {table['compiler']} maps all {len(graph.nodes)} operations")
 
 
-def _check_versions(graph: Graph) -> Iterator[Finding]:
+def _check_versions(graph: Graph) -> Iterator[RuleResult]:
     mapped = read_table("edgetpu")["mapped"]
     unseen = {f"{node.op} {node.version}" for node in graph.nodes if node.version > mapped.get(node.op, 0)}
     if unseen:
         text = f"not known to be mapped in these versions: {', '.join(sorted(unseen))}; read the compiler's report"
-        yield Finding("op versions", "note", text)
+        yield RuleResult("op versions", "note", text)
 
 
-def _check_sram(graph: Graph) -> Finding:
+def _check_sram(graph: Graph) -> RuleResult:
     size = sum(tensor.size_bytes for tensor in graph.tensors if tensor.is_constant) / 2**20
     has = read_table("edgetpu")["sram_mb"]
     if size > has:
         text = f"{size:.1f} MB of weights, of which {has} MB fit on the chip; the rest is sent for every image"
-        return Finding("on-chip memory", "note", f"{text}; train with a smaller --alpha")
-    return Finding("on-chip memory", "ok", f"{size:.1f} MB of weights, {has} MB on the chip")
+        return RuleResult("on-chip memory", "note", f"{text}; train with a smaller --alpha")
+    return RuleResult("on-chip memory", "ok", f"{size:.1f} MB of weights, {has} MB on the chip")
 
 
 def _bad_op(node: Node, table: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Latency:
+class ProfileLatency:
     """A latency of one image that others published. The last five fields are for `edgecls estimate`."""
 
     model: str
@@ -116,7 +116,7 @@ class Profile:
     systems: tuple[System, ...]  # operating systems, the usual one first
     hardware: Hardware  # processor and memory
     recommended: Recommended  # file and engine
-    latencies: tuple[Latency, ...] = ()  # published ones
+    latencies: tuple[ProfileLatency, ...] = ()  # published ones
     accelerator: str = ""  # "edgetpu", "cuda" or ""
     device_tree: str = ""  # beginning of its /proc/device-tree/model; "" if it has none
     notes: tuple[str, ...] = ()  # for users

@@ -31,7 +31,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardEntry:
     """The manifest's entry of a shard's file."""
 
     file: str
@@ -142,11 +142,11 @@ class _Writer:
 
     def __init__(self, out: Path, earlier: _Earlier, progress: Callable[[Done], object]) -> None:
         self._out, self._earlier, self._progress = out, earlier, progress
-        self._parts: dict[int, Part] = {}
+        self._parts: dict[int, ShardEntry] = {}
         self._kept: dict[int, list[bytes]] = {}
         self._done = Done()
 
-    def fill(self, model: Model, shards: Iterator[Shard], pool: Pool) -> tuple[list[Part], Done]:
+    def fill(self, model: Model, shards: Iterator[Shard], pool: Pool) -> tuple[list[ShardEntry], Done]:
         """Write what is missing of the shards, and return all in their order."""
         with (self._out / SUMS_FILE).open("a", encoding="ascii") as sums:
             for shard, result in pool.map(predict_shard, model, self._missing(shards)):
@@ -173,7 +173,7 @@ class _Writer:
 
     def _count(self, shard: Shard, lines: Sequence[bytes], new: int) -> None:
         done, count, failed = self._done, len(shard.names), len(_failed(lines))
-        self._parts[shard.number] = Part(_file_name(shard), count, failed, _sha256(lines))
+        self._parts[shard.number] = ShardEntry(_file_name(shard), count, failed, _sha256(lines))
         retried = done.retried + len(shard.wanted or ())
         self._done = Done(done.images + count, done.failed + failed, done.kept + count - new, retried)
         self._progress(self._done)
@@ -236,7 +236,7 @@ def _read_sums(path: Path) -> dict[str, str]:
     return {file: sha256 for sha256, _, file in (line.partition("  ") for line in lines) if file}
 
 
-def _finish(out: Path, settings: dict[str, Any], parts: Sequence[Part]) -> None:
+def _finish(out: Path, settings: dict[str, Any], parts: Sequence[ShardEntry]) -> None:
     listed = {part.file for part in parts}
     for path in out.glob(SHARD_PATTERN):
         # From an earlier run on more images.

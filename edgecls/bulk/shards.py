@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgecls.boards.cpus import default_threads
 from edgecls.bulk import storage, tables
 from edgecls.bulk.lists import read_list
-from edgecls.bulk.tables import Table
+from edgecls.bulk.tables import ParquetTable
 from edgecls.errors import DataError
 from edgecls.images.decode import Source, load_gray
 from edgecls.images.find import find_images
@@ -40,7 +40,9 @@ class Shard:
 
     number: int  # 0, 1, 2 and so on
     names: tuple[str, ...] = field(repr=False)  # of the images in the result: paths, URLs, or TABLE#ROW
-    table: Table | None = field(default=None, repr=False)  # holds the images; None if the names are paths or URLs
+    table: ParquetTable | None = field(
+        default=None, repr=False
+    )  # holds the images; None if the names are paths or URLs
     start: int = 0  # row of the first image
     wanted: frozenset[int] | None = field(default=None, repr=False)
 
@@ -78,7 +80,7 @@ def cut_names(names: Iterable[str], images: int = SHARD_IMAGES) -> Iterator[Shar
 
 def _cut_all(
     sources: Iterable[str], images: int, left_out: LeftOut
-) -> Iterator[tuple[tuple[str, ...], Table | None, int]]:
+) -> Iterator[tuple[tuple[str, ...], ParquetTable | None, int]]:
     """Yield names, table and first row of each shard; a shard reads from one table only."""
     names: list[str] = []
     for item in _find(sources, left_out):
@@ -87,7 +89,7 @@ def _cut_all(
         if names and (len(names) == images or not isinstance(item, str)):
             yield tuple(names), None, 0
             names = []
-        if isinstance(item, Table):
+        if isinstance(item, ParquetTable):
             for start in range(0, item.rows, images):
                 rows = range(start, min(start + images, item.rows))
                 yield tuple(f"{item.name}#{row}" for row in rows), item, start
@@ -116,7 +118,7 @@ def open_images(shard: Shard, folder: Path) -> Iterator[tuple[str, Source | None
             yield image
 
 
-def _find(sources: Iterable[str], left_out: LeftOut) -> Iterator[str | Table]:
+def _find(sources: Iterable[str], left_out: LeftOut) -> Iterator[str | ParquetTable]:
     for source in sources:
         if storage.is_url(source):
             wanted = _is_table if _is_table(source) else None
@@ -136,7 +138,7 @@ def _has_suffix(name: str, suffix: str) -> bool:
     return name.partition("?")[0].rstrip("/").lower().endswith(suffix)
 
 
-def _open(name: str) -> Iterator[str | Table]:
+def _open(name: str) -> Iterator[str | ParquetTable]:
     """Yield the contents of a list or a table, else the file's name."""
     if _has_suffix(name, LIST_SUFFIX):
         yield from read_list(name)

@@ -22,7 +22,7 @@ _ROWS_A_READ = 32
 
 
 @dataclass(frozen=True)
-class Table:
+class ParquetTable:
     """One Parquet file."""
 
     name: str  # its absolute path, or its URL
@@ -31,7 +31,7 @@ class Table:
     names_them: bool  # True if that column holds their names, False if the images themselves
 
 
-def describe_table(name: str) -> Table:
+def describe_table(name: str) -> ParquetTable:
     """Return the description of a Parquet file from its footer.
 
     Raises:
@@ -49,14 +49,14 @@ def describe_table(name: str) -> Table:
                 kind = kind.field("bytes").type
             for what, tests in kinds.items():
                 if any(test(kind) for test in tests):
-                    return Table(name, file.metadata.num_rows, column, what == "names")
+                    return ParquetTable(name, file.metadata.num_rows, column, what == "names")
         raise DataError(
             f"{name} has no column of images; its columns are {some(fields)}. Name one {', '.join(COLUMNS)}; it holds "
             "encoded images (binary, or a struct with the field bytes) or paths (text)"
         )
 
 
-def read_cells(table: Table, start: int = 0, stop: int | None = None) -> Iterator[bytes | str | None]:
+def read_cells(table: ParquetTable, start: int = 0, stop: int | None = None) -> Iterator[bytes | str | None]:
     """Yield the cells of the image column in rows `start` to `stop` - 1; None for an empty cell.
 
     Raises:

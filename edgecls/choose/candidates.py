@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from edgecls.boards.compatibility import check_file
 from edgecls.boards.cpus import default_threads
 from edgecls.boards.edgetpu_compiler import compiled_path, is_compiled_from
-from edgecls.boards.finding import reasons_against
 from edgecls.boards.install import install_line, packages_of
 from edgecls.boards.profiles import Profile, find_wheel
+from edgecls.boards.rule_result import reasons_against
 from edgecls.errors import EdgeclsError, ModelFileError
 from edgecls.evaluate import score_images
 from edgecls.export.calibration import flatten_split

@@ -17,7 +17,7 @@ from edgecls.choose.choice import Choice
 from edgecls.choose.int8_gain import explain_int8
 from edgecls.choose.rounds import time_candidates
 from edgecls.config import ExportConfig
-from edgecls.export.run_files import export_missing, find_files
+from edgecls.export.run_files import RunFile, export_missing, find_files
 from edgecls.images.archive import is_folder
 from edgecls.progress import Progress, silent
 from edgecls.training.run import run_folder
@@ -48,10 +48,9 @@ def choose_run(
     ExportConfig(max_drop=max_drop)
     record, target = run_folder.read_whole_record(run), _target(profile)
     images = load_images(run, data, progress)
-    files = find_files(run, target, max_drop)
-    if not all(file.is_there for file in files):
-        moved = None if is_folder(Path(record["data"])) else data
-        files = export_missing(run, files, target, max_drop, data=moved, progress=progress)
+    # Where the run's own images were moved, these are they.
+    moved = None if is_folder(Path(record["data"])) else data
+    files = _export_all(run, target, max_drop, moved, progress)
     found = find_candidates(files, images, record["classes"], max_drop, profile=profile, progress=progress)
     here = find_profile(read_machine())
     is_here = profile is None or (here is not None and here.name == profile.name)
@@ -73,6 +72,16 @@ def needs_export(run: Path, profile: Profile | None, max_drop: float) -> bool:
         ModelFileError: a file is damaged.
     """
     return not all(file.is_there for file in find_files(run, _target(profile), max_drop))
+
+
+def _export_all(
+    run: Path, target: Target, max_drop: float, data: Path | None, progress: Progress
+) -> tuple[RunFile, ...]:
+    """Return the files of a run, after exporting those that are missing."""
+    files = find_files(run, target, max_drop)
+    if all(file.is_there for file in files):
+        return files
+    return export_missing(run, files, target, max_drop, data=data, progress=progress)
 
 
 def _target(profile: Profile | None) -> Target:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from edgecls.choose.candidates import Candidate
 from edgecls.choose.rounds import TimedCandidate, Timing
-from edgecls.profiling.profile import Profile, profile_file
+from edgecls.profiling.profile import OperatorTimes, profile_file
 
 # Conversions between float and int8 at a graph's input and output take a smaller fraction of its time.
 CONVERSION_FRACTION = 0.05
@@ -52,7 +52,7 @@ def _causes(timed: TimedCandidate, isa: Sequence[str]) -> list[str]:
     return list(find_causes(profile, isa, f"{model['width']}x{model['height']}"))
 
 
-def find_causes(profile: Profile, isa: Sequence[str], image: str) -> Iterator[str]:
+def find_causes(profile: OperatorTimes, isa: Sequence[str], image: str) -> Iterator[str]:
     """Yield the reasons why the int8 file of `profile` may be slower than a float one.
 
     `isa` has the processor's instruction sets, as `doctor.FEATURES` names them, `image` the input's size, "224x224".

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecls.cli.terminal import PATH, echo, load_tensorflow
+
+if TYPE_CHECKING:
+    from edgecls.audit.audit import Audit
 
 OUT = Path("audit")
 # Those settings of `train` that say how the data are read, and the size of the features.
@@ -17,7 +20,7 @@ SETTINGS = ("labels", "columns", "class_from", "splits", "group", "exclude", "bi
 
 
 def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    from edgecls.cli.train import SETTINGS as ALL
+    from edgecls.cli.train_options import SETTINGS as ALL
     from edgecls.config import TrainConfig
 
     for name in reversed(SETTINGS):
@@ -54,15 +57,28 @@ def audit(data: Path, out: Path, fix: Path | None, show: bool, **settings: Any) 
     from edgecls.audit.audit import to_json
     from edgecls.audit.moves import write_moves
     from edgecls.audit.page import write_page
-    from edgecls.audit.summary import describe_accuracy, list_notes, list_rows
     from edgecls.cli.progress import LiveProgress
     from edgecls.files import write_json
+    from edgecls.messages.lists import counted
 
     with LiveProgress() as progress:
         found = find(data, config, progress)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "audit.json", to_json(found))
     write_page(found, out / "audit.html")
+    _print_audit(found)
+    echo(f"The images: {out / 'audit.html'}")
+    if fix:
+        count = write_moves(found, fix)
+        echo(f"{counted(count, 'image')} to leave out, to be reviewed: {fix}")
+        echo(f"Next: edgecls train {shlex.quote(str(data))} --exclude {shlex.quote(str(fix))} --out run")
+    if show:
+        click.launch(str(out / "audit.html"))
+
+
+def _print_audit(found: Audit) -> None:
+    from edgecls.audit.summary import describe_accuracy, list_notes, list_rows
+
     for note in list_notes(found):
         echo(note)
     rows = list_rows(found)
@@ -71,10 +87,3 @@ def audit(data: Path, out: Path, fix: Path | None, show: bool, **settings: Any) 
     if not rows:
         echo("No problems found.")
     echo(f"\n{describe_accuracy(found)}")
-    echo(f"The images: {out / 'audit.html'}")
-    if fix:
-        count = write_moves(found, fix)
-        echo(f"{count:,} images to leave out, to be reviewed: {fix}")
-        echo(f"Next: edgecls train {shlex.quote(str(data))} --exclude {shlex.quote(str(fix))} --out run")
-    if show:
-        click.launch(str(out / "audit.html"))

@@ -11,6 +11,7 @@ import click
 
 from edgecls.benchmark.plan import SCOPES, Settings
 from edgecls.cli import benchmark_kinds, remote
+from edgecls.cli.option_types import Several
 from edgecls.cli.terminal import PATH, STDOUT, counting_left_out, echo, host_options, print_json, warn
 from edgecls.messages.names import safe
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
@@ -18,13 +19,6 @@ from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 if TYPE_CHECKING:
     from edgecls.benchmark.record import Record
     from edgecls.remote.host import Host
-
-
-def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not a list of numbers such as 1,4") from error
 
 
 @click.command()
@@ -37,7 +31,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[i
     help="Engine.  [default: the first that fits]",
 )
 @click.option(
-    "--threads", callback=_numbers, metavar="N,N", help="Numbers of threads to measure.  [default: the fast cores]"
+    "--threads", type=Several(int, "n,n"), default=(), help="Numbers of threads to measure.  [default: the fast cores]"
 )
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="Device that computes.")
 @click.option("--scope", type=click.Choice(SCOPES), default=Settings.scope, show_default=True, help="What is timed.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.terminal import counting_left_out, echo, warn
+from edgecls.messages.lists import counted
 
 if TYPE_CHECKING:
     from edgecls.bulk.predict import Done
@@ -68,11 +69,11 @@ def predict_into(
         )
     kept = f", {done.kept:,} of them earlier" if done.kept else ""
     retried = f", {done.retried:,} that had failed tried again" if done.retried else ""
-    echo(f"{done.images:,} images{kept}{retried}; {out / MANIFEST_FILE} lists the files")
+    echo(f"{counted(done.images, 'image')}{kept}{retried}; {out / MANIFEST_FILE} lists the files")
     if done.failed:
         raise click.ClickException(
-            f"{done.failed:,} of {done.images:,} images could not be read; their lines hold the error. The same "
-            "command tries them again"
+            f"{done.failed:,} of {counted(done.images, 'image')} could not be read; their lines hold the error. The "
+            "same command tries them again"
         )
 
 
@@ -87,4 +88,4 @@ class _Reporter:
         if now - self._reported >= REPORT_EVERY_S:
             self._reported = now
             rate = (done.images - done.kept) / (now - self._began)
-            echo(f"{done.images:,} images, {rate:.0f} per second, {done.failed:,} unusable", err=True)
+            echo(f"{counted(done.images, 'image')}, {rate:.0f} per second, {done.failed:,} unusable", err=True)

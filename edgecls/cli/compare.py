@@ -9,7 +9,7 @@ import click
 
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, counting_left_out, echo, print_json, untrusted_option, warn
-from edgecls.messages.lists import some
+from edgecls.messages.lists import counted, some
 
 if TYPE_CHECKING:
     from edgecls.compare import ModelComparison
@@ -72,7 +72,9 @@ def _print_comparison(result: ModelComparison) -> None:
             echo(f"{label:24} {metrics.support:7} {old.per_class[label].recall:9.2%} {metrics.recall:9.2%}")
     echo(f"{'all images (accuracy)':24} {new.images:7} {old.accuracy:9.2%} {new.accuracy:9.2%}")
     echo(f"{'macro F1':32} {old.macro_f1:9.4f} {new.macro_f1:9.4f}")
-    echo(f"\n{result.verdict}: {result.fixed} images fixed, {result.broken} broken, p = {result.p_value:.2g}")
+    echo(
+        f"\n{result.verdict}: {counted(result.fixed, 'image')} fixed, {result.broken} broken, p = {result.p_value:.2g}"
+    )
     if result.verdict == "not worse":
         echo(_limits(result))
 
@@ -80,8 +82,8 @@ def _print_comparison(result: ModelComparison) -> None:
 def _limits(result: ModelComparison) -> str:
     """Return which loss this verdict would not have noticed."""
     least = result.least_broken
-    text = f"With {result.fixed} fixed, the verdict is worse from {least} broken images on"
+    text = f"With {result.fixed} fixed, the verdict is worse from {counted(least, 'broken image')} on"
     if least > round(result.old.accuracy * result.old.images):
-        return f"{text}: {result.new.images} images are too few to find a loss; use more."
+        return f"{text}: {counted(result.new.images, 'image is', 'images are')} too few to find a loss; use more."
     loss = (least - result.fixed) / result.new.images
     return f"{text}, a loss of {loss * 100:.1f} points; it does not show that there is no smaller loss."

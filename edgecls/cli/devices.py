@@ -11,8 +11,8 @@ import click
 from edgecls.cli.terminal import PATH, echo, print_json
 
 if TYPE_CHECKING:
-    from edgecls.boards.finding import Finding
     from edgecls.boards.profiles import Profile
+    from edgecls.boards.rule_result import RuleResult
 
 COLORS = {"ok": "green", "note": "yellow", "no": "red"}
 
@@ -92,8 +92,8 @@ def check(file: Path, name: str | None, old_name: str | None, compiling: bool, a
       edgecls check run/export/model-int8.tflite --board coral-usb --compile
     """
     from edgecls.boards.compatibility import check_graph, install_lines
-    from edgecls.boards.finding import is_yes
     from edgecls.boards.profiles import load_profile
+    from edgecls.boards.rule_result import is_yes
     from edgecls.model_file.read import check_runnable, read_graph, read_model_file
 
     name = name or old_name
@@ -132,9 +132,11 @@ def _compile(file: Path, profile: Profile) -> dict[str, Any]:
     return {"path": str(done.path), "cpu_layers": list(done.cpu_layers), "report": asdict(done.report)}
 
 
-def _print_check(file: Path, profile: Profile, findings: tuple[Finding, ...], compiled: dict[str, Any] | None) -> None:
+def _print_check(
+    file: Path, profile: Profile, findings: tuple[RuleResult, ...], compiled: dict[str, Any] | None
+) -> None:
     from edgecls.boards import edgetpu_compiler
-    from edgecls.boards.finding import is_yes
+    from edgecls.boards.rule_result import is_yes
 
     _print_findings(findings)
     if compiled:
@@ -152,15 +154,15 @@ def _print_check(file: Path, profile: Profile, findings: tuple[Finding, ...], co
             echo(f"Compile it first: {command}")
 
 
-def _print_findings(findings: tuple[Finding, ...]) -> None:
+def _print_findings(findings: tuple[RuleResult, ...]) -> None:
     """Print level, rule and reason of each finding, a line each."""
     for finding in findings:
         echo(f"{finding.level:4}", nl=False, fg=COLORS[finding.level])
         echo(f" {finding.rule:14} {finding.text}")
 
 
-def _failed_rules(findings: tuple[Finding, ...]) -> str:
-    from edgecls.boards.finding import rules_against
+def _failed_rules(findings: tuple[RuleResult, ...]) -> str:
+    from edgecls.boards.rule_result import rules_against
 
     return ", ".join(rules_against(findings))
 
@@ -177,8 +179,8 @@ def doctor(as_json: bool) -> None:
       edgecls doctor
     """
     from edgecls.boards.doctor import diagnose, find_profile
-    from edgecls.boards.finding import is_yes
     from edgecls.boards.machine import read_machine
+    from edgecls.boards.rule_result import is_yes
 
     machine = read_machine()
     findings, profile = diagnose(machine), find_profile(machine)

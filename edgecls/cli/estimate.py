@@ -12,11 +12,12 @@ from edgecls.cli.terminal import PATH, echo, print_json
 from edgecls.config import TrainConfig
 from edgecls.config.choices import ARCHS, BLOCKS, HEADS
 from edgecls.errors import ConfigError
-from edgecls.estimate.estimate import ENGINES, Estimate, Measured, to_json
+from edgecls.estimate.estimate import ENGINES, BoardMeasurement, Estimate, to_json
 from edgecls.estimate.estimate import estimate as predict
 from edgecls.estimate.model import COVERAGE
 from edgecls.estimate.operators import KINDS, WEIGHT_BYTES, Network, count_network
 from edgecls.limits import PRECISIONS
+from edgecls.messages.lists import counted
 from edgecls.runtime.engines import ALIASES
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def estimate(file: Path | None, board: str | None, measured: Path | None, as_jso
 
 
 def _estimate_all(
-    network: Network, settings: dict[str, Any], profiles: Sequence[Profile], known: Sequence[Measured]
+    network: Network, settings: dict[str, Any], profiles: Sequence[Profile], known: Sequence[BoardMeasurement]
 ) -> tuple[dict[str, Estimate], dict[str, str]]:
     """Return the estimate for each board, and why there is none for the others."""
     found: dict[str, Estimate] = {}
@@ -168,7 +169,7 @@ def _print_one(network: Network, found: Estimate) -> None:
         echo(f"{'note':11} {note}")
     echo("\nThe most similar published latencies:")
     for row in found.nearest_references:
-        cores = f"{row.cores} core{'s' if row.cores > 1 else ''}"
+        cores = counted(row.cores, "core")
         setting = f"{row.precision}, {cores}, {row.runtime or row.engine}, {row.processor}, {row.model}"
         echo(f"  {row.ms:8} ms {setting}\n{'':14}{row.source}")
 

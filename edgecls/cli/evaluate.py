@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,14 +34,7 @@ if TYPE_CHECKING:
 @untrusted_option
 @ray_option("Score")
 def evaluate(
-    file: Path,
-    data: Path,
-    as_json: bool,
-    good_class: str | None,
-    mistakes: Path | None,
-    untrusted: bool,
-    ray: str | None,
-    **limits: float | None,
+    file: Path, data: Path, as_json: bool, mistakes: Path | None, untrusted: bool, ray: str | None, **limit: Any
 ) -> None:
     """Measure the accuracy of an exported FILE on the class folders in DATA, or on DATA/test if it exists.
 
@@ -64,26 +57,28 @@ def evaluate(
 
     spec = read_spec(file)
     # Before the images are read, which may take minutes.
-    judge = inspect_file(spec, good_class, make_limit(**limits))
+    judge = inspect_file(spec, limit.pop("good_class"), make_limit(**limit))
     scored = _score_local(file, spec, data, untrusted) if ray is None else _score_on_ray(file, data, untrusted, ray)
     paths, labels, scores = scored
     result = score(scores, labels, spec.labels)
     inspection = judge(scores, labels) if judge else None
-    if result.missing_classes:
-        warn(
-            f"{data} has no image of {some(result.missing_classes)}, so the accuracy does not cover that; macro F1 is "
-            "the mean of the other classes"
-        )
+    _warn_of_missing(result.missing_classes, data)
     if mistakes:
         write_mistakes(mistakes, paths, labels, spec.labels, scores)
     if as_json:
         print_json({"file": str(file)} | result.to_json() | ({"inspection": inspection} if inspection else {}))
         return
-    _print_evaluation(result, inspection["good_class"] if inspection else "")
-    if inspection:
-        print_inspection(inspection)
+    _print_evaluation(result, inspection)
     if mistakes:
         echo(f"Incorrect predictions: {mistakes}")
+
+
+def _warn_of_missing(classes: Sequence[str], data: Path) -> None:
+    if classes:
+        warn(
+            f"{data} has no image of {some(classes)}, so the accuracy does not cover that; macro F1 is the mean of the "
+            "other classes"
+        )
 
 
 def _score_local(file: Path, spec: ModelSpec, data: Path, untrusted: bool) -> Scored:
@@ -118,7 +113,7 @@ def _score_on_ray(file: Path, data: Path, untrusted: bool, address: str) -> Scor
     return [path for path, _ in samples], np.array([label for _, label in samples], np.int64), scores
 
 
-def _print_evaluation(result: Evaluation, good_class: str) -> None:
+def _print_evaluation(result: Evaluation, inspection: dict[str, Any] | None) -> None:
     from edgecls.evaluate import describe_confusions
 
     echo(
@@ -135,5 +130,7 @@ def _print_evaluation(result: Evaluation, good_class: str) -> None:
         )
         shown = (f"{value:.3f} {ends[0]:.2f}-{ends[1]:.2f}" if ends else "-" for value, ends in pairs)
         echo(f"{label:16} {metrics.support:6}{''.join(f'  {text:15}' for text in shown)}".rstrip())
-    if text := describe_confusions(result, good_class):
+    if text := describe_confusions(result, inspection["good_class"] if inspection else ""):
         echo(text)
+    if inspection:
+        print_inspection(inspection)

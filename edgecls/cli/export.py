@@ -15,6 +15,7 @@ from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
 from edgecls.config import ExportConfig
 from edgecls.limits import FORMATS, PRECISIONS
+from edgecls.messages.lists import counted
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
@@ -59,14 +60,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=PATH, help="Folder for the files.  [default: RUN/export]")
 @click.option("--data", type=PATH, help="Folder of the run's images, if they were moved.")
 def export(
-    run: Path,
-    formats: tuple[Any, ...],
-    board: str | None,
-    old_board: str | None,
-    out: Path | None,
-    data: Path | None,
-    good_class: str | None,
-    **settings: Any,
+    run: Path, board: str | None, old_board: str | None, out: Path | None, data: Path | None, **settings: Any
 ) -> None:
     """Write RUN's model as TFLite and ONNX files, and measure each file's accuracy on held-out images.
 
@@ -85,15 +79,8 @@ def export(
       edgecls export run --int8 --heatmap
     """
     board = old_board if board is None else board
-    precisions = tuple(name for name in PRECISIONS if settings.pop(name))
     target = find_target(export_target(board))
-    config = ExportConfig(
-        precisions=precisions or ExportConfig.precisions,
-        formats=formats or target.formats,
-        device=target.name if board else None,
-        good_class=good_class or "",
-        **settings,
-    )
+    config = _make_config(target, board, **settings)
     load_tensorflow()
     from edgecls.export.artifact import export_run
 
@@ -107,6 +94,19 @@ def export(
     check_gate(result)
     if result.files:
         print_next(result, run, target, board)
+
+
+def _make_config(
+    target: Target, board: str | None, *, formats: tuple[Any, ...], good_class: str | None, **settings: Any
+) -> ExportConfig:
+    precisions = tuple(name for name in PRECISIONS if settings.pop(name))
+    return ExportConfig(
+        precisions=precisions or ExportConfig.precisions,
+        formats=formats or target.formats,
+        device=target.name if board else None,
+        good_class=good_class or "",
+        **settings,
+    )
 
 
 def print_next(result: ExportResult, run: Path, target: Target, board: str | None) -> None:
@@ -134,7 +134,7 @@ def find_usual(result: ExportResult, board: str | None) -> ExportedFile:
 def check_board(result: ExportResult, board: str, run: Path) -> None:
     """Raise Click's error, exit code 1, with the reason for every passed file that the board cannot run."""
     from edgecls.boards.compatibility import check_file
-    from edgecls.boards.finding import is_yes
+    from edgecls.boards.rule_result import is_yes
 
     profile, refused = load_profile(board), []
     for file in result.files:
@@ -166,7 +166,7 @@ def print_export(result: ExportResult) -> None:
         figures = f"{file.bytes:10,} {measured.accuracy * 100:7.2f} % {format_change(measured.drop):>7}"
         agreement = f"{measured.agreement * 100:8.2f} %"
         echo(f"{file.path:30} {figures} {agreement}  {measured.verdict}", fg=None if file.passed else "red")
-    echo(f"{result.images} held-out images; files in {result.folder}")
+    echo(f"{counted(result.images, 'held-out image')}; files in {result.folder}")
     for file in result.files:
         if file.inspection:
             echo(f"{file.path}:")

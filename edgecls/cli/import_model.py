@@ -46,7 +46,7 @@ def import_model(model: Path, data: Path, out: Path, overwrite: bool, skip_bad: 
       edgecls import lecture.keras photos --out run --classes screw,nut,bolt
     """
     load_tensorflow()
-    from edgecls.imported.run import ImportConfig
+    from edgecls.imported.measure import ImportConfig
     from edgecls.imported.run import import_model as run_import
 
     with LiveProgress() as bars:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.predict_output import STDIN, Output
 from edgecls.cli.terminal import (
     PATH,
     collect_options,
     counting_left_out,
     echo,
-    echo_csv,
     host_options,
     one_line,
-    print_json,
     read_stdin,
     untrusted_option,
 )
 from edgecls.limits import SHARD_IMAGES
+from edgecls.messages.lists import counted
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from edgecls.images.leftovers import LeftOut
     from edgecls.remote.host import Host
 
-STDIN = "-"
-_SHOWN = {True: "true", False: "false", None: ""}  # as CSV
 # What is done with each prediction on this machine: see `cli.predict_extras`.
 EXTRAS = ("heatmap", "collect", "smooth", "sqlite")
 
@@ -68,7 +65,7 @@ def predict(file: Path, images: tuple[str, ...], watch: Path | None, host: Host 
     class, only images that reach it get its label; the others get that of the likeliest defect.
 
     Control characters in names are escaped on a terminal, and line breaks in every text line. Use --format csv or jsonl
-    to read names back.
+    to read names back; csv has ./ or an apostrophe before a name or label that a spreadsheet would run as a formula.
 
     With --out, for millions of images: IMAGES may also be lists (.txt, one path or URL a line), tables of images
     (.parquet) and URLs (s3://bucket/folder). DIR gets a manifest.json and a file of JSON lines for each --shard-images
@@ -87,18 +84,12 @@ def predict(file: Path, images: tuple[str, ...], watch: Path | None, host: Host 
     form = _choose_format(settings.pop("form"), settings.pop("as_json"), images, watch)
     top_k, out, shard_images, ray = (settings.pop(name) for name in ("top_k", "out", "shard_images", "ray"))
     extras = {name: value for name in EXTRAS if (value := settings.pop(name)) is not None}
+    _check_out(out, bool(watch or host or form or extras), ray, images)
     if out is not None:
-        if watch or host or form or extras or STDIN in images:
-            others = ", ".join(f"--{name}" for name in ("watch", "host", "format", "json", *EXTRAS))
-            raise click.UsageError(f"--out excludes {others} and an image on stdin")
         from edgecls.cli.bulk import predict_into
 
         return predict_into(out, shard_images, ray, file, images, settings)
-    if ray is not None:
-        raise click.UsageError("--ray needs --out DIR, because it works on shards of images")
-    if urls := [image for image in images if "://" in image]:
-        raise click.UsageError(f"{urls[0]} is a URL; URLs need --out DIR")
-    output, paths = _Output(form or "text", top_k), tuple(map(Path, images))
+    output, paths = Output(form or "text", top_k), tuple(map(Path, images))
     if host is None:
         return _predict_local(file, paths, watch, output, extras, settings)
     if here := ["--watch"] * bool(watch) + [f"--{name}" for name in extras]:
@@ -112,6 +103,18 @@ def _choose_format(form: str | None, as_json: bool, images: tuple[str, ...], wat
     if as_json and (form or watch):
         raise click.UsageError("--json writes one document at the end; use --format jsonl for one a line.")
     return "json" if as_json else form
+
+
+def _check_out(out: Path | None, has_others: bool, ray: str | None, images: tuple[str, ...]) -> None:
+    """Raise UsageError for options that `--out` excludes, if it is given, or that need it."""
+    if out is not None:
+        if has_others or STDIN in images:
+            others = ", ".join(f"--{name}" for name in ("watch", "host", "format", "json", *EXTRAS))
+            raise click.UsageError(f"--out excludes {others} and an image on stdin")
+    elif ray is not None:
+        raise click.UsageError("--ray needs --out DIR, because it works on shards of images")
+    elif urls := [image for image in images if "://" in image]:
+        raise click.UsageError(f"{urls[0]} is a URL; URLs need --out DIR")
 
 
 def _sources(images: tuple[Path, ...], watch: Path | None, left_out: LeftOut | None) -> Iterator[Path | bytes]:
@@ -152,7 +155,7 @@ def _predict_local(
     file: Path,
     images: tuple[Path, ...],
     watch: Path | None,
-    output: _Output,
+    output: Output,
     extras: dict[str, Any],
     settings: dict[str, Any],
 ) -> None:
@@ -185,9 +188,7 @@ def _predict_local(
     _check_failed(failed, done)
 
 
-def _predict_remote(
-    file: Path, images: tuple[Path, ...], host: Host, output: _Output, settings: dict[str, Any]
-) -> None:
+def _predict_remote(file: Path, images: tuple[Path, ...], host: Host, output: Output, settings: dict[str, Any]) -> None:
     from edgecls.cli.remote import pack_file, parse_answer, run_on_host
     from edgecls.errors import DataError
     from edgecls.remote.bundle import FileBundle
@@ -239,7 +240,7 @@ def _check_open(source: Path | bytes) -> None:
 
 def _check_failed(failed: int, done: int) -> None:
     if failed:
-        raise click.ClickException(f"{failed} of {done} images could not be read")
+        raise click.ClickException(f"{failed} of {counted(done, 'image')} could not be read")
 
 
 def _report(error: Exception) -> None:
@@ -254,47 +255,4 @@ def _now() -> str:
 
 
 def _shown(source: Path | bytes) -> str:
-    return "-" if isinstance(source, bytes) else str(source)
-
-
-class _Output:
-    """Writes each prediction to stdout at once or, as "json", all in one document at the end."""
-
-    def __init__(self, form: str, top_k: int) -> None:
-        self._form, self._top_k = form, top_k
-        self._begun, self._more = False, ()  # type: tuple[bool, Sequence[str]]
-        self._entries: list[dict[str, Any]] = []
-
-    def begin(self, labels: Iterable[str], more: Sequence[str] = ()) -> None:
-        """Write the header, once; `more` are further keys of the entries."""
-        if not self._begun and self._form == "csv":
-            echo_csv("image", "label", "index", "score", *(f"scores.{label}" for label in labels), *more)
-        self._begun, self._more = True, more
-
-    def write(self, entry: dict[str, Any]) -> None:
-        """Write one prediction: an entry of `predict --json`."""
-        if self._form == "json":
-            self._entries.append(entry)
-        elif self._form == "jsonl":
-            # ASCII only, as in `print_json`.
-            echo(json.dumps(entry))
-        elif self._form == "csv":
-            scores = [f"{value:.6f}" for value in (entry["score"], *entry["scores"].values())]
-            more = (_SHOWN.get(entry[name], entry[name]) for name in self._more)
-            echo_csv(entry["image"], entry["label"] or "", entry["index"], *scores, *more)
-        else:
-            echo(_text(entry, self._top_k))
-
-    def end(self) -> None:
-        """Write the JSON document, if there was a prediction."""
-        if self._begun and self._form == "json":
-            print_json(self._entries)
-
-
-def _text(entry: dict[str, Any], top_k: int) -> str:
-    # The label comes first, also where another score is as high, or the good class's is higher but below its threshold.
-    best = sorted(enumerate(entry["scores"].items()), key=lambda one: (one[0] != entry["index"], -one[1][1], one[0]))
-    ranked = ", ".join(f"{label} {score:.4f}" for _, (label, score) in best[:top_k])
-    marks = [" (rejected)"] if entry["label"] is None else [" (defect)"] if entry.get("defect") else []
-    marks += [f", smoothed {entry['smoothed'] or 'none'}"] if "smoothed" in entry else []
-    return f"{one_line(entry['image'])}: {ranked}{''.join(marks)}"
+    return STDIN if isinstance(source, bytes) else str(source)

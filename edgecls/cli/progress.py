@@ -51,7 +51,8 @@ class LiveProgress:
         self._done, self._total, self._note = done, total, note or self._note
         if self._bars is not None:
             self._bars.update(self._bars.task_ids[0], completed=done, total=total, note=safe(self._note))
-        elif time.monotonic() - self._printed >= SECONDS_A_LINE:
+        # The last call's line comes when the stage ends.
+        elif done < total and time.monotonic() - self._printed >= SECONDS_A_LINE:
             self._printed = time.monotonic()
             echo(self._line(), err=True)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from edgecls.serve.app import Access
     from edgecls.serve.collect import Collection
-    from edgecls.serve.live import Frame
+    from edgecls.serve.live import Frame, Live
 
 
 @click.command()
@@ -56,7 +58,6 @@ def serve(file: Path, **options: Any) -> None:
     from edgecls.serve.app import create_app
     from edgecls.serve.live import Live
     from edgecls.serve.server import listen, parse_address
-    from edgecls.serve.server import serve as run_server
     from edgecls.serve.session import Session
 
     if options["camera"] is not None and options["watch"] is not None:
@@ -72,6 +73,13 @@ def serve(file: Path, **options: Any) -> None:
         warn(f"the self-test failed: {session.selftest['text']}")
     app = create_app(session, live, access)
     _print_address(listener, access.token)
+    with contextlib.closing(session):
+        _run_until_stopped(app, listener, live)
+
+
+def _run_until_stopped(app: Any, listener: socket.socket, live: Live | None) -> None:
+    from edgecls.serve.server import serve as run_server
+
     if live is not None:
         live.start()
     try:
@@ -82,7 +90,6 @@ def serve(file: Path, **options: Any) -> None:
     finally:
         if live is not None:
             live.stop()
-        session.close()
 
 
 def _check_installed() -> None:
@@ -94,7 +101,7 @@ def _check_installed() -> None:
         raise MissingDependency(f"serve needs {' and '.join(missing)}: pip install 'edgecls[serve]'")
 
 
-def _access(listener: Any, token: str | None, names: tuple[str, ...]) -> Access:
+def _access(listener: socket.socket, token: str | None, names: tuple[str, ...]) -> Access:
     from edgecls.serve.app import Access
     from edgecls.serve.server import is_loopback, own_names
 
@@ -121,14 +128,12 @@ def _frames(camera: int | None, watch: Path | None) -> Iterator[Frame] | None:
     return watched_frames(watch) if watch is not None else None
 
 
-def _print_address(listener: Any, token: str | None) -> None:
+def _print_address(listener: socket.socket, token: str | None) -> None:
     from urllib.parse import quote
 
     address, port = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
     if address in ("0.0.0.0", "::"):
-        import socket
-
         shown = socket.gethostname()
     fragment = "" if token is None else f"#token={quote(token, safe='')}"
     echo(f"Open http://{shown}:{port}/{fragment}")

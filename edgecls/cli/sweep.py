@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ import click
 
 from edgecls.cli import remote
 from edgecls.cli.bulk import pool_at, ray_option
+from edgecls.cli.option_types import DURATION, LATENCY, Several, Size
 from edgecls.cli.terminal import PATH, echo, host_options, load_tensorflow, print_json, warn
-from edgecls.cli.train import SETTINGS, Duration
+from edgecls.cli.train_options import SETTINGS
 from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
 from edgecls.config.choices import ARCHS, BLOCKS, FINE_LEARNING_RATE, HEADS
 from edgecls.parallel.pool import work_in
@@ -21,47 +22,10 @@ from edgecls.sweep.grid import SIZES, Space, list_candidates
 
 if TYPE_CHECKING:
     from edgecls.remote.host import Host
+    from edgecls.sweep.latency import Benchmark
+    from edgecls.sweep.sweep import Sweep
 
 REPORT_FILE, PICTURE_FILE = "sweep.json", "frontier.png"
-
-
-class Milliseconds(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4 only
-    """A latency, from text like 25, 25ms or 0.1s."""
-
-    name = "latency"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return milliseconds."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|)", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a latency; write 25ms or 0.1s", param, ctx)
-        return float(match[1]) * (1000 if match[2] == "s" else 1)
-
-
-class Bytes(click.ParamType):  # type: ignore[type-arg]
-    """A size, from text like 500kB, 2MB or 300000."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return bytes."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|kB|KB|MB|KiB|MiB|)", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a size; write 500kB or 2MB", param, ctx)
-        unit = {"kB": 1e3, "KB": 1e3, "MB": 1e6, "KiB": 1024, "MiB": 1024**2}.get(match[2], 1)
-        return int(float(match[1]) * unit)
-
-
-class Several(click.ParamType):  # type: ignore[type-arg]
-    """Values separated by commas, as a tuple without duplicates."""
-
-    def __init__(self, kind: Any, name: str) -> None:
-        self._kind, self.name = click.types.convert_type(kind), name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """Return the values."""
-        parts = value if isinstance(value, tuple) else value.split(",")
-        return tuple(dict.fromkeys(self._kind.convert(part, param, ctx) for part in parts))
 
 
 def _shown(values: tuple[Any, ...]) -> str:
@@ -86,8 +50,8 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 
 @click.command()
 @click.argument("data", type=PATH)
-@click.option("--budget", "budget_ms", type=Milliseconds(), help="Longest latency of one image: 25ms.")
-@click.option("--max-size", "max_size_bytes", type=Bytes(), help="Largest file: 500kB, 2MB.")
+@click.option("--budget", "budget_ms", type=LATENCY, help="Longest latency of one image: 25ms.")
+@click.option("--max-size", "max_size_bytes", type=Size(), help="Largest file: 500kB, 2MB.")
 @click.option("--board", help="A board that 'edgecls devices' lists.  [default: this machine, measured]")
 @click.option("--device", "old_board", hidden=True)  # The former name of --board.
 @click.option("--out", type=PATH, default=Path("sweep"), show_default=True, help="Folder for the runs and the result.")
@@ -108,9 +72,7 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
     type=float,
     help=f"Accuracy that a faster network may lose against the best.  [default: {SMALL_GAIN}]",
 )
-@click.option(
-    "--time-budget", "time_budget_s", type=Duration(), help="Start no training that would end later: 30m, 2h."
-)
+@click.option("--time-budget", "time_budget_s", type=DURATION, help="Start no training that would end later: 30m, 2h.")
 @click.option("--full-grid", is_flag=True, help="Train all networks in full, however many.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @host_options
@@ -142,47 +104,72 @@ def sweep(
       edgecls sweep photos --budget 25ms --host pi@raspberrypi.local --python env/bin/python
       edgecls sweep photos --budget 3ms --ray local
     """
-    from edgecls.boards.cpus import allowed_cpus
-    from edgecls.boards.profiles import load_profile
-    from edgecls.cli.progress import LiveProgress
-    from edgecls.files import write_json
-    from edgecls.sweep.latency import benchmark_here
-    from edgecls.sweep.plot import draw_frontier
-    from edgecls.sweep.report import notes, text_report, to_json
+    old_board = options.pop("old_board")
+    run = _plan(data, out, board or old_board, host, options)
+    load_tensorflow()
+    found = _run(run, ray)
+    _print_sweep(found, out, as_json)
+    if found.recommended is None:
+        raise click.ClickException("no network can be recommended; see the reasons above")
+
+
+def _plan(data: Path, out: Path, board: str | None, host: Host | None, options: dict[str, Any]) -> Callable[..., Sweep]:
+    """Return the sweep that the options ask for; it takes `progress`.
+
+    Raises:
+        ConfigError: an option is out of range. click.UsageError: two options contradict each other.
+    """
     from edgecls.sweep.search import search
     from edgecls.sweep.sweep import sweep as run_grid
     from edgecls.sweep.trials import Request
 
-    old_board = options.pop("old_board")
-    board = board or old_board
-    space = {name: options.pop(name) for name in ("image_sizes", "alphas", "archs", "blocks", "heads", "unfreeze")}
-    request = {name: options.pop(name) for name in ("budget_ms", "max_size_bytes", "time_budget_s", "full_grid")}
-    max_drop = options.pop("max_drop")
-    augment = AugmentConfig() if options.pop("augment") else None
+    limits = {name: options.pop(name) for name in ("budget_ms", "max_size_bytes", "time_budget_s", "full_grid")}
+    space = {name: options.pop(name) for name in GRID if name != "full_grid"}
+    max_drop, augment = options.pop("max_drop"), AugmentConfig() if options.pop("augment") else None
     # With the settings that sweeps of older versions have, which continue.
     base = TrainConfig(augment=augment, unfreeze=0, fine_learning_rate=FINE_LEARNING_RATE, **options)
-    is_grid = _is_grid(space | {"full_grid": request["full_grid"]}, request["budget_ms"])
-    if is_grid:
-        candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)
-        request["max_drop"] = ExportConfig.max_drop if max_drop is None else max_drop
-    else:
-        request["max_loss"] = SMALL_GAIN if max_drop is None else max_drop
-    profile, benchmark = load_profile(board) if board else None, benchmark_here
-    if host is not None:
-        profile = load_profile(remote.find_device(host, board))
-        benchmark = functools.partial(remote.benchmark, host)
-    asked = Request(profile=profile, host=host.name if host else "", **request)
-    load_tensorflow()
+    if not _is_grid(space | limits, limits["budget_ms"]):
+        where, benchmark = _find_board(board, host)
+        asked = Request(max_loss=SMALL_GAIN if max_drop is None else max_drop, **where, **limits)
+        return functools.partial(search, data, out, base, asked, space["image_sizes"] or SIZES, benchmark=benchmark)
+    candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)
+    where, benchmark = _find_board(board, host)
+    asked = Request(max_drop=ExportConfig.max_drop if max_drop is None else max_drop, **where, **limits)
+    return functools.partial(run_grid, data, out, candidates, asked, benchmark=benchmark)
+
+
+def _find_board(board: str | None, host: Host | None) -> tuple[dict[str, Any], Benchmark]:
+    """Return `profile` and `host` of a request, and what times files there."""
+    from edgecls.boards.profiles import load_profile
+    from edgecls.sweep.latency import benchmark_here
+
+    # Before the host is asked, which may take a while.
+    profile = load_profile(board) if board else None
+    if host is None:
+        return {"profile": profile}, benchmark_here
+    profile = load_profile(remote.find_device(host, board))
+    return {"profile": profile, "host": host.name}, functools.partial(remote.benchmark, host)
+
+
+def _run(run: Callable[..., Sweep], ray: str | None) -> Sweep:
+    from edgecls.boards.cpus import allowed_cpus
+    from edgecls.cli.progress import LiveProgress
+
     try:
         # A whole machine each, of as many CPUs as this one has: TensorFlow's last bits depend on them.
         with pool_at(ray, len(allowed_cpus())) as pool, work_in(pool), LiveProgress() as progress:
-            if is_grid:
-                found = run_grid(data, out, candidates, asked, progress, benchmark)
-            else:
-                found = search(data, out, base, asked, space["image_sizes"] or SIZES, progress, benchmark)
+            return run(progress=progress)
     except KeyboardInterrupt:
         echo("\nNothing is lost. Repeat the same command to continue.", err=True)
         raise
+
+
+def _print_sweep(found: Sweep, out: Path, as_json: bool) -> None:
+    """Write the document and the picture into `out`, and print the document or a text."""
+    from edgecls.files import write_json
+    from edgecls.sweep.plot import draw_frontier
+    from edgecls.sweep.report import notes, text_report, to_json
+
     document = to_json(found)
     write_json(out / REPORT_FILE, document)
     draw_frontier(found, out / PICTURE_FILE)
@@ -193,5 +180,3 @@ def sweep(
         echo(f"Picture: {out / PICTURE_FILE}\nAll results: {out / REPORT_FILE}")
     for note in notes(found):
         warn(note)
-    if found.recommended is None:
-        raise click.ClickException("no network can be recommended; see the reasons above")

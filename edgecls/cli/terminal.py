@@ -12,7 +12,6 @@ import functools
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.option_types import Size
 from edgecls.errors import MissingDependency
 from edgecls.messages.names import safe
 
@@ -107,25 +107,11 @@ def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-class SizeBytes(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4 only
-    """A number of bytes such as 500MB."""
-
-    name = "size"
-    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number of bytes."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?B|)", str(value).strip(), re.IGNORECASE)
-        if found is None or not (size := int(float(found[1]) * self.units[found[2].upper()])):
-            self.fail(f"{value!r} is no size; write it as 500MB or 2GB", param, ctx)
-        return size
-
-
 def collect_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command with `--collect`; it gets the folder and its size limit in bytes as `collect`, or None."""
 
     @click.option("--collect", type=PATH, metavar="DIR", help="Keep uncertain images in DIR, to label them later.")
-    @click.option("--collect-limit", type=SizeBytes(), default="500MB", show_default=True, help="Size of DIR at most.")
+    @click.option("--collect-limit", type=Size(), default="500MB", show_default=True, help="Size of DIR at most.")
     @functools.wraps(command)
     def with_collection(*args: Any, collect: Path | None, collect_limit: int, **options: Any) -> Any:
         return command(*args, collect=None if collect is None else (collect, collect_limit), **options)

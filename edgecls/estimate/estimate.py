@@ -38,7 +38,7 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class Measured:
+class BoardMeasurement:
     """The median latency of a run that was measured on the board itself."""
 
     run: Run
@@ -81,7 +81,7 @@ def estimate(
     *,
     engine: str | None = None,
     threads: int | None = None,
-    measured: Sequence[Measured] = (),
+    measured: Sequence[BoardMeasurement] = (),
 ) -> Estimate:
     """Return the predicted latency of one image on a board, the network alone.
 
@@ -115,7 +115,7 @@ def estimate(
     )
 
 
-def _fit_with(known: Sequence[Run], measured: Sequence[Measured]) -> Fit:
+def _fit_with(known: Sequence[Run], measured: Sequence[BoardMeasurement]) -> Fit:
     """Return the model fitted to the published latencies and to those measured on the board itself."""
     own = [replace(each.run, own=True) for each in measured]
     latencies_ms = [*(each.ms for each in load_latencies()), *(each.ms for each in measured)]
@@ -207,7 +207,7 @@ def _check_known(run: Run, known: Sequence[Run], profile: Profile) -> None:
 _TITLES = {"cpu": "a processor", "edgetpu": "an Edge TPU", "gpu": "a desktop GPU"}
 
 
-def _find_evidence(run: Run, known: Sequence[Run], measured: Sequence[Measured]) -> Evidence:
+def _find_evidence(run: Run, known: Sequence[Run], measured: Sequence[BoardMeasurement]) -> Evidence:
     setting = (run.processor.name, run.engine, run.precision, run.cores)
     for other in (m.run for m in measured):
         if (other.processor.name, other.engine, other.precision, other.cores) == setting:

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgecls.benchmark.record import Record, Result, read_record
 from edgecls.boards.profiles import Profile
 from edgecls.errors import ConfigError
-from edgecls.estimate.estimate import KERNELS, Measured, make_run
+from edgecls.estimate.estimate import KERNELS, BoardMeasurement, make_run
 from edgecls.estimate.graph_operators import read_network
 from edgecls.estimate.published_latencies import load_processor
 
@@ -16,7 +16,7 @@ from edgecls.estimate.published_latencies import load_processor
 KINDS = {"cpu": "cpu", "edgetpu": "edgetpu", "cuda": "gpu"}
 
 
-def read_measured(path: Path, profile: Profile, files: Iterable[Path] = ()) -> tuple[Measured, ...]:
+def read_measured(path: Path, profile: Profile, files: Iterable[Path] = ()) -> tuple[BoardMeasurement, ...]:
     """Return the latencies that `edgecls benchmark --json` measured on a board.
 
     The measured file is looked for among `files`, under its own path, and beside the record.
@@ -59,7 +59,7 @@ def _why_not(result: Result, kind: str) -> str:
     return "" if kind != "cpu" or result.engine in KERNELS else f"it ran in {result.engine}"
 
 
-def _measured(result: Result, profile: Profile, path: Path, files: list[Path]) -> Measured:
+def _measured(result: Result, profile: Profile, path: Path, files: list[Path]) -> BoardMeasurement:
     """Return a result with its network, which is not in the record: the file is found by its sha256."""
     for file in (*files, Path(result.file), path.parent / Path(result.file).name):
         if not file.is_file():
@@ -67,7 +67,7 @@ def _measured(result: Result, profile: Profile, path: Path, files: list[Path]) -
         network, spec = read_network(file)
         if spec.graph_sha256 == result.model["sha256"]:
             run = make_run(network, profile, str(result.model["precision"]), result.engine, result.threads)
-            return Measured(run, result.p50_ms)
+            return BoardMeasurement(run, result.p50_ms)
     raise ConfigError(
         f"the measured file {result.file!r} is missing, and its layers are needed; put it beside the record"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgecls.boards.edgetpu import preflight
-from edgecls.boards.finding import reasons_against
+from edgecls.boards.rule_result import reasons_against
 from edgecls.errors import ExportError
 from edgecls.export.fuse import BLOCKS, STEM, FusedModel
 from edgecls.export.graph import Weights, sources_of

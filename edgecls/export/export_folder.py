@@ -46,7 +46,7 @@ class _Required(TypedDict):
     files: list[Entry]
 
 
-class Record(_Required, total=False):
+class ExportRecord(_Required, total=False):
     """The keys of export.json that are read again; an older edgecls wrote no `run`."""
 
     run: Owner
@@ -126,7 +126,7 @@ def _read_document(folder: Path) -> dict[str, Any]:
         return {"files": []}
     try:
         document: dict[str, Any] = read_checked(path)
-        check(document, Record, RECORD_FILE)
+        check(document, ExportRecord, RECORD_FILE)
         return document
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged ({error}); delete it and export again") from error

@@ -16,7 +16,16 @@ from edgecls.evaluate import score_images
 from edgecls.export.calibration import ExportSamples
 from edgecls.images.figure import new_figure
 from edgecls.images.folders import find_good_class
-from edgecls.inspection import Choice, Curve, Limit, choose_threshold, count_rates, histogram, make_limit, measure_curve
+from edgecls.inspection import (
+    Curve,
+    Limit,
+    ThresholdChoice,
+    choose_threshold,
+    count_rates,
+    histogram,
+    make_limit,
+    measure_curve,
+)
 from edgecls.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -36,7 +45,7 @@ class Inspection:
     good_class: str  # its name
     index: int  # of the good class
     limit: Limit | None  # what the threshold holds; None if the highest score decides
-    choice: Choice | None  # the threshold; None if the highest score decides
+    choice: ThresholdChoice | None  # the threshold; None if the highest score decides
     validation: Curve | None
     held_out: Scores  # scores of the held-out images, float32 (N, C)
     labels: NDArray[np.int64]  # true classes of the held-out images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,22 +59,27 @@ def contact_sheet(
     height = cell + (line * 3 + 6 if names else CAPTION)
     sheet = Image.new("RGB", (columns * cell, -(-len(images) // columns) * height), PAPER)
     draw, font = ImageDraw.Draw(sheet), _load_font(13 if names else 10)
+    fit = functools.partial(_fit, draw, font, cell - 10)
     for position, image in enumerate(images):
         left, top = position % columns * cell, position // columns * height
-        shown, factor = stretch(image)
-        _paste(sheet, shown, left, top, cell)
-        correct = predicted[position] == truth[position]
-        mark, color = ("\u2713 ", GREEN) if correct else ("\u2717 ", RED)
-        fit = functools.partial(_fit, draw, font, cell - 10)
-        lines = [(fit(mark, predicted[position], f" {scores[position]:.0%}"), color)]
-        lines += [] if correct else [(fit("is ", truth[position]), INK)]
-        # The end of a path tells more than its beginning.
-        lines += [(fit("", names[position], keep_end=True), SOFT)] if names else []
-        for row, (text, ink) in enumerate(lines):
+        _show(sheet, image, left, top, cell, font)
+        name = names[position] if names else ""
+        caption = _caption(predicted[position], truth[position], scores[position], name, fit)
+        for row, (text, ink) in enumerate(caption):
             draw.text((left + 5, top + cell - 2 + line * row), text, ink, font)
-        if factor > 1:
-            _mark(draw, f"contrast x{factor:.0f}", left, top, font)
     return sheet
+
+
+def _caption(
+    predicted: str, truth: str, score: float, name: str, fit: Callable[..., str]
+) -> list[tuple[str, tuple[int, int, int]]]:
+    """Return the lines below an image, each with its color."""
+    if predicted == truth:
+        lines = [(fit("\u2713 ", predicted, f" {score:.0%}"), GREEN)]
+    else:
+        lines = [(fit("\u2717 ", predicted, f" {score:.0%}"), RED), (fit("is ", truth), INK)]
+    # The end of a path tells more than its beginning.
+    return [*lines, (fit("", name, keep_end=True), SOFT)] if name else lines
 
 
 def stretch(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
@@ -86,7 +91,15 @@ def stretch(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     return np.clip((image.astype(np.float32) - low) * factor, 0, 255).astype(np.uint8), float(factor)
 
 
-def _mark(draw: ImageDraw.ImageDraw, text: str, left: int, top: int, font: ImageFont.FreeTypeFont) -> None:
+def _show(
+    sheet: Image.Image, image: NDArray[np.uint8], left: int, top: int, cell: int, font: ImageFont.FreeTypeFont
+) -> None:
+    """Paste an image, with more contrast and a mark that says so if it has few gray levels."""
+    shown, factor = stretch(image)
+    _paste(sheet, shown, left, top, cell)
+    if factor == 1:
+        return
+    draw, text = ImageDraw.Draw(sheet), f"contrast x{factor:.0f}"
     box = draw.textbbox((left + 7, top + 6), text, font)
     draw.rectangle((box[0] - 3, box[1] - 2, box[2] + 3, box[3] + 2), PAPER)
     draw.text((left + 7, top + 6), text, INK, font)

@@ -24,7 +24,7 @@ from edgecls.images.leftovers import LeftOut
 from edgecls.images.memmap import cache_folder, chunks, forget_pages, new_array
 from edgecls.images.parts import PARTS
 from edgecls.images.splitting import find_identical
-from edgecls.messages.lists import some_lines
+from edgecls.messages.lists import counted, some_lines
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
@@ -196,7 +196,7 @@ def _check_readable(root: Path, bad: _Bad, otherwise: str = "") -> None:
 def _check_counts(train: Groups, least: int, left_out: LeftOut) -> None:
     """Raise DataError for classes with fewer images than parts."""
     sizes = {name: len(paths) for name, paths in train.items() if len(paths) < least}
-    if few := [f"class {name!r} has {size} images, at least {least} needed" for name, size in sizes.items()]:
+    if few := [f"class {name!r} has {counted(size, 'image')}, at least {least} needed" for name, size in sizes.items()]:
         raise DataError(f"too few images; add some or remove the class:{some_lines(few)}\n{left_out}".rstrip())
 
 
@@ -280,5 +280,5 @@ def _printable(path: str) -> str:
 
 def unreadable(root: Path, faults: Sequence[str], otherwise: str = "") -> DataError:
     """Return the error about unreadable images of a folder, with another remedy `otherwise`."""
-    cannot = f"{len(faults)} images in {root} cannot be read"
+    cannot = f"{counted(len(faults), 'image')} in {root} cannot be read"
     return DataError(f"{cannot}; repair or remove these files{otherwise}:{some_lines(faults)}")

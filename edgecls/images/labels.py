@@ -119,7 +119,7 @@ def read_labels(
                 raise DataError(
                     f"{table.name} gives {image.path} two labels, {known.label!r} and {image.label!r}; keep one"
                 )
-    left_out.add("images that the table does not name", len(files.paths) - len(found))
+    left_out.add("not named by the table", len(files.paths) - len(found))
     return list(found.values()), notes
 
 
@@ -271,7 +271,7 @@ def _read_rows(table: Table, files: Files, used: Mapping[str, str], part: str, l
         if classes:
             label = next(name for name in classes if row[table.columns.index(name)].startswith("1"))
         if is_nothing([label]):
-            left_out.add("images without a label in the table")
+            left_out.add("without a label in the table")
             continue
         group = cells.get("group", "")
         images.append(Labeled(found[0], label, own or folder_part(found[0]), "" if group in NOTHING else group))

@@ -14,7 +14,7 @@ from edgecls.images.labels import Labeled, folder_part, read_excluded, read_labe
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.parts import NO_PARTS, PARTS, describe_parts, find_parts
 from edgecls.images.walk import is_image_in, list_folder, walk_images
-from edgecls.messages.lists import some
+from edgecls.messages.lists import counted, some
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ def _arrange(images: list[Labeled], layout: Layout, notes: list[str]) -> Listing
         names = []
     if names and (others := [image.path for image in images if not image.part]):
         raise DataError(
-            f"{len(others)} images are in no split, such as {some(others, 3)}, and others are in {some(names)}; say it "
-            f"for all, or split again with --splits {NO_PARTS}"
+            f"{counted(len(others), 'image is', 'images are')} in no split, such as {some(others, 3)}, and others are "
+            f"in {some(names)}; say it for all, or split again with --splits {NO_PARTS}"
         )
     classes = sorted({to_nfc(image.label) for image in images})
     for name in classes:

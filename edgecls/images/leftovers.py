@@ -1,7 +1,7 @@
 """What systems and programs leave in folders of images: by whom, and how much of it was left out.
 
 A name is left out only if nobody would call a class or an image so: "recycle", "trash" and "$5" are classes. Everything
-that is left out is counted, and told in one sentence. Imports the standard library and `listing` only.
+that is left out is counted, and told in one sentence.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from edgecls.messages.lists import some
+from edgecls.messages.lists import counted, some
 
 HIDDEN = "hidden files"
 # Why -> names, in any case; a star stands for anything, at one end only. Whoever meets another one adds it here.
@@ -162,10 +162,6 @@ class LeftOut:
         """Return a sentence or two, "" if nothing was left out."""
         kinds = [f"{count:,} {kind}" for kind, count in self._counts.most_common() if count]
         total = self._counts.total()
-        files = f"Left out {_count(total, 'file')}: {some(kinds, 8)}." if total else ""
-        links = f"Left out {_count(self._links, 'linked folder')} that had been read already." if self._links else ""
+        files = f"Left out {counted(total, 'file')}: {some(kinds, 8)}." if total else ""
+        links = f"Left out {counted(self._links, 'linked folder')} that had been read already." if self._links else ""
         return " ".join(filter(None, (files, links)))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

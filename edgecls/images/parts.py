@@ -19,7 +19,7 @@ from edgecls.images.split_names import (
     read_role,
 )
 from edgecls.images.walk import is_image_in, list_folder, walk_images
-from edgecls.messages.lists import some
+from edgecls.messages.lists import counted, some
 
 PARTS = ("train", "val", "test")
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".lst")
@@ -134,10 +134,11 @@ def _option(named: dict[str, str]) -> str:
 def check_no_stray(folder: Path, files: Sequence[str]) -> None:
     """Raise DataError, with what to do, if images lie right in a folder of class folders."""
     if stray := [name for name in files if is_image_in(folder, name)]:
-        raise DataError(
-            f"{len(stray)} images lie outside class folders and would not be used, e.g. {str(folder / stray[0])!r}; "
-            f"move them into the folder of their class or elsewhere. {where_labels_are(folder)}".rstrip(". ")
+        text = (
+            f"{counted(len(stray), 'image lies', 'images lie')} outside class folders and would not be used, e.g. "
+            f"{str(folder / stray[0])!r}; move them into the folder of their class or elsewhere. "
         )
+        raise DataError((text + where_labels_are(folder)).rstrip(". "))
 
 
 def where_labels_are(folder: Path, bare: Sequence[str] = ()) -> str:

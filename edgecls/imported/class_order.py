@@ -79,8 +79,7 @@ def check_order(
     """
     names = tuple(given or folders)
     outputs = np.array([names.index(name) for name in folders])
-    best = assign(scores, labels)
-    predicted = scores.argmax(1)
+    best, predicted = assign(scores, labels), scores.argmax(1)
     hits, best_hits = outputs[labels] == predicted, best[labels] == predicted
     accuracy, best_accuracy = float(hits.mean()), float(best_hits.mean())
     count = len(labels)
@@ -88,17 +87,17 @@ def check_order(
     lost, won = int((best_hits & ~hits).sum()), int((hits & ~best_hits).sum())
     is_worse = lost > won and mcnemar_p(won, lost) < STRICT_P
     is_known = wilson_interval(int(hits.sum()), count, STRICT_Z)[0] > 1 / len(folders)
-    figures = f"{accuracy * 100:.1f} % of {count} training images"
+    figures, best_figure = f"{accuracy * 100:.1f} % of {count} training images", f"{best_accuracy * 100:.1f} %"
     if is_worse and best_accuracy > (1 + 1 / len(folders)) / 2:
         raise DataError(
             f"the outputs are in another order: as {some(names, SHOWN_CLASSES)} they label {figures} correctly, "
-            f"as {order} {best_accuracy * 100:.1f} %. If the model was trained in that order, give --classes {order}"
+            f"as {order} {best_figure}. If the model was trained in that order, give --classes {order}"
         )
     problem = ""
     if is_worse or not is_known:
         problem = (
-            f"the model labels only {figures} correctly ({best_accuracy * 100:.1f} % in the order {order}), so the "
-            "images do not confirm its classes. It may have been trained on other classes, or with other preprocessing"
+            f"the model labels only {figures} correctly ({best_figure} in the order {order}), so the images do not "
+            "confirm its classes. It may have been trained on other classes, or with other preprocessing"
         )
         if given is None:
             raise DataError(f"{problem}. To import it anyway, give --scaling and --classes")

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from edgecls.export.calibration import choose_stratified
 from edgecls.images.dataset import Dataset, Split
 from edgecls.imported.build import Scaling, Source
-from edgecls.imported.class_order import ClassOrder, check_order
+from edgecls.imported.class_order import ClassOrder, check_order, parse_classes
 from edgecls.imported.resizing import Resizing, compare_resizing, load_as_notebooks
 from edgecls.imported.scaling import (
     CLEAR,
     ROUNDS,
-    Trial,
+    ScalingTrial,
     choose_scaling,
     describe_trials,
     parse_scaling,
@@ -33,6 +33,25 @@ if TYPE_CHECKING:
 # Images on which the ways to resize are compared.
 RESIZED_IMAGES = 512
 BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Settings of one import.
+
+    Attributes:
+        scaling: its name or "SCALE,OFFSET", or None to find it.
+        classes: "A,B": the class folder of each output, or None for alphabetical order.
+        image_size: side in pixels, for a model that takes images of any size.
+        bits: of `load_gray`.
+        seed: of the split of the images and of the choice of those that are measured on.
+    """
+
+    scaling: str | None = None
+    classes: str | None = None
+    image_size: int | None = None
+    bits: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +69,7 @@ class Measured:
     """
 
     scaling: Scaling
-    trials: tuple[Trial, ...]
+    trials: tuple[ScalingTrial, ...]
     order: ClassOrder
     accuracy: float
     resizing: tuple[Resizing, ...]
@@ -59,46 +78,32 @@ class Measured:
     warnings: tuple[str, ...]
 
 
-def measure(
-    model: keras.Model,
-    source: Source,
-    dataset: Dataset,
-    *,
-    scaling: str | None,
-    classes: tuple[str, ...] | None,
-    bits: int | None,
-    seed: int,
-    progress: Progress,
-) -> Measured:
+def measure(model: keras.Model, source: Source, dataset: Dataset, config: ImportConfig, progress: Progress) -> Measured:
     """Return what the training images of `dataset` show.
 
     Args:
         model: what `build_float` returned for `source`.
         source: the imported model.
         dataset: images of its classes.
-        scaling: what the user gave, see `parse_scaling`.
-        classes: the class of each output that the user gave.
-        bits: of `load_gray`.
-        seed: of the choice of images.
+        config: what the user gave.
         progress: called at each stage.
 
     Raises:
         DataError: they do not show the scaling or the order of the classes.
-        ConfigError: `scaling` is unknown.
+        ConfigError: the given scaling is unknown, or the given classes are others.
     """
-    split = _choose(dataset.train, seed)
+    split = _choose(dataset.train, config.seed)
     predict = functools.partial(_predict, model, source.channels, progress)
-    candidates = usual_scalings(source.channels)
-    given = parse_scaling(scaling, source.channels) if scaling else None
-    if given and given not in candidates:
-        candidates = (*candidates, given)
-    trials = try_scalings(candidates, split.images, split.labels, predict)
+    classes = parse_classes(config.classes, dataset.classes) if config.classes else None
+    given = parse_scaling(config.scaling, source.channels) if config.scaling else None
+    candidates = dict.fromkeys((*usual_scalings(source.channels), *([given] if given else [])))
+    trials = try_scalings(tuple(candidates), split.images, split.labels, predict)
     chosen = given or choose_scaling(trials, scales_itself=source.scales_itself)
     images, labels = split.images[: ROUNDS[1]], split.labels[: ROUNDS[1]]
     scores = predict(images, chosen)
     order = check_order(scores, labels, dataset.classes, classes)
     outputs = np.array([order.classes.index(name) for name in dataset.classes])[labels]
-    resized = load_as_notebooks(dataset.root, split.paths[:RESIZED_IMAGES], images.shape[1], bits)
+    resized = load_as_notebooks(dataset.root, split.paths[:RESIZED_IMAGES], images.shape[1], config.bits)
     own = scores[:RESIZED_IMAGES].argmax(1) == outputs[:RESIZED_IMAGES]
     resizing = tuple(
         compare_resizing(name, predict(pixels, chosen).argmax(1) == outputs[: len(pixels)], own)
@@ -129,7 +134,7 @@ def _predict(
     return np.nan_to_num(np.concatenate(parts))
 
 
-def _doubt_scaling(given: Scaling | None, trials: tuple[Trial, ...]) -> Iterator[str]:
+def _doubt_scaling(given: Scaling | None, trials: tuple[ScalingTrial, ...]) -> Iterator[str]:
     lead = next((trial.lead for trial in trials if trial.scaling == given), 0.0)
     if given and lead >= CLEAR:
         yield (

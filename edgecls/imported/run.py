@@ -18,9 +18,9 @@ from edgecls.files import file_sha256
 from edgecls.images.dataset import Dataset, Split, load_dataset
 from edgecls.images.memmap import chunks
 from edgecls.imported.build import Source, build_float, build_network, read_source
-from edgecls.imported.class_order import check_count, parse_classes
+from edgecls.imported.class_order import check_count
 from edgecls.imported.graph import read_graph
-from edgecls.imported.measure import BATCH_SIZE, Measured, measure
+from edgecls.imported.measure import BATCH_SIZE, ImportConfig, Measured, measure
 from edgecls.imported.model_file import open_model
 from edgecls.networks.imported import ARCH
 from edgecls.progress import Progress, silent
@@ -38,25 +38,6 @@ SEEN = (
     "the model may have been trained on the held-out images, as this data has no test folder; accuracy is overstated "
     "then. Put images that it has never seen into DATA/test, and those that it was trained on into DATA/train"
 )
-
-
-@dataclass(frozen=True)
-class ImportConfig:
-    """Settings of one import.
-
-    Attributes:
-        scaling: its name or "SCALE,OFFSET", or None to find it.
-        classes: "A,B": the class folder of each output, or None for alphabetical order.
-        image_size: side in pixels, for a model that takes images of any size.
-        bits: of `load_gray`.
-        seed: of the split of the images and of the choice of those that are measured on.
-    """
-
-    scaling: str | None = None
-    classes: str | None = None
-    image_size: int | None = None
-    bits: int | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,38 +76,22 @@ def import_model(
     """
     check_out(out, overwrite=overwrite)
     started = time.monotonic()
-    progress("read the model", 0, 1)
-    source, size = _read(model, config.image_size)
-    as_trained = _build(model, source, size)
-    progress("read the model", 1, 1)
+    source, size, as_trained = _read(model, config.image_size, progress)
     dataset = _load(data, size, config, skip_bad, progress)
     check_count(as_trained.output.shape[-1], dataset.classes)
-    measured = measure(
-        as_trained,
-        source,
-        dataset,
-        scaling=config.scaling,
-        classes=parse_classes(config.classes, dataset.classes) if config.classes else None,
-        bits=config.bits,
-        seed=config.seed,
-        progress=progress,
-    )
+    measured = measure(as_trained, source, dataset, config, progress)
     network = build_network(source, size, measured.scaling)
     _check_network(network, measured)
     dataset = _in_order(dataset, measured.order.classes)
-    notes = [*measured.warnings, *([SEEN] if _is_split_here(dataset) else []), *data_warnings(dataset)]
+    record = _make_record(model, data, size, dataset, config, measured)
     with new_run(out, overwrite=overwrite) as work:
-        folder = work / FINISHED_FOLDER
-        record = _make_record(model, data, size, dataset, config, measured) | {"warnings": notes}
-        record["metrics"] = _score(network, dataset, folder, progress)
-        network.save(folder / run_folder.MODEL_FILE)
-        record["seconds"] = round(time.monotonic() - started, 1)
-        record = run_folder.write_record(folder, record)
+        record = _write(work / FINISHED_FOLDER, network, dataset, record, started, progress)
     return ImportResult(record, measured)
 
 
-def _read(model: Path, image_size: int | None) -> tuple[Source, int]:
-    """Return the model and the side of its images in pixels."""
+def _read(model: Path, image_size: int | None, progress: Progress) -> tuple[Source, int, keras.Model]:
+    """Return the model, the side of its images in pixels, and it as a Keras model of this version."""
+    progress("read the model", 0, 1)
     with open_model(model) as file:
         source = read_source(file, read_graph(file.config, keras_2=file.keras_2))
         own = source.image_size
@@ -136,14 +101,13 @@ def _read(model: Path, image_size: int | None) -> tuple[Source, int]:
         )
     if own and image_size and own != image_size:
         raise ConfigError(f"{model} takes images of {own} x {own} pixels; leave out --image-size {image_size}")
-    return source, own or image_size or 0
-
-
-def _build(model: Path, source: Source, size: int) -> keras.Model:
+    size = own or image_size or 0
     try:
-        return build_float(source, size)
+        as_trained = build_float(source, size)
     except ModelFileError as error:
         raise ModelFileError(f"{model}: {error}") from error
+    progress("read the model", 1, 1)
+    return source, size, as_trained
 
 
 def _load(data: Path, size: int, config: ImportConfig, skip_bad: bool, progress: Progress) -> Dataset:
@@ -189,6 +153,16 @@ def _is_split_here(dataset: Dataset) -> bool:
     return dataset.train.paths[0].split("/")[0] in dataset.classes
 
 
+def _write(
+    folder: Path, network: keras.Model, dataset: Dataset, record: dict[str, Any], started: float, progress: Progress
+) -> dict[str, Any]:
+    """Write all files of the run into `folder`, and return run.json."""
+    found = _score(network, dataset, folder, progress)
+    network.save(folder / run_folder.MODEL_FILE)
+    seconds = round(time.monotonic() - started, 1)
+    return run_folder.write_record(folder, record | {"metrics": found, "seconds": seconds})
+
+
 def _score(network: keras.Model, dataset: Dataset, folder: Path, progress: Progress) -> dict[str, Any]:
     """Write the scores of the held-out images into `folder` and return the metrics of run.json."""
     parts = {"val": dataset.val} | ({"test": dataset.test} if dataset.test else {})
@@ -223,6 +197,7 @@ def _make_record(
         "resizing": {way.name: {"accuracy": way.accuracy, "p_value": way.p_value} for way in measured.resizing},
     }
     return record | {
+        "warnings": [*measured.warnings, *([SEEN] if _is_split_here(dataset) else []), *data_warnings(dataset)],
         "arch": ARCH,
         "config": {"image_size": size, "bits": config.bits, "seed": config.seed},
         "weights": {"source": str(model.resolve()), "sha256": sha256},

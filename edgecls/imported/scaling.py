@@ -30,7 +30,7 @@ Predict = Callable[[NDArray[np.uint8], Scaling], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Trial:
+class ScalingTrial:
     """A scaling and its result on `images` training images.
 
     Attributes:
@@ -90,7 +90,7 @@ def parse_scaling(text: str, channels: int) -> Scaling:
 
 def try_scalings(
     scalings: Sequence[Scaling], images: NDArray[np.uint8], labels: NDArray[np.int64], predict: Predict
-) -> tuple[Trial, ...]:
+) -> tuple[ScalingTrial, ...]:
     """Return the result of each scaling, the best first.
 
     Two scalings are compared by the mean difference of the logarithms of what the model gives each image's class, over
@@ -102,7 +102,7 @@ def try_scalings(
         labels: int64 (N,).
         predict: the model.
     """
-    done: dict[str, Trial] = {}
+    done: dict[str, ScalingTrial] = {}
     left, scores = list(scalings), {scaling.name: np.zeros((0, 0), np.float32) for scaling in scalings}
     for limit in ROUNDS:
         for scaling in left:
@@ -117,7 +117,7 @@ def try_scalings(
         for scaling in left:
             accuracy = _accuracy(scores[scaling.name], labels[:count])
             lead = _lead(hits[best.name], hits[scaling.name])
-            done[scaling.name] = Trial(scaling, accuracy, count, lead)
+            done[scaling.name] = ScalingTrial(scaling, accuracy, count, lead)
         left = [scaling for scaling in left if done[scaling.name].lead < CLEAR]
         # Class order and accuracy need more images than the first round has.
         if count == len(images) or (len(left) == 1 and limit > ROUNDS[0]):
@@ -125,7 +125,7 @@ def try_scalings(
     return tuple(sorted(done.values(), key=lambda trial: (trial.lead, -trial.accuracy)))
 
 
-def choose_scaling(trials: Sequence[Trial], *, scales_itself: bool) -> Scaling:
+def choose_scaling(trials: Sequence[ScalingTrial], *, scales_itself: bool) -> Scaling:
     """Return the scaling of the clear winner.
 
     Args:
@@ -148,7 +148,7 @@ def choose_scaling(trials: Sequence[Trial], *, scales_itself: bool) -> Scaling:
     )
 
 
-def describe_trials(trials: Sequence[Trial]) -> str:
+def describe_trials(trials: Sequence[ScalingTrial]) -> str:
     """Return the accuracies as text."""
     return ", ".join(f"{trial.scaling.name} {trial.accuracy * 100:.1f} %" for trial in trials)
 

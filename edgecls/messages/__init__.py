@@ -1,1 +1,1 @@
-"""Formatting of values in messages. Imports the standard library only."""
+"""Formatting of values in messages and pages. Imports the standard library, and Jinja on use."""

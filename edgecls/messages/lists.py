@@ -16,6 +16,11 @@ def some(names: Iterable[object], most: int = MOST_NAMES, separator: str = ", ")
     return f"{separator.join(listed[:most])} and {len(listed) - most} more"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number and what is counted: "1 image", "1,200 images"; `many` is the plural if "s" does not make it."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def short(value: object, most: int = 200) -> str:
     """Return a value's text, cut to `most` characters and "..."."""
     text = str(value)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgecls.images.figure import new_figure
 from edgecls.messages.lists import short
 from edgecls.messages.names import safe
-from edgecls.profiling.profile import OperatorTime, Profile, profile_caption
+from edgecls.profiling.profile import OperatorTime, OperatorTimes, profile_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ class _Span(NamedTuple):
     color: str
 
 
-def draw_profile(profile: Profile, path: Path) -> None:
+def draw_profile(profile: OperatorTimes, path: Path) -> None:
     """Write a PNG: above, the network, its blocks and their operators as wide as they take time; below, the slowest.
 
     Raises:
@@ -80,7 +80,7 @@ def _colors(operators: Sequence[OperatorTime]) -> dict[str, str]:
     return {name: COLORS[place] if place < len(COLORS) else OTHER for place, name in enumerate(ordered)}
 
 
-def _draw_flame(axes: Axes, profile: Profile, colors: dict[str, str]) -> None:
+def _draw_flame(axes: Axes, profile: OperatorTimes, colors: dict[str, str]) -> None:
     rows = (
         [_Span(0, profile.sum_ms, f"{profile.file}: {profile.sum_ms:.3f} ms", WHOLE)],
         list(_block_spans(profile.operators)),

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgecls.benchmark.measure import warm_up
 from edgecls.benchmark.table import align
+from edgecls.messages.lists import counted
 from edgecls.model_file.read import read_graph, read_model_file
 from edgecls.profiling.layers import find_layers
 from edgecls.profiling.timed import Timed, time_runs
@@ -36,7 +37,7 @@ class OperatorTime:
 
 
 @dataclass(frozen=True)
-class Profile:
+class OperatorTimes:
     """The times of the operators of one file in one engine."""
 
     file: str  # its name
@@ -51,7 +52,7 @@ class Profile:
 
 def profile_file(
     path: str | os.PathLike[str], engine: str | None = None, threads: int | None = None, seconds: float = SECONDS
-) -> Profile:
+) -> OperatorTimes:
     """Return the profile of an exported file on the CPU.
 
     Raises:
@@ -73,10 +74,10 @@ def profile_file(
         for each, names in zip(timed, layers, strict=True)
     )
     name = Path(path).name
-    return Profile(name, opened.name, opened.version, opened.threads, module.METHOD, invoke_ms, sum_ms, operators)
+    return OperatorTimes(name, opened.name, opened.version, opened.threads, module.METHOD, invoke_ms, sum_ms, operators)
 
 
-def profile_table(profile: Profile, most: int | None = None) -> str:
+def profile_table(profile: OperatorTimes, most: int | None = None) -> str:
     """Return the operators as plain text, the slowest first, at most `most` of them, with the caption below."""
     slowest = sorted(profile.operators, key=lambda operator: -operator.mean_ms)
     rows = [("ms", "percent", "sum", "operator", "layers")]
@@ -91,9 +92,9 @@ def profile_table(profile: Profile, most: int | None = None) -> str:
     return "\n".join([*lines, "", profile_caption(profile)])
 
 
-def profile_caption(profile: Profile) -> str:
+def profile_caption(profile: OperatorTimes) -> str:
     """Return the file, the engine, the totals and the method."""
-    threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
+    threads = counted(profile.threads, "thread")
     whole = f"sum {profile.sum_ms:.3f} ms, the whole network {profile.invoke_ms:.3f} ms"
     what = f"{profile.file} in {profile.engine} {profile.engine_version}, {threads}"
-    return f"{what}: {len(profile.operators)} operators, {whole}. Times: {profile.method}."
+    return f"{what}: {counted(len(profile.operators), 'operator')}, {whole}. Times: {profile.method}."

@@ -20,7 +20,7 @@ SIDE = 400
 
 
 @dataclass(frozen=True)
-class Prediction:
+class ScoredImage:
     """One image: its path in the folder of images, its class, the predicted class and that one's score, 0..1."""
 
     path: str
@@ -33,7 +33,7 @@ class Prediction:
 class Shown:
     """A prediction with its picture."""
 
-    prediction: Prediction  # of the image
+    prediction: ScoredImage  # of the image
     data: str  # PNG as base64; "" if the image cannot be read
     width: int = 0  # in pixels
     height: int = 0  # in pixels
@@ -45,7 +45,7 @@ class Shown:
         return self.prediction.predicted == self.prediction.truth
 
 
-def show(folder: Path, predictions: Iterable[Prediction], bits: int | None) -> Iterator[Shown]:
+def show(folder: Path, predictions: Iterable[ScoredImage], bits: int | None) -> Iterator[Shown]:
     """Yield each prediction with the picture in `folder`, in its own shape; `bits` as in `images.decode.load_gray`."""
     for prediction in predictions:
         try:

@@ -23,7 +23,7 @@ from edgecls.messages.lists import some
 from edgecls.messages.templates import load_template
 from edgecls.report import gallery, pictures
 from edgecls.report.exports import describe, read_latencies
-from edgecls.report.gallery import Prediction, Shown
+from edgecls.report.gallery import ScoredImage, Shown
 from edgecls.report.page_plots import draw_plots
 from edgecls.report.pictures import HeldOut
 from edgecls.report.plots import DPI
@@ -61,14 +61,12 @@ def write_report(run: Path) -> Path:
 
 def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return the variables of the template."""
-    exports = read_entries(run / "export", run_id(record))
     held_out, imported = pictures.read_held_out(run, record), record.get("imported")
     config = TrainConfig(bits=record["config"].get("bits")) if imported else read_config(record["config"])
     name, evaluation = run.resolve().name, held_out.evaluation
-    split, latencies = "test" if held_out.split == "test" else "validation", read_latencies(run)
+    split = "test" if held_out.split == "test" else "validation"
     diagnosis, warnings = record.get("diagnosis", []), record.get("warnings", [])
-    mistakes = pictures.find_mistakes(held_out)
-    files = [describe(run, file, latencies) for file in exports.entries]
+    files, export_notes = _describe_exports(run, run_id(record))
     good = config.good_class or next((file["inspection"]["good_class"] for file in files if file["inspection"]), "")
     return {
         "name": name,
@@ -85,21 +83,14 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         "warnings": warnings,
         "phases": [phase | {"name": phase_name(phase["name"])} for phase in record.get("phases", [])],
         "pairs": _find_confused(evaluation),
-        "classes": [
-            (label, metrics.support, *(_with_interval(metrics, name) for name in ("recall", "precision", "f1")))
-            for label, metrics in evaluation.per_class.items()
-        ],
+        "classes": _list_classes(evaluation),
         "missing_classes": some(evaluation.missing_classes),
         "wrong": evaluation.images - int(evaluation.confusion.trace()),
-        "mistakes": _show(record, held_out, mistakes, config.bits),
-        "exports": [
-            # By its file name alone: export.json must not bring files from other folders into the page.
-            file | {"picture": _embed(run / "export" / Path(file["flips"]).name) if file["flips"] else None}
-            for file in files
-        ],
+        "mistakes": _show(record, held_out, pictures.find_mistakes(held_out), config.bits),
+        "exports": files,
         "good_class": good,
         "missed": _show(record, held_out, _find_missed(held_out, record["classes"], good), config.bits),
-        "export_notes": exports.notes,
+        "export_notes": export_notes,
         "plots": draw_plots(run, record, held_out),
         "preview": _embed(pictures.picture_path(run, "preview")),
         "versions": record.get("versions", {}),
@@ -107,6 +98,24 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         if imported
         else train_command(config, record["data"], Path(name)),
     }
+
+
+def _describe_exports(run: Path, identity: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return the exported files with their pictures, and problems with others."""
+    exports, latencies = read_entries(run / "export", identity), read_latencies(run)
+    files = [describe(run, file, latencies) for file in exports.entries]
+    for file in files:
+        # By its file name alone: export.json must not bring files from other folders into the page.
+        file["picture"] = _embed(run / "export" / Path(file["flips"]).name) if file["flips"] else None
+    return files, exports.notes
+
+
+def _list_classes(evaluation: Evaluation) -> list[tuple[object, ...]]:
+    """Return each class, the number of its images, and recall, precision and F1 with their intervals."""
+    return [
+        (label, metrics.support, *(_with_interval(metrics, name) for name in ("recall", "precision", "f1")))
+        for label, metrics in evaluation.per_class.items()
+    ]
 
 
 def _judge(evaluation: Evaluation, split: str, diagnosis: Sequence[dict[str, str]], warnings: Sequence[str]) -> str:
@@ -131,7 +140,7 @@ def _find_missed(held_out: HeldOut, classes: Sequence[str], good: str) -> NDArra
 def _show(record: dict[str, Any], held_out: HeldOut, chosen: NDArray[np.int64], bits: int | None) -> list[Shown]:
     classes, scores = record["classes"], held_out.scores
     predictions = [
-        Prediction(held_out.paths[i], classes[held_out.labels[i]], classes[scores[i].argmax()], float(scores[i].max()))
+        ScoredImage(held_out.paths[i], classes[held_out.labels[i]], classes[scores[i].argmax()], float(scores[i].max()))
         for i in chosen.tolist()
     ]
     return list(gallery.show(Path(record["data"]), predictions, bits))

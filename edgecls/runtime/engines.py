@@ -143,7 +143,7 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())[:MAX_SHOWN]
 
 
-class Tensor(NamedTuple):
+class TensorForm(NamedTuple):
     """An input or output of a loaded graph; a dynamic dimension is not an int."""
 
     dtype: str
@@ -151,7 +151,7 @@ class Tensor(NamedTuple):
 
 
 def check_tensors(
-    inputs: Sequence[Tensor], outputs: Sequence[Tensor], spec: ModelSpec, scores: tuple[str, ...]
+    inputs: Sequence[TensorForm], outputs: Sequence[TensorForm], spec: ModelSpec, scores: tuple[str, ...]
 ) -> tuple[int, int, int, int]:
     """Return the shape in which the graph takes its image: (1, H, W, 1) or (1, 1, H, W).
 
@@ -184,7 +184,7 @@ def check_tensors(
     return shape
 
 
-def _check_heatmap(heatmap: Tensor, labels: int) -> None:
+def _check_heatmap(heatmap: TensorForm, labels: int) -> None:
     sides = heatmap.shape
     whole = len(sides) == 4 and all(isinstance(side, int) and side > 0 for side in sides[1:])
     if not whole or sides[3] != labels or heatmap.dtype != "float32":

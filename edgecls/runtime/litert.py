@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgecls.boards.install import install_line
 from edgecls.errors import ConfigError, MissingDependency, ModelFileError
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.runtime.engines import Tensor, check_tensors, import_names, one_line
+from edgecls.runtime.engines import TensorForm, check_tensors, import_names, one_line
 
 EDGETPU_LIBRARY = "libedgetpu.so.1"
 # The operator with which edgetpu_compiler replaces all that the Edge TPU runs.
@@ -153,8 +153,8 @@ def _load_edgetpu(module: Any) -> Any:
         ) from error
 
 
-def _tensors(details: list[dict[str, Any]]) -> list[Tensor]:
-    return [Tensor(np.dtype(each["dtype"]).name, tuple(int(side) for side in each["shape"])) for each in details]
+def _tensors(details: list[dict[str, Any]]) -> list[TensorForm]:
+    return [TensorForm(np.dtype(each["dtype"]).name, tuple(int(side) for side in each["shape"])) for each in details]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.limits import Format
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import detect_format
-from edgecls.runtime.engines import Tensor, check_tensors, one_line
+from edgecls.runtime.engines import TensorForm, check_tensors, one_line
 
 _SCORES: dict[Format, tuple[str, ...]] = {"tflite": ("uint8", "int8", "float32"), "onnx": ("float32",)}
 _DTYPES = {"u8": "uint8", "i8": "int8", "f32": "float32"}
@@ -123,6 +123,6 @@ def read_model(core: Any, graph: bytes, kind: Format) -> Any:
     return model
 
 
-def _tensors(ports: list[Any]) -> list[Tensor]:
+def _tensors(ports: list[Any]) -> list[TensorForm]:
     names = [port.element_type.get_type_name() for port in ports]
-    return [Tensor(_DTYPES.get(name, name), tuple(port.shape)) for name, port in zip(names, ports, strict=True)]
+    return [TensorForm(_DTYPES.get(name, name), tuple(port.shape)) for name, port in zip(names, ports, strict=True)]

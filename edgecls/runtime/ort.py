@@ -14,7 +14,7 @@ from edgecls.errors import ConfigError, EdgeclsError, MissingDependency, ModelFi
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.cuda_graph import OPTIONS as RECORDED
 from edgecls.runtime.cuda_graph import CudaGraph
-from edgecls.runtime.engines import Tensor, check_tensors, one_line
+from edgecls.runtime.engines import TensorForm, check_tensors, one_line
 
 # Device -> its provider, and the fallbacks for operators that it does not support.
 PROVIDERS = {
@@ -181,5 +181,5 @@ def _session_errors() -> tuple[type[Exception], ...]:
     return (RuntimeError, ValueError, *(getattr(state, name) for name in names))
 
 
-def _tensors(tensors: list[Any]) -> list[Tensor]:
-    return [Tensor(_DTYPES.get(each.type, each.type), tuple(each.shape)) for each in tensors]
+def _tensors(tensors: list[Any]) -> list[TensorForm]:
+    return [TensorForm(_DTYPES.get(each.type, each.type), tuple(each.shape)) for each in tensors]

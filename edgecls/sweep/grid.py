@@ -26,7 +26,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class NamedNetwork:
     """A network to try."""
 
     name: str  # of its run folder
@@ -38,13 +38,13 @@ class Candidate:
         return self.config.arch, self.config.image_size, self.config.alpha, self.config.blocks or BLOCKS + 1
 
 
-def list_candidates(space: Space, base: TrainConfig) -> tuple[Candidate, ...]:
+def list_candidates(space: Space, base: TrainConfig) -> tuple[NamedNetwork, ...]:
     """Return the networks of a space, each once; `base` has all other settings.
 
     Raises:
         ConfigError: a setting is out of range.
     """
-    return tuple(Candidate(name_of(config), config) for config in dict.fromkeys(_configs(space, base)))
+    return tuple(NamedNetwork(name_of(config), config) for config in dict.fromkeys(_configs(space, base)))
 
 
 def _configs(space: Space, base: TrainConfig) -> Iterator[TrainConfig]:
@@ -67,7 +67,7 @@ def name_of(config: TrainConfig) -> str:
     return "-".join(parts)
 
 
-def short_names(candidates: tuple[Candidate, ...]) -> dict[str, str]:
+def short_names(candidates: tuple[NamedNetwork, ...]) -> dict[str, str]:
     """Return how each candidate differs from the others, for pictures: "128 px, flatten"."""
     configs = [candidate.config for candidate in candidates]
     words: dict[str, Callable[[TrainConfig], str]] = {

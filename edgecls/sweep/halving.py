@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from edgecls.config import TrainConfig
-from edgecls.sweep.grid import Candidate
+from edgecls.sweep.grid import NamedNetwork
 
 # Grids up to this size are trained in full.
 FULL_GRID = 12
@@ -33,10 +33,10 @@ def shorten(config: TrainConfig) -> TrainConfig:
 
 
 def halve(
-    candidates: Sequence[Candidate],
-    train_shortly: Callable[[Candidate], float | None],
-    train_fully: Callable[[Candidate], object],
-) -> list[Candidate]:
+    candidates: Sequence[NamedNetwork],
+    train_shortly: Callable[[NamedNetwork], float | None],
+    train_fully: Callable[[NamedNetwork], object],
+) -> list[NamedNetwork]:
     """Train candidates, and return those that were stopped after the short training.
 
     Args:
@@ -44,7 +44,7 @@ def halve(
         train_shortly: returns the accuracy after a short training; None if there is none.
         train_fully: trains a candidate that goes on, and one that is alone in its group.
     """
-    stopped: list[Candidate] = []
+    stopped: list[NamedNetwork] = []
     for _, members in groupby(candidates, key=lambda candidate: candidate.network):
         group = list(members)
         accuracies: list[float] = []

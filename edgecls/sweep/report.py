@@ -14,7 +14,7 @@ from edgecls.evaluate import SIGNIFICANT_P
 from edgecls.sweep.frontier import SMALL_GAIN, Point, Step, compare_points, is_fast_enough
 from edgecls.sweep.grid import name_of
 from edgecls.sweep.latency import Latency
-from edgecls.sweep.run import Scored
+from edgecls.sweep.run import ScoredRun
 from edgecls.sweep.sweep import Row, Sweep, point_of
 
 SCHEMA = 1
@@ -191,7 +191,7 @@ def _conclusion(found: Sweep) -> list[str]:
     return [line for line in lines if line]
 
 
-def _accuracy(scored: Scored) -> str:
+def _accuracy(scored: ScoredRun) -> str:
     assert scored.comparison is not None
     low, high = scored.comparison.accuracy_low, scored.comparison.accuracy_high
     return f"Accuracy {scored.comparison.accuracy * 100:.1f} % (95 % interval {low * 100:.1f} to {high * 100:.1f} %)"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecls.boards.compatibility import check_file
-from edgecls.boards.finding import reasons_against
+from edgecls.boards.rule_result import reasons_against
 from edgecls.choose.candidates import load_images
 from edgecls.config import TrainConfig
 from edgecls.config.choices import RENAMED_SETTINGS
@@ -33,7 +33,7 @@ from edgecls.validation import list_changes
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredRun:
     """A network and its file."""
 
     run: Path  # its run folder
@@ -82,7 +82,7 @@ def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
         raise ConfigError(f"{run} was made with other settings: {what}; give --out another folder, or remove that run")
 
 
-def score_run(data: Path, run: Path, deployment: Deployment, max_drop: float, progress: Progress) -> Scored:
+def score_run(data: Path, run: Path, deployment: Deployment, max_drop: float, progress: Progress) -> ScoredRun:
     """Return what the run's file scores in its runtime on the held-out images; it is exported if it is missing.
 
     Raises:
@@ -93,7 +93,7 @@ def score_run(data: Path, run: Path, deployment: Deployment, max_drop: float, pr
     if images.float_scores is None:
         raise DataError(f"the held-out images of {run} changed since it was trained; give --out another folder")
     file = _export(run, deployment, max_drop, progress)
-    unscored = Scored(
+    unscored = ScoredRun(
         run=run,
         file=file.path,
         size_bytes=0,

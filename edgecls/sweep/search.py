@@ -16,7 +16,7 @@ from edgecls.errors import ConfigError
 from edgecls.estimate.model import relative_cost
 from edgecls.estimate.operators import count_network
 from edgecls.progress import Progress, silent
-from edgecls.sweep.grid import SIZES, Candidate, name_of
+from edgecls.sweep.grid import SIZES, NamedNetwork, name_of
 from edgecls.sweep.latency import Benchmark, Deployment, benchmark_here, estimate_latency, find_deployment
 from edgecls.sweep.scan import Scanned, scan
 from edgecls.sweep.sweep import Sweep, count_classes, sweep, too_large, too_slow
@@ -63,7 +63,7 @@ def search(
 
     def train(chosen: Sequence[Scanned]) -> Sweep:
         configs = dict.fromkeys([*(each.config for each in chosen), base])
-        candidates = [Candidate(name_of(config), config) for config in configs]
+        candidates = [NamedNetwork(name_of(config), config) for config in configs]
         return sweep(data, out, candidates, _remaining(began, request), progress, benchmark)
 
     found = train(chosen := shortlist(possible, cost, request.max_loss))

@@ -18,7 +18,7 @@ from edgecls.messages.lists import some, some_lines
 from edgecls.networks.weights import find_weights
 from edgecls.progress import Progress, silent
 from edgecls.sweep.frontier import Point, Step, find_frontier, find_steps, recommend, recommend_fastest
-from edgecls.sweep.grid import Candidate
+from edgecls.sweep.grid import NamedNetwork
 from edgecls.sweep.latency import (
     Benchmark,
     Deployment,
@@ -28,7 +28,7 @@ from edgecls.sweep.latency import (
     find_deployment,
     measure_latencies,
 )
-from edgecls.sweep.run import Scored
+from edgecls.sweep.run import ScoredRun
 from edgecls.sweep.scan import Scanned
 from edgecls.sweep.trials import Request, Trials
 
@@ -37,9 +37,9 @@ from edgecls.sweep.trials import Request, Trials
 class Row:
     """The result of a candidate."""
 
-    candidate: Candidate  # the network
+    candidate: NamedNetwork  # the network
     latency: Latency | None  # measured or estimated; None if neither
-    scored: Scored | None  # None if it was not trained
+    scored: ScoredRun | None  # None if it was not trained
     left_out_because: str  # why it cannot be recommended, or ""
 
 
@@ -72,7 +72,7 @@ class Sweep:
 def sweep(
     data: Path,
     out: Path,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[NamedNetwork],
     request: Request,
     progress: Progress = silent,
     benchmark: Benchmark = benchmark_here,
@@ -93,25 +93,28 @@ def sweep(
         ConfigError: nothing in the grid can meet the budget, or a run in `out` was made with other settings.
         DataError: the images cannot be used. WeightsError: no network's weights are available.
     """
-    left_out = LeftOut()
-    classes = count_classes(data, left_out)
+    classes = count_classes(data, left_out := LeftOut())
     deployment = find_deployment(request.profile, request.host)
     latencies = {each.name: estimate_latency(each.config, classes, deployment) for each in candidates}
     work = Trials(data, out, deployment, request, classes, progress)
-    left = _drop_impossible(candidates, latencies, request, deployment, classes, work)
+    possible = _drop_impossible(candidates, latencies, request, deployment, classes, work)
+    ordered = _cheapest_first(possible, classes)
     out.mkdir(parents=True, exist_ok=True)
-    ordered = _cheapest_first(left, classes)
     work.run_all(ordered)
     # A cluster's workers finish in any order.
     scored = {each.name: work.scored[each.name] for each in ordered if each.name in work.scored}
     warnings = [*filter(None, [str(left_out)]), *_merge({name: work.warnings[name] for name in scored})]
     _check_same_images(scored)
     if deployment.is_timed:
-        exported = [name for name, found in scored.items() if found.comparison is not None]
-        files = [scored[name].file for name in exported]
-        latencies |= dict(zip(exported, measure_latencies(files, benchmark, progress), strict=True))
+        latencies |= _time(scored, benchmark, progress)
     rows = [Row(each, latencies[each.name], scored.get(each.name), _reason(each, work, request)) for each in candidates]
     return replace(conclude(data, request, deployment, rows), warnings=tuple(warnings))
+
+
+def _time(scored: Mapping[str, ScoredRun], benchmark: Benchmark, progress: Progress) -> dict[str, Latency | None]:
+    """Return the measured latency of each network that has a file, by its name."""
+    files = {name: found.file for name, found in scored.items() if found.comparison is not None}
+    return dict(zip(files, measure_latencies(list(files.values()), benchmark, progress), strict=True))
 
 
 def count_classes(data: Path, left_out: LeftOut | None = None) -> int:
@@ -133,13 +136,13 @@ def _merge(warnings: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _drop_impossible(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[NamedNetwork],
     latencies: Mapping[str, Latency | None],
     request: Request,
     deployment: Deployment,
     classes: int,
     work: Trials,
-) -> list[Candidate]:
+) -> list[NamedNetwork]:
     """Return the candidates that are worth training, and keep the reason for each of the others."""
     slow = {each.name: too_slow(latencies[each.name], request.budget_ms) for each in candidates}
     large = {each.name: too_large(each.config, classes, deployment, request.max_size_bytes) for each in candidates}
@@ -176,7 +179,7 @@ def too_large(config: TrainConfig, classes: int, deployment: Deployment, most_by
     return f"not trained: its weights alone need {least:,} bytes, the file may have {most_bytes:,}"
 
 
-def _lack_of_weights(candidate: Candidate) -> str:
+def _lack_of_weights(candidate: NamedNetwork) -> str:
     config = candidate.config
     if not config.uses_backbone:
         return ""
@@ -187,7 +190,7 @@ def _lack_of_weights(candidate: Candidate) -> str:
     return ""
 
 
-def _cheapest_first(candidates: Sequence[Candidate], classes: int) -> list[Candidate]:
+def _cheapest_first(candidates: Sequence[NamedNetwork], classes: int) -> list[NamedNetwork]:
     """Return the cheapest first, so that a result is there early; those of one `network` stay next to each other."""
     cost = {each: count_network(each.config, classes).multiply_adds for each in candidates}
     least: dict[tuple[str, int, float, int], int] = {}
@@ -198,7 +201,7 @@ def _cheapest_first(candidates: Sequence[Candidate], classes: int) -> list[Candi
     )
 
 
-def _check_same_images(scored: dict[str, Scored]) -> None:
+def _check_same_images(scored: dict[str, ScoredRun]) -> None:
     runs = list(scored.values())
     if other := [each.run for each in runs if each.held_out != runs[0].held_out]:
         raise DataError(
@@ -207,7 +210,7 @@ def _check_same_images(scored: dict[str, Scored]) -> None:
         )
 
 
-def _reason(candidate: Candidate, work: Trials, request: Request) -> str:
+def _reason(candidate: NamedNetwork, work: Trials, request: Request) -> str:
     scored, most = work.scored.get(candidate.name), request.max_size_bytes
     if reason := work.left_out.get(candidate.name, "") or (scored.problem if scored else ""):
         return reason

@@ -20,9 +20,9 @@ from edgecls.estimate.operators import count_network
 from edgecls.parallel.pool import LocalPool, current_pool
 from edgecls.progress import Progress, silent
 from edgecls.sweep import halving
-from edgecls.sweep.grid import Candidate
+from edgecls.sweep.grid import NamedNetwork
 from edgecls.sweep.latency import Deployment
-from edgecls.sweep.run import Scored, score_run, train_run
+from edgecls.sweep.run import ScoredRun, score_run, train_run
 from edgecls.training.distributed.threads import limit_tensorflow
 from edgecls.training.run import run_folder
 
@@ -84,10 +84,10 @@ def _unpickle(threads: int, data: Path, out: Path, deployment: Deployment, max_d
     return Setting(data, out, deployment, max_drop, silent)
 
 
-class Trial(NamedTuple):
+class QueuedNetwork(NamedTuple):
     """A network to train, and its number among all, for the progress."""
 
-    candidate: Candidate
+    candidate: NamedNetwork
     number: int  # from 1
     total: int
 
@@ -100,14 +100,14 @@ class Trial(NamedTuple):
 class Outcome:
     """The result of a training."""
 
-    scored: Scored | None = None  # the file; None if there is none
+    scored: ScoredRun | None = None  # the file; None if there is none
     failed_because: str = ""  # the reason, or ""
     val_accuracy: float | None = None  # of the trained network; None if it failed
     warnings: tuple[str, ...] = ()  # of a training that was not there before
     seconds: float = 0.0  # that it took, now or in an earlier call
 
 
-def train_shortly(setting: Setting, trial: Trial) -> Outcome:
+def train_shortly(setting: Setting, trial: QueuedNetwork) -> Outcome:
     """Return the result of a short training."""
     run = setting.out / SHORT_FOLDER / trial.candidate.name
     try:
@@ -118,7 +118,7 @@ def train_shortly(setting: Setting, trial: Trial) -> Outcome:
     return Outcome(val_accuracy=float(record["metrics"]["val_accuracy"]))
 
 
-def train_fully(setting: Setting, trial: Trial) -> Outcome:
+def train_fully(setting: Setting, trial: QueuedNetwork) -> Outcome:
     """Return the result of training a network in full, exporting it, and scoring its file."""
     began, run, progress = time.monotonic(), setting.out / trial.candidate.name, _one_stage(setting, trial)
     try:
@@ -134,7 +134,7 @@ def train_fully(setting: Setting, trial: Trial) -> Outcome:
     return Outcome(found, "", accuracy, tuple(result.warnings), seconds)
 
 
-def _one_stage(setting: Setting, trial: Trial, kind: str = "") -> Progress:
+def _one_stage(setting: Setting, trial: QueuedNetwork, kind: str = "") -> Progress:
     """Return a progress that shows all stages of a network as notes on one, so that each network takes one line."""
 
     def report(stage: str, done: int, total: int, note: str = "", /) -> None:
@@ -152,7 +152,7 @@ class Trials:
     def __init__(
         self, data: Path, out: Path, deployment: Deployment, request: Request, classes: int, progress: Progress
     ) -> None:
-        self.scored: dict[str, Scored] = {}
+        self.scored: dict[str, ScoredRun] = {}
         self.left_out: dict[str, str] = {}
         self.warnings: dict[str, tuple[str, ...]] = {}
         self._setting = Setting(data, out, deployment, request.max_drop, progress)
@@ -162,13 +162,13 @@ class Trials:
         self._begun: Counter[str] = Counter()
         self._total = 0
 
-    def run_all(self, candidates: Sequence[Candidate]) -> None:
+    def run_all(self, candidates: Sequence[NamedNetwork]) -> None:
         """Train all, or the promising ones of many."""
         self._total = len(candidates)
         if self._request.full_grid or len(candidates) <= halving.FULL_GRID:
             self._run_fully(candidates)
             return
-        promising: list[Candidate] = []
+        promising: list[NamedNetwork] = []
         if isinstance(current_pool(), LocalPool):
             stopped = halving.halve(
                 candidates, lambda each: self._run_shortly([each]).get(each), lambda each: self._run_fully([each])
@@ -182,16 +182,16 @@ class Trials:
             self.left_out[each.name] = "stopped after a short training: others of its size did better"
         self._run_fully(promising)
 
-    def _run_shortly(self, candidates: Sequence[Candidate]) -> dict[Candidate, float | None]:
+    def _run_shortly(self, candidates: Sequence[NamedNetwork]) -> dict[NamedNetwork, float | None]:
         """Return the validation accuracy of each after a short training; None if nothing was learned."""
-        found: dict[Candidate, float | None] = {}
+        found: dict[NamedNetwork, float | None] = {}
         for trial, outcome in current_pool().map(train_shortly, self._setting, self._begin(candidates, SHORT_FOLDER)):
             if outcome.failed_because:
                 self.left_out[trial.candidate.name] = outcome.failed_because
             found[trial.candidate] = outcome.val_accuracy
         return found
 
-    def _run_fully(self, candidates: Sequence[Candidate]) -> None:
+    def _run_fully(self, candidates: Sequence[NamedNetwork]) -> None:
         pool = current_pool()
         for done, (trial, outcome) in enumerate(pool.map(train_fully, self._setting, self._begin(candidates)), 1):
             self._keep(trial.candidate, outcome)
@@ -199,7 +199,7 @@ class Trials:
                 # All that is known of a training in another process is that it ended.
                 self._setting.progress("train networks", done, len(candidates), trial.candidate.name)
 
-    def _keep(self, candidate: Candidate, outcome: Outcome) -> None:
+    def _keep(self, candidate: NamedNetwork, outcome: Outcome) -> None:
         if outcome.scored is None:
             self.left_out[candidate.name] = outcome.failed_because
             return
@@ -211,14 +211,14 @@ class Trials:
         self.scored[candidate.name] = dataclasses.replace(outcome.scored, run=run, file=file)
         self.warnings[candidate.name] = outcome.warnings
 
-    def _begin(self, candidates: Sequence[Candidate], folder: str = "") -> Iterator[Trial]:
+    def _begin(self, candidates: Sequence[NamedNetwork], folder: str = "") -> Iterator[QueuedNetwork]:
         """Yield each candidate if there is time for it; else keep that as the reason why it is left out."""
         for candidate in candidates:
             self._begun[folder] += 1
             if self._has_time(candidate, self._setting.out / folder / candidate.name):
-                yield Trial(candidate, self._begun[folder], self._total)
+                yield QueuedNetwork(candidate, self._begun[folder], self._total)
 
-    def _has_time(self, candidate: Candidate, run: Path) -> bool:
+    def _has_time(self, candidate: NamedNetwork, run: Path) -> bool:
         """Return whether a run is there already, or is expected to end in time; keep the reason if it is not."""
         budget = self._request.time_budget_s
         if budget is None or (run / run_folder.RECORD_FILE).is_file():
@@ -231,5 +231,5 @@ class Trials:
         )
         return False
 
-    def _multiply_adds(self, candidate: Candidate) -> int:
+    def _multiply_adds(self, candidate: NamedNetwork) -> int:
         return count_network(candidate.config, self._classes).multiply_adds

@@ -17,6 +17,7 @@ import numpy as np
 from edgecls.config import TrainConfig
 from edgecls.config.choices import BLOCKS
 from edgecls.images.dataset import Dataset, Split
+from edgecls.messages.lists import counted
 from edgecls.networks.split_layer import block_before, learn_above, split_at
 from edgecls.training.context import Context
 from edgecls.training.features.cache import CACHE_BYTES
@@ -135,7 +136,7 @@ def describe_next(record: dict[str, Any]) -> str | None:
     gain = "did not help on the validation images"
     if tuned:
         rise = tuned["val_accuracy_after"] - tuned["val_accuracy_before"]
-        gain = f"of {tuned['unfreeze']} blocks gave {100 * rise:+.1f} points of validation accuracy"
+        gain = f"of {counted(tuned['unfreeze'], 'block')} gave {100 * rise:+.1f} points of validation accuracy"
     return f"Fine-tuning {gain}; --effort best, which trains all blocks, would take about {_minutes(seconds)}."
 
 

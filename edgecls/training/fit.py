@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.messages.lists import counted
 from edgecls.training.distributed.workers import ALONE, Workers
 from edgecls.training.features.examples import Examples
 from edgecls.training.history import Divergence, EpochRecord, LayerRecord
 from edgecls.training.recipe import Recipe
 from edgecls.training.run.checkpoint import Checkpoint, Saved
-from edgecls.training.step import Network
+from edgecls.training.step import TrainableNetwork
 
 if TYPE_CHECKING:
     import keras
@@ -112,7 +113,7 @@ def fit(
         on_epoch: called after each epoch.
         workers: that train together; all pass the same arguments, but only the first needs `checkpoint`.
     """
-    network = Network(model, recipe, workers)
+    network = TrainableNetwork(model, recipe, workers)
     run = _Run(network, train, val, recipe, checkpoint, deadline, workers)
     state = _begin(run)
     while not state.ended and state.epoch <= recipe.epochs:
@@ -131,7 +132,7 @@ def fit(
 class _Run:
     """What `fit` was called with."""
 
-    network: Network
+    network: TrainableNetwork
     train: Examples
     val: Examples
     recipe: Recipe
@@ -165,7 +166,7 @@ def _begin(run: _Run) -> _State:
     return state
 
 
-def _restore(network: Network, saved: Saved, checkpoint: Checkpoint | None) -> _State | None:
+def _restore(network: TrainableNetwork, saved: Saved, checkpoint: Checkpoint | None) -> _State | None:
     """Set the network to what was saved, and return the saved state; None if no step was made before."""
     try:
         network.restore(saved.arrays)
@@ -175,7 +176,7 @@ def _restore(network: Network, saved: Saved, checkpoint: Checkpoint | None) -> _
         raise (checkpoint or Checkpoint(Path("of the first worker"))).refuse(error) from error
 
 
-def validate(network: Network, val: Examples, batch_size: int) -> tuple[float, float]:
+def validate(network: TrainableNetwork, val: Examples, batch_size: int) -> tuple[float, float]:
     """Return (mean cross-entropy, accuracy) of the network on `val`."""
     loss = correct = 0.0
     for chosen in _batches(len(val.labels), batch_size):
@@ -261,7 +262,7 @@ def _end_epoch(run: _Run, state: _State) -> None:
     state.running = _Epoch()
 
 
-def _judge_epoch(network: Network, recipe: Recipe, state: _State) -> None:
+def _judge_epoch(network: TrainableNetwork, recipe: Recipe, state: _State) -> None:
     """Keep the weights of the latest epoch if they are the best; else lower the rate, or set `state.ended` to stop."""
     latest = state.history[-1]
     if latest.val_loss < state.best_loss:
@@ -275,7 +276,7 @@ def _judge_epoch(network: Network, recipe: Recipe, state: _State) -> None:
         if recipe.schedule == "plateau":
             network.recall_best()
     if state.waited >= recipe.patience and not state.ended:
-        state.ended = f"no better validation loss for {recipe.patience} epochs"
+        state.ended = f"no better validation loss for {counted(recipe.patience, 'epoch')}"
 
 
 def _result(state: _State) -> FitResult:

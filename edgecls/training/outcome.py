@@ -16,7 +16,7 @@ from edgecls.images.dataset import Dataset, Split
 from edgecls.images.depth import advise
 from edgecls.images.folders import find_good_class
 from edgecls.inspection import count_rates
-from edgecls.messages.lists import some
+from edgecls.messages.lists import counted, some
 from edgecls.networks.weights import Weights
 from edgecls.training.diagnosis.diagnose import NO_PROBLEMS, merge_findings
 from edgecls.training.diagnosis.finding import Finding
@@ -103,7 +103,8 @@ def warnings(
 
 def data_warnings(dataset: Dataset) -> list[str]:
     """Return the warnings about the images."""
-    skipped = [f"{len(dataset.bad)} unreadable files were skipped; run.json lists them"] if dataset.bad else []
+    bad = counted(len(dataset.bad), "unreadable file was", "unreadable files were")
+    skipped = [f"{bad} skipped; run.json lists them"] if dataset.bad else []
     bits = advise(dataset.scales, "--bits")
     return [*skipped, *bits, *dataset.doubts, *_find_copies(dataset), *_find_missing(dataset)]
 
@@ -132,7 +133,7 @@ def _find_copies(dataset: Dataset) -> Iterator[str]:
     """Yield which images with the same pixels are there more than once."""
     if groups := dataset.duplicates:
         yield (
-            f"{len(groups):,} {'images are' if len(groups) > 1 else 'image is'} in two or more splits, so accuracy is "
+            f"{counted(len(groups), 'image is', 'images are')} in two or more splits, so accuracy is "
             f"overstated. Remove all but one copy: {_examples(groups)}; run.json lists all"
         )
     if groups := dataset.repeats:

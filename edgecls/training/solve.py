@@ -60,22 +60,8 @@ def solve(
     start = LinearFit(kernel, bias, l2=0.0)
     saved = _read(checkpoint)
     if saved is None and not workers.index:
-        solve_linear = functools.partial(
-            fit_linear,
-            train.copies,
-            train.labels,
-            layer.units,
-            class_weights=recipe.class_weights,
-            seed=recipe.seed,
-            deadline=deadline,
-        )
-        found, soft = solve_linear(l2=known.l2), solve_linear(l2=SOFT_L2)
-        arrays = {"kernel": found.kernel, "bias": found.bias, "soft_kernel": soft.kernel, "soft_bias": soft.bias}
-        saved = Saved(arrays, {"l2": found.l2})
-    if workers.count > 1:
-        # The last bits depend on the processor.
-        saved = Saved.read(io.BytesIO(workers.broadcast(saved.to_bytes() if saved else b"")))
-    assert saved is not None, "the first worker has solved it"
+        saved = _solve_both(train, layer.units, recipe, known.l2, deadline)
+    saved = _share(saved, workers)
     if checkpoint is not None:
         checkpoint.write(saved.arrays, dict(saved.state))
     solution = LinearFit(saved.arrays["kernel"], saved.arrays["bias"], saved.state["l2"])
@@ -84,6 +70,32 @@ def solve(
         layer.set_weights([solution.kernel, solution.bias])
     known.l2, known.soft = solution.l2, (saved.arrays["soft_kernel"], saved.arrays["soft_bias"])
     return result
+
+
+def _solve_both(
+    train: FeatureExamples, classes: int, recipe: Recipe, l2: float | None, deadline: float | None
+) -> Saved:
+    """Return the classifier with the penalty `l2`, or the best one if it is None, and the soft one."""
+    solve_linear = functools.partial(
+        fit_linear,
+        train.copies,
+        train.labels,
+        classes,
+        class_weights=recipe.class_weights,
+        seed=recipe.seed,
+        deadline=deadline,
+    )
+    found, soft = solve_linear(l2=l2), solve_linear(l2=SOFT_L2)
+    arrays = {"kernel": found.kernel, "bias": found.bias, "soft_kernel": soft.kernel, "soft_bias": soft.bias}
+    return Saved(arrays, {"l2": found.l2})
+
+
+def _share(saved: Saved | None, workers: Workers) -> Saved:
+    """Return the solution of the first worker, as its last bits depend on the processor."""
+    if workers.count > 1:
+        saved = Saved.read(io.BytesIO(workers.broadcast(saved.to_bytes() if saved else b"")))
+    assert saved is not None, "the first worker has solved it"
+    return saved
 
 
 def _read(checkpoint: Checkpoint | None) -> Saved | None:

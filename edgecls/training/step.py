@@ -39,7 +39,7 @@ class StepOutput:
     updates: NDArray[np.float32] | None  # |change| / |weights| of each layer, float32 (layers,); None if not watched
 
 
-class Network:
+class TrainableNetwork:
     """A Keras model that ends in a softmax Dense layer, with its optimizer.
 
     Attributes:

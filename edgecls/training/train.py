@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +13,8 @@ from numpy.typing import NDArray
 
 from edgecls import __version__
 from edgecls.config import TrainConfig
-from edgecls.errors import ConfigError, TrainingError
+from edgecls.errors import TrainingError
 from edgecls.evaluate import write_mistakes
-from edgecls.files import read_json, write_atomically
 from edgecls.images.dataset import Dataset, load_dataset
 from edgecls.images.folders import find_good_class
 from edgecls.images.layout import Layout
@@ -36,16 +33,15 @@ from edgecls.training.phases import Training, run_phases
 from edgecls.training.preview import draw_preview
 from edgecls.training.remedies import measure_effects
 from edgecls.training.run import run_folder
+from edgecls.training.run.settings_file import check_settings, describe_settings
 from edgecls.training.run.watcher import Watcher
 from edgecls.training.run.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
-from edgecls.validation import list_changes
 
 if TYPE_CHECKING:
     import keras
 
 # Fraction of the time budget, and the least seconds, for scores, pictures and saving.
 SCORING_FRACTION, SCORING_SECONDS = 0.1, 5.0
-SETTINGS_FILE = "settings.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,46 +88,66 @@ def train(  # noqa: PLR0913
 
     Raises:
         DataError: the images cannot be used. ConfigError: `out` cannot be written, or the interrupted run or another
-        worker has other settings. WeightsError: no weights. TrainingError: nothing was learned, or
-        another worker was lost.
+        worker has other settings. WeightsError: no weights. TrainingError: nothing was learned, or a worker was lost.
     """
     if resume and (out / run_folder.RECORD_FILE).is_file() and not work_folder(out).exists():
         return TrainResult(run_folder.read_whole_record(out), (), (f"{out} is complete: there is nothing to resume",))
     check_out(out, overwrite=overwrite or resume)
     with new_run(out, resume=resume, overwrite=overwrite) as work, join(cluster, config, progress) as workers:
-        started = time.monotonic()
-        weights, dataset, settings = _read(data, config, skip_bad, workers, progress)
-        owner = _check_settings(work, settings)
-        model = build_model(config, len(dataset.classes), weights)
-        watcher = Watcher(work, pictures, tensorboard=tensorboard)
-        context = Context(
-            model,
-            dataset,
-            config,
-            work=work,
-            owner=owner,
-            deadline=_deadline(started, config),
-            progress=progress,
-            on_epoch=watcher,
-            workers=workers,
-        )
-        training = run_phases(context)
-        if not any(phase.kept for phase in training.phases):
-            # Nothing can be resumed, so that the next run, with other settings, can start.
-            remove_checkpoints(work)
-            raise TrainingError(_nothing_learned(training, config, dataset))
-        folder = work / FINISHED_FOLDER
-        watcher.keep(folder)
-        record = make_record(config, weights, dataset, data) | {"workers": workers.count}
-        findings = _finish(folder, context, training, weights, record)
-        if config.augment is not None:
-            draw_preview(dataset.train, config, folder / run_folder.PICTURES_FOLDER / "preview.png", pictures)
-        record["seconds"] = round(time.monotonic() - started, 1)
-        record["warnings"] = list(warnings(dataset, weights, training, config, record["seconds"]))
-        record = run_folder.write_record(folder, record)
-        pictures.final(folder)
+        result = _train(data, config, skip_bad, work, workers, pictures, tensorboard, progress)
     prune(feature_folder())
+    return result
+
+
+def _train(
+    data: Path,
+    config: TrainConfig,
+    skip_bad: bool,
+    work: Path,
+    workers: Workers,
+    pictures: Pictures,
+    tensorboard: bool,
+    progress: Progress,
+) -> TrainResult:
+    """Make the run in the folder `work`, and return its result."""
+    started = time.monotonic()
+    weights, dataset, settings = _read(data, config, skip_bad, workers, progress)
+    owner = check_settings(work, settings)
+    model = build_model(config, len(dataset.classes), weights)
+    watcher = Watcher(work, pictures, tensorboard=tensorboard)
+    context = Context(
+        model,
+        dataset,
+        config,
+        work=work,
+        owner=owner,
+        deadline=_deadline(started, config),
+        progress=progress,
+        on_epoch=watcher,
+        workers=workers,
+    )
+    training = _learn(context, work)
+    folder = work / FINISHED_FOLDER
+    watcher.keep(folder)
+    record = make_record(config, weights, dataset, data) | {"workers": workers.count}
+    findings = _finish(folder, context, training, weights, record)
+    if config.augment is not None:
+        draw_preview(dataset.train, config, folder / run_folder.PICTURES_FOLDER / "preview.png", pictures)
+    record["seconds"] = round(time.monotonic() - started, 1)
+    record["warnings"] = list(warnings(dataset, weights, training, config, record["seconds"]))
+    record = run_folder.write_record(folder, record)
+    pictures.final(folder)
     return TrainResult(record, findings, tuple(record["warnings"]))
+
+
+def _learn(context: Context, work: Path) -> Training:
+    """Return what all phases learned; raise TrainingError if that is nothing."""
+    training = run_phases(context)
+    if not any(phase.kept for phase in training.phases):
+        # Nothing can be resumed, so that the next run, with other settings, can start.
+        remove_checkpoints(work)
+        raise TrainingError(_nothing_learned(training, context.config, context.dataset))
+    return training
 
 
 def assist(
@@ -194,7 +210,7 @@ def _read(
     dataset = load_images(data, config, skip_bad, progress)
     if config.good_class:
         find_good_class(config.good_class, dataset.classes)
-    settings = _describe(config, dataset, weights)
+    settings = describe_settings(config, dataset, weights)
     workers.check_same(settings | {"edgecls": __version__, "tensorflow": tf.__version__, "keras": keras.__version__})
     return weights, dataset, settings
 
@@ -203,46 +219,6 @@ def _deadline(started: float, config: TrainConfig) -> float | None:
     if config.time_budget_s is None:
         return None
     return started + config.time_budget_s - max(SCORING_SECONDS, SCORING_FRACTION * config.time_budget_s)
-
-
-def _describe(config: TrainConfig, dataset: Dataset, weights: Weights | None) -> dict[str, Any]:
-    """Return JSON of the settings, images and weights of a run."""
-    digest = hashlib.sha256()
-    for part in (dataset.train, dataset.val):
-        digest.update(b"".join(part.digests) + part.labels.tobytes())
-    settings = {
-        **dataclasses.asdict(config),
-        "images": digest.hexdigest(),
-        "classes": dataset.classes,
-        "weights' sha256": weights.sha256 if weights else None,
-    }
-    # Through JSON, so that tuples compare equal to the lists that are read back.
-    described: dict[str, Any] = json.loads(json.dumps(settings))
-    return described
-
-
-def _check_settings(work: Path, now: dict[str, Any]) -> str:
-    """Write the settings file, after comparing it with an interrupted run's, and return an identifier of the run.
-
-    Raises:
-        ConfigError: the interrupted run had other settings, images or weights, or its file is damaged.
-    """
-    path, made_of = work / SETTINGS_FILE, {name: value for name, value in now.items() if name != "time_budget_s"}
-    if path.exists():
-        try:
-            what = list_changes(read_json(path), made_of)
-        except (OSError, ValueError, AttributeError) as error:
-            raise ConfigError(
-                f"{path} is damaged ({error}); delete it to resume, or remove {work} to start again "
-                "('edgecls train --overwrite' does)"
-            ) from error
-        if what:
-            raise ConfigError(
-                f"the interrupted run in {work} was made with other settings: {what}; give the same ones, or "
-                "remove that folder to start again ('edgecls train --overwrite' does)"
-            )
-    write_atomically(path, json.dumps(now, indent=1).encode())
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
 def _finish(

@@ -99,7 +99,7 @@ def test_the_words_of_the_terminal(found: Audit) -> None:
         and rows["contradictory labels"] == 1
         and rows["unreadable"] == 1
     )
-    assert "training images that are copies of test images: " in describe_accuracy(found)
+    assert "training images, each a copy of a test image: " in describe_accuracy(found)
 
 
 def test_confident_learning_on_scores_by_hand() -> None:

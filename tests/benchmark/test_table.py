@@ -11,7 +11,7 @@ from benchmark_files import MACHINE, PACED, make_record, make_result, make_times
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecls.benchmark.compare import Comparison
+from edgecls.benchmark.compare import SpeedComparison
 from edgecls.benchmark.table import (
     caption,
     comparison_table,
@@ -141,8 +141,8 @@ def test_rich_keeps_what_matters_on_one_line_in_a_narrow_terminal(width: int, pa
 
 
 def test_comparisons() -> None:
-    same = Comparison("a", 2.0, 2.02, 1.01, 0.99, 1.03)
-    text = comparison_table([same, Comparison("a longer name", 2.0, 2.4, 1.2, 1.18, 1.22)]).splitlines()
+    same = SpeedComparison("a", 2.0, 2.02, 1.01, 0.99, 1.03)
+    text = comparison_table([same, SpeedComparison("a longer name", 2.0, 2.4, 1.2, 1.18, 1.22)]).splitlines()
     assert text[1].endswith("no different") and text[2].endswith("1.180..1.220        slower")
     assert text[2].startswith("a longer name  ")
 

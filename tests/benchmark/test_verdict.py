@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from edgecls.benchmark.machine_state import State
 from edgecls.benchmark.verdict import judge
-from edgecls.boards.finding import Finding
+from edgecls.boards.rule_result import RuleResult
 
 QUIET = {"wall_s": 5.0, "own_s": 4.95, "busy_s": 5.0, "steal_s": 0.0, "waited_s": 0.0}
 
 
 def found(
     *states: State, machine: dict[str, Any] | None = None, times: Any = None, **changes: Any
-) -> tuple[Finding, ...]:
+) -> tuple[RuleResult, ...]:
     return judge(make_result(times, **changes), MACHINE | (machine or {}), states or (make_state(), make_state()))
 
 

@@ -12,8 +12,8 @@ from graphs import node, onnx, tflite, value
 from tiny import make_spec
 
 from edgecls.boards.compatibility import check_file, check_graph, install_lines, min_runtime
-from edgecls.boards.finding import Finding, is_yes
 from edgecls.boards.profiles import Profile, System, load_profile
+from edgecls.boards.rule_result import RuleResult, is_yes
 from edgecls.errors import ModelFileError
 from edgecls.model_file.graph import Graph, Node
 from edgecls.model_file.metadata import ModelSpec
@@ -21,11 +21,11 @@ from edgecls.model_file.metadata import ModelSpec
 PI4, PI4_32, PI5, X86 = map(load_profile, ("raspberry-pi-4b", "raspberry-pi-4b-32bit", "raspberry-pi-5", "desktop-x86"))
 
 
-def findings(graph: Graph, profile: Profile = PI4, size_mb: float = 3, **spec: Any) -> tuple[Finding, ...]:
+def findings(graph: Graph, profile: Profile = PI4, size_mb: float = 3, **spec: Any) -> tuple[RuleResult, ...]:
     return check_graph(graph, make_spec(**spec), int(size_mb * 2**20), profile)
 
 
-def levels(rule: str, found: tuple[Finding, ...]) -> set[str]:
+def levels(rule: str, found: tuple[RuleResult, ...]) -> set[str]:
     return {finding.level for finding in found if finding.rule == rule}
 
 
@@ -33,7 +33,7 @@ def with_system(profile: Profile, machine: str = "aarch64", python: str = "3.11"
     return replace(profile, systems=(System("a system", machine, python, glibc, source="a test"),))
 
 
-def text(rule: str, found: tuple[Finding, ...]) -> str:
+def text(rule: str, found: tuple[RuleResult, ...]) -> str:
     return " ".join(finding.text for finding in found if finding.rule == rule)
 
 

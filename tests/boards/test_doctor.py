@@ -10,9 +10,9 @@ import pytest
 
 from edgecls.boards import machine as boards_machine
 from edgecls.boards.doctor import diagnose, find_profile
-from edgecls.boards.finding import Finding
 from edgecls.boards.machine import Machine, read_machine
 from edgecls.boards.ray_processes import MARK
+from edgecls.boards.rule_result import RuleResult
 
 PI4 = """processor\t: 0
 BogoMIPS\t: 108.00
@@ -59,7 +59,7 @@ def pi(root: Path, cpuinfo: str = PI4, model: str = "Raspberry Pi 4 Model B Rev 
     return read_machine(root)
 
 
-def found(rule: str, machine: Machine) -> list[Finding]:
+def found(rule: str, machine: Machine) -> list[RuleResult]:
     return [finding for finding in diagnose(machine) if finding.rule == rule]
 
 

@@ -11,8 +11,8 @@ from tiny import make_spec
 
 from edgecls.boards.compatibility import check_file, check_graph
 from edgecls.boards.edgetpu import COMPILED, cpu_layers, preflight
-from edgecls.boards.finding import Finding, is_yes
 from edgecls.boards.profiles import load_profile
+from edgecls.boards.rule_result import RuleResult, is_yes
 from edgecls.model_file.graph import Graph, Node
 
 DENSE = node("FULLY_CONNECTED", 4, value("mean", (1, 4)), weights((3, 4)), weights_format=0, keep_num_dims=0)
@@ -32,7 +32,7 @@ def test_a_clean_graph_maps() -> None:
 
 def test_format() -> None:
     assert preflight(onnx()) == (
-        Finding("format", "no", "the Edge TPU runs TFLite only; export with --format tflite --int8"),
+        RuleResult("format", "no", "the Edge TPU runs TFLite only; export with --format tflite --int8"),
     )
 
 

@@ -19,7 +19,7 @@ from edgecls.choose.choice import Choice
 from edgecls.choose.choose import choose_run, needs_export
 from edgecls.config import ExportConfig
 from edgecls.export.artifact import ExportResult, export_run
-from edgecls.profiling.profile import Profile as TimeProfile
+from edgecls.profiling.profile import OperatorTimes
 
 FILES = [f"model-{precision}.{kind}" for precision in ("fp32", "fp16", "int8") for kind in ("tflite", "onnx")]
 
@@ -153,9 +153,9 @@ def test_the_reason_why_int8_is_slower_is_given(
     monkeypatch.setattr(rounds, "run_benchmark", slow.run)
     asked: list[Path] = []
 
-    def profile_file(path: Path, *arguments: Any) -> TimeProfile:
+    def profile_file(path: Path, *arguments: Any) -> OperatorTimes:
         asked.append(path)
-        return TimeProfile(path.name, "onnxruntime", "1.32.0", 1, "", 5.0, 5.0, ())
+        return OperatorTimes(path.name, "onnxruntime", "1.32.0", 1, "", 5.0, 5.0, ())
 
     monkeypatch.setattr(int8_gain, "profile_file", profile_file)
     choice = choose_run(chosen_run, tiny_data, max_drop=1)

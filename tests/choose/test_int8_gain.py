@@ -7,12 +7,12 @@ from edgecls.choose import int8_gain, rounds
 from edgecls.choose.candidates import Candidate
 from edgecls.choose.int8_gain import explain_int8, find_causes
 from edgecls.choose.rounds import Timing, time_candidates
-from edgecls.profiling.profile import OperatorTime, Profile
+from edgecls.profiling.profile import OperatorTime, OperatorTimes
 
 
-def make_profile(invoke_ms: float = 5.0, **shares: float) -> Profile:
+def make_profile(invoke_ms: float = 5.0, **shares: float) -> OperatorTimes:
     operators = tuple(OperatorTime(name, name, (), share * invoke_ms, share) for name, share in shares.items())
-    return Profile("model-int8.onnx", "onnxruntime", "1.32.0", 1, "a profiler", invoke_ms, invoke_ms, operators)
+    return OperatorTimes("model-int8.onnx", "onnxruntime", "1.32.0", 1, "a profiler", invoke_ms, invoke_ms, operators)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def make_profile(invoke_ms: float = 5.0, **shares: float) -> Profile:
         (make_profile(0.012, CONV_2D=0.5, SOFTMAX=0.5), ("vnni",), ["small (32x32): 2 operators take 6.0 micro"]),
     ],
 )
-def test_causes(profile: Profile, isa: tuple[str, ...], said: list[str]) -> None:
+def test_causes(profile: OperatorTimes, isa: tuple[str, ...], said: list[str]) -> None:
     causes = "; ".join(find_causes(profile, isa, "32x32"))
     assert bool(causes) == bool(said)
     for part in said:
@@ -58,7 +58,7 @@ def test_the_profile_and_the_processor_explain_why_int8_is_slower(monkeypatch: p
     times = {"model-int8.onnx": 4.0, "model-fp32.onnx": 2.0}
     asked = []
 
-    def profile_file(*arguments: object) -> Profile:
+    def profile_file(*arguments: object) -> OperatorTimes:
         asked.append(arguments)
         return make_profile(QLinearConv=0.5, QuantizeLinear=0.5)
 

@@ -52,7 +52,7 @@ def test_equal_files_are_not_worse_and_the_limits_are_named(
     few.mkdir(parents=True)
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(few / "a.png")
     done = run("compare", tiny_onnx, tiny_onnx, few.parent)
-    assert "1 images are too few to find a loss" in done.stdout
+    assert "1 image is too few to find a loss" in done.stdout
     assert f"DATA has no image of {LABELS[1]}, {LABELS[2]}" in done.stderr
 
 

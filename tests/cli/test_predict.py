@@ -88,7 +88,7 @@ def test_an_image_on_stdin(int8: Path, pictures: list[Path], flags: list[str]) -
     else:
         assert done.stdout.startswith("-: striped")
     bad = CliRunner().invoke(main, ["predict", str(int8), "-"], input=b"no image")
-    assert bad.exit_code == 1 and "1 of 1 images could not be read" in bad.stderr
+    assert bad.exit_code == 1 and "1 of 1 image could not be read" in bad.stderr
 
 
 def test_json_lines_are_the_entries_of_the_document(int8: Path, pictures: list[Path]) -> None:

@@ -73,7 +73,7 @@ def test_collect_keeps_uncertain_images(tiny_tflite: Path, images: list[Path], t
     done = run("predict", tiny_tflite, images[0], "--collect", tmp_path / "small", "--collect-limit", "10B")
     assert done.exit_code == 0
     done = run("predict", tiny_tflite, images[0], "--collect", folder, "--collect-limit", "0MB")
-    assert done.exit_code == 2 and "'0MB' is no size" in done.stderr
+    assert done.exit_code == 2 and "'0MB' is less than a byte" in done.stderr
 
 
 def test_a_full_collection_warns_once(tiny_tflite: Path, images: list[Path], tmp_path: Path) -> None:

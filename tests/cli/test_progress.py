@@ -7,7 +7,6 @@ import pytest
 
 from edgecls.cli import progress as progress_module
 from edgecls.cli.progress import LiveProgress
-from edgecls.progress import Progress, silent
 
 
 class Terminal(io.StringIO):
@@ -67,6 +66,14 @@ def test_a_long_stage_is_heard_of_now_and_then(capsys: pytest.CaptureFixture[str
     ]
 
 
+def test_the_end_of_a_long_stage_is_one_line(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    with LiveProgress() as progress:
+        progress("convert model-int8.tflite", 0, 1)
+        clock.now += 44
+        progress("convert model-int8.tflite", 1, 1)
+    assert capsys.readouterr().err.splitlines() == ["convert model-int8.tflite: 1/1 in 44 s"]
+
+
 def test_the_same_stage_can_begin_again(capsys: pytest.CaptureFixture[str]) -> None:
     with LiveProgress() as progress:
         progress("score", 5, 5)
@@ -116,10 +123,3 @@ def test_without_rich_lines_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     with LiveProgress() as progress:
         progress("read images", 2, 2)
     assert terminal.getvalue() == "read images: 2/2 in 0 s\n"
-
-
-def test_whoever_listens_may_ignore_the_note() -> None:
-    listeners: list[Progress] = [silent, LiveProgress()]
-    for listener in listeners[:1]:
-        listener("stage", 1, 2)
-        listener("stage", 2, 2, "val 0.9")

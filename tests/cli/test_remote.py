@@ -130,7 +130,7 @@ def test_unreadable_images_are_reported_by_the_users_names(
 def test_no_readable_image_needs_no_board(int8: Path) -> None:
     done = run("predict", int8, "gone.png", "--host", "nowhere.invalid")
     assert done.exit_code == 1
-    assert "gone.png: No such file" in done.stderr and "1 of 1 images could not be read" in done.stderr
+    assert "gone.png: No such file" in done.stderr and "1 of 1 image could not be read" in done.stderr
 
 
 # benchmark

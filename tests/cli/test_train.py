@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from command_line import run
 
-from edgecls.cli.train import GROUPS, train
+from edgecls.cli.train import train
+from edgecls.cli.train_options import GROUPS
 
 
 def test_the_help_shows_each_option_once_in_its_group() -> None:

@@ -17,7 +17,7 @@ from edgecls.benchmark.record import BenchmarkError
 from edgecls.boards.profiles import board_names, load_profile, read_table
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
-from edgecls.estimate.estimate import Estimate, Measured, estimate, load_validation, make_run
+from edgecls.estimate.estimate import BoardMeasurement, Estimate, estimate, load_validation, make_run
 from edgecls.estimate.measured import read_measured
 from edgecls.estimate.model import Evidence
 from edgecls.estimate.operators import Network, count_network
@@ -146,12 +146,12 @@ def test_a_measurement_scales_the_board_and_narrows_the_interval() -> None:
     before = estimate(small(), PI4, "int8")
     run = make_run(NETWORK, PI4, "int8", "litert", 4)
     usual = estimate(NETWORK, PI4, "int8").p50_ms
-    slow = estimate(small(), PI4, "int8", measured=[Measured(run, 2 * usual)])
+    slow = estimate(small(), PI4, "int8", measured=[BoardMeasurement(run, 2 * usual)])
     assert 1.3 * before.p50_ms < slow.p50_ms < 2.5 * before.p50_ms
     assert slow.high_ms / slow.low_ms < before.high_ms / before.low_ms
     assert (slow.calibrated, slow.validation.evidence) == (True, "measured")
     # In another setting it helps too, but the evidence stays what it was.
-    other = estimate(small(), PI4, "int8", threads=1, measured=[Measured(run, 2 * usual)])
+    other = estimate(small(), PI4, "int8", threads=1, measured=[BoardMeasurement(run, 2 * usual)])
     assert other.validation.evidence == "latency"
     assert other.p50_ms > estimate(small(), PI4, "int8", threads=1).p50_ms
     # Another board's estimate is not touched.

@@ -12,7 +12,7 @@ from tflite_graphs import FP32_TOLERANCE, INT8_TOLERANCE, run
 from training_run import keras_scores
 
 from edgecls.boards.edgetpu import preflight
-from edgecls.boards.finding import reasons_against
+from edgecls.boards.rule_result import reasons_against
 from edgecls.boards.targets import TARGETS
 from edgecls.export import onnx, tflite
 from edgecls.export.fuse import fuse

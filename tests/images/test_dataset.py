@@ -103,7 +103,7 @@ def test_too_few_images_name_class_count_and_need(tmp_path: Path) -> None:
 
 def test_train_needs_an_image_more_only_if_val_is_taken_from_it(tmp_path: Path) -> None:
     fill(tmp_path / "train", cat=1, dog=2)
-    with pytest.raises(DataError, match="class 'cat' has 1 images, at least 2 needed"):
+    with pytest.raises(DataError, match="class 'cat' has 1 image, at least 2 needed"):
         load(tmp_path)
     fill(tmp_path / "val", cat=1, dog=1)
     assert len(load(tmp_path).train.paths) == 3
@@ -313,7 +313,7 @@ def test_labeled_folders_must_be_the_classes_of_the_model(tmp_path: Path) -> Non
 
 def test_labeled_unreadable_images_are_refused(tmp_path: Path) -> None:
     (fill(tmp_path, cat=2, dog=2) / "cat/0.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"1 images in .* cannot be read; repair or remove these files:\n.*cat/0\.png"):
+    with pytest.raises(DataError, match=r"1 image in .* cannot be read; repair or remove these files:\n.*cat/0\.png"):
         load_labeled(tmp_path, ["cat", "dog"], SIZE, SIZE)
 
 
@@ -336,7 +336,7 @@ def test_vanished_and_damaged_stored_paths_are_all_named(tmp_path: Path) -> None
         load_paths(tmp_path, ["cat/0.png", "gone/1.png", "gone/2.png"], [0, 0, 0], SIZE, SIZE)
     with pytest.raises(DataError, match="1 of 2 images .* no longer in"):
         load_paths(tmp_path, ["cat/0.png", "long" * 1000], [0, 0], SIZE, SIZE)
-    with pytest.raises(DataError, match=r"1 images(.|\n)*cat/2\.png"):
+    with pytest.raises(DataError, match=r"1 image(.|\n)*cat/2\.png"):
         load_paths(tmp_path, ["cat/0.png", "cat/2.png"], [0, 0], SIZE, SIZE)
     with pytest.raises(DataError, match="2 paths and 1 labels"):
         load_paths(tmp_path, ["cat/0.png", "cat/1.png"], [0], SIZE, SIZE)

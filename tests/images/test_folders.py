@@ -78,7 +78,7 @@ def test_numbered_parts_are_classes_but_doubtful(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stray", ["1.JPG", "train/1.png"])
 def test_images_outside_class_folders_of_a_split_dataset_are_refused(tmp_path: Path, stray: str) -> None:
     touch(tmp_path, "train/cat/1.png", stray)
-    with pytest.raises(DataError, match=r"1 images lie outside class folders.*move them"):
+    with pytest.raises(DataError, match=r"1 image lies outside class folders.*move them"):
         for folder in find_parts(tmp_path).values():
             list_images(tmp_path, folder)
 

@@ -92,7 +92,7 @@ def test_tables_of_one_split_each(tmp_path: Path) -> None:
         "train": {"cat": ["train/0.png"], "dog": ["train/1.png"]},
         "test": {"cat": ["test/1.png"], "dog": ["test/0.png"]},
     }
-    assert "1 images that the table does not name" in str(left_out)
+    assert "1 not named by the table" in str(left_out)
     with pytest.raises(DataError, match=r"row 2 of all\.csv may mean test/0\.png, train/0\.png, valid/0\.png"):
         list_dataset(tmp_path, Layout(labels=table(tmp_path, "all.csv", "id,label\n0,cat\n")))
 
@@ -144,7 +144,7 @@ def test_rows_without_a_label_are_counted(tmp_path: Path) -> None:
     left_out = LeftOut()
     text = "image,label\na.png,x\nb.png,y\nc.png,\nd.png,nan\n"
     list_dataset(flat(tmp_path), Layout(labels=table(tmp_path, "labels.csv", text)), left_out)
-    assert "2 images without a label in the table" in str(left_out)
+    assert "2 without a label in the table" in str(left_out)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_class_from_takes_splits_from_folders_and_must_fit_all(tmp_path: Path) -
     with pytest.raises(DataError, match=r"finds nothing in the paths of 1 of 4 images, such as test/0\.png"):
         list_dataset(tmp_path, Layout(class_from=r"(\w+)\.\d"))
     touch(tmp_path, "bird.2.png")
-    with pytest.raises(DataError, match=r"1 images are in no split, such as bird.* with --splits none"):
+    with pytest.raises(DataError, match=r"1 image is in no split, such as bird.* with --splits none"):
         list_dataset(tmp_path, Layout(class_from=r"([a-z]+)\W?\d"))
 
 

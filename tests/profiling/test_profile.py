@@ -25,7 +25,7 @@ from edgecls.profiling.litert import cut_operators
 from edgecls.profiling.openvino import match_in_order
 from edgecls.profiling.ort import read_events
 from edgecls.profiling.plot import blocks_of, draw_profile
-from edgecls.profiling.profile import OperatorTime, Profile, profile_file, profile_table
+from edgecls.profiling.profile import OperatorTime, OperatorTimes, profile_file, profile_table
 from edgecls.profiling.timed import WARM_UP_RUNS, Timed, interquartile_mean
 
 HEAVY_SIDE = 48
@@ -38,7 +38,7 @@ def operator(name: str, ms: float, share: float, layers: tuple[str, ...] = (), k
     return OperatorTime(name, kind, layers, ms, share)
 
 
-PROFILE = Profile(
+PROFILE = OperatorTimes(
     file="model.onnx",
     engine="onnxruntime",
     engine_version="1.2.3",

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgecls.report.gallery import SIDE, Prediction, Shown, show
+from edgecls.report.gallery import SIDE, ScoredImage, Shown, show
 
 
 def one(folder: Path, path: str) -> Shown:
-    (shown,) = show(folder, [Prediction(path, "nut", "bolt", 0.9)], None)
+    (shown,) = show(folder, [ScoredImage(path, "nut", "bolt", 0.9)], None)
     return shown
 
 

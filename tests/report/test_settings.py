@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecls.cli.train import SETTINGS, train
+from edgecls.cli.train import train
+from edgecls.cli.train_options import SETTINGS
 from edgecls.config import AugmentConfig, TrainConfig
 from edgecls.networks.presets import PRESETS, resolve
 from edgecls.report.settings import describe_changes, find_changes, read_config, train_command

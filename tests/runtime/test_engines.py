@@ -15,7 +15,7 @@ from edgecls.errors import ConfigError, ModelFileError
 from edgecls.model_file.read import read_model_file
 from edgecls.model_file.write import attach_spec
 from edgecls.runtime.classifier import load
-from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES, Tensor, check_tensors, choose_engine, own_engine
+from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES, TensorForm, check_tensors, choose_engine, own_engine
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
@@ -80,30 +80,34 @@ def test_a_wrong_choice_names_the_right_ones(kind: Any, engine: str | None, devi
 
 
 LAST, FIRST = (1, HEIGHT, WIDTH, 1), (1, 1, HEIGHT, WIDTH)
-SCORES = Tensor("float32", (1, len(LABELS)))
+SCORES = TensorForm("float32", (1, len(LABELS)))
 
 
 @pytest.mark.parametrize(
     ("shape", "expected"), [(LAST, LAST), (FIRST, FIRST), (("n", *LAST[1:]), LAST), ((None, *FIRST[1:]), FIRST)]
 )
 def test_the_image_may_have_its_channel_last_or_first(shape: Any, expected: tuple[int, ...]) -> None:
-    assert check_tensors([Tensor("uint8", shape)], [SCORES], make_spec(), ("float32",)) == expected
+    assert check_tensors([TensorForm("uint8", shape)], [SCORES], make_spec(), ("float32",)) == expected
 
 
 @pytest.mark.parametrize(
     ("inputs", "outputs", "message"),
     [
-        ([Tensor("uint8", LAST)] * 2, [SCORES], "number of the graph's inputs must be 1; received 2"),
-        ([Tensor("uint8", LAST)], [], "number of the graph's outputs must be 1; received 0"),
-        ([Tensor("int8", LAST)], [SCORES], "input must be uint8"),
-        ([Tensor("uint8", (2, *LAST[1:]))], [SCORES], "input must be"),
-        ([Tensor("uint8", (1, HEIGHT, WIDTH, 3))], [SCORES], "input must be"),
-        ([Tensor("uint8", ())], [SCORES], "input must be"),
-        ([Tensor("uint8", LAST)], [Tensor("uint8", SCORES.shape)], r"output must be float32 \(1, 3\); received uint8"),
-        ([Tensor("uint8", LAST)], [Tensor("float32", (1, 2))], "output must be"),
+        ([TensorForm("uint8", LAST)] * 2, [SCORES], "number of the graph's inputs must be 1; received 2"),
+        ([TensorForm("uint8", LAST)], [], "number of the graph's outputs must be 1; received 0"),
+        ([TensorForm("int8", LAST)], [SCORES], "input must be uint8"),
+        ([TensorForm("uint8", (2, *LAST[1:]))], [SCORES], "input must be"),
+        ([TensorForm("uint8", (1, HEIGHT, WIDTH, 3))], [SCORES], "input must be"),
+        ([TensorForm("uint8", ())], [SCORES], "input must be"),
+        (
+            [TensorForm("uint8", LAST)],
+            [TensorForm("uint8", SCORES.shape)],
+            r"output must be float32 \(1, 3\); received uint8",
+        ),
+        ([TensorForm("uint8", LAST)], [TensorForm("float32", (1, 2))], "output must be"),
     ],
 )
-def test_other_tensors_are_refused(inputs: list[Tensor], outputs: list[Tensor], message: str) -> None:
+def test_other_tensors_are_refused(inputs: list[TensorForm], outputs: list[TensorForm], message: str) -> None:
     with pytest.raises(ModelFileError, match=message):
         check_tensors(inputs, outputs, make_spec(), ("float32",))
 

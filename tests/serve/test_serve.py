@@ -222,7 +222,7 @@ def test_sigterm_ends_the_live_view_and_finishes_requests(tiny_tflite: Path, tmp
         (["--camera", "0", "--watch", "."], 2, "--camera excludes --watch"),
         (["--token", "short", "--bind", "127.0.0.1:0"], 2, "--token needs 8 to 200 characters"),
         (["--watch", "none", "--bind", "127.0.0.1:0"], 1, "cannot list folder none"),
-        (["--collect-limit", "much"], 2, "'much' is no size; write it as 500MB or 2GB"),
+        (["--collect-limit", "much"], 2, "'much' is not a size; write it as 500kB, 2MB or 1GB"),
     ],
 )
 def test_wrong_usage(tiny_tflite: Path, arguments: list[str], status: int, message: str) -> None:

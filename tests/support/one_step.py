@@ -9,17 +9,17 @@ import keras
 from points import blobs, network
 
 from edgecls.training.recipe import Recipe
-from edgecls.training.step import Network, StepOutput
+from edgecls.training.step import StepOutput, TrainableNetwork
 
 RECIPE = Recipe("classifier", 3, learning_rate=0.01)
 POINTS = blobs(24)
 
 
-def make(model: keras.Model | None = None, **changes: Any) -> Network:
-    return Network(model or network(8), dataclasses.replace(RECIPE, **changes))
+def make(model: keras.Model | None = None, **changes: Any) -> TrainableNetwork:
+    return TrainableNetwork(model or network(8), dataclasses.replace(RECIPE, **changes))
 
 
-def step(net: Network, points: Any = POINTS) -> StepOutput:
+def step(net: TrainableNetwork, points: Any = POINTS) -> StepOutput:
     return net.train_step(points.x, points.labels, watch=True)
 
 

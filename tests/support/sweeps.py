@@ -13,7 +13,7 @@ from edgecls.export.gate import compare
 from edgecls.sweep.frontier import Point
 from edgecls.sweep.grid import Space, list_candidates
 from edgecls.sweep.latency import Latency, find_deployment
-from edgecls.sweep.run import Scored
+from edgecls.sweep.run import ScoredRun
 from edgecls.sweep.sweep import Row, Sweep, conclude
 from edgecls.sweep.trials import Request
 
@@ -29,7 +29,7 @@ def make_point(name: str, wrong: Iterable[int], p50_ms: float, size_bytes: int =
     return Point(name, 1 - len(places) / IMAGES, places, make_latency(p50_ms), size_bytes)
 
 
-def make_scored(name: str, wrong: int, problem: str = "") -> Scored:
+def make_scored(name: str, wrong: int, problem: str = "") -> ScoredRun:
     labels = np.arange(IMAGES) % 2
     right = np.eye(2, dtype=np.float32)[labels]
     scores = right.copy()
@@ -37,7 +37,7 @@ def make_scored(name: str, wrong: int, problem: str = "") -> Scored:
     comparison = compare(scores, right, labels, ("a", "b"), 1)
     held_out = tuple(f"{i}.png" for i in range(IMAGES))
     places = frozenset(range(wrong))
-    return Scored(
+    return ScoredRun(
         Path("sweep", name),
         Path("sweep", name, "a.tflite"),
         2_800_000,

@@ -5,7 +5,7 @@ import pytest
 
 from edgecls.config import TrainConfig
 from edgecls.sweep import halving
-from edgecls.sweep.grid import Candidate, Space, list_candidates
+from edgecls.sweep.grid import NamedNetwork, Space, list_candidates
 
 GRID = list_candidates(Space(image_sizes=(96, 128), heads=("gap", "flatten"), unfreeze=(0, 1, 2)), TrainConfig())
 
@@ -34,7 +34,7 @@ def test_a_network_goes_on_if_it_is_among_the_best_third_so_far(
 ) -> None:
     group = [each for each in GRID if each.config.image_size == 96]
     short = dict(zip(group, accuracies, strict=True))
-    fully: list[Candidate] = []
+    fully: list[NamedNetwork] = []
     stopped = halving.halve(group, short.get, fully.append)
     assert [each in fully for each in group] == goes_on
     assert stopped == [each for each in group if each not in fully and short[each] is not None]
@@ -43,9 +43,9 @@ def test_a_network_goes_on_if_it_is_among_the_best_third_so_far(
 def test_the_best_of_each_size_goes_on_and_sizes_do_not_compete() -> None:
     # All of the larger size are better than all of the smaller.
     short = {each: 0.9 * (each.config.image_size == 128) + 0.01 * (each.config.unfreeze or 0) for each in GRID}
-    fully: list[Candidate] = []
+    fully: list[NamedNetwork] = []
 
-    def train(candidate: Candidate) -> float:
+    def train(candidate: NamedNetwork) -> float:
         fully.append(candidate)
         return short[candidate]
 
@@ -60,9 +60,9 @@ def test_the_best_of_each_size_goes_on_and_sizes_do_not_compete() -> None:
 def test_one_network_alone_needs_no_short_training_and_failures_stop_nothing() -> None:
     alone = GRID[0]
     others = [each for each in GRID if each.network != alone.network]
-    asked: list[Candidate] = []
+    asked: list[NamedNetwork] = []
 
-    def score(candidate: Candidate) -> float | None:
+    def score(candidate: NamedNetwork) -> float | None:
         asked.append(candidate)
         return None if candidate is others[0] else 0.5
 
@@ -76,7 +76,7 @@ def test_who_is_stopped_follows_from_the_short_trainings_alone(seed: int) -> Non
     random = np.random.default_rng(seed)
     short = {each: float(random.random()) for each in GRID}
     whole = {each: float(random.random()) for each in GRID}
-    promising: list[Candidate] = []
+    promising: list[NamedNetwork] = []
     stopped = halving.halve(GRID, short.__getitem__, whole.__getitem__)
     assert halving.halve(GRID, short.get, promising.append) == stopped
     assert promising == [each for each in GRID if each not in stopped]

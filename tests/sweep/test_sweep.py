@@ -21,9 +21,9 @@ from edgecls.networks import model
 from edgecls.parallel.pool import work_in
 from edgecls.parallel.ray import RayPool
 from edgecls.sweep import halving, latency, run, trials
-from edgecls.sweep.grid import Candidate, Space, list_candidates
+from edgecls.sweep.grid import NamedNetwork, Space, list_candidates
 from edgecls.sweep.report import notes
-from edgecls.sweep.run import Scored
+from edgecls.sweep.run import ScoredRun
 from edgecls.sweep.sweep import sweep
 from edgecls.sweep.trials import Request
 from edgecls.training import fit
@@ -146,7 +146,7 @@ def test_no_network_is_begun_that_would_end_too_late(
 def test_a_large_grid_is_halved(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(halving, "FULL_GRID", 1)
     # Both are one size, so that they compete: whichever is worse after its short training is never trained in full.
-    monkeypatch.setattr(Candidate, "network", ("small", 32, 1.0))
+    monkeypatch.setattr(NamedNetwork, "network", ("small", 32, 1.0))
     found = sweep(tiny_data, tmp_path / "out", TINY, Request(25, PI, max_drop=1))
     short = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "out" / "short").glob("*/run.json")}
     assert [record["config"]["epochs"] for record in short.values()] == [1, 1]
@@ -205,7 +205,7 @@ def test_warnings_of_training_are_shown_once(tiny_data: Path, tmp_path: Path) ->
 # On a cluster
 
 
-def without_paths(scored: Scored | None) -> dict[str, Any]:
+def without_paths(scored: ScoredRun | None) -> dict[str, Any]:
     assert scored is not None
     return {**vars(scored), "run": scored.run.name, "file": scored.file.name, "seconds": None}
 
@@ -302,8 +302,8 @@ def test_the_command_exits_with_1_if_nothing_can_be_recommended(tiny_data: Path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--max-size", "small"], "write 500kB or 2MB"),
-        (["--budget", "fast"], "write 25ms or 0.1s"),
+        (["--max-size", "small"], "write it as 500kB, 2MB or 1GB"),
+        (["--budget", "fast"], "write it as 25ms or 0.1s"),
         (["--budget", "25ms", "--image-size", "96;128"], "'96;128' is not a valid int"),
         (["--budget", "25ms", "--head", "gap,top"], "'top' is not one of"),
         (["--budget", "25ms", "--board", "pi"], "Unknown board 'pi'"),

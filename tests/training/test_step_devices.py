@@ -26,7 +26,7 @@ dropout = options.pop("dropout", 0)
 answers = []
 for devices in ([], ["CPU:0", "CPU:1"]):
     step._devices = lambda layers: devices
-    net = step.Network(network(8, dropout=dropout), dataclasses.replace(RECIPE, **options))
+    net = step.TrainableNetwork(network(8, dropout=dropout), dataclasses.replace(RECIPE, **options))
     outs = [net.train_step(POINTS.x[:count], POINTS.labels[:count], watch=True) for count in (24, 7, 1)]
     tests = [net.test_step(POINTS.x[:count], POINTS.labels[:count]) for count in (24, 1)]
     placed = {op.device[-5:] for op in net._train_steps[True].get_concrete_function().graph.get_operations()}

@@ -171,7 +171,7 @@ def remove_images(data: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (break_image, r"(?s)1 images in .* cannot be read.*0\.png"),
+        (break_image, r"(?s)1 image in .* cannot be read.*0\.png"),
         (shutil.rmtree, "there is no such folder"),
         (remove_classes, "has one class folder, 'striped'"),
         (remove_images, "class 'dark' has 2 images, at least 3 needed"),

@@ -30,7 +30,7 @@ from edgecls.training.run import checkpoint as checkpoint_module
 from edgecls.training.run import run_folder as run_folder_module
 from edgecls.training.run.run_folder import load_model, read_held_out_scores, read_record
 from edgecls.training.run.work_folder import has_checkpoint, work_folder
-from edgecls.training.step import Network
+from edgecls.training.step import TrainableNetwork
 from edgecls.training.train import train
 
 # No pictures are drawn here.
@@ -231,7 +231,7 @@ def test_resume_begins_a_run_and_leaves_a_complete_one(data: Path, tmp_path: Pat
 def test_a_run_that_learned_nothing_is_an_error_and_leaves_no_folder(data: Path, tmp_path: Path) -> None:
     divergence = Divergence("classifier", 1, 0, "loss", "scores")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Network, "find_divergence", lambda *_: divergence)
+        patch.setattr(TrainableNetwork, "find_divergence", lambda *_: divergence)
         with pytest.raises(
             TrainingError, match=r"nothing was learned: .* not finite .*first epoch.*\n.* epoch 1, step 0"
         ):

@@ -61,38 +61,48 @@ def prune(fused: FusedModel, calibration: NDArray[np.uint8], max_kl: float = Exp
         max_kl: maximum KL divergence of the scores from the float network's, in nats, for all time that the blocks
             take. At 0.005, a channel that takes 1 % of the time is removed if that costs at most 0.00005. 0 keeps all.
     """
-    import keras
-
     core = fused.core
-    # The cost is a divergence of probabilities.
-    has_scores = getattr(core.layers[-1], "activation", None) is keras.activations.softmax
-    blocks = _blocks(core) if max_kl and has_scores else []
+    blocks = _blocks(core) if max_kl else []
     if not blocks:
         return fused
     start = pair_inputs(perturb_some(calibration, PERTURBED_FRACTION), fused.pad_gray)
-    whole = sum(block.channel_time * block.channels for block in blocks)
     count = sum(len(exact) for exact, _ in start)
-    readers = {block.project.name: block for block in blocks if block.has_enough_positions(count)}
-    if not readers:
+    chosen = [block for block in blocks if block.has_enough_positions(count)]
+    if not chosen:
         return fused
-    information = _information(core, [block.project for block in readers.values()], start)
+    whole = sum(block.channel_time * block.channels for block in blocks)
+    limits = {block.project.name: max_kl * block.channel_time / whole for block in chosen}
+    fitted, kept = _choose_channels(core, limits, start)
+    return FusedModel(_without(fitted, chosen, kept), fused.pad_gray)
+
+
+def _choose_channels(
+    core: keras.Model, limits: dict[str, float], start: Batches
+) -> tuple[keras.Model, dict[str, Array]]:
+    """Return a copy of `core` whose removed channels have the weight 0, and the channels that each layer keeps.
+
+    Args:
+        core: the network.
+        limits: by the name of each layer that reads hidden channels, the divergence that removing one may cost.
+        start: batches of inputs of both networks.
+    """
+    information = _information(core, [core.get_layer(name) for name in limits], start)
     pruned = with_weights(core, {})
     kept: dict[str, Array] = {}
 
     def step(layer: keras.layers.Layer, inputs: list[Batches]) -> Batches:
-        if layer.name in readers:
-            block = readers[layer.name]
+        if layer.name in limits:
             fit = _Fit(layer, inputs[0], information[layer.name])
-            kept[layer.name] = fit.choose(max_kl * block.channel_time / whole)
+            kept[layer.name] = fit.choose(limits[layer.name])
             pruned.get_layer(layer.name).set_weights(fit.weights(kept[layer.name]))
-        if len(kept) == len(readers):
+        if len(kept) == len(limits):
             return []
         if layer.weights:
             return [(layer(exact), pruned.get_layer(layer.name)(narrow)) for exact, narrow in inputs[0]]
         return [apply_to_both(layer, pairs) for pairs in zip(*inputs, strict=True)]
 
     walk(core, start, step)
-    return FusedModel(_without(pruned, list(readers.values()), kept), fused.pad_gray)
+    return pruned, kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +133,13 @@ class _Block:
 
 
 def _blocks(core: keras.Model) -> list[_Block]:
-    """Return the blocks whose hidden channels no other layer reads, in the order they run."""
+    """Return the blocks whose hidden channels no other layer reads, in the order they run; none without a softmax."""
+    import keras
     from keras import layers as kinds
 
+    # The cost of a channel is a divergence of probabilities.
+    if getattr(core.layers[-1], "activation", None) is not keras.activations.softmax:
+        return []
     sources = sources_of(core)
     read = count_readers(sources)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgecls.config import TrainConfig
 from edgecls.config.choices import CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE
+from edgecls.messages.lists import counted
 from edgecls.training.diagnosis.evidence import END_EPOCHS, MIN_EPOCHS, Evidence, Phase
 from edgecls.training.diagnosis.finding import Problem, confidence_interval
 from edgecls.training.phase_names import trained_part
@@ -134,7 +135,7 @@ def check_short(run: Evidence) -> Iterator[Problem]:
         phase, epochs = run.phases[0], len(run.phases[0].records)
         yield (
             "warning",
-            f"Training {trained_part(phase.name)} ended after {epochs} {'epoch' if epochs == 1 else 'epochs'}, before "
+            f"Training {trained_part(phase.name)} ended after {counted(epochs, 'epoch')}, before "
             f"it could settle: {accuracy:.0%} of the validation images are correct, validation loss "
             f"{phase.end('val_loss'):.3g} (without looking at the images: {run.baseline_loss:.3g}).",
             f"{run.more_epochs}, or a longer --time-budget.",

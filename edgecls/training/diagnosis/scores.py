@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecls.config import TrainConfig
-from edgecls.messages.lists import MOST_NAMES, some
+from edgecls.messages.lists import MOST_NAMES, counted, some
 from edgecls.training.diagnosis.evidence import Evidence
 from edgecls.training.diagnosis.finding import Problem, Scored, confidence_interval
 
@@ -112,8 +112,8 @@ def check_confusion(run: Evidence) -> Iterator[Problem]:
     ]
     if pairs:
         listed = "; ".join(
-            f"{classes[given]} taken for {classes[other]} in {counts[given, other]} of {support[given]} images "
-            f"({rate:.0%})"
+            f"{classes[given]} taken for {classes[other]} in {counts[given, other]} of "
+            f"{counted(support[given], 'image')} ({rate:.0%})"
             for rate, given, other in sorted(pairs, reverse=True)[:MOST_NAMES]
         )
         yield (
@@ -141,7 +141,7 @@ def check_class_sizes(run: Evidence) -> Iterator[Problem]:
     counts = zip(run.classes, run.counts, strict=True)
     few = [(name, count) for name, count in counts if count < enough]
     if few:
-        text = f"{few[0][0]} has {few[0][1]} training images"
+        text = f"{few[0][0]} has {counted(few[0][1], 'training image')}"
         if len(few) > 1:
             text = f"{len(few)} classes have few training images: {some(f'{name} ({count})' for name, count in few)}"
         remedy = "Take more pictures of these classes" + ("" if backbone else "; --arch mobilenet_v2 needs fewer")
@@ -163,7 +163,8 @@ def check_balance(run: Evidence) -> Iterator[Problem]:
     ]
     if small:
         listed = some(
-            f"{run.classes[index]} ({counts[index]} training images, {hits[index]} of {support[index]} correct)"
+            f"{run.classes[index]} ({counted(counts[index], 'training image')}, {hits[index]} of {support[index]} "
+            "correct)"
             for index in small
         )
         yield (

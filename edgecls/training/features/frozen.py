@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,25 +70,8 @@ def frozen_examples(
     """
     data, config = context.dataset, context.config
     network = network_key(extractor, split_layer, config)
-
-    def forward() -> Forward:
-        if known.forward is None:
-            # All images of this phase and the next.
-            total = len(data.val.labels) + (1 + copy_count(config)) * len(data.train.labels)
-            known.forward = fastest_forward(extractor, data.train.images[:32], max(total, planned_images))
-        return known.forward
-
-    def compute(part: Split, number: int, stage: str) -> Features:
-        return cached_features(
-            network,
-            forward,
-            part.images,
-            part.digests,
-            AugmentedCopy(number, config.augment, config.seed),
-            cache=context.cache,
-            progress=functools.partial(context.progress, f"{name}: features of {stage}"),
-        )
-
+    forward = functools.partial(_find_forward, extractor, context, known, planned_images)
+    compute = functools.partial(_compute, name, network, forward, context)
     val = compute(data.val, 0, "validation images")
     began = now = time.monotonic()
     copies = copy_count(config) if copies is None else copies
@@ -100,6 +84,30 @@ def frozen_examples(
         before, now = now, time.monotonic()
         known.pass_seconds = max(known.pass_seconds, now - before)
     return FeatureExamples(features, data.train.labels, config.seed), FeatureExamples([val], data.val.labels)
+
+
+def _compute(
+    phase: str,
+    network: dict[str, Any],
+    forward: Callable[[], Forward],
+    context: Context,
+    part: Split,
+    number: int,
+    stage: str,
+) -> Features:
+    """Return the features of augmented copy `number`, 0 for the images themselves; `stage` is its name for progress."""
+    copy = AugmentedCopy(number, context.config.augment, context.config.seed)
+    report = functools.partial(context.progress, f"{phase}: features of {stage}")
+    return cached_features(network, forward, part.images, part.digests, copy, cache=context.cache, progress=report)
+
+
+def _find_forward(extractor: keras.Model, context: Context, known: FeatureExtractor, planned_images: int) -> Forward:
+    """Return the engine that `known` has, or the fastest for all images of this phase and the next."""
+    if known.forward is None:
+        train, val = context.dataset.train, context.dataset.val
+        total = len(val.labels) + (1 + copy_count(context.config)) * len(train.labels)
+        known.forward = fastest_forward(extractor, train.images[:32], max(total, planned_images))
+    return known.forward
 
 
 def network_key(extractor: keras.Model, split_layer: str, config: TrainConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from edgecls.errors import ConfigError, ModelFileError
 from edgecls.report.page import write_report
 from edgecls.training.run import run_folder
 from edgecls.training.run.run_folder import read_record
-from edgecls.training.train import SETTINGS_FILE, _check_settings
+from edgecls.training.run.settings_file import SETTINGS_FILE, check_settings
 
 ODD = [b"", b"[0]", b"null", b"{}", b"NaN", b"1e999", b"[" * 100_000, b'{"config": {}}', b"\xff\xfe"]
 
@@ -118,10 +118,10 @@ def test_an_older_run_without_checksums_is_read(run: Path) -> None:
 @pytest.mark.parametrize("data", [each for each in ODD if each != b"{}"])
 def test_damaged_settings_are_named(tmp_path: Path, data: bytes) -> None:
     settings = {"epochs": 3, "time_budget_s": None}
-    owner = _check_settings(tmp_path, settings)
-    assert _check_settings(tmp_path, settings | {"time_budget_s": 5.0}) == owner
-    assert _check_settings(tmp_path.parent, settings | {"epochs": 4}) != owner
+    owner = check_settings(tmp_path, settings)
+    assert check_settings(tmp_path, settings | {"time_budget_s": 5.0}) == owner
+    assert check_settings(tmp_path.parent, settings | {"epochs": 4}) != owner
     (tmp_path / SETTINGS_FILE).write_bytes(data)
     refusal = rf"{SETTINGS_FILE} is damaged .*delete it to resume|made with other settings"
     with pytest.raises(ConfigError, match=refusal):
-        _check_settings(tmp_path, settings)
+        check_settings(tmp_path, settings)

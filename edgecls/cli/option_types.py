@@ -1,0 +1,57 @@
+"""Types of options that Click lacks: numbers with a unit, and lists separated by commas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+
+class Quantity(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4 only
+    """A number with a unit, such as 90s, as a number of the unit ""."""
+
+    def __init__(self, name: str, units: Mapping[str, float], examples: str) -> None:
+        self.name, self._units, self._examples = name, units, examples
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", str(value))
+        # People write 500kB and 500KB.
+        unit = self._units.get(match[2], self._units.get(match[2].upper())) if match else None
+        if match is None or unit is None:
+            self.fail(f"{value!r} is not a {self.name}; write it as {self._examples}", param, ctx)
+        return float(match[1]) * unit
+
+
+class Size(Quantity):
+    """A size, such as 500kB, as a whole number of bytes above 0."""
+
+    def __init__(self) -> None:
+        units = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
+        super().__init__("size", units, "500kB, 2MB or 1GB")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        if size := int(super().convert(value, param, ctx)):
+            return size
+        self.fail(f"{value!r} is less than a byte; give a larger size", param, ctx)
+
+
+DURATION = Quantity("duration", {"": 1, "s": 1, "m": 60, "h": 3600}, "90s, 5m or 1h")
+"""In seconds."""
+LATENCY = Quantity("latency", {"": 1, "ms": 1, "s": 1000}, "25ms or 0.1s")
+"""In milliseconds."""
+
+
+class Several(click.ParamType):  # type: ignore[type-arg]
+    """Values separated by commas, as a tuple without duplicates."""
+
+    def __init__(self, kind: Any, name: str) -> None:
+        self._kind, self.name = click.types.convert_type(kind), name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Return the values."""
+        parts = value if isinstance(value, tuple) else value.split(",")
+        return tuple(dict.fromkeys(self._kind.convert(part, param, ctx) for part in parts))

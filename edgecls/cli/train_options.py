@@ -1,0 +1,131 @@
+"""The options of `edgecls train`: one for each setting, in the groups of its help."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgecls.cli.option_types import DURATION
+from edgecls.config import AugmentConfig, TrainConfig
+from edgecls.config.choices import ARCHS, EFFORTS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4 only
+    """A tuple of whole numbers, from text like 128,64 or none."""
+
+    name = "n,n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers."""
+        if isinstance(value, tuple):
+            return value
+        if not re.fullmatch(r"none|\d+(,\d+)*", value):
+            self.fail(f"{value!r} is not a list of sizes; write 128,64", param, ctx)
+        return () if value == "none" else tuple(int(size) for size in value.split(","))
+
+
+class Files(click.ParamType):  # type: ignore[type-arg]
+    """A tuple of paths, from text like train.csv,test.csv."""
+
+    name = "file,file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the paths; a file whose name has a comma is one path."""
+        if isinstance(value, tuple):
+            return value
+        return (value,) if Path(value).is_file() else tuple(filter(None, value.split(",")))
+
+
+# Group of the help -> setting -> (type, help). Defaults are in config/training.py.
+GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
+    "Data": {
+        "image_size": (int, "Side of the network's input in pixels."),
+        "labels": (
+            Files(),
+            "Tables of the class of each image: CSV, Parquet, JSON lines, or path and label a line.",
+        ),
+        "columns": (str, "Columns of --labels: image=NAME,label=NAME,split=NAME,group=NAME, any of them."),
+        "class_from": (str, "Regular expression that finds the class in each image's path."),
+        "splits": (str, "Folders of the splits: train=FOLDER,val=FOLDER,test=FOLDER; none if all are classes."),
+        "group": (str, "Keep images together: a regular expression for their paths, folder, or a table of groups."),
+        "exclude": (str, "Table of images to leave out, such as that of edgecls audit --fix."),
+        "good_class": (str, "The class that is no defect, to report missed defects and false alarms."),
+        "bits": (int, "Bits used in 16-bit images that do not say it, 8 to 16.  [default: 16]"),
+    },
+    "Network": {
+        "arch": (click.Choice(ARCHS), "Network architecture."),
+        "alpha": (float, "Width multiplier of MobileNetV2."),
+        "blocks": (int, "Blocks of MobileNetV2 to keep, 1 to 17.  [default: all, and the last 1x1 convolution]"),
+        "head": (click.Choice(HEADS), "Layers that follow MobileNetV2."),
+        "weights": (str, f"Pretrained weights: {', '.join(WEIGHT_SOURCES)} or a file."),
+    },
+    "Learning": {
+        "solver": (
+            click.Choice(SOLVERS),
+            "How a linear classifier learns: its optimum, or in steps.  [default: lbfgs]",
+        ),
+        "epochs": (int, "Maximum epochs."),
+        "batch_size": (int, "Images in each step."),
+        "learning_rate": (float, "Initial learning rate.  [default: depends on the network]"),
+        "patience": (int, "Stop a phase after this many epochs without a better validation loss."),
+        "effort": (click.Choice(EFFORTS), "How long to fine-tune; best takes an hour or more.  [default: normal]"),
+        "unfreeze": (int, "Fine-tune this many of MobileNetV2's last blocks, in place of --effort."),
+        "joint": (bool, "After the classifier, train it together with the 1-to-3 convolution."),
+        "fine_epochs": (int, "Maximum epochs of fine-tuning and --joint."),
+        "fine_learning_rate": (float, "Learning rate of both.  [default: 1e-4, 3e-5 for the whole backbone]"),
+        "time_budget_s": (DURATION, "Stop after this time with the best weights so far: 90s, 5m, 1h."),
+    },
+    "Regularization": {
+        "dropout": (float, "Fraction of features dropped before the classifier."),
+        "weight_decay": (float, "Weight decay of AdamW; 0 is off."),
+        "l2": (float, "Factor of the squared weights in the loss; 0 is off."),
+        "label_smoothing": (float, "Label smoothing; 0 is off."),
+        "balance": (bool, "Weight each class by the inverse of its number of images."),
+    },
+    "Augmentation": {
+        "augment": (bool, "Also train on randomly changed copies of the images."),
+        "augmented_copies": (int, "Changed copies of each image."),
+        "flip": (click.Choice(FLIPS), "Random mirroring."),
+        "rotation": (float, "Largest rotation, as a fraction of a full turn; 0 is off."),
+        "translation": (float, "Largest shift, as a fraction of the side; 0 is off."),
+        "zoom": (float, "Largest zoom in or out, as a fraction; 0 is off."),
+        "brightness": (float, "Largest change of brightness, as a fraction of white; 0 is off."),
+        "contrast": (float, "Largest change of contrast, as a fraction; 0 is off."),
+    },
+    "Advanced": {
+        "hidden": (Sizes(), "Units of dense layers before the classifier: 512, or 128,64."),
+        "filters": (Sizes(), "cnn: filters of each convolution."),
+        "batch_norm": (bool, "Batch normalization before the classifier."),
+        "schedule": (click.Choice(SCHEDULES), "Learning rate schedule.  [default: depends on the network]"),
+        "warmup_epochs": (int, "Epochs in which the learning rate rises."),
+        "clip_norm": (float, "Largest norm of the gradients; 0 is off."),
+        "seed": (int, "Random seed."),
+    },
+}
+SETTINGS = {name: setting for group in GROUPS.values() for name, setting in group.items()}
+# The other options of each group, before and after its settings.
+FIRST = {"Data": ("out", "overwrite", "resume", "skip_bad"), "Network": ("preset",), "Augmentation": ("preview",)}
+LAST = {"Advanced": ("tensorboard", "ray")}
+
+
+def setting_options(command: Command) -> Command:
+    """Add one option for each setting; an option that is not given stays None and leaves the preset's value."""
+    defaults = {**dataclasses.asdict(TrainConfig()), **dataclasses.asdict(AugmentConfig()), "augment": True}
+    for name, (kind, text) in SETTINGS.items():
+        flag = "--" + name.removesuffix("_s").replace("_", "-")
+        default = defaults[name]
+        if isinstance(default, tuple):
+            default = ",".join(map(str, default))
+        shown = "" if default in (None, "") or isinstance(default, bool) else f"  [default: {default}]"
+        declared = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+        option = click.option(declared, name, type=None if kind is bool else kind, default=None, help=text + shown)
+        command = option(command)
+    # The former name of --augmented-copies.
+    return click.option("--views", type=int, hidden=True)(command)
