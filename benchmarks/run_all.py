@@ -77,6 +77,7 @@ def make_steps(run: Path, data: Path, name: str, photos: Path | None, large: Pat
         Step("readme_output", 3, (data, "--name", name), no_data),
         Step("graph_forms", 6, (run, "--name", name)),
         Step("gpu", 5, (run,)),
+        Step("prepared_network", 6, (run, "--name", name)),
         Step("false_alarms", 6, (onnx,)),
         Step("versus_loadgen", 7, (tflite, onnx), no_loadgen),
         Step("int8_over_folds", 40, (data, "--name", name)),

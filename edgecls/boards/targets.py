@@ -23,6 +23,7 @@ class Target:
     weight_bits: int  # 8, or 7 where products of full-range weights overflow 16 bits
     why: str  # the reason, with its source
     edge_tpu: bool = False  # True if only TFLite files run, with the operations that the Edge TPU compiler maps
+    per_tensor: bool = False  # True for one scale for all weights of a layer, not one for each channel
 
     @property
     def formats(self) -> tuple[Format, ...]:

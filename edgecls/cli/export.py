@@ -10,6 +10,7 @@ import click
 
 from edgecls.boards.profiles import export_target, load_profile
 from edgecls.boards.targets import TARGETS, Target, find_target
+from edgecls.cli.export_prepared import PREPARED_ONLY, export_prepared
 from edgecls.cli.inspection import limit_options, print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 @click.option("--fp16", "fp16", is_flag=True, help="16-bit float weights: half the size of fp32.")
 @click.option("--fp32", "fp32", is_flag=True, help="32-bit float; the default if no precision is given.")
 @click.option(
-    "--format", "formats", multiple=True, type=click.Choice(FORMATS), help="[default: all that the board runs]"
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice((*FORMATS, *PREPARED_ONLY)),
+    help="tflite or onnx; with --prepared keras, npz or onnx.  [default: all that the board runs]",
 )
 @click.option(
     "--max-drop",
@@ -44,6 +49,14 @@ if TYPE_CHECKING:
 )
 @click.option("--device", "old_board", hidden=True, help="The former name of --board.")
 @click.option("--heatmap", is_flag=True, help="Files also output which part of the image speaks for each class.")
+@click.option(
+    "--prepared",
+    is_flag=True,
+    help="Write the float network as it is just before int8, with calibration images, for another vendor's quantizer.",
+)
+@click.option(
+    "--per-tensor", is_flag=True, help="One scale for all weights of a layer, as some NPUs need it; less accurate."
+)
 @click.option("--layers", is_flag=True, help="Also measure the error of each layer of the int8 TFLite file.")
 @click.option(
     "--prune",
@@ -60,7 +73,13 @@ if TYPE_CHECKING:
 @click.option("--out", type=PATH, help="Folder for the files.  [default: RUN/export]")
 @click.option("--data", type=PATH, help="Folder of the run's images, if they were moved.")
 def export(
-    run: Path, board: str | None, old_board: str | None, out: Path | None, data: Path | None, **settings: Any
+    run: Path,
+    board: str | None,
+    old_board: str | None,
+    out: Path | None,
+    data: Path | None,
+    prepared: bool,
+    **settings: Any,
 ) -> None:
     """Write RUN's model as TFLite and ONNX files, and measure each file's accuracy on held-out images.
 
@@ -70,6 +89,9 @@ def export(
 
     Exits with 1 if a file lost more accuracy than --max-drop; that file is named NAME.rejected.SUFFIX.
 
+    --prepared writes no int8 file but the float network that ours are made of, into RUN/prepared. Give it to the
+    toolkit of a chip that edgecls does not run on.
+
     \b
     Examples:
       edgecls export run --int8
@@ -77,7 +99,12 @@ def export(
       edgecls export run --int8 --board coral-usb
       edgecls export run --int8 --good-class free --max-missed 0.01
       edgecls export run --int8 --heatmap
+      edgecls export run --prepared --format onnx
     """
+    if prepared:
+        return export_prepared(run, out, data, settings | {"board": old_board if board is None else board})
+    if only := set(settings["formats"]) & set(PREPARED_ONLY):
+        raise click.UsageError(f"--format {', '.join(sorted(only))} needs --prepared")
     board = old_board if board is None else board
     target = find_target(export_target(board))
     config = _make_config(target, board, **settings)

@@ -22,6 +22,8 @@ class ExportConfig:
             that the training images hardly use; 0 keeps all (see `export.quantization.prune`).
         layers: True to measure what each layer of the int8 TFLite file loses; done anyway for a rejected one.
         heatmap: True to give each file a second output, the class activation map.
+        per_tensor: True to give each layer of int8 files one scale for all its weights, which some NPUs need or run
+            faster, and not one for each channel.
         device: what will run int8 files, a name in `export.targets`, or None for this machine.
         good_class: the class that is no defect; "" is the run's.
         max_missed: largest fraction of defects that each file may call good, by a threshold on the good class's score
@@ -43,6 +45,7 @@ class ExportConfig:
     max_false_alarms: float | None = None
     layers: bool = False
     heatmap: bool = False
+    per_tensor: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

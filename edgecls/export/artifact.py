@@ -16,27 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.boards.targets import Target, find_target
 from edgecls.config import ExportConfig
 from edgecls.errors import ExportError
 from edgecls.evaluate import score, score_images
 from edgecls.export import export_folder, inspect, onnx, tflite
-from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.export_folder import ExportedFile
-from edgecls.export.fuse import FusedModel, fuse
-from edgecls.export.fuse_imported import fuse_imported
 from edgecls.export.gate import compare
-from edgecls.export.heatmap import add_heatmap, check_heatmap
+from edgecls.export.heatmap import add_heatmap
+from edgecls.export.job import Job, open_job
 from edgecls.export.mistakes import Mistakes, draw_flips, write_tables
 from edgecls.export.quantization.bias_correction import correct_bias
 from edgecls.export.quantization.layer_error import measure_layers, worst_layer
-from edgecls.export.quantization.prepare import prune_and_equalize
 from edgecls.images.decode import LUMA, RESAMPLE
 from edgecls.limits import Format
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.model_file.selftest import add_scores, make_golden
+from edgecls.model_file.selftest import add_scores
 from edgecls.model_file.write import attach_spec
-from edgecls.networks.imported import ARCH
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import Classifier, load
 from edgecls.runtime.engines import own_engine
@@ -44,7 +39,7 @@ from edgecls.training.run import run_folder
 from edgecls.versions import tool_versions
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 LAYER_IMAGES = 8
 # Sums of floats depend on how a runtime groups the operators.
@@ -63,48 +58,6 @@ class ExportResult:
     data: Path
     image: Path
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """What all files of one export share."""
-
-    model: keras.Model
-    samples: ExportSamples
-    keras_scores: NDArray[np.float32]
-    golden: tuple[dict[str, Any], ...]
-    run: Path
-    record: dict[str, Any]
-    config: ExportConfig
-    target: Target
-    # Of the run or the export; "" for none.
-    good_class: str
-
-    @functools.cached_property
-    def float_accuracy(self) -> float:
-        return float((self.keras_scores.argmax(1) == self.samples.held_out.labels).mean())
-
-    @functools.cached_property
-    def float_fused(self) -> FusedModel:
-        return self._fuse(int8=False)
-
-    @functools.cached_property
-    def int8_fused(self) -> FusedModel:
-        return self._fuse(int8=True)
-
-    def _fuse(self, *, int8: bool) -> FusedModel:
-        if self.record["arch"] == ARCH:
-            return fuse_imported(self.model, whole_gray=int8)
-        return fuse(self.model, in_blocks=int8 and not self.target.edge_tpu)
-
-    @functools.cached_property
-    def equalized(self) -> FusedModel:
-        return prune_and_equalize(self.int8_fused, self.samples.calibration.images, self.config.prune)
-
-    @functools.cached_property
-    def prepared(self) -> FusedModel:
-        """The network of all int8 files with 8-bit weights."""
-        return correct_bias(self.equalized, self.samples.calibration.images)
 
 
 def export_run(
@@ -126,28 +79,10 @@ def export_run(
         ConfigError: the target is unknown or does not run one of the formats, the network has no heat map, another
             process exports into `out`, or the files there are of another run.
     """
-    target = find_target(config.device, config.formats)
-    record = run_folder.read_whole_record(run)
-    good = inspect.find_good(record, config)
-    model = run_folder.load_model(run)
-    if config.heatmap:
-        check_heatmap(model, target)
-    samples = load_samples(
-        record,
-        data=data,
-        count=config.calibration_images,
-        seed=config.seed,
-        validation=bool(good),
-        progress=functools.partial(progress, "read held-out images"),
-    )
-    scores = run_folder.read_held_out_scores(run, len(samples.held_out.labels), len(record["classes"]))
-    size, bits = record["config"]["image_size"], record["config"].get("bits")
-    paths = samples.calibration.paths if config.golden else ()
-    golden = make_golden([samples.root / path for path in paths], size, size, bits)
-    job = _Job(model, samples, scores, golden, run, record, config, target, good)
+    job = open_job(run, config, data, progress)
     folder = out or run / "export"
     files = []
-    with export_folder.work_in(folder, run, run_folder.run_id(record)) as (partial, older):
+    with export_folder.work_in(folder, run, run_folder.run_id(job.record)) as (partial, older):
         for note in older.notes:
             progress("check earlier exports", 1, 1, note)
         for precision in config.precisions:
@@ -157,15 +92,15 @@ def export_run(
     return ExportResult(
         folder=folder,
         float_accuracy=job.float_accuracy,
-        images=len(samples.held_out.labels),
+        images=len(job.samples.held_out.labels),
         files=tuple(files),
-        data=samples.root,
-        image=samples.root / samples.held_out.paths[0],
+        data=job.samples.root,
+        image=job.samples.root / job.samples.held_out.paths[0],
         notes=older.notes,
     )
 
 
-def _write_file(job: _Job, precision: str, kind: Format, folder: Path, progress: Progress) -> ExportedFile:
+def _write_file(job: Job, precision: str, kind: Format, folder: Path, progress: Progress) -> ExportedFile:
     name = export_folder.model_name(precision, kind)
     progress(f"convert {name}", 0, 1)
     graph = _convert(job, precision, kind, heatmap=job.config.heatmap)
@@ -211,12 +146,12 @@ def _write_file(job: _Job, precision: str, kind: Format, folder: Path, progress:
     )
 
 
-def _load(job: _Job, graph: bytes, precision: str, kind: Format, *, heatmap: bool) -> Classifier:
+def _load(job: Job, graph: bytes, precision: str, kind: Format, *, heatmap: bool) -> Classifier:
     """Return the classifier of a converted graph, in its format's own engine whatever else is installed."""
     return load(attach_spec(graph, _spec(job, precision, heatmap), kind), engine=own_engine(kind))
 
 
-def _convert(job: _Job, precision: str, kind: Format, *, heatmap: bool) -> bytes:
+def _convert(job: Job, precision: str, kind: Format, *, heatmap: bool) -> bytes:
     calibration = job.samples.calibration.images
     finish = functools.partial(add_heatmap, images=calibration) if heatmap else lambda fused: fused
     if precision == "fp32":
@@ -229,12 +164,12 @@ def _convert(job: _Job, precision: str, kind: Format, *, heatmap: bool) -> bytes
         return tflite.to_int8(finish(job.prepared), calibration, target=job.target)
     prepared = job.prepared
     if job.target.weight_bits < 8:
-        prepared = correct_bias(job.equalized, calibration, job.target.weight_steps)
+        prepared = correct_bias(job.equalized, calibration, job.target.weight_steps, per_tensor=job.target.per_tensor)
     return onnx.to_int8(finish(prepared), calibration, target=job.target)
 
 
 def _check_same_scores(
-    job: _Job, scores: NDArray[np.float32], precision: str, kind: Format, progress: Callable[[int, int], None]
+    job: Job, scores: NDArray[np.float32], precision: str, kind: Format, progress: Callable[[int, int], None]
 ) -> None:
     """Raise ExportError if the file without a heat map gives the held-out images other scores."""
     graph = _convert(job, precision, kind, heatmap=False)
@@ -246,7 +181,7 @@ def _check_same_scores(
         )
 
 
-def _write_layers(job: _Job, graph: bytes, path: Path) -> str:
+def _write_layers(job: Job, graph: bytes, path: Path) -> str:
     """Write the table of all layers' errors and return the layer that loses most of the signal."""
     # Layers are found by their names in the file; converters rename some of an imported network's.
     rows = measure_layers(job.equalized, graph, job.samples.calibration.images[:LAYER_IMAGES])
@@ -255,7 +190,7 @@ def _write_layers(job: _Job, graph: bytes, path: Path) -> str:
     return worst_layer(rows).layer if rows else ""
 
 
-def _spec(job: _Job, precision: str, heatmap: bool) -> ModelSpec:
+def _spec(job: Job, precision: str, heatmap: bool) -> ModelSpec:
     size = job.record["config"]["image_size"]
     quantized = precision == "int8"
     return ModelSpec(
@@ -270,6 +205,7 @@ def _spec(job: _Job, precision: str, heatmap: bool) -> ModelSpec:
         input_scale=1.0,
         input_zero_point=round(job.int8_fused.pad_gray) if quantized else 0,
         target=job.target.name if quantized else "",
+        per_tensor=quantized and job.target.per_tensor,
         heatmap=heatmap,
         arch=job.record["arch"],
         weights=job.record["weights"],
@@ -283,7 +219,7 @@ def _spec(job: _Job, precision: str, heatmap: bool) -> ModelSpec:
     )
 
 
-def _record(job: _Job) -> dict[str, Any]:
+def _record(job: Job) -> dict[str, Any]:
     """Return export.json without its `files`."""
     return {
         "format_version": 1,

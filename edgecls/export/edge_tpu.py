@@ -29,6 +29,8 @@ def for_edge_tpu(fused: FusedModel) -> FusedModel:
     from keras import layers as kinds
 
     core = fused.core
+    if BLOCKS in [layer.name for layer in core.layers] and core.get_layer(STEM).kernel_size[0] % 2 == 0:
+        raise ValueError("an even number of blocks is not padded as pixels are; fuse with in_blocks=False")
     weights = _weights(core)
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:

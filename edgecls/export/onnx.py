@@ -75,7 +75,7 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
             written,
             _Images(fused, calibration),
             quant_format=QuantFormat.QDQ,
-            per_channel=True,
+            per_channel=not target.per_tensor,
             activation_type=QuantType.QInt8 if target.onnx_activations == "int8" else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             reduce_range=target.weight_bits < 8,
@@ -85,6 +85,16 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
         _accept_uint8(quantized, fused)
         onnx.checker.check_model(quantized, full_check=True)
         return bytes(quantized.SerializeToString())
+
+
+def to_float_nchw(fused: FusedModel) -> bytes:
+    """Return the network as other vendors' tools take it: centered image float32 (1, 1, S, S) in, scores (1, C) out."""
+    with quietly("conversion to ONNX"):
+        import onnx
+
+        proto = _convert(fused.core, nchw=True)
+        onnx.checker.check_model(proto, full_check=True)
+        return bytes(proto.SerializeToString())
 
 
 def _last_layer(graph: onnx.GraphProto) -> list[str]:
@@ -106,13 +116,14 @@ class _Images:
         return {INPUT: image} if (image := next(self._images, None)) is not None else None
 
 
-def _convert(core: keras.Model) -> onnx.ModelProto:
+def _convert(core: keras.Model, *, nchw: bool = False) -> onnx.ModelProto:
     import tensorflow as tf
     import tf2onnx
 
     signature = tf.TensorSpec(core.input.shape, tf.float32, name=INPUT)
     forward = tf.function(lambda image: core(image, training=False), input_signature=[signature])
-    proto, _ = tf2onnx.convert.from_function(forward, input_signature=[signature], opset=OPSET)
+    inputs = [INPUT] if nchw else None
+    proto, _ = tf2onnx.convert.from_function(forward, input_signature=[signature], opset=OPSET, inputs_as_nchw=inputs)
     return _merge_pads(proto)
 
 

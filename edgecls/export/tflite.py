@@ -69,15 +69,16 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
         converter.representative_dataset = lambda: ([image] for image in centered_inputs(calibration, fused.pad_gray))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
+        converter._experimental_disable_per_channel = target.per_tensor
         if not target.edge_tpu:
-            return _quantize_all_but_last_layer(converter)
+            return _quantize_all_but_last_layer(converter, target.per_tensor)
         converter.inference_output_type = tf.uint8
         graph = bytes(converter.convert())
     check_mapping(graph)
     return graph
 
 
-def _quantize_all_but_last_layer(converter: Any) -> bytes:
+def _quantize_all_but_last_layer(converter: Any, per_tensor: bool) -> bytes:
     """Return the file with its last layer and softmax in float.
 
     TensorFlow's public way to exclude operators, QuantizationDebugger, writes files with float inputs; this is the
@@ -90,7 +91,13 @@ def _quantize_all_but_last_layer(converter: Any) -> bytes:
     measured = _with_ranges(converter.convert())
     # Operators are named by their outputs.
     scores = [node.outputs[0].name for node in _last_layer(read_tflite(measured))]
-    written = mlir_quantize(measured, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_nodes=scores)
+    written = mlir_quantize(
+        measured,
+        disable_per_channel=per_tensor,
+        input_data_type=tf.uint8,
+        output_data_type=tf.float32,
+        denylisted_nodes=scores,
+    )
     return scores_first(written)
 
 

@@ -50,6 +50,7 @@ class ModelSpec:
     versions: dict[str, str]  # package -> version that wrote the file
     created: str  # ISO time
     target: str = ""  # of an int8 file: one of boards.targets; "" if the file suits every machine
+    per_tensor: bool = False  # True if each layer of an int8 file has one scale for all its weights
     threshold: float | None = None  # predictions of a lower score are rejected; None rejects none
     good_class: str = ""  # the label that is no defect; "" if the file names none
     good_threshold: float | None = None  # an image of a lower score of that class is a defect; None: the highest counts
@@ -172,7 +173,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("bits", lambda v: v is None or _whole(LEAST_BITS, MOST_BITS)(v), f"{LEAST_BITS} to {MOST_BITS} or null"),
     ("input_scale", lambda v: isinstance(v, float) and 0 < v < math.inf, "a finite float above 0"),
     ("input_zero_point", _whole(-128, 255), "a whole number from -128 to 255"),
-    ("heatmap", lambda v: isinstance(v, bool), "true or false"),
+    ("heatmap per_tensor", lambda v: isinstance(v, bool), "true or false"),
     ("weights", lambda v: isinstance(v, dict), "an object"),
     ("metrics", _are_metrics, f"an object: {', '.join(_FRACTIONS)} from -1 to 1, {', '.join(_TEXTS)} as texts"),
     ("target", lambda v: v == "" or _is_line(v), "a line of text"),

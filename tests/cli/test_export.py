@@ -16,8 +16,9 @@ from edgecls.boards import doctor
 from edgecls.boards.profiles import load_profile
 from edgecls.cli.export import check_board, find_usual
 from edgecls.config import ExportConfig
-from edgecls.export import artifact
+from edgecls.export import artifact, prepared
 from edgecls.export.artifact import ExportResult
+from edgecls.export.prepared import PreparedResult
 
 
 @pytest.fixture
@@ -129,3 +130,56 @@ def test_files_that_the_board_cannot_run_are_an_error(tiny_export: ExportResult)
         check_board(tiny_export, "coral-usb", Path("my run"))
     command = "edgecls export 'my run' --int8 --board coral-usb"
     assert caught.value.message.endswith(f"\nNot built for the Edge TPU. Run: {command}")
+
+
+@pytest.fixture
+def prepared_calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[ExportConfig, tuple[str, ...]]]:
+    """Collects what --prepared asks for; nothing is exported."""
+    asked: list[tuple[ExportConfig, tuple[str, ...]]] = []
+
+    def export_prepared(_: Path, config: ExportConfig, kinds: tuple[str, ...], **__: Any) -> PreparedResult:
+        asked.append((config, kinds))
+        return PreparedResult(tmp_path, 0.5, 4, 3, ())
+
+    monkeypatch.setattr(prepared, "export_prepared", export_prepared)
+    return asked
+
+
+def test_prepared_takes_its_own_formats(prepared_calls: list[tuple[ExportConfig, tuple[str, ...]]]) -> None:
+    done = run("export", "run", "--prepared", "--per-tensor", "--prune", "0")
+    assert done.exit_code == 0, done.stderr
+    assert "These files are not quantized." in done.stdout
+    assert run("export", "run", "--prepared", "--format", "onnx", "--format", "npz").exit_code == 0
+    (config, kinds), (_, chosen) = prepared_calls
+    assert (config.per_tensor, config.prune, kinds) == (True, 0, ("keras", "npz", "onnx"))
+    assert chosen == ("onnx", "npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--int8",), "int8"),
+        (("--format", "tflite"), "tflite"),
+        (("--board", "coral-usb"), "board"),
+        (("--heatmap",), "heatmap"),
+        (("--no-golden",), "golden"),
+        (("--max-missed", "0.01"), "max_missed"),
+    ],
+)
+def test_prepared_refuses_what_does_not_apply(
+    options: tuple[str, ...], named: str, prepared_calls: list[tuple[ExportConfig, tuple[str, ...]]]
+) -> None:
+    done = run("export", "run", "--prepared", *options)
+    assert (done.exit_code, prepared_calls) == (2, [])
+    assert f"received {named}" in done.stderr
+
+
+def test_formats_of_prepared_need_it(configs: list[ExportConfig]) -> None:
+    done = run("export", "run", "--format", "keras")
+    assert (done.exit_code, configs) == (2, [])
+    assert "--format keras needs --prepared" in done.stderr
+
+
+def test_per_tensor_is_asked_for(configs: list[ExportConfig]) -> None:
+    assert run("export", "run", "--int8", "--per-tensor").exit_code == 0
+    assert configs[0].per_tensor is True

@@ -13,7 +13,7 @@ from tiny import CLASSES, SIZE
 
 from edgecls.config import ExportConfig
 from edgecls.errors import ConfigError, DataError, ExportError, ModelFileError
-from edgecls.export import artifact, onnx, tflite
+from edgecls.export import job, onnx, tflite
 from edgecls.export.artifact import export_run
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.quantization import prune
@@ -44,7 +44,7 @@ def fused(tiny_run: Path) -> FusedModel:
 def converters(tiny_export: ExportResult, fused: FusedModel, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Replaces converters by ready graphs: those of the tiny export, unless the test names others."""
     # Every run copy holds the same network: reading it once saves a second a test.
-    monkeypatch.setattr(artifact, "fuse", lambda *_, **__: fused)
+    monkeypatch.setattr(job, "fuse", lambda *_, **__: fused)
     monkeypatch.setattr(run_folder, "load_model", lambda *_, **__: None)
 
     def replace(**graphs: bytes) -> None:

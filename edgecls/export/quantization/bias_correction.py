@@ -31,18 +31,26 @@ if TYPE_CHECKING:
 SLOPE = (0.5, 2.0)
 
 
-def correct_bias(equalized: FusedModel, calibration: NDArray[np.uint8], weight_steps: int = WEIGHT_STEPS) -> FusedModel:
+def correct_bias(
+    equalized: FusedModel,
+    calibration: NDArray[np.uint8],
+    weight_steps: int = WEIGHT_STEPS,
+    *,
+    per_tensor: bool = False,
+) -> FusedModel:
     """Return a copy of the network with weights on the int8 grid and each channel fitted to the float network's.
 
     One sweep computes the float and the quantized activations together. The output of each layer, before its
     activation, is corrected by the straight line that fits the float values best. The offset is the empirical bias
     correction of Nagel et al. 2019 (arXiv:1906.04721), section 4.2. The slope is our addition: a converter's step per
-    channel absorbs it without rounding again. The last layer is not changed, because its scores are the result.
+    channel absorbs it without rounding again; with one step per layer there is none. The last layer is not changed,
+    because its scores are the result.
 
     Args:
         equalized: the network; it is not changed.
         calibration: uint8 (N, S, S, 1), 0..255: training images, the classes mixed from the start.
         weight_steps: steps of the converter's grid from zero to a channel's largest weight.
+        per_tensor: True if the grid is that of the layer's largest weight.
     """
     core = equalized.core
     corrected = with_weights(core, {})
@@ -52,7 +60,7 @@ def correct_bias(equalized: FusedModel, calibration: NDArray[np.uint8], weight_s
         if layer is core.layers[-1]:
             return []
         if is_understood(layer):
-            outputs = _fit_layer(layer, corrected.get_layer(layer.name), inputs[0], weight_steps)
+            outputs = _fit_layer(layer, corrected.get_layer(layer.name), inputs[0], weight_steps, per_tensor)
         else:
             outputs = [apply_to_both(layer, pairs) for pairs in zip(*inputs, strict=True)]
         return outputs if layer.name in unquantized else _quantize(outputs)
@@ -61,17 +69,19 @@ def correct_bias(equalized: FusedModel, calibration: NDArray[np.uint8], weight_s
     return FusedModel(corrected, equalized.pad_gray)
 
 
-def _fit_layer(layer: keras.layers.Layer, corrected: keras.layers.Layer, inputs: Batches, weight_steps: int) -> Batches:
+def _fit_layer(
+    layer: keras.layers.Layer, corrected: keras.layers.Layer, inputs: Batches, weight_steps: int, per_tensor: bool
+) -> Batches:
     """Set the weights of `corrected` and return the float output of `layer` and the quantized one of `corrected`."""
     import tensorflow as tf
 
-    corrected.set_weights(
-        [round_weights(layer, [rounded for _, rounded in inputs], weight_steps), layer.get_weights()[1]]
-    )
+    kernel = round_weights(layer, [rounded for _, rounded in inputs], weight_steps, per_tensor=per_tensor)
+    corrected.set_weights([kernel, layer.get_weights()[1]])
     # Both are linear: a ReLU is a layer of its own here, and the last layer is skipped.
     outputs = [(layer(exact), corrected(rounded)) for exact, rounded in inputs]
     wanted, given, squared, product = _means(outputs)
     slope = np.clip((product - wanted * given) / np.maximum(squared - given**2, 1e-12), *SLOPE)
+    slope = np.ones_like(slope) if per_tensor else slope
     offset = wanted - given * slope
     kernel, bias = corrected.get_weights()
     corrected.set_weights([kernel * per_output(layer, slope), bias * slope + offset])

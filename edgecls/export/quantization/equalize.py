@@ -39,9 +39,16 @@ NARROWEST = 1e-3
 # A convolution has one step for all channels it reads, so widening them costs its weights precision; a depthwise one
 # has a step for each channel. 0.3 to 0.7 measured alike, 1 worse.
 SHARED_STEP_EXPONENT = 0.7
+# Times that `_balance` visits each group.
+BALANCE_ROUNDS = 10
+# A channel smaller than this fraction of the largest counts as this.
+LEAST_RELATIVE = 1e-4
+MOST_BALANCED = 256.0
+# A channel that reaches this fraction of its ReLU's ceiling is clipped.
+CLIPPED = 0.999
 
 
-def equalize(fused: FusedModel, calibration: NDArray[np.uint8]) -> FusedModel:
+def equalize(fused: FusedModel, calibration: NDArray[np.uint8], *, per_tensor: bool = False) -> FusedModel:
     """Return a copy of `fused` with the same scores whose channels use the 8 bits of their tensor evenly.
 
     Cross-layer equalization is from Nagel et al. 2019 (arXiv:1906.04721), section 4.1, the exponent that balances
@@ -51,6 +58,8 @@ def equalize(fused: FusedModel, calibration: NDArray[np.uint8]) -> FusedModel:
     Args:
         fused: the network; it is not changed.
         calibration: uint8 (N, S, S, 1), 0..255: training images that ranges are measured on.
+        per_tensor: True if weights too have one step per layer. Then the scales make the weights even, and not the
+            activations: that measured better.
     """
     core = fused.core
     ranges = _measure_ranges(core, perturb_some(calibration, PERTURBED_FRACTION).astype(np.float32) - fused.pad_gray)
@@ -58,13 +67,18 @@ def equalize(fused: FusedModel, calibration: NDArray[np.uint8]) -> FusedModel:
     weights: Weights = {
         layer.name: [np.asarray(w, np.float64) for w in layer.get_weights()] for layer in core.layers if layer.weights
     }
-    for group in _groups(core, sources):
+    groups = _groups(core, sources)
+    for group in groups:
         if group.ceilings:
-            _scale(group, _relu_scale(group, ranges), weights)
-        elif all(layer.kernel.shape[:2] == (1, 1) for layer in group.readers):
+            if not per_tensor:
+                _scale(group, _relu_scale(group, ranges), weights)
+        elif _is_read_by_pixels(group):
             if not group.pads:
                 _center(group, ranges, weights, sources)
-            _scale(group, _linear_scale(group, ranges), weights)
+            if not per_tensor:
+                _scale(group, _linear_scale(group, ranges), weights)
+    if per_tensor:
+        _balance(groups, ranges, weights)
     return FusedModel(with_weights(core, weights), fused.pad_gray)
 
 
@@ -116,6 +130,10 @@ def _groups(core: keras.Model, sources: dict[str, list[str]]) -> list[_Group]:
     return groups
 
 
+def _is_read_by_pixels(group: _Group) -> bool:
+    return all(layer.kernel.shape[:2] == (1, 1) for layer in group.readers)
+
+
 def _relu_scale(group: _Group, ranges: Ranges) -> Array:
     """Return how much each channel may grow: up to the ReLU's ceiling, or without one to the widest channel's range."""
     rooms = []
@@ -132,6 +150,56 @@ def _linear_scale(group: _Group, ranges: Ranges) -> Array:
     widths = [np.maximum(high, -low) for low, high in (ranges[layer.name] for layer in group.layers)]
     relative = np.max([width / max(width.max(), 1e-9) for width in widths], axis=0)
     return np.asarray(1 / np.maximum(relative, NARROWEST), np.float64)
+
+
+def _balance(groups: list[_Group], ranges: Ranges, weights: Weights) -> None:
+    """Scale all channels for weights with one step per layer.
+
+    The scale of a channel makes the weights that write it and those that read it equally large within their layers, as
+    in Nagel et al. 2019, as far as every ReLU clips as before. It changes what the neighbors of a group need, so they
+    take turns.
+    """
+    chosen = [group for group in groups if group.ceilings or _is_read_by_pixels(group)]
+    totals = [np.ones(_channels(group, weights)) for group in chosen]
+    for _ in range(BALANCE_ROUNDS):
+        for i, group in enumerate(chosen):
+            low, high = _scale_bounds(group, ranges, len(totals[i]))
+            total = np.clip(totals[i] * _balanced_scale(group, len(totals[i]), weights), low, high)
+            _scale(group, total / totals[i], weights)
+            totals[i] = total
+
+
+def _balanced_scale(group: _Group, channels: int, weights: Weights) -> Array:
+    """Return how much each channel is to grow."""
+    written = [_largest(weights[layer.name][0], -1, channels) for layer in group.layers if layer.weights]
+    read = [_largest(weights[layer.name][0], -2, channels) for layer in group.readers]
+    writing, reading = (
+        np.maximum(np.max([each / max(each.max(), 1e-30) for each in values], axis=0), LEAST_RELATIVE)
+        for values in (written, read)
+    )
+    return np.asarray(np.sqrt(reading / writing))
+
+
+def _largest(kernel: Array, axis: int, channels: int) -> Array:
+    """Return the largest weight of each channel that a kernel writes (axis -1) or reads (-2)."""
+    if kernel.ndim == 4 and kernel.shape[-1] == 1 and kernel.shape[-2] == channels:
+        axis = -2
+    return np.asarray(np.moveaxis(np.abs(kernel), axis, -1).reshape(-1, channels).max(0))
+
+
+def _channels(group: _Group, weights: Weights) -> int:
+    return next(len(weights[layer.name][1]) for layer in group.layers if layer.weights)
+
+
+def _scale_bounds(group: _Group, ranges: Ranges, channels: int) -> tuple[Array, Array]:
+    """Return the least and the largest scale of each channel: its ReLU must clip as before."""
+    low, high = np.full(channels, 1 / MOST_BALANCED), np.full(channels, MOST_BALANCED)
+    for name, ceiling in group.ceilings:
+        if ceiling:
+            top = np.maximum(ranges[name][1], 1e-9)
+            high = np.minimum(high, np.maximum(ceiling / (HEADROOM * top), 1))
+            low = np.where(top >= ceiling * CLIPPED, 1, low)
+    return low, high
 
 
 def _center(group: _Group, ranges: Ranges, weights: Weights, sources: dict[str, list[str]]) -> None:

@@ -26,7 +26,9 @@ MOST_TAPS = 9
 TAPS_DAMPING = 0.01
 
 
-def round_weights(layer: keras.layers.Layer, inputs: Sequence[Any], weight_steps: int) -> Array:
+def round_weights(
+    layer: keras.layers.Layer, inputs: Sequence[Any], weight_steps: int, *, per_tensor: bool = False
+) -> Array:
     """Return the layer's kernel on the converters' grid, rounded so that the layer's output changes least.
 
     A pointwise kernel is rounded one input channel at a time, and the channels that are not rounded yet compensate the
@@ -39,26 +41,36 @@ def round_weights(layer: keras.layers.Layer, inputs: Sequence[Any], weight_steps
         layer: a convolution or a Dense layer.
         inputs: its inputs in the quantized network, batches of float32 (N, ..., I).
         weight_steps: steps of the grid from zero to a channel's largest weight.
+        per_tensor: True if the grid is that of the layer's largest weight.
     """
     kernel = layer.get_weights()[0]
+    steps = _grid(layer, kernel, weight_steps, per_tensor)
     if is_depthwise(layer) and kernel.shape[0] * kernel.shape[1] <= MOST_TAPS:
         taps = kernel.reshape(-1, kernel.shape[2]).T.astype(np.float64)
-        return _round_all_ways(taps, _tap_covariance(layer, inputs), weight_steps).T.reshape(kernel.shape)
+        rounded = _round_all_ways(taps, _tap_covariance(layer, inputs), steps.reshape(-1), weight_steps)
+        return rounded.T.reshape(kernel.shape)
     if is_depthwise(layer) or kernel.size != kernel.shape[-2] * kernel.shape[-1] or kernel.shape[-2] > MOST_INPUTS:
-        return round_to_grid(layer, kernel, weight_steps)
+        return round_to_grid(layer, kernel, weight_steps, per_tensor=per_tensor)
     matrix = kernel.reshape(kernel.shape[-2:]).astype(np.float64)
-    return _round_with_feedback(matrix, _covariance(inputs), weight_steps).reshape(kernel.shape)
+    return _round_with_feedback(matrix, _covariance(inputs), steps.reshape(-1), weight_steps).reshape(kernel.shape)
 
 
-def round_to_grid(layer: keras.layers.Layer, kernel: Array, weight_steps: int) -> Array:
-    """Return `kernel` on the converters' grid: even steps up to the largest weight of each output channel.
+def round_to_grid(layer: keras.layers.Layer, kernel: Array, weight_steps: int, *, per_tensor: bool = False) -> Array:
+    """Return `kernel` on the converters' grid: even steps up to the largest weight of each output channel or of all.
 
     Rounding again changes nothing, so the converters keep these weights.
     """
+    step = _grid(layer, kernel, weight_steps, per_tensor)
+    return np.asarray(np.round(kernel / step) * step)
+
+
+def _grid(layer: keras.layers.Layer, kernel: Array, weight_steps: int, per_tensor: bool) -> Array:
+    """Return the step of each output channel, in a shape that divides the kernel."""
     last = 2 if is_depthwise(layer) else kernel.ndim - 1
     axes = tuple(axis for axis in range(kernel.ndim) if axis != last)
-    step = np.maximum(np.abs(kernel).max(axes, keepdims=True), 1e-12) / weight_steps
-    return np.asarray(np.round(kernel / step) * step)
+    largest = np.abs(kernel).max(axes, keepdims=True)
+    largest = np.full_like(largest, largest.max()) if per_tensor else largest
+    return np.asarray(np.maximum(largest, 1e-12) / weight_steps)
 
 
 def _covariance(inputs: Sequence[Any]) -> Array:
@@ -73,11 +85,11 @@ def _damp(covariance: Array, fraction: float) -> Array:
     return np.asarray(covariance + damping(covariance, fraction) * np.eye(len(covariance)))
 
 
-def _round_with_feedback(kernel: Array, covariance: Array, weight_steps: int) -> Array:
-    """Return `kernel` (I, O) on the grid."""
-    largest, outputs = np.abs(kernel).argmax(0), np.arange(kernel.shape[1])
-    ends = np.sign(kernel[largest, outputs]) * weight_steps
-    step = np.maximum(np.abs(kernel).max(0), 1e-12) / weight_steps
+def _round_with_feedback(kernel: Array, covariance: Array, step: Array, weight_steps: int) -> Array:
+    """Return `kernel` (I, O) on the grid of the steps (O,)."""
+    # The converter derives its step from the largest weight, so that one does not change.
+    is_largest = np.abs(kernel) >= step * weight_steps * (1 - 1e-6)
+    ends = np.sign(kernel) * weight_steps
     order = np.argsort(-np.diag(covariance))
     damped = _damp(covariance, DAMPING)
     # Each row says by how much the remaining weights compensate for one that is rounded now.
@@ -85,8 +97,7 @@ def _round_with_feedback(kernel: Array, covariance: Array, weight_steps: int) ->
     left, rounded = kernel[order], np.empty_like(kernel)
     for i, channel in enumerate(order):
         steps = np.clip(np.round(left[i] / step), -weight_steps, weight_steps)
-        # The converter derives its step from the largest weight, so that one does not change.
-        rounded[channel] = np.where(largest == channel, ends, steps) * step
+        rounded[channel] = np.where(is_largest[channel], ends[channel], steps) * step
         error = (left[i] - rounded[channel]) / factor[i, i]
         left[i + 1 :] -= np.outer(factor[i, i + 1 :], error)
     return rounded
@@ -113,16 +124,15 @@ def _tap_covariance(layer: keras.layers.Layer, inputs: Sequence[Any]) -> Array:
     return np.asarray(square / positions - mean[:, :, None] * mean[:, None, :])
 
 
-def _round_all_ways(kernel: Array, covariance: Array, weight_steps: int) -> Array:
-    """Return `kernel` (C, T) on the grid, each weight rounded up or down, best for `covariance` (C, T, T).
+def _round_all_ways(kernel: Array, covariance: Array, steps: Array, weight_steps: int) -> Array:
+    """Return `kernel` (C, T) on the grid of the steps (C,), each weight up or down, best for `covariance` (C, T, T).
 
     A changed slope of a channel's output does not count: bias correction removes it.
     """
     ways = np.array(list(itertools.product((0, 1), repeat=kernel.shape[1])))
     rounded = np.empty_like(kernel)
-    for channel, (weights, together) in enumerate(zip(kernel, covariance, strict=True)):
-        largest = np.abs(weights).argmax()
-        step = max(abs(weights[largest]), 1e-12) / weight_steps
+    for channel, (weights, together, step) in enumerate(zip(kernel, covariance, steps, strict=True)):
+        largest = np.abs(weights) >= step * weight_steps * (1 - 1e-6)
         tried = np.clip(np.floor(weights / step) + ways, -weight_steps, weight_steps) * step
         # The converter derives its step from the largest weight, so that one does not change.
         tried[:, largest] = weights[largest]

@@ -89,7 +89,7 @@ def test_a_file_made_without_one_step_loses_more(
     kind, network, with_all = whole
     if kind == "onnx":
         skip_without_vnni()
-    monkeypatch.setattr(prepare, step, lambda fused, *_: fused)
+    monkeypatch.setattr(prepare, step, lambda fused, *_, **__: fused)
     lacking = error(kind, prepare.prepare(network, images[:32]), network, images)
     # Measured: 0.07 with both steps, 0.11 to 0.12 without correcting, 0.25 without equalizing.
     assert with_all < lacking * 0.8, (with_all, lacking)
@@ -100,11 +100,11 @@ def rounding_error(fused: FusedModel, reference: FusedModel, images: np.ndarray)
     return float(np.abs(float_scores(fused, images) - float_scores(reference, images)).mean())
 
 
-def keep_unequal(fused: Any, calibration: np.ndarray) -> Any:
+def keep_unequal(fused: Any, calibration: np.ndarray, **_: Any) -> Any:
     return fused
 
 
-def only_round(layer: Any, corrected: Any, inputs: graph.Batches, weight_steps: int) -> graph.Batches:
+def only_round(layer: Any, corrected: Any, inputs: graph.Batches, weight_steps: int, _: bool) -> graph.Batches:
     kernel, bias = layer.get_weights()
     corrected.set_weights([rounding.round_to_grid(layer, kernel, weight_steps), bias])
     return [(layer(exact), corrected(rounded)) for exact, rounded in inputs]
@@ -168,7 +168,9 @@ def test_preparation_leaves_its_input_alone_and_every_weight_on_the_grid(head: s
 def test_batches_change_nothing(uneven: FusedModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     # Which positions are drawn depends on the batches.
     monkeypatch.setattr(
-        bias_correction, "round_weights", lambda layer, _, s: rounding.round_to_grid(layer, layer.get_weights()[0], s)
+        bias_correction,
+        "round_weights",
+        lambda layer, _, steps, **__: rounding.round_to_grid(layer, layer.get_weights()[0], steps),
     )
     whole = bias_correction.correct_bias(uneven, images[:16])
     monkeypatch.setattr(graph, "BATCH_PIXELS", 3 * images.shape[1] * images.shape[2])
@@ -177,3 +179,25 @@ def test_batches_change_nothing(uneven: FusedModel, images: np.ndarray, monkeypa
         # Some processors add the floats of other batches in another order. Where a value then falls on the other side
         # of a step, the slope of a weak channel moves a little, so the distance of all weights together is compared.
         assert np.linalg.norm(one - other) <= 3e-3 * np.linalg.norm(one)
+
+
+def test_one_step_per_layer_needs_its_own_preparation(uneven: FusedModel, images: np.ndarray) -> None:
+    # Rounded with one step per layer, the network that was prepared for that loses less than the other one.
+    def lost(*, per_tensor: bool) -> float:
+        core = prepare.prepare(uneven, images[:32], per_tensor=per_tensor).core
+        rounded = {}
+        for layer in core.layers[:-1]:
+            if layer.weights:
+                kernel, bias = layer.get_weights()
+                rounded[layer.name] = [rounding.round_to_grid(layer, kernel, WEIGHT_STEPS, per_tensor=True), bias]
+        return rounding_error(FusedModel(graph.with_weights(core, rounded), uneven.pad_gray), uneven, images[32:])
+
+    prepared, other = lost(per_tensor=True), lost(per_tensor=False)
+    assert prepared < other * 0.7, (prepared, other)
+
+
+@pytest.mark.parametrize("head", ["gap", "flatten"])
+def test_network_balanced_for_one_step_per_layer_gives_the_same_scores(head: str, images: np.ndarray) -> None:
+    fused = uneven_network(head)
+    equalized = equalize.equalize(fused, images[:8], per_tensor=True)
+    assert np.abs(float_scores(equalized, images[:8]) - float_scores(fused, images[:8])).max() < 1e-4

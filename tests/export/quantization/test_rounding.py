@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -125,3 +127,15 @@ def test_other_kernels_and_very_wide_ones_are_rounded_weight_by_weight(
     layer.build(shape)
     rounded = round_weights(layer, [tf.random.normal((6, *shape[1:]), seed=1)], WEIGHT_STEPS)
     np.testing.assert_array_equal(rounded, round_to_grid(layer, layer.get_weights()[0], WEIGHT_STEPS))
+
+
+@pytest.mark.parametrize("make", [pointwise, depthwise])
+def test_one_grid_for_the_layer_keeps_its_largest_weight(make: Callable[[np.ndarray], keras.layers.Layer]) -> None:
+    random = np.random.default_rng(3)
+    shape = (3, 3, 6) if make is depthwise else (INPUTS, 6)
+    layer = make(random.normal(size=shape) * 2.0 ** -np.arange(6))
+    seen = smooth(random, 20, 6) if make is depthwise else correlated(random)
+    rounded = round_weights(layer, [tf.constant(seen)], 15, per_tensor=True)
+    step = np.abs(layer.get_weights()[0]).max() / 15
+    np.testing.assert_allclose(np.abs(rounded).max(), 15 * step, rtol=1e-6)
+    np.testing.assert_allclose(rounded / step, np.round(rounded / step), atol=1e-4)
