@@ -76,7 +76,7 @@ class TrainConfig:
         clip_norm: largest norm of all gradients together (Pascanu et al., arXiv:1211.5063); 0 is off.
         patience: epochs without a better validation loss before a phase stops.
         joint: True to train gray_to_rgb and the classifier together, through the frozen backbone, after the classifier.
-        effort: how long to fine-tune: "quick" (not at all), "normal" (a short trial says how many blocks)
+        effort: how long to fine-tune: "quick" (not at all), "normal" (its last 6 blocks)
             or "best" (then the whole backbone too), or None for the default (`main_effort`).
         unfreeze: how many of the last inverted residual blocks are fine-tuned; None leaves it to the effort.
         fine_epochs: maximum epochs of the "joint" and "fine-tuning" phases.

