@@ -2,7 +2,7 @@
 
 All numbers follow from the settings and the images, not from the time, so that a resumed run ends with the same
 weights. What does not help on the validation images is discarded at the end. A short trial cannot tell: one of 3 epochs
-preferred 3 blocks on magnetic tiles, where 6 were better in the end in three of three splits (98.2 against 97.1 % of
+preferred 3 blocks on magnetic tiles, where 6 were better in the end in three of three splits (98.2 against 97.0 % of
 the validation images).
 """
 
