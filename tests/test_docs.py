@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -226,6 +227,8 @@ def runnable() -> Iterator[tuple[str, str]]:
 def test_every_command_and_all_python_shown_runs(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = photos / "photos" / "test" / "crack" / "0.jpg"
     shutil.copy(image, photos / "part.png")
+    notebook = runpy.run_path(str(ROOT / "examples" / "keras_notebook.py"))["main"]
+    notebook([str(photos / "photos"), "cnn-augment", str(photos / "lecture.keras"), "--image-size", "48"])
     (photos / "list.txt").write_text(f"{image}\n", encoding="utf-8")
     parquet.write_table(pyarrow.table({"path": [str(image)]}), photos / "table.parquet")
     namespace: dict[str, object] = {"frame": np.zeros((90, 70, 3), np.uint8), "paths": ["part.png"]}

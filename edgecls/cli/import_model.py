@@ -30,6 +30,12 @@ SHOWN_CLASSES = 20
 )
 @click.option("--classes", metavar="A,B", help="The class folder of each output.  [default: alphabetical]")
 @click.option("--image-size", type=int, help="Side in pixels, for a model that takes images of any size.")
+@click.option(
+    "--refit",
+    is_flag=True,
+    help="Adapt the last layer and the BatchNorm statistics to edgecls' resizing of the training images; kept if the "
+    "validation accuracy improves.",
+)
 @click.option("--bits", type=int, help="Bits used in 16-bit images that do not say it, 8 to 16.  [default: 16]")
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
@@ -72,6 +78,8 @@ def print_import(result: ImportResult) -> None:
     echo(f"scaling     {measured.scaling.name} (training images: {describe_trials(measured.trials)})")
     echo(f"classes     {some(record['classes'], SHOWN_CLASSES)} ({measured.order.text})")
     echo(f"resizing    edgecls {percent(measured.accuracy * 100)}; without antialiasing, as Keras: {ways}")
+    if result.refit:
+        echo(f"refit       {result.refit.describe()}")
     metrics = record["metrics"]
     echo(f"validation  {100 * metrics['val_accuracy']:.2f} % accuracy")
     if metrics["test_accuracy"] is not None:

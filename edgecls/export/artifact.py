@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +38,15 @@ from edgecls.runtime.engines import own_engine
 from edgecls.training.run import run_folder
 from edgecls.versions import tool_versions
 
-if TYPE_CHECKING:
-    pass
-
 LAYER_IMAGES = 8
 # Sums of floats depend on how a runtime groups the operators.
 SAME_SCORE = 1e-5
+CHOICE_BATCH = 16
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The files that an export wrote, scored on `images` held-out images; `notes` are problems with earlier files."""
+    """The files that an export wrote, scored on `images` held-out images; `notes` are what the user should know."""
 
     folder: Path
     float_accuracy: float
@@ -82,12 +80,13 @@ def export_run(
     job = open_job(run, config, data, progress)
     folder = out or run / "export"
     files = []
+    notes = [job.rewritten.problem] if job.is_imported and job.rewritten.problem else []
     with export_folder.work_in(folder, run, run_folder.run_id(job.record)) as (partial, older):
         for note in older.notes:
             progress("check earlier exports", 1, 1, note)
         for precision in config.precisions:
             for kind in config.formats:
-                files.append(_write_file(job, precision, kind, partial, progress))
+                files.append(_write_file(job, precision, kind, partial, notes, progress))
         export_folder.publish(partial, folder, _record(job), files, older)
     return ExportResult(
         folder=folder,
@@ -96,20 +95,27 @@ def export_run(
         files=tuple(files),
         data=job.samples.root,
         image=job.samples.root / job.samples.held_out.paths[0],
-        notes=older.notes,
+        notes=(*older.notes, *notes),
     )
 
 
-def _write_file(job: Job, precision: str, kind: Format, folder: Path, progress: Progress) -> ExportedFile:
+def _write_file(
+    job: Job, precision: str, kind: Format, folder: Path, notes: list[str], progress: Progress
+) -> ExportedFile:
+    """Write one file into `folder`; append to `notes` what the user should know."""
     name = export_folder.model_name(precision, kind)
     progress(f"convert {name}", 0, 1)
-    graph = _convert(job, precision, kind, heatmap=job.config.heatmap)
+    prepare, graph = True, b""
+    if job.is_imported and precision == "int8":
+        prepare, graph = _choose_int8(job, kind, notes)
+    if not graph or job.config.heatmap:
+        graph = _convert(job, precision, kind, heatmap=job.config.heatmap, prepare=prepare)
     progress(f"convert {name}", 1, 1)
     classifier = _load(job, graph, precision, kind, heatmap=job.config.heatmap)
     scores = score_images(classifier, job.samples.held_out.images, functools.partial(progress, f"score {name}"))
     if job.config.heatmap:
         report = functools.partial(progress, f"score {name} without its heat map")
-        _check_same_scores(job, scores, precision, kind, report)
+        _check_same_scores(job, scores, precision, kind, prepare, report)
     labels, classes = job.samples.held_out.labels, job.record["classes"]
     comparison = compare(scores, job.keras_scores, labels, classes, job.config.max_drop)
     evaluation = score(scores, labels, classes)
@@ -140,7 +146,7 @@ def _write_file(job: Job, precision: str, kind: Format, folder: Path, progress: 
         macro_f1=evaluation.macro_f1,
         per_class=evaluation.to_json()["per_class"],
         flips=draw_flips(mistakes, folder / export_folder.flips_name(precision, kind)),
-        worst_layer=_write_layers(job, graph, table) if with_layers else "",
+        worst_layer=_write_layers(job, graph, table, prepare) if with_layers else "",
         mistakes=write_tables(mistakes, folder, precision, kind),
         inspection=inspection,
     )
@@ -151,7 +157,8 @@ def _load(job: Job, graph: bytes, precision: str, kind: Format, *, heatmap: bool
     return load(attach_spec(graph, _spec(job, precision, heatmap), kind), engine=own_engine(kind))
 
 
-def _convert(job: Job, precision: str, kind: Format, *, heatmap: bool) -> bytes:
+def _convert(job: Job, precision: str, kind: Format, *, heatmap: bool, prepare: bool = True) -> bytes:
+    """Return a file without its metadata; `prepare` is False for an int8 file of the network as it is."""
     calibration = job.samples.calibration.images
     finish = functools.partial(add_heatmap, images=calibration) if heatmap else lambda fused: fused
     if precision == "fp32":
@@ -160,19 +167,53 @@ def _convert(job: Job, precision: str, kind: Format, *, heatmap: bool) -> bytes:
     if precision == "fp16":
         fused = finish(job.float_fused)
         return tflite.to_fp16(fused) if kind == "tflite" else onnx.to_fp16(fused)
+    prepared = job.prepared if prepare else job.int8_fused
     if kind == "tflite":
-        return tflite.to_int8(finish(job.prepared), calibration, target=job.target)
-    prepared = job.prepared
-    if job.target.weight_bits < 8:
+        return tflite.to_int8(finish(prepared), calibration, target=job.target)
+    if prepare and job.target.weight_bits < 8:
         prepared = correct_bias(job.equalized, calibration, job.target.weight_steps, per_tensor=job.target.per_tensor)
     return onnx.to_int8(finish(prepared), calibration, target=job.target)
 
 
+def _choose_int8(job: Job, kind: Format, notes: list[str]) -> tuple[bool, bytes]:
+    """Return the int8 file of an imported network, and whether it was prepared for int8.
+
+    The preparation is made for networks like MobileNetV2. It is left out where a file without it is nearer to the float
+    model on training images that neither was calibrated on.
+    """
+    name, images = export_folder.model_name("int8", kind), job.choice
+    wanted = job.model.predict(images, batch_size=CHOICE_BATCH, verbose=0)
+
+    def judge(prepare: bool) -> tuple[float, bytes]:
+        graph = _convert(job, "int8", kind, heatmap=False, prepare=prepare)
+        scores = score_images(_load(job, graph, "int8", kind, heatmap=False), images)
+        return float(np.abs(scores - wanted).mean()), graph
+
+    error, graph = judge(prepare=False)
+    try:
+        prepared_error, prepared = judge(prepare=True)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        notes.append(f"{name} is not prepared for int8, as this network cannot be: {problem!s:.200}")
+        return False, graph
+    if prepared_error <= error:
+        return True, prepared
+    notes.append(
+        f"{name} is not prepared for int8: on {len(images)} training images its scores differ by {error:.4f} from the "
+        f"float model's, and with the preparation by {prepared_error:.4f}"
+    )
+    return False, graph
+
+
 def _check_same_scores(
-    job: Job, scores: NDArray[np.float32], precision: str, kind: Format, progress: Callable[[int, int], None]
+    job: Job,
+    scores: NDArray[np.float32],
+    precision: str,
+    kind: Format,
+    prepare: bool,
+    progress: Callable[[int, int], None],
 ) -> None:
     """Raise ExportError if the file without a heat map gives the held-out images other scores."""
-    graph = _convert(job, precision, kind, heatmap=False)
+    graph = _convert(job, precision, kind, heatmap=False, prepare=prepare)
     plain = score_images(_load(job, graph, precision, kind, heatmap=False), job.samples.held_out.images, progress)
     if not (difference := float(np.abs(plain - scores).max())) <= SAME_SCORE:
         raise ExportError(
@@ -181,10 +222,11 @@ def _check_same_scores(
         )
 
 
-def _write_layers(job: Job, graph: bytes, path: Path) -> str:
+def _write_layers(job: Job, graph: bytes, path: Path, prepare: bool) -> str:
     """Write the table of all layers' errors and return the layer that loses most of the signal."""
     # Layers are found by their names in the file; converters rename some of an imported network's.
-    rows = measure_layers(job.equalized, graph, job.samples.calibration.images[:LAYER_IMAGES])
+    fused = job.equalized if prepare else job.int8_fused
+    rows = measure_layers(fused, graph, job.samples.calibration.images[:LAYER_IMAGES])
     lines = [f"{row.layer},{row.snr_db:.1f},{row.lost_db:.1f}" for row in rows]
     path.write_text("\n".join(["layer,snr_db,lost_db", *lines]) + "\n", encoding="utf-8")
     return worst_layer(rows).layer if rows else ""

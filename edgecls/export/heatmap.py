@@ -20,6 +20,7 @@ from edgecls.boards.targets import Target
 from edgecls.errors import ConfigError
 from edgecls.export.fuse import FusedModel
 from edgecls.export.graph import sources_of
+from edgecls.networks.imported import BOTH_CLASSES
 
 if TYPE_CHECKING:
     import keras
@@ -76,6 +77,9 @@ def _find_pool(model: keras.Model) -> keras.layers.Layer:
     from keras import layers as kinds
 
     sources, layer = sources_of(model), model.layers[-1]
+    # An imported network may have its softmax, and the two outputs of a sigmoid, in layers of their own.
+    while isinstance(layer, (kinds.Activation, kinds.Softmax)) or layer.name == BOTH_CLASSES:
+        layer = model.get_layer(sources[layer.name][0])
     # In a trained network these may lie between the features and the classifier; fusing removes them.
     while sources[layer.name]:
         layer = model.get_layer(sources[layer.name][0])

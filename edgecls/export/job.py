@@ -15,10 +15,11 @@ from edgecls.config import ExportConfig
 from edgecls.export import inspect
 from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.fuse import FusedModel, fuse
-from edgecls.export.fuse_imported import fuse_imported
 from edgecls.export.heatmap import check_heatmap
+from edgecls.export.imported import Rewritten, rewrite
 from edgecls.export.quantization.bias_correction import correct_bias
 from edgecls.export.quantization.prepare import prune_and_equalize
+from edgecls.images.dataset import Split
 from edgecls.model_file.selftest import make_golden
 from edgecls.networks.imported import ARCH
 from edgecls.progress import Progress
@@ -27,13 +28,17 @@ from edgecls.training.run import run_folder
 if TYPE_CHECKING:
     import keras
 
+# Training images, beyond those of the calibration, on which an imported network's int8 files are compared.
+CHOICE_IMAGES = 64
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What all files of one export share."""
+    """What all files of one export share; `choice` are images, uint8 (N, S, S, 1), to compare int8 files on."""
 
     model: keras.Model
     samples: ExportSamples
+    choice: NDArray[np.uint8]
     keras_scores: NDArray[np.float32]
     golden: tuple[dict[str, Any], ...]
     run: Path
@@ -50,6 +55,16 @@ class Job:
         """Return the float model's accuracy on the held-out images, 0..1."""
         return float((self.keras_scores.argmax(1) == self.samples.held_out.labels).mean())
 
+    @property
+    def is_imported(self) -> bool:
+        """Return True for the run of a model from elsewhere."""
+        return bool(self.record["arch"] == ARCH)
+
+    @functools.cached_property
+    def rewritten(self) -> Rewritten:
+        """Return the network of an imported model for inference."""
+        return rewrite(self.model, self.samples.calibration.images)
+
     @functools.cached_property
     def float_fused(self) -> FusedModel:
         """Return the network of the float files."""
@@ -61,8 +76,8 @@ class Job:
         return self._fuse(int8=True)
 
     def _fuse(self, *, int8: bool) -> FusedModel:
-        if self.record["arch"] == ARCH:
-            return fuse_imported(self.model, whole_gray=int8)
+        if self.is_imported:
+            return self.rewritten.whole if int8 else self.rewritten.exact
         return fuse(self.model, in_blocks=int8 and self.in_blocks and not self.target.edge_tpu)
 
     @functools.cached_property
@@ -93,13 +108,19 @@ def open_job(run: Path, config: ExportConfig, data: Path | None, progress: Progr
     samples = load_samples(
         record,
         data=data,
-        count=config.calibration_images,
+        count=config.calibration_images + (CHOICE_IMAGES if record["arch"] == ARCH else 0),
         seed=config.seed,
         validation=bool(good),
         progress=functools.partial(progress, "read held-out images"),
     )
+    choice = samples.calibration.images[-CHOICE_IMAGES:]
+    samples = replace(samples, calibration=_first(samples.calibration, config.calibration_images))
     scores = run_folder.read_held_out_scores(run, len(samples.held_out.labels), len(record["classes"]))
     size, bits = record["config"]["image_size"], record["config"].get("bits")
     paths = samples.calibration.paths if config.golden else ()
     golden = make_golden([samples.root / path for path in paths], size, size, bits)
-    return Job(model, samples, scores, golden, run, record, config, target, good, in_blocks)
+    return Job(model, samples, choice, scores, golden, run, record, config, target, good, in_blocks)
+
+
+def _first(split: Split, count: int) -> Split:
+    return Split(split.paths[:count], split.images[:count], split.labels[:count])

@@ -14,6 +14,7 @@ from edgecls.boards.targets import ANY, Target
 from edgecls.errors import ExportError
 from edgecls.export.calibration import centered_inputs
 from edgecls.export.fuse import BLOCKS, FusedModel
+from edgecls.export.onnx_fixes import add_features, drop_unused, merge_pads, write_erfc
 from edgecls.output_capture import quietly
 
 if TYPE_CHECKING:
@@ -123,33 +124,12 @@ def _convert(core: keras.Model, *, nchw: bool = False) -> onnx.ModelProto:
     signature = tf.TensorSpec(core.input.shape, tf.float32, name=INPUT)
     forward = tf.function(lambda image: core(image, training=False), input_signature=[signature])
     inputs = [INPUT] if nchw else None
-    proto, _ = tf2onnx.convert.from_function(forward, input_signature=[signature], opset=OPSET, inputs_as_nchw=inputs)
-    return _merge_pads(proto)
-
-
-def _merge_pads(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Move each Pad into the padding attribute of the convolution that follows it."""
-    from onnx import helper, numpy_helper
-
-    graph = proto.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    producers = {node.output[0]: node for node in graph.node}
-    readers = Counter(name for node in graph.node for name in node.input)
-    for node in list(graph.node):
-        pad = producers.get(node.input[0]) if node.op_type == "Conv" else None
-        if pad is None or pad.op_type != "Pad" or pad.input[1] not in constants or readers[pad.output[0]] > 1:
-            continue
-        amounts = numpy_helper.to_array(constants[pad.input[1]]).reshape(2, 4)[:, 2:].reshape(-1)
-        kept = [attribute for attribute in node.attribute if attribute.name not in ("pads", "auto_pad")]
-        own = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "pads"), [0, 0, 0, 0])
-        del node.attribute[:]
-        node.attribute.extend(
-            [*kept, helper.make_attribute("pads", [int(a) + o for a, o in zip(amounts, own, strict=True)])]
-        )
-        node.input[0] = pad.input[0]
-        graph.node.remove(pad)
-    _drop_unused(graph)
-    return proto
+    handlers: dict[str, Any] = {"Erfc": (write_erfc, [])}
+    proto, _ = tf2onnx.convert.from_function(
+        forward, input_signature=[signature], opset=OPSET, inputs_as_nchw=inputs, custom_op_handlers=handlers
+    )
+    add_features(proto.graph)
+    return merge_pads(proto)
 
 
 def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
@@ -178,7 +158,7 @@ def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:
     stem.input[0] = nodes[-1].output[0]
     for position, node in enumerate(nodes):
         graph.node.insert(position, node)
-    _drop_unused(graph)
+    drop_unused(graph)
 
 
 def _reads_image(graph: onnx.GraphProto, node: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> bool:
@@ -275,10 +255,3 @@ def _halve_weights(graph: onnx.GraphProto) -> None:
         half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}_half")
         tensor.CopyFrom(half)
         graph.node.insert(0, helper.make_node("Cast", [half.name], [name], to=TensorProto.FLOAT))
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
-        graph.initializer.remove(tensor)
-    del graph.value_info[:]

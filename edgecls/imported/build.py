@@ -14,7 +14,7 @@ from edgecls.errors import ModelFileError
 from edgecls.imported.graph import Graph, Node
 from edgecls.imported.model_file import ModelFile
 from edgecls.limits import MAX_IMAGE_SIZE
-from edgecls.networks.imported import GRAY_TO_RGB
+from edgecls.networks.imported import BOTH_CLASSES, GRAY_TO_RGB, is_copied
 
 if TYPE_CHECKING:
     import keras
@@ -25,6 +25,9 @@ MOST_OUTPUTS = 2**27
 LEAST_DEVIATION = 1e-7
 # Layers that only change the shape of scores.
 _SHAPING = ("Flatten", "Reshape")
+_SCALING = ("Rescaling", "Normalization")
+# Layers whose output is no logit.
+_RECTIFYING = ("ReLU", "LeakyReLU", "PReLU", "ELU")
 
 Arrays = list[NDArray[Any]]
 
@@ -83,9 +86,16 @@ class Source:
 
     @property
     def scales_itself(self) -> bool:
-        """True if the first layer scales the image."""
-        first = [node.kind for node in self.graph.nodes if "" in node.inputs]
-        return first in (["Rescaling"], ["Normalization"])
+        """True if the image is scaled before anything else is computed from it."""
+        value = ""
+        while len(readers := [node for node in self.graph.nodes if value in node.inputs]) == 1:
+            (node,) = readers
+            if node.kind in _SCALING:
+                return True
+            if node.kind not in (*_SHAPING, "ZeroPadding2D", "Resizing") and not is_copied(node.kind, node.inputs):
+                return False
+            value = node.name
+        return False
 
     def node(self, name: str) -> Node:
         """Return the node of this name."""
@@ -220,11 +230,7 @@ def _scores(source: Source, values: dict[str, keras.KerasTensor]) -> keras.Keras
         output = layers.Flatten(name="flat_scores")(output)
     activation = "softmax" if last.kind == "Softmax" else last.settings.get("activation", "")
     count = output.shape[-1]
-    if (last.kind == "Activation" and activation not in ("softmax", "sigmoid")) or last.kind in (
-        "ReLU",
-        "PReLU",
-        "ELU",
-    ):
+    if (last.kind == "Activation" and activation not in ("softmax", "sigmoid")) or last.kind in _RECTIFYING:
         raise ModelFileError(
             f"its last layer {last.name!r} is {activation or last.kind}, which gives no scores; it must be softmax, "
             "sigmoid or none (logits)"
@@ -233,7 +239,7 @@ def _scores(source: Source, values: dict[str, keras.KerasTensor]) -> keras.Keras
         raise ModelFileError("its last layer is a softmax of one output, which is always 1; use a sigmoid")
     if count == 1:
         logit = values[last.inputs[0]] if activation == "sigmoid" else output
-        both = layers.Dense(2, name="both_classes")
+        both = layers.Dense(2, name=BOTH_CLASSES)
         output = both(logit if len(logit.shape) == 2 else layers.Flatten(name="flat_logit")(logit))
         both.set_weights([np.array([[0.0, 1.0]]), np.zeros(2)])
         activation = ""

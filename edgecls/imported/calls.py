@@ -33,7 +33,9 @@ class Call:
 
 
 def ends(value: Any) -> list[list[Any]]:
-    """Return a list of references; Keras 3 writes a single one without its list."""
+    """Return a list of references; Keras 3 writes a single one without its list, and named ones as an object."""
+    if isinstance(value, dict):
+        return list(value.values())
     return [value] if value and isinstance(value[0], str) else list(value)
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgecls.errors import ModelFileError
 from edgecls.imported.calls import Call, ends, first_calls, resolve
+from edgecls.imported.channels import copies_gray, is_image, keeps_channels, picks_channels
 from edgecls.imported.layers import MODELS, TRAINING_ONLY, activation_name, check_kind, clean_settings
 from edgecls.imported.operations import OPERATIONS, operation_layer
 from edgecls.networks.imported import SETTINGS
 
 MOST_LAYERS = 20_000
+# A model that is nested in itself in pairs doubles them with each level.
+MOST_CALLS = 100_000
+MOST_NAME = 80
 MOST_NESTED = 20
-_ELLIPSIS = "__ellipsis__"
 # What the configuration of an operation says that is not an argument of it.
 _OPERATION_SETTINGS = ("name", "trainable", "dtype", "function")
 
@@ -60,18 +64,19 @@ class Graph:
 @dataclass
 class _Reader:
     keras_2: bool
-    nodes: list[Node] = field(default_factory=list)
-    names: Counter[str] = field(default_factory=Counter)
+    is_gray: bool
+    nodes: dict[str, Node] = field(default_factory=dict)
+    calls: int = 0
 
     def add(self, kind: str, name: str, settings: dict[str, Any], inputs: Sequence[str], **where: Any) -> str:
         """Append a node and return its unique name."""
         if len(self.nodes) >= MOST_LAYERS:
             raise ModelFileError(f"it has more than {MOST_LAYERS:,} layers")
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:80]
-        self.names[name] += 1
-        if self.names[name] > 1:
-            return self.add(kind, f"{name}_{self.names[name]}", settings, inputs, **where)
-        self.nodes.append(Node(name, kind, settings, tuple(inputs), **where))
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:MOST_NAME]
+        if name in self.nodes:
+            numbered = (f"{name}_{number}" for number in itertools.count(len(self.nodes)))
+            name = next(each for each in numbered if each not in self.nodes)
+        self.nodes[name] = Node(name, kind, settings, tuple(inputs), **where)
         return name
 
     def model(self, config: dict[str, Any], inputs: Sequence[str], path: str, scope: tuple[str, ...]) -> str:
@@ -94,7 +99,8 @@ class _Reader:
         (first, *others), (last, *more) = (ends(settings[key]) for key in ("input_layers", "output_layers"))
         if others or more:
             raise ModelFileError(
-                f"it has {1 + len(others)} inputs and {1 + len(more)} outputs; one of each is supported"
+                f"it has {1 + len(others)} inputs and {1 + len(more)} outputs; one image and one output are supported. "
+                "Save keras.Model(model.inputs[0], model.outputs[0]) with the output that holds the classes"
             )
         nodes = {name: layer["inbound_nodes"] for name, (layer, _) in layers.items()}
         calls = {name: [Call(node) for node in found] for name, found in nodes.items()}
@@ -126,6 +132,9 @@ class _Reader:
         self, layer: dict[str, Any], inputs: list[str], constants: dict[str, Any], path: str, scope: tuple[str, ...]
     ) -> str:
         """Append what one layer computes and return the node of its result."""
+        self.calls += 1
+        if self.calls > MOST_CALLS:
+            raise ModelFileError(f"its nested models call more than {MOST_CALLS:,} layers")
         kind, settings = str(layer["class_name"]), layer["config"]
         name = str(layer.get("name") or (settings.get("name") if isinstance(settings, dict) else None) or kind)
         inside = (*scope, name)
@@ -160,31 +169,16 @@ class _Reader:
         return self.add("Activation", name, {"activation": activation}, [value])
 
     def _operation(self, name: str, function: str, inputs: list[str], constants: dict[str, Any]) -> str:
-        if _picks_channels(function):
-            return self._pick_channels(name, function, inputs, constants)
+        if picks_channels(function):
+            if all(is_image(self.nodes, value) for value in inputs) and keeps_channels(function, constants):
+                return inputs[0]
+            raise ModelFileError(f"operation {name!r} ({function}) cuts or stacks features, which cannot be imported")
+        if copies_gray(function, constants) and self.is_gray and is_image(self.nodes, inputs[0]):
+            return self.add("Concatenate", name, {"axis": -1}, inputs[:1] * 3)
         kind, options = operation_layer(name, function, len(inputs), constants)
         if kind == "Activation":
             return self._activate(options["activation"], name, inputs[0])
         return self.add(kind, name, options, inputs) if kind else inputs[0]
-
-    def _pick_channels(self, name: str, function: str, inputs: list[str], constants: dict[str, Any]) -> str:
-        """Return the image itself: all its channels are the same gray, so their order does not matter.
-
-        Keras' preprocess_input turns RGB into BGR: it picks each channel and stacks them, or reads them backwards.
-        """
-        of_image = all(self._is_image(value) for value in inputs)
-        if not of_image or not (function.lower() == "stack" or _takes_channels(constants)):
-            raise ModelFileError(f"operation {name!r} ({function}) cuts or stacks features, which cannot be imported")
-        return inputs[0]
-
-    def _is_image(self, value: str) -> bool:
-        """Return True for the image, and for one whose channels were all scaled alike."""
-        while value:
-            node = next(node for node in self.nodes if node.name == value)
-            if node.kind != "Rescaling" or any(isinstance(number, list) for number in node.settings.values()):
-                return False
-            (value,) = node.inputs
-        return True
 
 
 def read_graph(config: dict[str, Any], *, keras_2: bool) -> Graph:
@@ -200,11 +194,33 @@ def read_graph(config: dict[str, Any], *, keras_2: bool) -> Graph:
             f"its model is of the class {kind!r:.60}, written in Python of its own, which is never run. Build the same "
             "layers with keras.Sequential or keras.Model(inputs, outputs), copy the weights and save that"
         )
-    reader = _Reader(keras_2)
+    shape = _input_shape(config)
+    reader = _Reader(keras_2, is_gray=shape[-1:] == (1,))
     output = reader.model(config, [""], "", ())
     if not output:
         raise ModelFileError("it has no layer that computes anything")
-    return Graph(_input_shape(config), tuple(reader.nodes), output)
+    return _without_resizing(Graph(shape, tuple(reader.nodes.values()), output))
+
+
+def _without_resizing(graph: Graph) -> Graph:
+    """Return the graph without a Resizing of images of any size to a square: edgecls resizes images to that size."""
+    value = ""
+    while len(readers := [node for node in graph.nodes if value in node.inputs]) == 1:
+        (node,) = readers
+        side = node.settings.get("height")
+        if node.kind == "Resizing" and side == node.settings.get("width") and side and node.name != graph.output:
+            if any(own not in (None, side) for own in graph.input_shape[:2]) or len(graph.input_shape) != 3:
+                return graph
+            nodes = tuple(
+                replace(each, inputs=tuple(value if name == node.name else name for name in each.inputs))
+                for each in graph.nodes
+                if each is not node
+            )
+            return Graph((side, side, *graph.input_shape[2:]), nodes, graph.output)
+        if node.kind != "Rescaling":
+            return graph
+        value = node.name
+    return graph
 
 
 def _is_operation(layer: dict[str, Any], kind: str, inputs: int) -> bool:
@@ -237,21 +253,6 @@ def _snake_case(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def _picks_channels(function: str) -> bool:
-    return function.rpartition(".")[2].lower() in ("getitem", "stack")
-
-
-def _takes_channels(constants: dict[str, Any]) -> bool:
-    """Return True for image[..., ::-1] and image[..., 0]."""
-    (index,) = [value for name, value in constants.items() if not name.startswith("input ")]
-    if not (isinstance(index, list) and len(index) == 2 and index[0].get("class_name") == _ELLIPSIS):
-        return False
-    if isinstance(index[1], int):
-        return True
-    step = index[1].get("config", index[1])
-    return isinstance(step, (dict, list)) and -1 in (step.values() if isinstance(step, dict) else step)
 
 
 def _input_shape(config: dict[str, Any]) -> tuple[int | None, ...]:

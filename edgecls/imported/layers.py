@@ -84,7 +84,7 @@ def activation_name(raw: Any, layer: str) -> str | dict[str, Any]:
     if isinstance(raw, dict) and raw.get("class_name") not in (None, "function"):
         return raw
     if isinstance(raw, dict):
-        raw = raw.get("config")
+        raw = raw["registered_name"] if ">" in str(raw.get("registered_name")) else raw.get("config")
     if isinstance(raw, dict):
         raw = raw.get("name")
     if raw is None:

@@ -45,6 +45,7 @@ class ImportConfig:
         image_size: side in pixels, for a model that takes images of any size.
         bits: of `load_gray`.
         seed: of the split of the images and of the choice of those that are measured on.
+        refit: adapt the classifier and the BatchNorm statistics to the pixel path of edgecls, if that is better.
     """
 
     scaling: str | None = None
@@ -52,6 +53,7 @@ class ImportConfig:
     image_size: int | None = None
     bits: int | None = None
     seed: int = 0
+    refit: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,5 +150,5 @@ def _doubt_resizing(accuracy: float, resizing: tuple[Resizing, ...]) -> Iterator
     if best.is_better_than(accuracy):
         yield (
             f"with Keras' resizing ({best.name}, without antialiasing) {best.accuracy * 100:.1f} % of the training "
-            f"images are correct, with that of edgecls {accuracy * 100:.1f} %"
+            f"images are correct, with that of edgecls {accuracy * 100:.1f} %. --refit adapts the model to it"
         )

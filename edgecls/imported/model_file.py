@@ -56,10 +56,12 @@ class ModelFile:
             scope: the names of the nested models that contain the layer, from the outside in, and its own.
         """
         found = self._find_legacy(scope) if self._is_legacy else self._find(path)
-        return [np.asarray(each[()]) for each in found]
+        return [_array(each) for each in found]
 
     def _find(self, path: str) -> list[Any]:
-        group = self._weights.get(f"{path}/vars", {})
+        # Keras 2.12 names the lists of layers otherwise.
+        paths = path, path.replace("layers/", "_layer_checkpoint_dependencies/")
+        group: Any = next((self._weights[f"{each}/vars"] for each in paths if f"{each}/vars" in self._weights), {})
         return [group[name] for name in sorted(group, key=int)]
 
     def _find_legacy(self, scope: Sequence[str]) -> list[Any]:
@@ -160,6 +162,25 @@ def _check_hdf5(file: Any) -> None:
                 size_bytes += found.size * found.dtype.itemsize if not _is_optimizer(found.name) else 0
     if size_bytes > MAX_WEIGHT_BYTES:
         raise ModelFileError(f"its weights have {size_bytes:,} bytes; at most {MAX_WEIGHT_BYTES:,} are accepted")
+
+
+def _array(dataset: Any) -> NDArray[Any]:
+    """Return a weight as numbers; Keras stores bfloat16 as 16-bit values, the upper half of a float32.
+
+    Raises:
+        ModelFileError: it holds something else, or NaN.
+    """
+    values = np.asarray(dataset[()])
+    if dataset.attrs.get("dtype") == "bfloat16" and values.dtype.itemsize == 2:
+        values = np.asarray((values.view(np.uint16).astype(np.uint32) << 16).view(np.float32))
+    if values.dtype.kind not in "fiu":
+        raise ModelFileError(f"its weight {dataset.name!r:.80} holds no numbers ({values.dtype})")
+    if not np.isfinite(values).all():
+        raise ModelFileError(
+            f"its weight {dataset.name!r:.80} has values that are not finite, as after a training that diverged; train "
+            "again with a smaller learning rate"
+        )
+    return values
 
 
 def _is_optimizer(name: str) -> bool:

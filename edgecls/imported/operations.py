@@ -48,7 +48,8 @@ _ACTIVATIONS = (
 # As Keras 3 names them without a module, in .h5 files.
 OPERATIONS = frozenset(
     "GetItem Stack Add Multiply Subtract Divide TrueDivide Relu Relu6 Sigmoid Tanh Silu HardSilu "
-    "HardSigmoid Softmax Gelu Mean Reshape Concatenate Maximum Minimum Identity Cast".split()
+    "HardSigmoid Softmax Gelu LeakyRelu Mean Reshape Resize Repeat Tile Concatenate Maximum Minimum Identity "
+    "Cast".split()
 )
 
 
@@ -74,16 +75,31 @@ def operation_layer(name: str, function: str, inputs: int, arguments: dict[str, 
         return "Rescaling", _rescaling(name, kind, arguments)
     if kind in _ACTIVATIONS and inputs == 1 and _is_plain(kind, arguments):
         return "Activation", {"activation": kind}
-    if kind == "concatenate":
-        return "Concatenate", {"axis": arguments.get("axis", arguments.get("1", -1))}
-    if kind == "mean" and inputs == 1 and _axes(arguments) in ([1, 2], [-3, -2]):
-        return "GlobalAveragePooling2D", {"keepdims": bool(arguments.get("keepdims"))}
-    if kind == "reshape" and inputs == 1 and isinstance(shape := arguments.get("newshape", arguments.get("1")), list):
-        return "Reshape", {"target_shape": shape[1:]}
+    if (layer := _other_layer(kind, inputs, arguments)) is not None:
+        return layer
     raise ModelFileError(
         f"operation {name!r:.60} ({function!r:.60}) between layers cannot be imported. Use a layer of Keras instead, "
         "or do it before the model, and save the model again"
     )
+
+
+def _other_layer(kind: str, inputs: int, arguments: dict[str, Any]) -> _Layer | None:
+    """Return the layer of an operation with arguments of its own, or None."""
+    if kind == "concatenate":
+        return "Concatenate", {"axis": arguments.get("axis", arguments.get("1", -1))}
+    if inputs != 1:
+        return None
+    if kind == "leaky_relu":
+        return "LeakyReLU", {"negative_slope": arguments.get("negative_slope", arguments.get("alpha", 0.2))}
+    if kind == "mean" and _axes(arguments) in ([1, 2], [-3, -2]):
+        return "GlobalAveragePooling2D", {"keepdims": bool(arguments.get("keepdims"))}
+    shape = arguments.get("newshape", arguments.get("size", arguments.get("1")))
+    if kind == "reshape" and isinstance(shape, list):
+        return "Reshape", {"target_shape": shape[1:]}
+    method = arguments.get("interpolation", arguments.get("method", "bilinear"))
+    if kind == "resize" and isinstance(shape, list) and len(shape) == 2 and not arguments.get("antialias"):
+        return "Resizing", {"height": shape[0], "width": shape[1], "interpolation": method}
+    return None
 
 
 def _rescaling(name: str, kind: str, arguments: dict[str, Any]) -> dict[str, Any]:

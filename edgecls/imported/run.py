@@ -22,6 +22,7 @@ from edgecls.imported.class_order import check_count
 from edgecls.imported.graph import read_graph
 from edgecls.imported.measure import BATCH_SIZE, ImportConfig, Measured, measure
 from edgecls.imported.model_file import open_model
+from edgecls.imported.refit import Refit, refit
 from edgecls.networks.imported import ARCH
 from edgecls.progress import Progress, silent
 from edgecls.training.outcome import data_warnings, make_record, metrics
@@ -42,10 +43,11 @@ SEEN = (
 
 @dataclass(frozen=True, eq=False)
 class ImportResult:
-    """The content of run.json, and what the training images showed."""
+    """The content of run.json, what the training images showed, and what was adapted if that was asked for."""
 
     record: dict[str, Any]
     measured: Measured
+    refit: Refit | None
 
 
 def import_model(
@@ -83,10 +85,13 @@ def import_model(
     network = build_network(source, size, measured.scaling)
     _check_network(network, measured)
     dataset = _in_order(dataset, measured.order.classes)
+    adapted = refit(network, dataset, progress) if config.refit else None
     record = _make_record(model, data, size, dataset, config, measured)
+    if adapted:
+        record["imported"]["refit"] = dataclasses.asdict(adapted)
     with new_run(out, overwrite=overwrite) as work:
         record = _write(work / FINISHED_FOLDER, network, dataset, record, started, progress)
-    return ImportResult(record, measured)
+    return ImportResult(record, measured, adapted)
 
 
 def _read(model: Path, image_size: int | None, progress: Progress) -> tuple[Source, int, keras.Model]:
@@ -211,4 +216,4 @@ def _options(config: ImportConfig, measured: Measured) -> list[str]:
     for name in ("classes", "image_size", "bits", "seed"):
         if (value := getattr(config, name)) != getattr(ImportConfig, name):
             options += [f"--{name.replace('_', '-')}", str(value)]
-    return options
+    return [*options, *(["--refit"] if config.refit else [])]

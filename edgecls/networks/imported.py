@@ -1,10 +1,23 @@
 """What training and export know of networks that were imported (`edgecls import`)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 ARCH = "imported"
 """The `arch` of such a run in run.json."""
 
 GRAY_TO_RGB = "gray_to_rgb"
 """The layer that makes the model's RGB of the gray pixel."""
+
+BOTH_CLASSES = "both_classes"
+"""The dense layer that makes two logits of the one of a sigmoid."""
+
+
+def is_copied(kind: str, inputs: Sequence[str]) -> bool:
+    """Return True for a layer that makes several channels of copies of one input."""
+    return kind == "Concatenate" and len(set(inputs)) == 1
+
 
 # Layer -> the settings that its result depends on.
 SETTINGS = {
@@ -34,7 +47,7 @@ SETTINGS = {
         "Cropping2D": "cropping",
         "UpSampling2D": "size interpolation",
         "CenterCrop": "height width",
-        "Resizing": "height width interpolation",
+        "Resizing": "height width interpolation crop_to_aspect_ratio pad_to_aspect_ratio",
         "Flatten": "",
         "Reshape": "target_shape",
         "Permute": "dims",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from keras_models import APPLICATIONS, application, notebook_model, settle
+from keras_models import APPLICATIONS, application, notebook_model, settle, unusual_model
 from random_networks import diverse_images
 
 from edgecls.export import onnx, tflite
@@ -49,7 +49,7 @@ def check(model: Any, scaling: str, folder: Path, size: int = 32) -> None:
     images = diverse_images(6, size, np.random.default_rng(3))
     images[0, :, :3] = 255
     found = parse_scaling(scaling, source.channels)
-    shape = (len(images), *model.input_shape[1:])
+    shape = (len(images), *(side or size for side in model.input_shape[1:]))
     expected = model.predict(found.apply(images, source.channels).reshape(shape), verbose=0)
     assert expected.std(0).max() > 0.05
     network = build_network(source, size, found)
@@ -69,6 +69,26 @@ def test_files_of_a_notebooks_model_give_the_same_scores(channels: int, scaling:
     model = notebook_model(channels)
     settle(model, scaling)
     check(model, scaling, tmp_path)
+
+
+def test_files_of_unusual_layers_give_the_same_scores(tmp_path: Path) -> None:
+    model = unusual_model()
+    settle(model, "0..255", size=32)
+    check(model, "0..255", tmp_path)
+
+
+def test_a_logit_becomes_two_scores_in_the_last_layer(tmp_path: Path) -> None:
+    """In int8 files the last layer stays float; another one before it would be rounded."""
+    model = notebook_model(last="sigmoid", classes=1)
+    settle(model, "0..1")
+    model.save(tmp_path / "model.keras")
+    network = build_network(read(tmp_path / "model.keras"), 32, parse_scaling("0..1", 1))
+    fused = fuse_imported(network, whole_gray=False)
+    assert [layer.units for layer in fused.core.layers if hasattr(layer, "units")] == [2]
+    images = diverse_images(6, 32, np.random.default_rng(3))
+    positive = model.predict(images / np.float32(255), verbose=0)[:, 0]
+    for scores in run_files(fused, images).values():
+        assert np.abs(scores - np.stack([1 - positive, positive], 1)).max() < TOLERANCE
 
 
 def test_lecture_networks_give_the_same_scores(tmp_path: Path) -> None:

@@ -153,6 +153,34 @@ def test_links_are_refused(saved: Path, link: Any) -> None:
     refuse(saved.with_suffix(".h5"), "link", "'sly'")
 
 
+def find_kernel(file: h5py.File) -> Any:
+    found: list[Any] = []
+    file["model_weights"].visititems(lambda name, item: found.append(item) if "kernel" in name else None)
+    return next(item for item in found if isinstance(item, h5py.Dataset))
+
+
+def test_groups_that_contain_themselves_end(saved: Path) -> None:
+    with h5py.File(saved.with_suffix(".h5"), "a") as file:
+        file["model_weights"]["again"] = file["model_weights"]
+    refuse(saved.with_suffix(".h5"), "more than 100,000 objects")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named(saved: Path, bad: float) -> None:
+    with h5py.File(saved.with_suffix(".h5"), "a") as file:
+        find_kernel(file)[0, 0] = bad
+    refuse(saved.with_suffix(".h5"), "last/kernel", "not finite")
+
+
+def test_weights_of_text_are_refused(saved: Path) -> None:
+    with h5py.File(saved.with_suffix(".h5"), "a") as file:
+        kernel = find_kernel(file)
+        name, group = kernel.name, kernel.parent
+        del file[name]
+        group[name.rpartition("/")[2]] = [[b"a"] * 3] * 64
+    refuse(saved.with_suffix(".h5"), "no numbers")
+
+
 def test_external_storage_is_refused(saved: Path) -> None:
     with h5py.File(saved.with_suffix(".h5"), "a") as file:
         file["model_weights"].create_dataset("sly", (4,), "u1", external=[("/etc/passwd", 0, 4)])
@@ -191,3 +219,15 @@ def test_a_config_that_reads_itself_is_refused(saved: Path) -> None:
         config["config"] = {"layers": layers, "input_layers": [[name, 0, 0]], "output_layers": [["last", 0, 0]]}
 
     refuse(rewrite(saved, change), "own output")
+
+
+def test_models_that_multiply_with_each_level_end(saved: Path) -> None:
+    """Twelve levels, each of which calls the next one ten times in a row, and no layer that computes anything."""
+    inner: dict[str, Any] = {"class_name": "Dropout", "config": {"name": "inner", "rate": 0.1}}
+    for _ in range(12):
+        inner |= {"name": "inner", "inbound_nodes": [[["image", 0, 0]], *([["inner", i, 0]] for i in range(9))]}
+        image = {"class_name": "InputLayer", "name": "image", "config": {"name": "image"}, "inbound_nodes": []}
+        ends = {"input_layers": [["image", 0, 0]], "output_layers": [["inner", 9, 0]]}
+        inner = {"class_name": "Functional", "config": {"layers": [image, inner], **ends}}
+
+    refuse(rewrite(saved, lambda config: config["config"]["layers"].insert(1, inner)), "more than 100,000 layers")

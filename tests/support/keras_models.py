@@ -38,7 +38,7 @@ def application(name: str, size: int = 32, classes: int = 3, channels: int = 3, 
     return model
 
 
-def settle(model: Any, scaling: str) -> None:
+def settle(model: Any, scaling: str, size: int | None = None) -> None:
     """Give every BatchNorm statistics of its own, and the last layer weights that tell varied images apart."""
     import keras
 
@@ -46,15 +46,18 @@ def settle(model: Any, scaling: str) -> None:
 
     rng = np.random.default_rng(0)
     _, height, _, channels = model.input_shape
-    images = parse_scaling(scaling, channels).apply(diverse_images(16, height, rng), channels)
+    images = parse_scaling(scaling, channels).apply(diverse_images(96, size or height, rng), channels)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
         norm.momentum = 0.0
     model(images, training=True)
     for norm in norms:
         norm.momentum = 0.99
-        weights = norm.get_weights()
-        norm.set_weights([*(rng.uniform(0.7, 1.3, each.shape) * each for each in weights)])
+        gamma, *beta, mean, variance = norm.get_weights()
+        changed = [gamma * rng.uniform(0.7, 1.3, gamma.shape), *(rng.normal(0.2, 0.2, each.shape) for each in beta)]
+        # By a part of the deviation: a mean that is off by more makes a network chaotic.
+        mean = mean + rng.normal(0, 0.2, mean.shape) * np.sqrt(variance)
+        norm.set_weights([*changed, mean, variance * rng.uniform(0.7, 1.3, variance.shape)])
     last = next(layer for layer in reversed(model.layers) if layer.weights)
     inputs = keras.Model(model.input, last.input)(images, training=False).numpy().reshape(len(images), -1)
     kernel, *bias = last.get_weights()
@@ -90,3 +93,26 @@ def notebook_model(channels: int = 1, size: int = 32, classes: int = 3, last: st
     inner = keras.Sequential([keras.Input(x.shape[1:]), layers.Conv2D(8, 3, activation="relu"), layers.Flatten()])
     x = layers.BatchNormalization()(inner(x))
     return keras.Model(image, layers.Dense(classes, activation=last)(x))
+
+
+def unusual_model(size: int = 32, classes: int = 3) -> Any:
+    """A small network with layers that few networks have."""
+    import keras
+
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    image = keras.Input((None, None, 1))
+    x = layers.Rescaling(1 / 127.5, -1)(layers.Resizing(size, size)(image))
+    x = keras.ops.concatenate([x, x, x], -1)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="gelu")(x)
+    x = layers.PReLU(shared_axes=[1, 2])(layers.Conv2D(16, 3, groups=4)(x))
+    x = layers.Conv2DTranspose(8, 3, strides=2, activation="elu")(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, dilation_rate=2, padding="same", use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.LayerNormalization()(layers.Activation("mish")(x))
+    # Added at one position, where TensorFlow moves the bias of one convolution to the other.
+    x = layers.GlobalMaxPooling2D(keepdims=True)(layers.GroupNormalization(4)(x))
+    x = layers.Add()([layers.Conv2D(8, 1)(x), layers.Conv2D(8, 1)(layers.Conv2D(4, 1, activation="swish")(x))])
+    x = layers.Dropout(0.5)(layers.Flatten()(layers.Activation("leaky_relu")(x)))
+    return keras.Model(image, layers.Dense(classes, activation="softmax")(x))

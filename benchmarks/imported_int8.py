@@ -1,0 +1,183 @@
+"""int8 files of models from elsewhere: those of `edgecls import` and `export` beside the stock converters'.
+
+    python benchmarks/imported_int8.py DATA --name magnetic-tile [--image-size 96] [--networks frozen ...]
+
+Each network is trained in plain Keras, saved, and imported. The stock files are what TFLiteConverter and ONNX Runtime
+make of the same network and the same calibration images. All files are scored on the held-out images in their own
+runtime. Writes benchmarks/results/imported-int8-NAME.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import stock
+from record import RESULTS, write_record
+
+from edgecls.config import ExportConfig
+from edgecls.images.dataset import Dataset, load_dataset
+from edgecls.output_capture import quietly
+
+EXPORT = ExportConfig(precisions=("int8",), max_drop=1.0)
+RUNNERS = {"tflite": stock.litert_runner, "onnx": stock.ort_runner}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a notebook trains one network.
+
+    Attributes:
+        text: for the table.
+        network: in keras.applications.
+        epochs: of the classifier on a frozen backbone, then of all layers.
+        pretrained: False for random weights at the start.
+        alpha: width, if it is not 1.
+    """
+
+    text: str
+    network: str
+    epochs: tuple[int, int]
+    pretrained: bool = True
+    alpha: float | None = None
+
+
+RECIPES = {
+    "frozen": Recipe("MobileNetV2, frozen", "MobileNetV2", (12, 0)),
+    "tuned": Recipe("MobileNetV2, all layers trained", "MobileNetV2", (4, 8)),
+    "mobilenet": Recipe("MobileNet 0.25, from random weights", "MobileNet", (0, 20), pretrained=False, alpha=0.25),
+    "v3": Recipe("MobileNetV3Small, from random weights", "MobileNetV3Small", (0, 20), pretrained=False),
+    "efficient": Recipe("EfficientNetB0, from random weights", "EfficientNetB0", (0, 10), pretrained=False),
+}
+
+
+def train(recipe: Recipe, dataset: Dataset, seed: int, path: Path) -> float:
+    """Train as a notebook does, save the model, and return its accuracy on the test images as Keras predicts them."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    size = dataset.train.images.shape[1]
+    backbone = _backbone(recipe, size)
+    image = keras.Input((size, size, 3))
+    # With `training=False`, BatchNorm keeps its statistics while the layers are tuned, as Keras' guide has it.
+    features = keras.layers.GlobalAveragePooling2D()(backbone(image, training=False if recipe.pretrained else None))
+    x = keras.layers.Dropout(0.2)(features)
+    model = keras.Model(image, keras.layers.Dense(len(dataset.classes), activation="softmax")(x))
+    scaled, labels = _scale(dataset.train.images, recipe), dataset.train.labels
+    rates = 1e-3, 1e-4 if recipe.pretrained else 1e-3
+    for epochs, frozen, rate in zip(recipe.epochs, (True, False), rates, strict=True):
+        backbone.trainable = not frozen
+        model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        if epochs:
+            model.fit(scaled, labels, epochs=epochs, batch_size=32, verbose=2)
+    model.save(path)
+    scores = model.predict(_scale(dataset.test.images, recipe), verbose=0)
+    return float((scores.argmax(1) == dataset.test.labels).mean())
+
+
+def _backbone(recipe: Recipe, size: int) -> Any:
+    """Return the network without its classifier; with weights of PyTorch's ImageNet model, which pads both sides."""
+    import keras
+
+    from edgecls.networks.weights import find_weights, load_into
+
+    options = {"alpha": recipe.alpha} if recipe.alpha else {}
+    build = getattr(keras.applications, recipe.network)
+    backbone = build(input_shape=(size, size, 3), include_top=False, weights=None, **options)
+    if not recipe.pretrained:
+        return backbone
+
+    def pad_both(layer: Any) -> Any:
+        is_padding = isinstance(layer, keras.layers.ZeroPadding2D)
+        settings = layer.get_config() | ({"padding": ((1, 1), (1, 1))} if is_padding else {})
+        return type(layer).from_config(settings)
+
+    backbone = keras.models.clone_model(backbone, clone_function=pad_both)
+    load_into(backbone, find_weights("imagenet-torch", size, 1.0))
+    return backbone
+
+
+def _scale(images: Any, recipe: Recipe) -> Any:
+    """Return gray images as the network's own preprocess_input scales them, in three channels."""
+    import keras
+
+    rgb = np.repeat(images.astype(np.float32), 3, -1)
+    if recipe.pretrained:
+        return keras.applications.densenet.preprocess_input(rgb)
+    modules = {"MobileNet": "mobilenet", "MobileNetV3Small": "mobilenet_v3", "EfficientNetB0": "efficientnet"}
+    return getattr(keras.applications, modules[recipe.network]).preprocess_input(rgb)
+
+
+def compare(model: Path, data: Path, work: Path) -> dict[str, Any]:
+    """Import and export a model; return the accuracy of its files, the stock ones and the float network."""
+    from edgecls.export.artifact import export_run
+    from edgecls.export.calibration import load_samples
+    from edgecls.imported.measure import ImportConfig
+    from edgecls.imported.run import import_model
+    from edgecls.training.run import run_folder
+
+    run = work / "run"
+    imported = import_model(model, data, run, ImportConfig())
+    exported = export_run(run, EXPORT)
+    samples = load_samples(imported.record, data=None, count=EXPORT.calibration_images, seed=EXPORT.seed)
+    network = run_folder.load_model(run)
+    held_out, calibration = samples.held_out, samples.calibration.images
+    files = {
+        "tflite": stock.tflite_int8(network, calibration),
+        "onnx": stock.onnx_int8(stock.onnx_fp32(network), calibration),
+    }
+    own = {file.format: file for file in exported.files}
+    row: dict[str, Any] = {"scaling": imported.measured.scaling.name, "notes": list(exported.notes)}
+    row |= {"images": exported.images, "float": exported.float_accuracy}
+    for kind, content in files.items():
+        infer = RUNNERS[kind](content, os.cpu_count() or 1)
+        scores = np.stack([infer(image[None]) for image in held_out.images])
+        row[f"stock_{kind}"] = float((scores.argmax(1) == held_out.labels).mean())
+        row[kind] = own[kind].comparison.accuracy
+        row[f"{kind}_agreement"] = own[kind].comparison.agreement
+    return row
+
+
+def table(record: dict[str, Any]) -> list[list[str]]:
+    """Return the document's table, its header first."""
+    kinds = ("tflite", "onnx")
+    lines = [["network", "Keras", *(f"{kind}, {side}" for kind in kinds for side in ("edgecls", "stock"))]]
+    for row in record["rows"]:
+        figures = [row[f"{side}{kind}"] for kind in kinds for side in ("", "stock_")]
+        lines.append([row["text"], *(f"{figure * 100:.1f} %" for figure in (row["float"], *figures))])
+    return lines
+
+
+def main() -> None:
+    """Train, import, export, score, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with train/ and test/")
+    parser.add_argument("--name", required=True, help="of the images, for the result's file name")
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--networks", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder (default: %(default)s)")
+    arguments = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    rows = []
+    dataset = load_dataset(arguments.data, arguments.image_size, val_fraction=0.15, test_fraction=0.15, seed=0)
+    for name in arguments.networks:
+        with tempfile.TemporaryDirectory() as folder, quietly("training and export"):
+            model = Path(folder) / "model.keras"
+            keras_accuracy = train(RECIPES[name], dataset, arguments.seed, model)
+            row = compare(model, arguments.data, Path(folder))
+        rows.append({"network": name, "text": RECIPES[name].text, "keras": keras_accuracy} | row)
+        print(rows[-1], flush=True)
+    figures = {"data": arguments.name, "image_size": arguments.image_size, "seed": arguments.seed, "rows": rows}
+    # Nothing is timed, so the machine's state does not matter.
+    verdict: dict[str, Any] = {"valid": True, "causes": [], "warnings": []}
+    print(write_record(f"imported-int8-{arguments.name}", figures, verdict, arguments.results))
+
+
+if __name__ == "__main__":
+    main()
