@@ -72,6 +72,16 @@ def test_all_commands_take_the_run(imported: tuple[Path, str], tiny_data: Path) 
     assert "The model was trained elsewhere." in page
 
 
+def test_a_refit_without_a_gain_changes_nothing(trained: Path, tiny_data: Path, tmp_path: Path) -> None:
+    arguments = [str(trained / "model.keras"), str(tiny_data), "--out", str(tmp_path / "run"), "--refit"]
+    result = run("import", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "refit       no gain, so the model is unchanged: validation accuracy 100.00 %" in result.output
+    found = json.loads((tmp_path / "run" / "run.json").read_text())["imported"]
+    assert found["refit"] == {"changed": [], "before": 1.0, "after": 1.0}
+    assert found["options"][-1] == "--refit"
+
+
 def test_another_class_order_is_shown_and_can_be_given(trained: Path, tiny_data: Path, tmp_path: Path) -> None:
     model, out = str(trained / "reversed.keras"), str(tmp_path / "run")
     order = ",".join(reversed(CLASSES))

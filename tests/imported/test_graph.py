@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,8 +19,8 @@ def operation(name: str, function: str, inbound: list[Any]) -> dict[str, Any]:
     return layer("TFOpLambda", name, inbound, function=function)
 
 
-def functional(layers: list[dict[str, Any]], last: list[Any]) -> dict[str, Any]:
-    image = layer("InputLayer", "image", [], batch_input_shape=[None, 16, 16, 3])
+def functional(layers: list[dict[str, Any]], last: list[Any], shape: Sequence[int | None] = (16, 16, 3)) -> Any:
+    image = layer("InputLayer", "image", [], batch_input_shape=[None, *shape])
     settings = {"layers": [image, *layers], "input_layers": [["image", 0, 0]], "output_layers": [last]}
     return {"class_name": "Functional", "config": settings, "name": "model"}
 
@@ -64,6 +65,41 @@ def test_bgr_inside_of_a_model_is_the_gray_image_itself() -> None:
     cut = layers + [layer("SlicingOpLambda", "cut", [["mean", 0, 0, {"slice_spec": backwards}]], function="getitem")]
     with pytest.raises(ModelFileError, match="'cut'"):
         read_graph(functional(cut, ["cut", 0, 0]), keras_2=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [("image.grayscale_to_rgb", {"name": None}), ("repeat", {"repeats": 3, "axis": -1}), ("tile", {"1": [1, 1, 1, 3]})],
+)
+def test_gray_copied_by_an_operation_becomes_three_channels(function: str, arguments: dict[str, Any]) -> None:
+    layers = [
+        operation("scaled", "math.multiply", [["image", 0, 0, {"y": 0.5}]]),
+        operation("rgb", function, [["scaled", 0, 0, arguments]]),
+        layer("Flatten", "flat", [[["rgb", 0, 0, {}]]]),
+    ]
+    graph = read_graph(functional(layers, ["flat", 0, 0], (16, 16, 1)), keras_2=True)
+    assert kinds(graph)[1:] == [("Concatenate", ("scaled", "scaled", "scaled")), ("Flatten", ("rgb",))]
+    with pytest.raises(ModelFileError, match="'rgb'"):
+        read_graph(functional(layers, ["flat", 0, 0]), keras_2=True)
+
+
+@pytest.mark.parametrize(("shape", "dropped"), [((None, None, 3), True), ((20, 20, 3), True), ((40, 40, 3), False)])
+def test_a_first_resizing_to_a_square_says_the_size_of_images(shape: tuple[int | None, ...], dropped: bool) -> None:
+    layers = [
+        layer("Rescaling", "scaled", [[["image", 0, 0, {}]]], scale=0.5),
+        layer("Resizing", "resized", [[["scaled", 0, 0, {}]]], height=20, width=20, crop_to_aspect_ratio=True),
+        layer("Flatten", "flat", [[["resized", 0, 0, {}]]]),
+    ]
+    graph = read_graph(functional(layers, ["flat", 0, 0], shape), keras_2=True)
+    assert ("Resizing", ("scaled",)) not in kinds(graph) if dropped else ("Resizing", ("scaled",)) in kinds(graph)
+    assert graph.input_shape == ((20, 20, 3) if dropped else shape)
+    assert kinds(graph)[-1] == ("Flatten", ("scaled",) if dropped else ("resized",))
+
+
+def test_an_output_with_a_name_is_read() -> None:
+    config = functional([layer("Flatten", "flat", [[["image", 0, 0, {}]]])], ["flat", 0, 0])
+    config["config"] |= {"input_layers": {"photo": ["image", 0, 0]}, "output_layers": {"scores": ["flat", 0, 0]}}
+    assert kinds(read_graph(config, keras_2=False)) == [("Flatten", ("",))]
 
 
 def test_nested_models_of_keras_2_count_their_calls_from_one() -> None:
