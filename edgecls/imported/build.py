@@ -117,7 +117,7 @@ def build_float(source: Source, image_size: int) -> keras.Model:
     import keras
 
     image = keras.Input((image_size, image_size, source.channels), dtype="float32", name="image")
-    return keras.Model(image, _scores(source, _body(source, image)))
+    return _join(image, _scores(source, _body(source, image)))
 
 
 def build_network(source: Source, image_size: int, scaling: Scaling) -> keras.Model:
@@ -136,7 +136,17 @@ def build_network(source: Source, image_size: int, scaling: Scaling) -> keras.Mo
         to_rgb = layers.Conv2D(3, 1, name=GRAY_TO_RGB)
         x = to_rgb(layers.Rescaling(1.0, name="scaling")(image))
         to_rgb.set_weights([np.array(scaling.scale).reshape(1, 1, 1, 3), np.array(scaling.offset)])
-    return keras.Model(image, _scores(source, _body(source, x)), name="imported")
+    return _join(image, _scores(source, _body(source, x)))
+
+
+def _join(image: keras.KerasTensor, scores: keras.KerasTensor) -> keras.Model:
+    import keras
+
+    try:
+        return keras.Model(image, scores, name="imported")
+    except RecursionError as error:
+        # Keras follows the layers from the last to the first one by recursion.
+        raise ModelFileError("it has more layers in a row than Keras can follow; leave some out") from error
 
 
 def _body(source: Source, image: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
@@ -175,7 +185,7 @@ def _apply(node: Node, inputs: list[keras.KerasTensor], weights: Arrays) -> kera
             layer.set_weights(weights)
     except ModelFileError:
         raise
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelFileError(f"layer {node.name!r} ({node.kind}) cannot be built: {error!s:.200}") from error
     return output
 

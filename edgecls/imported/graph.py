@@ -16,7 +16,8 @@ from edgecls.imported.layers import MODELS, TRAINING_ONLY, activation_name, chec
 from edgecls.imported.operations import OPERATIONS, operation_layer
 from edgecls.networks.imported import SETTINGS
 
-MOST_LAYERS = 20_000
+# NASNetLarge has some 1,500.
+MOST_LAYERS = 5_000
 # A model that is nested in itself in pairs doubles them with each level.
 MOST_CALLS = 100_000
 MOST_NAME = 80

@@ -88,7 +88,7 @@ def import_model(
     adapted = refit(network, dataset, progress) if config.refit else None
     record = _make_record(model, data, size, dataset, config, measured)
     if adapted:
-        record["imported"]["refit"] = dataclasses.asdict(adapted)
+        record["imported"]["refit"] = dataclasses.asdict(adapted) | {"text": adapted.describe()}
     with new_run(out, overwrite=overwrite) as work:
         record = _write(work / FINISHED_FOLDER, network, dataset, record, started, progress)
     return ImportResult(record, measured, adapted)

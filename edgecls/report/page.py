@@ -162,6 +162,7 @@ def _describe_import(imported: dict[str, Any]) -> list[tuple[str, str]]:
         ("scaling of a pixel", f"{imported['scaling']['name']} (training images: {tried})"),
         ("class order", imported["classes"]),
         ("resizing", f"edgecls {imported['accuracy']:.1%}; without antialiasing, as Keras: {resizing}"),
+        *([("refit", imported["refit"]["text"])] if "refit" in imported else []),
     ]
 
 

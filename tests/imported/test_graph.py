@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from edgecls.errors import ModelFileError
+from edgecls.imported.build import Source, build_float
 from edgecls.imported.graph import Graph, read_graph
 
 
@@ -150,3 +153,21 @@ def test_several_inputs_are_refused() -> None:
     config["config"]["input_layers"].append(["image", 0, 0])
     with pytest.raises(ModelFileError, match="2 inputs"):
         read_graph(config, keras_2=True)
+
+
+def test_more_layers_in_a_row_than_keras_can_follow_are_refused() -> None:
+    layers = [layer("Rescaling", "l0", [[["image", 0, 0, {}]]], scale=1.0)]
+    layers += [layer("Rescaling", f"l{i}", [[[f"l{i - 1}", 0, 0, {}]]], scale=1.0) for i in range(1, 300)]
+    layers.append(layer("Flatten", "flat", [[["l299", 0, 0, {}]]]))
+    source = Source(read_graph(functional(layers, ["flat", 0, 0], (2, 2, 1)), keras_2=True), {})
+    # Modules that are imported on the first use need a depth of their own.
+    few = [layer("Rescaling", "l0", [[["image", 0, 0, {}]]], scale=1.0)]
+    few.append(layer("Flatten", "flat", [[["l0", 0, 0, {}]]]))
+    build_float(Source(read_graph(functional(few, ["flat", 0, 0], (2, 2, 1)), keras_2=True), {}), 2)
+    depth, limit = len(inspect.stack()), sys.getrecursionlimit()
+    sys.setrecursionlimit(depth + 250)
+    try:
+        with pytest.raises(ModelFileError, match="more layers in a row"):
+            build_float(source, 2)
+    finally:
+        sys.setrecursionlimit(limit)
