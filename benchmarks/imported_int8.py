@@ -76,6 +76,7 @@ def train(recipe: Recipe, dataset: Dataset, seed: int, path: Path) -> float:
         if epochs:
             model.fit(scaled, labels, epochs=epochs, batch_size=32, verbose=2)
     model.save(path)
+    assert dataset.test is not None, "the data set has test images"
     scores = model.predict(_scale(dataset.test.images, recipe), verbose=0)
     return float((scores.argmax(1) == dataset.test.labels).mean())
 

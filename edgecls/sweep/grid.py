@@ -32,6 +32,10 @@ class NamedNetwork:
     name: str  # of its run folder
     config: TrainConfig  # to train it with
 
+    def is_like(self, config: TrainConfig) -> bool:
+        """Return whether a config is of the same network, however it is trained."""
+        return self.network == NamedNetwork("", config).network and self.config.head == config.head
+
     @property
     def network(self) -> tuple[str, int, float, int]:
         """Return what networks of nearly the same latency have in common; they also share frozen features."""
@@ -64,6 +68,8 @@ def name_of(config: TrainConfig) -> str:
         parts += [f"{config.alpha:g}", *([f"blocks{config.blocks}"] if config.blocks else []), config.head]
     if config.unfreeze:
         parts.append(f"unfreeze{config.unfreeze}")
+    if config.main_effort != "quick":
+        parts.append("fine-tuned")
     return "-".join(parts)
 
 
@@ -76,7 +82,9 @@ def short_names(candidates: tuple[NamedNetwork, ...]) -> dict[str, str]:
         "alpha": lambda c: f"alpha {c.alpha:g}" if c.uses_backbone else "",
         "blocks": lambda c: f"{c.blocks} blocks" if c.blocks else "",
         "head": lambda c: c.head if c.uses_backbone else "",
-        "unfreeze": lambda c: f"unfreeze {c.unfreeze}" if c.unfreeze else "",
+        "unfreeze": lambda c: (
+            f"unfreeze {c.unfreeze}" if c.unfreeze else "" if c.main_effort == "quick" else "fine-tuned"
+        ),
     }
     differing = [name for name in words if name == "image_size" or len({getattr(c, name) for c in configs}) > 1]
     return {

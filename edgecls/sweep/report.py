@@ -56,11 +56,10 @@ def to_json(found: Sweep) -> dict[str, Any]:
 
 def _scanned_json(found: Sweep) -> list[dict[str, Any]]:
     """Return the networks that a search has looked at and not trained."""
-    trained = {row.candidate.config for row in found.rows}
     return [
         _candidate_json(each.config) | {"scan_accuracy": each.accuracy, "left_out_because": "not trained"}
         for each in found.scanned
-        if each.config not in trained
+        if not any(row.candidate.is_like(each.config) for row in found.rows)
     ]
 
 
@@ -71,7 +70,9 @@ def _candidate_json(config: TrainConfig) -> dict[str, Any]:
 def _row_json(found: Sweep, row: Row) -> dict[str, Any]:
     config, scored, point = row.candidate.config, row.scored, point_of(row)
     document = _candidate_json(config)
-    document["scan_accuracy"] = next((each.accuracy for each in found.scanned if each.config == config), None)
+    document["scan_accuracy"] = next(
+        (each.accuracy for each in found.scanned if row.candidate.is_like(each.config)), None
+    )
     comparison = scored.comparison if scored else None
     for name in ("accuracy", "accuracy_low", "accuracy_high", "drop"):
         document[name] = getattr(comparison, name) if comparison else None
@@ -210,7 +211,8 @@ def _describe_search(found: Sweep, chosen: Point) -> list[str]:
     if default and default.name != chosen.name:
         gain, p = (chosen.accuracy - default.accuracy) * 100, compare_points(chosen, default)
         lines.append(
-            f"Against the default network: {default.latency.p50_ms / chosen.latency.p50_ms:.1f} times as fast, "
+            "Against the default network with a frozen backbone: "
+            f"{default.latency.p50_ms / chosen.latency.p50_ms:.1f} times as fast, "
             f"{default.size_bytes / chosen.size_bytes:.1f} times smaller, {gain:+.2f} points of accuracy "
             f"({_p(p)}, {'not significant' if p >= SIGNIFICANT_P else 'significant'})."
         )

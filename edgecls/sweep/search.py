@@ -61,16 +61,31 @@ def search(
     scanned, warnings = _scan(data, out, base, request, sizes, progress)
     possible = _without_obstacle(scanned, classes, deployment, request)
 
-    def train(chosen: Sequence[Scanned]) -> Sweep:
-        configs = dict.fromkeys([*(each.config for each in chosen), base])
-        candidates = [NamedNetwork(name_of(config), config) for config in configs]
+    def train(configs: Sequence[TrainConfig]) -> Sweep:
+        candidates = [NamedNetwork(name_of(config), config) for config in dict.fromkeys([*configs, base])]
         return sweep(data, out, candidates, _remaining(began, request), progress, benchmark)
 
     found = train(chosen := shortlist(possible, cost, request.max_loss))
     if found.recommended is None and (faster := _fast_enough(possible, found, request.budget_ms, cost)):
-        found = train([*chosen, *shortlist(faster, cost, request.max_loss)])
+        found = train(chosen := [*chosen, *shortlist(faster, cost, request.max_loss)])
     warnings += found.warnings
+    found = _fine_tune(found, chosen, base, train)
     return dataclasses.replace(found, scanned=tuple(scanned), default=name_of(base), warnings=tuple(warnings))
+
+
+def _fine_tune(
+    found: Sweep, configs: Sequence[TrainConfig], base: TrainConfig, train: Callable[[list[TrainConfig]], Sweep]
+) -> Sweep:
+    """Return the result with the recommended network fine-tuned as by `edgecls train`, if its file is good then too.
+
+    The others are compared without it, as it takes most of the time; it does not change a network's latency.
+    """
+    chosen = next((each for each in configs if found.recommended and name_of(each) == found.recommended.name), None)
+    if chosen is None or chosen == base:
+        return found
+    tuned = dataclasses.replace(chosen, unfreeze=None, fine_learning_rate=None)
+    again = train([*(each for each in configs if each != chosen), tuned])
+    return again if again.recommended and again.recommended.name == name_of(tuned) else found
 
 
 def _scan(
@@ -121,7 +136,7 @@ def _fast_enough(possible: Sequence[Scanned], found: Sweep, budget_ms: float | N
     return [each for each in possible if min(rates) * cost(each.config) <= budget_ms]
 
 
-def shortlist(scanned: Sequence[Scanned], cost: Cost, max_loss: float) -> list[Scanned]:
+def shortlist(scanned: Sequence[Scanned], cost: Cost, max_loss: float) -> list[TrainConfig]:
     """Return the cheapest network that loses at most `max_loss` against the best, and the cheapest that lose less.
 
     The best of a hundred looks better than it is, so a network that comes this near to it does not fall behind by more.
@@ -131,7 +146,7 @@ def shortlist(scanned: Sequence[Scanned], cost: Cost, max_loss: float) -> list[S
     chosen = []
     for fraction in SAFER_LOSSES:
         enough = best - fraction * max_loss - 1e-9
-        chosen.append(next(each for each in by_cost if each.accuracy >= enough))
+        chosen.append(next(each.config for each in by_cost if each.accuracy >= enough))
     return list(dict.fromkeys(chosen))
 
 

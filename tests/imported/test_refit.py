@@ -101,7 +101,7 @@ def test_a_sigmoids_logit_is_solved_too() -> None:
     model = keras.Model(image, keras.layers.Softmax()(both(logit)))
     both.set_weights([np.array([[0.0, 1.0]]), np.zeros(2)])
     train, val = (make_split(240, seed, 60) for seed in (1, 2))
-    parts = [Split(part.paths, part.images, (part.labels == 0).astype(np.int64)) for part in (train, val)]
-    result = refit(model, Dataset(Path(), ("no", "yes"), *parts, None, (), ()), silent)
+    first, second = (Split(part.paths, part.images, (part.labels == 0).astype(np.int64)) for part in (train, val))
+    result = refit(model, Dataset(Path(), ("no", "yes"), first, second, None, (), ()), silent)
     assert result.changed == (CLASSIFIER,)
     assert result.after > 0.95

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,19 +9,23 @@ import pytest
 from command_line import run as edgecls
 from sweeps import make_point
 
+from edgecls.boards.targets import ANY
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.sweep import search as searching
 from edgecls.sweep.frontier import Point, recommend_fastest
+from edgecls.sweep.grid import NamedNetwork, name_of
+from edgecls.sweep.latency import Deployment
 from edgecls.sweep.scan import Scanned
 from edgecls.sweep.search import shortlist
+from edgecls.sweep.sweep import Sweep
 from edgecls.sweep.trials import Request
 
 IMAGES = 1000
 
 
 def make_scanned(blocks: int, correct: int) -> Scanned:
-    return Scanned(TrainConfig(blocks=blocks), np.arange(IMAGES) < correct)
+    return Scanned(TrainConfig(blocks=blocks, unfreeze=0), np.arange(IMAGES) < correct)
 
 
 def cost(config: TrainConfig) -> float:
@@ -30,7 +35,7 @@ def cost(config: TrainConfig) -> float:
 def listed(*correct: int, max_loss: float = 0.005) -> list[int | None]:
     """Return the blocks that are short-listed of networks of 1, 2, 3 ... blocks with so many correct images."""
     scanned = [make_scanned(blocks, count) for blocks, count in enumerate(correct, 1)]
-    return [each.config.blocks for each in shortlist(scanned, cost, max_loss)]
+    return [each.blocks for each in shortlist(scanned, cost, max_loss)]
 
 
 def test_the_fastest_that_keeps_the_best_accuracy_is_listed_and_safer_ones() -> None:
@@ -82,6 +87,37 @@ def test_limits_that_nothing_meets_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def found(name: str) -> Sweep:
+    deployment = Deployment(None, "", True, "int8", "tflite", ANY)
+    return Sweep(Path(), Request(), deployment, (), (), make_point(name, (), 1) if name else None, None, None)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_the_recommended_network_is_fine_tuned_at_the_end_and_taken_if_its_file_is_good(good: bool) -> None:
+    base = TrainConfig(unfreeze=0, fine_learning_rate=1e-4)
+    small, smaller = (dataclasses.replace(base, image_size=96, blocks=blocks) for blocks in (12, 9))
+    calls: list[list[TrainConfig]] = []
+
+    def train(configs: list[TrainConfig]) -> Sweep:
+        calls.append(configs)
+        return found(name_of(configs[-1]) if good else name_of(small))
+
+    result = searching._fine_tune(found(name_of(smaller)), [smaller, small], base, train)
+    ((kept, tuned),) = calls
+    assert kept == small and (tuned.image_size, tuned.blocks, tuned.main_effort) == (96, 9, "normal")
+    assert result.recommended is not None
+    assert result.recommended.name == name_of(smaller) + ("-fine-tuned" if good else "")
+    # Its accuracy in the scan is that of the same network.
+    assert NamedNetwork("", tuned).is_like(smaller) and not NamedNetwork("", tuned).is_like(small)
+
+
+def test_nothing_and_the_default_network_are_not_fine_tuned() -> None:
+    base = TrainConfig(unfreeze=0)
+    for name in ("", name_of(base)):
+        result = searching._fine_tune(found(name), [], base, lambda configs: pytest.fail("trained"))
+        assert (result.recommended.name if result.recommended else "") == name
+
+
 @pytest.mark.slow
 def test_a_search_recommends_trains_and_continues(tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -100,5 +136,5 @@ def test_a_search_recommends_trains_and_continues(tiny_data: Path, tmp_path: Pat
     trained = {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
     again = edgecls(*arguments)
     assert again.exit_code == 0 and f"Recommended: {out / chosen['name']}" in again.stdout
-    assert "Against the default network: " in again.stdout
+    assert "Against the default network with a frozen backbone: " in again.stdout
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")} == trained
