@@ -174,10 +174,11 @@ def main() -> None:
             row = compare(model, arguments.data, Path(folder))
         rows.append({"network": name, "text": RECIPES[name].text, "keras": keras_accuracy} | row)
         print(rows[-1], flush=True)
-    figures = {"data": arguments.name, "image_size": arguments.image_size, "seed": arguments.seed, "rows": rows}
-    # Nothing is timed, so the machine's state does not matter.
-    verdict: dict[str, Any] = {"valid": True, "causes": [], "warnings": []}
-    print(write_record(f"imported-int8-{arguments.name}", figures, verdict, arguments.results))
+        figures = {"data": arguments.name, "image_size": arguments.image_size, "seed": arguments.seed, "rows": rows}
+        # Nothing is timed, so the machine's state does not matter. Written after each network: all take an hour.
+        verdict: dict[str, Any] = {"valid": True, "causes": [], "warnings": []}
+        path = write_record(f"imported-int8-{arguments.name}", figures, verdict, arguments.results)
+    print(path)
 
 
 if __name__ == "__main__":

@@ -49,12 +49,14 @@ def settle(model: Any, scaling: str, size: int | None = None) -> None:
     images = parse_scaling(scaling, channels).apply(diverse_images(96, size or height, rng), channels)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
+        gamma, *beta, mean, variance = norm.get_weights()
+        changed = [gamma * rng.uniform(0.4, 0.7, gamma.shape), *(rng.normal(0.2, 0.2, each.shape) for each in beta)]
+        norm.set_weights([*changed, mean, variance])
         norm.momentum = 0.0
     model(images, training=True)
     for norm in norms:
         norm.momentum = 0.99
-        gamma, *beta, mean, variance = norm.get_weights()
-        changed = [gamma * rng.uniform(0.7, 1.3, gamma.shape), *(rng.normal(0.2, 0.2, each.shape) for each in beta)]
+        *changed, mean, variance = norm.get_weights()
         # By a part of the deviation: a mean that is off by more makes a network chaotic.
         mean = mean + rng.normal(0, 0.2, mean.shape) * np.sqrt(variance)
         norm.set_weights([*changed, mean, variance * rng.uniform(0.7, 1.3, variance.shape)])
