@@ -24,9 +24,9 @@ from record import write_record
 from edgecls.config import ExportConfig
 from edgecls.export import onnx
 from edgecls.export.calibration import centered_inputs
-from edgecls.export.edge_tpu import for_edge_tpu
 from edgecls.export.fuse import FusedModel
 from edgecls.export.job import Job, open_job
+from edgecls.export.npu import for_npu
 from edgecls.output_capture import quietly
 from edgecls.progress import silent
 
@@ -40,7 +40,7 @@ FORMS = ("plain", "prepared", "prepared, --per-tensor")
 def build(job: Job, per_tensor: Job) -> dict[str, FusedModel]:
     """Return the networks by form."""
     networks = (job.int8_fused, job.prepared, per_tensor.prepared)
-    return {form: for_edge_tpu(network) for form, network in zip(FORMS, networks, strict=True)}
+    return {form: for_npu(network) for form, network in zip(FORMS, networks, strict=True)}
 
 
 class _Reader:

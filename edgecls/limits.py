@@ -10,6 +10,8 @@ MAX_IMAGE_SIZE = 1024
 Format = Literal["tflite", "onnx"]
 FORMATS: tuple[Format, ...] = ("tflite", "onnx")
 MAX_THREADS = 1024
+# What an exported file takes.
+INPUTS = ("gray", "rgb")
 PRECISIONS = ("fp32", "fp16", "int8")
 # Range of used bits in 16-bit images.
 LEAST_BITS, MOST_BITS = 8, 16

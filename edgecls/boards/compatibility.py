@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from edgecls.boards import edgetpu
-from edgecls.boards.edgetpu import COMPILED
+from edgecls.boards import edgetpu, ethosu
 from edgecls.boards.install import packages_of
 from edgecls.boards.profiles import MIN_PYTHON, Profile, System, Wheel, find_wheel, install_line, version
 from edgecls.boards.rule_result import Level, RuleResult
@@ -22,6 +21,8 @@ RELEASES = {"FULLY_CONNECTED": ((13, "2.18.0"), (12, "2.17.0"), (11, "2.15.0"))}
 ONNX_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
 # Types that the engines compute in; "" is a type that the file does not state.
 DTYPES = ("", "float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")
+# The operation that stands for all that was compiled -> the chip.
+COMPILED_FOR = {edgetpu.COMPILED: "an Edge TPU", ethosu.COMPILED: "an Arm Ethos-U"}
 # MB of a process after predictions: of the engine alone, and per MB of the file. Measured on x86-64 with
 # Python 3.11 (LiteRT 2.3.0: 60 and 76 MB for files of 2.8 and 9.0 MB; ONNX Runtime 1.32.0: 82 and 115 for 2.7 and 9.0).
 MEMORY_MB = {"tflite": (51, 3.5), "onnx": (72, 4.8)}
@@ -43,10 +44,13 @@ def check_graph(graph: Graph, spec: ModelSpec, size_bytes: int, profile: Profile
     findings = [*_check_systems(graph, profile)]
     if profile.accelerator == "edgetpu":
         findings += edgetpu.preflight(graph)
+    elif profile.accelerator == "ethos-u":
+        findings += ethosu.preflight(graph)
     else:
         findings += [_check_ops(graph, profile), _check_dtypes(graph), _check_shapes(graph)]
         findings += [_check_target(graph, spec, profile), *_check_speed(graph, spec, profile)]
-    return (*findings, _check_memory(graph, size_bytes, profile))
+    # Without a system there is no process of Python whose memory is known.
+    return (*findings, *([_check_memory(graph, size_bytes, profile)] if profile.systems else ()))
 
 
 def install_lines(graph: Graph, profile: Profile) -> dict[str, str]:
@@ -58,6 +62,8 @@ def install_lines(graph: Graph, profile: Profile) -> dict[str, str]:
 def _check_systems(graph: Graph, profile: Profile) -> Iterator[RuleResult]:
     """Yield the findings about each of the board's systems; one suitable system is enough."""
     judged = [(system, *_judge_system(graph, system, profile)) for system in profile.systems]
+    if not judged:
+        yield RuleResult("system", "note", "no Python runs there: your own program runs the compiled file")
     level: Level = "note" if any(not problems for _, _, problems in judged) else "no"
     for system, wheel, problems in judged:
         for rule, text in problems:
@@ -110,8 +116,8 @@ def min_runtime(graph: Graph) -> str:
 
 def _check_ops(graph: Graph, profile: Profile) -> RuleResult:
     for node in graph.nodes:
-        if node.op == COMPILED:
-            text = f"compiled for an Edge TPU, which {profile.title} does not have; use the file it was compiled from"
+        if chip := COMPILED_FOR.get(node.op):
+            text = f"compiled for {chip}, which {profile.title} does not have; use the file it was compiled from"
             return RuleResult("ops", "no", text)
         own = node.op in BUILTINS if graph.format == "tflite" else node.domain in ONNX_DOMAINS
         if not own:

@@ -1,4 +1,4 @@
-"""Targets: how int8 files are quantized for a kind of processor. Only the Coral needs TFLite files of its own."""
+"""Targets: how int8 files are quantized for a kind of processor. Only NPUs need TFLite files of their own."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Target:
     onnx_activations: str  # "uint8" or "int8"
     weight_bits: int  # 8, or 7 where products of full-range weights overflow 16 bits
     why: str  # the reason, with its source
-    edge_tpu: bool = False  # True if only TFLite files run, with the operations that the Edge TPU compiler maps
+    accelerator: str = ""  # of profiles.Profile; if it is an NPU, only TFLite files run, with what its compiler maps
     per_tensor: bool = False  # True for one scale for all weights of a layer, not one for each channel
 
     @property
     def formats(self) -> tuple[Format, ...]:
         """Return the formats that it runs."""
-        return ("tflite",) if self.edge_tpu else FORMATS
+        return ("tflite",) if self.accelerator else FORMATS
 
     @property
     def weight_steps(self) -> int:
@@ -42,7 +42,8 @@ TARGETS = {
         Target("x86-vnni", "uint8", 8, "VNNI multiplies uint8 by int8 without overflow (onnxruntime docs)"),
         Target("x86", "uint8", 7, "AVX2 adds products in 16 bits: 7-bit weights cannot overflow them"),
         Target("arm64", "int8", 8, "onnxruntime's ARM64 kernels are made for int8 by int8"),
-        Target("coral", "int8", 8, "edgetpu_compiler takes TFLite only (https://coral.ai/docs/edgetpu)", edge_tpu=True),
+        Target("coral", "int8", 8, "edgetpu_compiler takes TFLite only (https://coral.ai/docs/edgetpu)", "edgetpu"),
+        Target("ethos-u", "int8", 8, "Arm's Vela takes TFLite only (https://pypi.org/project/ethos-u-vela)", "ethos-u"),
     )
 }
 # 8-bit weights and uint8 activations.

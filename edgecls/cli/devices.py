@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,12 @@ def _installs(profile: Profile, system: Any) -> str:
 @click.argument("file", type=PATH)
 @click.option("--board", "name", help="Board; 'edgecls devices' lists them.  [required]")
 @click.option("--device", "old_name", hidden=True, help="The former name of --board.")
-@click.option("--compile", "compiling", is_flag=True, help="First run edgetpu_compiler; writes NAME_edgetpu.tflite.")
+@click.option(
+    "--compile",
+    "compiling",
+    is_flag=True,
+    help="First run the NPU's compiler: edgetpu_compiler writes NAME_edgetpu.tflite, Vela NAME_vela.tflite.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def check(file: Path, name: str | None, old_name: str | None, compiling: bool, as_json: bool) -> None:
     """Check whether an exported FILE runs on a board, and show what to install there.
@@ -90,6 +96,7 @@ def check(file: Path, name: str | None, old_name: str | None, compiling: bool, a
     Examples:
       edgecls check run/export/model-int8.tflite --board raspberry-pi-4b
       edgecls check run/export/model-int8.tflite --board coral-usb --compile
+      edgecls check run/export/model-int8.tflite --board nxp-imx93 --compile
     """
     from edgecls.boards.compatibility import check_graph, install_lines
     from edgecls.boards.profiles import load_profile
@@ -124,34 +131,57 @@ def check(file: Path, name: str | None, old_name: str | None, compiling: bool, a
 
 
 def _compile(file: Path, profile: Profile) -> dict[str, Any]:
-    from edgecls.boards import edgetpu_compiler
+    from edgecls.boards import edgetpu_compiler, vela
 
-    if profile.accelerator != "edgetpu":
-        raise click.UsageError(f"--compile needs a board with an Edge TPU; {profile.name} has none")
-    done = edgetpu_compiler.compile_file(file)
+    done: edgetpu_compiler.CompiledFile | vela.VelaFile
+    if profile.accelerator == "edgetpu":
+        done = edgetpu_compiler.compile_file(file)
+    elif profile.npu:
+        done = vela.compile_for_npu(file, profile)
+    else:
+        raise click.UsageError(f"--compile needs a board with an Edge TPU or an Ethos-U; {profile.name} has neither")
     return {"path": str(done.path), "cpu_layers": list(done.cpu_layers), "report": asdict(done.report)}
 
 
 def _print_check(
     file: Path, profile: Profile, findings: tuple[RuleResult, ...], compiled: dict[str, Any] | None
 ) -> None:
-    from edgecls.boards import edgetpu_compiler
     from edgecls.boards.rule_result import is_yes
 
     _print_findings(findings)
     if compiled:
-        report = compiled["report"]
-        echo(f"{'compiler':18} {report['on_tpu']} operations on the Edge TPU, {report['on_cpu']} on the CPU")
-        for layer in compiled["cpu_layers"]:
-            echo(f"{'on the CPU':18} {layer}")
+        _print_compiled(compiled)
     if is_yes(findings):
         echo(f"yes: {file.name} runs on {profile.title}", fg="green")
-        if profile.accelerator == "edgetpu" and not compiled and not file.stem.endswith("_edgetpu"):
-            found = edgetpu_compiler.find_compiler()
-            command = (
-                f"edgecls check {file} --board {profile.name} --compile" if found else edgetpu_compiler.advice(file)
-            )
+        if not compiled and (command := _compile_command(file, profile)):
             echo(f"Compile it first: {command}")
+
+
+def _compile_command(file: Path, profile: Profile) -> str:
+    """Return the command that compiles a file for the board's NPU, or "" if it is compiled or the board has none."""
+    from edgecls.boards import edgetpu_compiler
+
+    if file.stem.endswith(("_edgetpu", "_vela")) or not (profile.npu or profile.accelerator == "edgetpu"):
+        return ""
+    if profile.accelerator == "edgetpu" and not edgetpu_compiler.find_compiler():
+        return edgetpu_compiler.advice(file)
+    return shlex.join(["edgecls", "check", str(file), "--board", profile.name, "--compile"])
+
+
+def _print_compiled(compiled: dict[str, Any]) -> None:
+    """Print the report of a compiler: where operations run, and what Vela says of memory and time."""
+    report = compiled["report"]
+    if "on_tpu" in report:
+        echo(f"{'compiler':18} {report['on_tpu']} operations on the Edge TPU, {report['on_cpu']} on the CPU")
+    else:
+        echo(f"{'compiler':18} {report['on_npu']} operations on the NPU, {report['on_cpu']} on the CPU")
+        kinds = {"SRAM": report["sram_kb"], "DRAM": report["dram_kb"], "flash": report["flash_kb"]}
+        echo(f"{'memory':18} {', '.join(f'{name} {size:.0f} kB' for name, size in kinds.items() if size)}")
+        where = f"{report['system']} at {report['clock_mhz']:.0f} MHz, without operations on the CPU"
+        echo(f"{'time':18} {report['estimate_ms']:.2f} ms, an estimate of Vela {report['version']}: {where}")
+        echo(f"{'accuracy':18} that of the file before compiling; the compiled file cannot run on this machine")
+    for layer in compiled["cpu_layers"]:
+        echo(f"{'on the CPU':18} {layer}")
 
 
 def _print_findings(findings: tuple[RuleResult, ...]) -> None:

@@ -15,12 +15,16 @@ from edgecls.cli.inspection import limit_options, print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
 from edgecls.config import ExportConfig
-from edgecls.limits import FORMATS, PRECISIONS
+from edgecls.limits import FORMATS, INPUTS, PRECISIONS
 from edgecls.messages.lists import counted
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
     from edgecls.export.export_folder import ExportedFile
+
+# An accelerator -> what it is called, and the board that is named if the user named none.
+NPUS = {"edgetpu": "an Edge TPU", "ethos-u": "an Ethos-U"}
+USUAL_BOARDS = {"edgetpu": "coral-usb", "ethos-u": "nxp-imx93"}
 
 
 @click.command()
@@ -48,6 +52,13 @@ if TYPE_CHECKING:
     "  [default: this machine]",
 )
 @click.option("--device", "old_board", hidden=True, help="The former name of --board.")
+@click.option(
+    "--input",
+    type=click.Choice(INPUTS),
+    default=ExportConfig.input,
+    show_default=True,
+    help="rgb: TFLite files that take RGB pixels and load in MediaPipe's ImageClassifier, in RUN/export-rgb.",
+)
 @click.option("--heatmap", is_flag=True, help="Files also output which part of the image speaks for each class.")
 @click.option(
     "--prepared",
@@ -100,6 +111,7 @@ def export(
       edgecls export run --int8 --good-class free --max-missed 0.01
       edgecls export run --int8 --heatmap
       edgecls export run --prepared --format onnx
+      edgecls export run --int8 --input rgb
     """
     if prepared:
         return export_prepared(run, out, data, settings | {"board": old_board if board is None else board})
@@ -114,8 +126,8 @@ def export(
     with LiveProgress() as bars:
         result = export_run(run, config, out=out, data=data, progress=bars)
     print_export(result)
-    if target.edge_tpu:
-        echo("Accuracy was measured on this machine's CPU, not on an Edge TPU.")
+    if target.accelerator:
+        echo(f"Accuracy was measured on this machine's CPU, not on {NPUS[target.accelerator]}.")
     if board and board not in TARGETS:
         check_board(result, board, run)
     check_gate(result)
@@ -129,7 +141,7 @@ def _make_config(
     precisions = tuple(name for name in PRECISIONS if settings.pop(name))
     return ExportConfig(
         precisions=precisions or ExportConfig.precisions,
-        formats=formats or target.formats,
+        formats=formats or (target.formats if settings["input"] == "gray" else ("tflite",)),
         device=target.name if board else None,
         good_class=good_class or "",
         **settings,
@@ -139,8 +151,8 @@ def _make_config(
 def print_next(result: ExportResult, run: Path, target: Target, board: str | None) -> None:
     """Print the commands that a user may run next, ready to be copied."""
     file = str(result.folder / find_usual(result, board).path)
-    if target.edge_tpu:
-        name = "coral-usb" if board is None or board in TARGETS else board
+    if target.accelerator:
+        name = USUAL_BOARDS[target.accelerator] if board is None or board in TARGETS else board
         echo(f"Next: {shlex.join(['edgecls', 'check', file, '--board', name, '--compile'])}")
     else:
         echo(f"Next: {shlex.join(['edgecls', 'predict', file, str(result.image)])}")
@@ -170,9 +182,9 @@ def check_board(result: ExportResult, board: str, run: Path) -> None:
             reasons = "".join(f"\n  {finding.text}" for finding in findings if finding.level == "no")
             refused.append(f"{file.path} does not run on {board}:{reasons}")
     if refused:
-        if TARGETS[profile.export_target].edge_tpu:
+        if npu := NPUS.get(TARGETS[profile.export_target].accelerator):
             command = shlex.join(["edgecls", "export", str(run), "--int8", "--board", board])
-            refused.append(f"Not built for the Edge TPU. Run: {command}")
+            refused.append(f"Not built for {npu.removeprefix('an ')}. Run: {command}")
         raise click.ClickException("\n".join(refused))
     if passed := [file.path for file in result.files if file.passed]:
         command = shlex.join(["edgecls", "check", str(result.folder / passed[0]), "--board", board])

@@ -20,7 +20,15 @@ KINDS = (*PREPARED_ONLY, "onnx")
 # Settings of export that change the prepared network; the others do not apply to it.
 USED = ("max_drop", "prune", "per_tensor")
 # The others, which must be left out: what they are then, if not None.
-DEFAULTS = {"golden": True, "int8": False, "fp16": False, "fp32": False, "heatmap": False, "layers": False}
+DEFAULTS = {
+    "input": "gray",
+    "golden": True,
+    "int8": False,
+    "fp16": False,
+    "fp32": False,
+    "heatmap": False,
+    "layers": False,
+}
 
 
 def export_prepared(run: Path, out: Path | None, data: Path | None, settings: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgecls.limits import FORMATS, PRECISIONS, Format
+from edgecls.limits import FORMATS, INPUTS, PRECISIONS, Format
 from edgecls.limits import check_setting as _check
 
 
@@ -22,6 +22,7 @@ class ExportConfig:
             that the training images hardly use; 0 keeps all (see `export.quantization.prune`).
         layers: True to measure what each layer of the int8 TFLite file loses; done anyway for a rejected one.
         heatmap: True to give each file a second output, the class activation map.
+        input: "gray", or "rgb" for TFLite files that take RGB pixels and compute the gray themselves.
         per_tensor: True to give each layer of int8 files one scale for all its weights, which some NPUs need or run
             faster, and not one for each channel.
         device: what will run int8 files, a name in `export.targets`, or None for this machine.
@@ -45,6 +46,7 @@ class ExportConfig:
     max_false_alarms: float | None = None
     layers: bool = False
     heatmap: bool = False
+    input: str = "gray"
     per_tensor: bool = False
     seed: int = 0
 
@@ -54,6 +56,11 @@ class ExportConfig:
             _check(precision in PRECISIONS, "precision", precision, f"one of {', '.join(PRECISIONS)}")
         for format_name in self.formats:
             _check(format_name in FORMATS, "format", format_name, f"one of {', '.join(FORMATS)}")
+        _check(self.input in INPUTS, "input", self.input, f"one of {', '.join(INPUTS)}")
+        _check(self.input == "gray" or self.formats == ("tflite",), "formats", self.formats, "tflite for --input rgb")
+        for name in ("heatmap", "layers"):
+            unfit = self.input == "rgb" and getattr(self, name)
+            _check(not unfit, name, True, "left out with --input rgb")
         _check(bool(self.precisions) and bool(self.formats), "export", self, "at least one precision and one format")
         _check(0 <= self.prune < float("inf"), "prune", self.prune, "0 (keep all channels) or more")
         _check(0 <= self.max_drop <= 1, "max drop", self.max_drop, "0 to 1")

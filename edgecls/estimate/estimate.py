@@ -161,10 +161,15 @@ def choose_engine(profile: Profile, engine: str | None) -> str:
     """Return the engine for a board: `engine`, or the one that is recommended there.
 
     Raises:
-        ConfigError: the board's accelerator needs another one.
+        ConfigError: the board's accelerator needs another one, or no estimate is possible for it.
     """
     kind = load_processor(profile.hardware.processor).kind
     best = profile.recommended.engine
+    if kind == "npu":
+        raise ConfigError(
+            f"no latency is published that an estimate for {profile.name} could learn from. "
+            f"'edgecls check FILE --board {profile.name} --compile' shows its compiler's own estimate"
+        )
     engine = best if engine is None else ALIASES.get(engine, engine)
     if kind == "cpu" and engine not in ENGINES:
         raise ConfigError(f"engine must be one of {', '.join(ENGINES)}; received {engine!r}")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgecls.boards.profiles import load_profiles, read_table
 
-MachineKind = Literal["cpu", "edgetpu", "gpu"]
+MachineKind = Literal["cpu", "edgetpu", "npu", "gpu"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Processor:
     name: str  # in devices/tables/processors.toml
     family: str  # of similar processors
     group: str  # of families
-    kind: MachineKind  # "cpu", "edgetpu" or "gpu"
+    kind: MachineKind  # "cpu", "edgetpu", "npu" or "gpu"
     ghz: float  # 0 if no source states it
     cores: int  # of one kind; 0 if boards differ
     macs: tuple[int, int]  # most multiply-adds per cycle and core, in 32-bit floats and in int8

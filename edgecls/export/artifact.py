@@ -27,6 +27,7 @@ from edgecls.export.job import Job, open_job
 from edgecls.export.mistakes import Mistakes, draw_flips, write_tables
 from edgecls.export.quantization.bias_correction import correct_bias
 from edgecls.export.quantization.layer_error import measure_layers, worst_layer
+from edgecls.export.rgb import add_metadata, as_rgb, to_rgb
 from edgecls.images.decode import LUMA, RESAMPLE
 from edgecls.limits import Format
 from edgecls.model_file.metadata import ModelSpec
@@ -66,7 +67,7 @@ def export_run(
     data: Path | None = None,
     progress: Progress = silent,
 ) -> ExportResult:
-    """Write the files to `out` (default: the run's folder `export`) and return their scores.
+    """Write the files to `out` (default: the run's folder `export`, or `export-rgb`) and return their scores.
 
     A file whose accuracy dropped by more than `config.max_drop` is named NAME.rejected.SUFFIX, so that nobody ships it
     by mistake.
@@ -78,7 +79,8 @@ def export_run(
             process exports into `out`, or the files there are of another run.
     """
     job = open_job(run, config, data, progress)
-    folder = out or run / "export"
+    # Both kinds of files have the same names.
+    folder = out or run / ("export" if config.input == "gray" else "export-rgb")
     files = []
     notes = [job.rewritten.problem] if job.is_imported and job.rewritten.problem else []
     with export_folder.work_in(folder, run, run_folder.run_id(job.record)) as (partial, older):
@@ -134,6 +136,7 @@ def _write_file(
         name = export_folder.model_name(precision, kind, rejected=True)
     (folder / name).write_bytes(data)
     with_layers = precision == "int8" and kind == "tflite" and (job.config.layers or not comparison.passed)
+    with_layers = with_layers and job.config.input == "gray"
     table = folder / export_folder.layers_name(precision, kind)
     mistakes = Mistakes(job.samples, classes, scores, job.keras_scores, job.record["config"].get("bits"))
     return ExportedFile(
@@ -159,6 +162,8 @@ def _load(job: Job, graph: bytes, precision: str, kind: Format, *, heatmap: bool
 
 def _convert(job: Job, precision: str, kind: Format, *, heatmap: bool, prepare: bool = True) -> bytes:
     """Return a file without its metadata; `prepare` is False for an int8 file of the network as it is."""
+    if job.config.input == "rgb":
+        return _convert_rgb(job, precision, prepare=prepare)
     calibration = job.samples.calibration.images
     finish = functools.partial(add_heatmap, images=calibration) if heatmap else lambda fused: fused
     if precision == "fp32":
@@ -204,6 +209,15 @@ def _choose_int8(job: Job, kind: Format, notes: list[str]) -> tuple[bool, bytes]
     return False, graph
 
 
+def _convert_rgb(job: Job, precision: str, *, prepare: bool) -> bytes:
+    """Return the TFLite file of the network with an RGB input."""
+    if precision == "int8":
+        images, fused = as_rgb(job.samples.calibration.images), job.prepared if prepare else job.int8_fused
+        return add_metadata(tflite.to_int8(to_rgb(fused), images, target=job.target))
+    convert = tflite.to_fp32 if precision == "fp32" else tflite.to_fp16
+    return add_metadata(convert(to_rgb(job.float_fused)))
+
+
 def _check_same_scores(
     job: Job,
     scores: NDArray[np.float32],
@@ -239,6 +253,7 @@ def _spec(job: Job, precision: str, heatmap: bool) -> ModelSpec:
         labels=tuple(job.record["classes"]),
         height=size,
         width=size,
+        channels=3 if job.config.input == "rgb" else 1,
         bits=job.record["config"].get("bits"),
         resample=RESAMPLE,
         luma=LUMA,

@@ -233,7 +233,7 @@ def _fuse_stem(model: keras.Model, folded: list[Array], in_blocks: bool) -> _Ste
 
 
 def space_to_depth(size: int) -> keras.layers.Layer:
-    """Return a layer from images (N, size, size, 1) to their 2x2 blocks (N, size / 2, size / 2, 4)."""
+    """Return a layer from images (N, size, size, C) to their 2x2 blocks (N, size / 2, size / 2, 4 C)."""
     import keras
     import tensorflow as tf
 
@@ -242,6 +242,6 @@ def space_to_depth(size: int) -> keras.layers.Layer:
             return tf.nn.space_to_depth(image, 2)
 
         def compute_output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-            return (shape[0], size // 2, size // 2, 4)
+            return (shape[0], size // 2, size // 2, 4 * shape[3])
 
     return SpaceToDepth(name=BLOCKS)

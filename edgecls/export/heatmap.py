@@ -33,8 +33,8 @@ AVERAGED_IMAGES = 64
 
 def check_heatmap(model: keras.Model, target: Target) -> None:
     """Raise ConfigError for a trained network that has no class activation map, or a target that cannot have one."""
-    if target.edge_tpu:
-        raise ConfigError("files for the Edge TPU have no heat map; export without --heatmap, or without --board")
+    if target.accelerator:
+        raise ConfigError("files for an NPU have no heat map; export without --heatmap, or without --board")
     _find_pool(model)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgecls.boards.targets import Target, find_target
 from edgecls.config import ExportConfig
+from edgecls.errors import ConfigError
 from edgecls.export import inspect
 from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.fuse import FusedModel, fuse
@@ -78,7 +79,7 @@ class Job:
     def _fuse(self, *, int8: bool) -> FusedModel:
         if self.is_imported:
             return self.rewritten.whole if int8 else self.rewritten.exact
-        return fuse(self.model, in_blocks=int8 and self.in_blocks and not self.target.edge_tpu)
+        return fuse(self.model, in_blocks=int8 and self.in_blocks and not self.target.accelerator)
 
     @functools.cached_property
     def equalized(self) -> FusedModel:
@@ -97,12 +98,14 @@ def open_job(run: Path, config: ExportConfig, data: Path | None, progress: Progr
 
     Raises:
         ModelFileError: `run` is not a run folder. DataError: its images are missing or changed.
-        ConfigError: the target is unknown or does not run one of the formats, or the network has no heat map.
+        ConfigError: the target is unknown or does not run one of the formats or RGB, or the network has no heat map.
     """
     target = replace(find_target(config.device, config.formats), per_tensor=config.per_tensor)
     record = run_folder.read_whole_record(run)
     good = inspect.find_good(record, config)
     model = run_folder.load_model(run)
+    if config.input == "rgb" and target.accelerator:
+        raise ConfigError("files for an NPU take gray images; export without --input rgb, or without --board")
     if config.heatmap:
         check_heatmap(model, target)
     samples = load_samples(

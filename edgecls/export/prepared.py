@@ -19,11 +19,11 @@ from PIL import Image
 from edgecls.config import ExportConfig
 from edgecls.errors import ConfigError, ExportError
 from edgecls.export import onnx, rebuild
-from edgecls.export.edge_tpu import for_edge_tpu
 from edgecls.export.fuse import FusedModel
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.graph import in_batches, sources_of
 from edgecls.export.job import Job, open_job
+from edgecls.export.npu import for_npu
 from edgecls.files import file_sha256, write_json
 from edgecls.progress import Progress, silent
 from edgecls.training.run import run_folder
@@ -104,7 +104,7 @@ def export_prepared(
         raise ConfigError(f"{folder} exists and is no folder that --prepared wrote; give another --out, or remove it")
     job = open_job(run, replace(config, precisions=("int8",), golden=False), data, progress, in_blocks=False)
     progress("prepare the network", 0, 1)
-    fused = for_edge_tpu(job.prepared)
+    fused = _prepare(job)
     progress("prepare the network", 1, 1)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".prepared-", dir=folder.parent) as temporary:
@@ -122,6 +122,18 @@ def export_prepared(
         partial.rename(folder)
     images, calibration = len(job.samples.held_out.labels), len(job.samples.calibration.images)
     return PreparedResult(folder, job.float_accuracy, images, calibration, tuple(files))
+
+
+def _prepare(job: Job) -> FusedModel:
+    """Return the prepared network; raise ExportError if this is an imported one that cannot be prepared."""
+    try:
+        return for_npu(job.prepared)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        if not job.is_imported:
+            raise
+        raise ExportError(
+            f"this imported network cannot be prepared for int8 ({problem!s:.200}); export it with --fp32 --format onnx"
+        ) from problem
 
 
 def _write(job: Job, fused: FusedModel, kind: str, folder: Path) -> PreparedFile:

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from edgecls.boards.targets import Target
+from edgecls.boards.targets import TARGETS, Target
 from edgecls.config import ExportConfig
 from edgecls.errors import EdgeclsError
 from edgecls.export.export_folder import RECORD_FILE, model_name, read_entries
@@ -63,7 +63,8 @@ def find_folder(run: Path, target: Target) -> Path:
         for path in _paths(folder, "int8", kind):
             made_for = read_spec(path).target if path.is_file() and _is_known(path, known) else ""
             # TFLite files are the same for every processor except the Edge TPU.
-            is_same = kind == "tflite" and "coral" not in (made_for, target.name)
+            npus = {name for name, each in TARGETS.items() if each.accelerator}
+            is_same = kind == "tflite" and not npus & {made_for, target.name}
             if made_for not in ("", target.name) and not is_same:
                 return run / f"export-{target.name}"
     return folder

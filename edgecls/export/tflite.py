@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from edgecls.boards.targets import ANY, Target
 from edgecls.export.calibration import centered_inputs
-from edgecls.export.edge_tpu import check_mapping, for_edge_tpu
 from edgecls.export.fuse import FusedModel
+from edgecls.export.npu import check_mapping, for_npu
 from edgecls.model_file.graph import Graph, Node
 from edgecls.model_file.tflite import find_tables, find_vector, follow, read_tflite
 from edgecls.output_capture import quietly
@@ -50,7 +50,7 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
 
     The raw image is the quantized input: its scale is 1 and its zero point the padding gray. The last layer stays
     float: it takes a thousandth of the time, and 256 steps for its outputs would change scores by several percent. For
-    the Edge TPU, which runs integers only, scores are uint8.
+    NPUs, which run integers only, scores are uint8.
 
     Args:
         fused: the network.
@@ -58,23 +58,23 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
         target: what will run the file.
 
     Raises:
-        ExportError: the target is the Edge TPU, and it would not run the converted file.
+        ExportError: the target is an NPU, and it would not run the converted file.
     """
     import tensorflow as tf
 
     with quietly("conversion to int8 TFLite"):
-        core = for_edge_tpu(fused).core if target.edge_tpu else fused.core
+        core = for_npu(fused).core if target.accelerator else fused.core
         converter = tf.lite.TFLiteConverter.from_keras_model(core)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([image] for image in centered_inputs(calibration, fused.pad_gray))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter._experimental_disable_per_channel = target.per_tensor
-        if not target.edge_tpu:
+        if not target.accelerator:
             return _quantize_all_but_last_layer(converter, target.per_tensor)
         converter.inference_output_type = tf.uint8
         graph = bytes(converter.convert())
-    check_mapping(graph)
+    check_mapping(graph, target)
     return graph
 
 

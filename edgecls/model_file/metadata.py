@@ -55,6 +55,7 @@ class ModelSpec:
     good_class: str = ""  # the label that is no defect; "" if the file names none
     good_threshold: float | None = None  # an image of a lower score of that class is a defect; None: the highest counts
     bits: int | None = None  # of decode.load_gray
+    channels: int = 1  # 3 if the graph takes RGB pixels and computes their gray itself
     heatmap: bool = False  # True if the graph's second output is a class activation map, float32 (1, h, w, C)
     golden: tuple[dict[str, Any], ...] = ()  # real images with their expected scores: see selftest.py
     graph_sha256: str = ""  # of the file's bytes without the metadata; `write.attach_spec` sets it
@@ -171,6 +172,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("precision", lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     ("input_dtype", lambda v: v in INPUT_DTYPES, f"one of {', '.join(INPUT_DTYPES)}"),
     ("bits", lambda v: v is None or _whole(LEAST_BITS, MOST_BITS)(v), f"{LEAST_BITS} to {MOST_BITS} or null"),
+    ("channels", lambda v: _whole(1, 3)(v) and v != 2, "1 or 3"),
     ("input_scale", lambda v: isinstance(v, float) and 0 < v < math.inf, "a finite float above 0"),
     ("input_zero_point", _whole(-128, 255), "a whole number from -128 to 255"),
     ("heatmap per_tensor", lambda v: isinstance(v, bool), "true or false"),

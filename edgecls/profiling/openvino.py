@@ -71,7 +71,7 @@ def _count(compiled: Any, spec: ModelSpec) -> tuple[list[Any], list[list[float]]
     microseconds; the next block compensates for it.
     """
     request, source = compiled.create_infer_request(), compiled.inputs[0]
-    image = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width))
+    image = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, spec.channels))
     image = image.reshape(tuple(source.shape)).astype(source.element_type.to_dtype())
     totals: list[list[float]] = []
     operators: list[Any] = []

@@ -153,7 +153,7 @@ class TensorForm(NamedTuple):
 def check_tensors(
     inputs: Sequence[TensorForm], outputs: Sequence[TensorForm], spec: ModelSpec, scores: tuple[str, ...]
 ) -> tuple[int, int, int, int]:
-    """Return the shape in which the graph takes its image: (1, H, W, 1) or (1, 1, H, W).
+    """Return the shape in which the graph takes its image: (1, H, W, 1), (1, 1, H, W), or (1, H, W, 3) for RGB.
 
     Args:
         inputs: of the graph.
@@ -170,8 +170,9 @@ def check_tensors(
                 f"the number of the graph's {name}s must be {expected_count}; received {len(tensors)}; re-export"
             )
     source, target = inputs[0], outputs[0]
-    last, first = (1, spec.height, spec.width, 1), (1, 1, spec.height, spec.width)
-    shape = next((shape for shape in (last, first) if _fits(source.shape, shape)), None)
+    last, first = (1, spec.height, spec.width, spec.channels), (1, 1, spec.height, spec.width)
+    shapes = (last, first) if spec.channels == 1 else (last,)
+    shape = next((shape for shape in shapes if _fits(source.shape, shape)), None)
     if shape is None or source.dtype != spec.input_dtype:
         received = f"{source.dtype} {source.shape}"
         raise ModelFileError(f"the graph's input must be {spec.input_dtype} {last}; received {received}; re-export")
@@ -182,6 +183,11 @@ def check_tensors(
     if spec.heatmap:
         _check_heatmap(outputs[1], len(spec.labels))
     return shape
+
+
+def shaped(image: NDArray[np.uint8], shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Return a gray image (1, H, W, 1) in a graph's shape, of `check_tensors`; red, green and blue are its gray."""
+    return np.repeat(image, 3, -1) if shape[1:] == (*image.shape[1:3], 3) else image.reshape(shape)
 
 
 def _check_heatmap(heatmap: TensorForm, labels: int) -> None:

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from edgecls.boards.install import install_line
 from edgecls.errors import ConfigError, MissingDependency, ModelFileError
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.runtime.engines import TensorForm, check_tensors, import_names, one_line
+from edgecls.runtime.engines import TensorForm, check_tensors, import_names, one_line, shaped
 
 EDGETPU_LIBRARY = "libedgetpu.so.1"
 # The operator with which edgetpu_compiler replaces all that the Edge TPU runs.
 EDGETPU_OPERATOR = b"edgetpu-custom-op"
+# The same of Vela, for Arm's Ethos-U.
+ETHOSU_OPERATOR = b"ethos-u"
 # File descriptor 2 is shared by all threads; only one of them may replace it at a time.
 _STDERR_LOCK = threading.Lock()
 
@@ -44,7 +46,7 @@ class LitertEngine:
 
     def __init__(self, interpreter: Any, version: str, spec: ModelSpec, threads: int = 1, device: str = "cpu") -> None:
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-        check_tensors(_tensors(inputs), _tensors(outputs), spec, ("uint8", "int8", "float32"))
+        self._shape = check_tensors(_tensors(inputs), _tensors(outputs), spec, ("uint8", "int8", "float32"))
         source, target = inputs[0], outputs[0]
         self.version = version
         self.threads = threads
@@ -71,8 +73,8 @@ class LitertEngine:
             return self._invoke(image), self._interpreter.get_tensor(self._heatmap)[0]
 
     def _invoke(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        values = image.astype(np.float32) if self._float_input else image
-        self._interpreter.set_tensor(self._input, values)
+        values = shaped(image, self._shape)
+        self._interpreter.set_tensor(self._input, values.astype(np.float32) if self._float_input else values)
         try:
             self._interpreter.invoke()
         except RuntimeError as error:
@@ -109,6 +111,11 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
 
 
 def _check_compiled(graph: bytes, device: str) -> None:
+    if ETHOSU_OPERATOR in graph:
+        raise ConfigError(
+            "this file is compiled for an Arm Ethos-U, which edgecls has no engine for; use the file that it was "
+            "compiled from"
+        )
     compiled = EDGETPU_OPERATOR in graph
     # The delegate would accept the file and leave all of it to the CPU.
     if device == "edgetpu" and not compiled:

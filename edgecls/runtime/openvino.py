@@ -15,7 +15,7 @@ from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.limits import Format
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import detect_format
-from edgecls.runtime.engines import TensorForm, check_tensors, one_line
+from edgecls.runtime.engines import TensorForm, check_tensors, one_line, shaped
 
 _SCORES: dict[Format, tuple[str, ...]] = {"tflite": ("uint8", "int8", "float32"), "onnx": ("float32",)}
 _DTYPES = {"u8": "uint8", "i8": "int8", "f32": "float32"}
@@ -60,7 +60,7 @@ class OpenvinoEngine:
 
     def _infer(self, image: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """Return what each output gives for one image; scores that the graph returns as integers are floats."""
-        values = image.reshape(self._shape).astype(self._dtype, copy=False)
+        values = shaped(image, self._shape).astype(self._dtype, copy=False)
         with self._lock:
             try:
                 results = self._request.infer({0: values}, share_inputs=True)

@@ -14,7 +14,7 @@ from edgecls.errors import ConfigError, EdgeclsError, MissingDependency, ModelFi
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.cuda_graph import OPTIONS as RECORDED
 from edgecls.runtime.cuda_graph import CudaGraph
-from edgecls.runtime.engines import TensorForm, check_tensors, one_line
+from edgecls.runtime.engines import TensorForm, check_tensors, one_line, shaped
 
 # Device -> its provider, and the fallbacks for operators that it does not support.
 PROVIDERS = {
@@ -68,7 +68,7 @@ class OrtEngine:
         return scores, heatmap
 
     def _run(self, image: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
-        values = image.reshape(self._shape).astype(self._dtype, copy=False)
+        values = shaped(image, self._shape).astype(self._dtype, copy=False)
         try:
             if self._graph is not None:
                 return [self._graph.run(values)[0]]

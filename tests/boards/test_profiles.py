@@ -38,7 +38,7 @@ else:
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = (
     "raspberry-pi-zero-2w raspberry-pi-3b-plus raspberry-pi-4b raspberry-pi-5 raspberry-pi-4b-32bit coral-dev-board "
-    "coral-usb jetson-nano jetson-orin-nano rk3588 desktop-x86 desktop-x86-vnni desktop-nvidia"
+    "coral-usb jetson-nano jetson-orin-nano rk3588 desktop-x86 desktop-x86-vnni desktop-nvidia nxp-imx93 ethos-u85-256"
 )
 ISA = {"neon", "fp16", "dotprod", "i8mm", "avx2", "vnni"}
 
@@ -59,9 +59,12 @@ def test_the_promised_boards_are_there() -> None:
 
 def test_a_profile_holds_what_commands_ask_for(profile: Profile) -> None:
     assert profile.title
-    assert profile.systems
-    assert profile.export_target in {*TARGETS, "coral"}
-    assert profile.accelerator in ("", "edgetpu", "cuda")
+    # A microcontroller has no system with Python.
+    assert profile.systems or profile.npu
+    assert profile.export_target in TARGETS
+    assert profile.accelerator in ("", "edgetpu", "ethos-u", "cuda")
+    assert TARGETS[profile.export_target].accelerator in ("", profile.accelerator)
+    assert (profile.accelerator == "ethos-u") == bool(profile.npu)
     assert set(profile.hardware.isa) <= ISA
     assert profile.hardware.memory_mb or profile.hardware.memory_note
     best = profile.recommended
@@ -86,6 +89,9 @@ def test_every_table_has_sources() -> None:
     table = read_table("edgetpu")
     assert all(refused["source"] for refused in table["refused"].values())
     assert set(table["mapped"]) <= set(table["ops"])
+    ethos = read_table("ethosu")
+    assert ethos["source"] and all(npu["source"] for npu in ethos["npus"].values())
+    assert {profile.npu for profile in load_profiles() if profile.npu} <= set(ethos["npus"])
 
 
 def test_the_32_bit_profile_differs_only_where_it_must() -> None:

@@ -54,7 +54,7 @@ def test_this_machine_is_recognized(
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"x86-vnni, x86, arm64, coral; received 'pi9'"):
+    with pytest.raises(ConfigError, match=r"x86-vnni, x86, arm64, coral, ethos-u; received 'pi9'"):
         find_target("pi9")
     assert find_target("arm64") is TARGETS["arm64"]
     assert find_target(None).name == detect_target()
@@ -62,7 +62,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 def test_a_coral_runs_tflite_alone() -> None:
     assert find_target("coral", ("tflite",)).formats == ("tflite",)
-    assert [name for name, target in TARGETS.items() if target.edge_tpu] == ["coral"]
+    assert [name for name, target in TARGETS.items() if target.accelerator] == ["coral", "ethos-u"]
     assert find_target("arm64", ("tflite", "onnx")).formats == ("tflite", "onnx")
     with pytest.raises(ConfigError, match="--board coral runs tflite files; received --format onnx; leave it out"):
         find_target("coral", ("tflite", "onnx"))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from command_line import run, run_process
 
-from edgecls.boards import edgetpu_compiler
-from edgecls.boards.profiles import board_names
+from edgecls.boards import edgetpu_compiler, vela
+from edgecls.boards.profiles import Profile, board_names
 
 
 def test_devices_lists_all() -> None:
@@ -77,11 +77,29 @@ def test_check_needs_a_known_board_and_a_file(tiny_tflite: Path, tmp_path: Path)
 
 
 def test_check_compiles_for_coral_only(tiny_tflite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("check", tiny_tflite, "--board", "raspberry-pi-5", "--compile").exit_code == 2
+    refused = run("check", tiny_tflite, "--board", "raspberry-pi-5", "--compile")
+    assert (refused.exit_code, "has neither" in refused.stderr) == (2, True)
     monkeypatch.setattr(edgetpu_compiler, "find_compiler", lambda: None)
     done = run("check", tiny_tflite, "--board", "coral-usb", "--compile")
     assert done.exit_code == 1
     assert f"edgetpu_compiler -s -o {tiny_tflite.parent} {tiny_tflite}" in done.stderr
+
+
+def test_check_compiles_for_an_ethos_u(tiny_tflite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--board nxp-imx93 --compile" in run("check", tiny_tflite, "--board", "nxp-imx93").stdout
+
+    def compile_for_npu(path: Path, profile: Profile) -> vela.VelaFile:
+        report = vela.VelaReport("5.2.0", 67, 1, 19.4, 507.8, 0.0, 0.2126, 1000.0, "Ethos_U65_High_End")
+        return vela.VelaFile(path, report, ("net/softmax (SOFTMAX)",))
+
+    monkeypatch.setattr(vela, "compile_for_npu", compile_for_npu)
+    shown = run("check", tiny_tflite, "--board", "nxp-imx93", "--compile").stdout
+    assert "67 operations on the NPU, 1 on the CPU" in shown
+    assert "SRAM 19 kB, DRAM 508 kB\n" in shown
+    assert "0.21 ms, an estimate of Vela 5.2.0: Ethos_U65_High_End at 1000 MHz" in shown
+    assert "net/softmax (SOFTMAX)" in shown
+    document = json.loads(run("check", tiny_tflite, "--board", "nxp-imx93", "--compile", "--json").stdout)
+    assert document["compiled"]["report"]["estimate_ms"] == 0.2126
 
 
 def test_doctor_reports_this_machine() -> None:

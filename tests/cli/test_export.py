@@ -75,6 +75,14 @@ def test_a_coral_gets_tflite_alone_and_is_not_said_to_be_tested(
     assert (config.formats, config.device) == (("tflite",), "coral")
 
 
+@pytest.mark.parametrize("board", ["ethos-u", "nxp-imx93", "ethos-u85-256"])
+def test_an_ethos_u_gets_tflite_alone_and_is_not_said_to_be_tested(board: str, configs: list[ExportConfig]) -> None:
+    done = run("export", "run", "--int8", "--board", board)
+    assert (done.exit_code, "not on an Ethos-U" in done.stdout) == (0, True)
+    (config,) = configs
+    assert (config.formats, config.device) == (("tflite",), "ethos-u")
+
+
 def test_other_boards_are_known_by_their_processor(configs: list[ExportConfig]) -> None:
     done = run("export", "run", "--int8", "--board", "raspberry-pi-5", "--format", "onnx")
     assert "Edge TPU" not in done.stdout
@@ -162,6 +170,7 @@ def test_prepared_takes_its_own_formats(prepared_calls: list[tuple[ExportConfig,
         (("--format", "tflite"), "tflite"),
         (("--board", "coral-usb"), "board"),
         (("--heatmap",), "heatmap"),
+        (("--input", "rgb"), "input"),
         (("--no-golden",), "golden"),
         (("--max-missed", "0.01"), "max_missed"),
     ],
@@ -172,6 +181,15 @@ def test_prepared_refuses_what_does_not_apply(
     done = run("export", "run", "--prepared", *options)
     assert (done.exit_code, prepared_calls) == (2, [])
     assert f"received {named}" in done.stderr
+
+
+def test_rgb_means_tflite(configs: list[ExportConfig]) -> None:
+    assert run("export", "run", "--int8", "--input", "rgb").exit_code == 0
+    assert (configs[0].input, configs[0].formats) == ("rgb", ("tflite",))
+    for options, said in ((("--format", "onnx"), "tflite for --input rgb"), (("--heatmap",), "left out with --input")):
+        done = run("export", "run", "--input", "rgb", *options)
+        assert (done.exit_code, len(configs)) == (2, 1)
+        assert said in done.stderr
 
 
 def test_formats_of_prepared_need_it(configs: list[ExportConfig]) -> None:

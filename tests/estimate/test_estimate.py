@@ -77,7 +77,18 @@ def test_every_latency_has_its_primary_source() -> None:
     assert {row.source for row in load_latencies() if not row.source.startswith(places)} == set()
 
 
-@pytest.mark.parametrize("name", board_names())
+# No latencies of these are published that a model could learn from.
+NPUS = ("ethos-u85-256", "nxp-imx93")
+ESTIMATED = tuple(name for name in board_names() if name not in NPUS)
+
+
+@pytest.mark.parametrize("name", NPUS)
+def test_a_board_without_published_latencies_names_its_compiler(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"no latency is published .*edgecls check FILE --board {name} --compile"):
+        estimate(NETWORK, load_profile(name), "int8")
+
+
+@pytest.mark.parametrize("name", ESTIMATED)
 def test_every_board_has_an_estimate(name: str) -> None:
     profile = load_profile(name)
     found = estimate(NETWORK, profile, profile.recommended.precision)
@@ -111,7 +122,7 @@ def test_the_less_is_known_the_wider_the_interval() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(size=st.integers(64, 480), alpha=st.sampled_from((0.35, 0.5, 0.75, 1.0)), name=st.sampled_from(board_names()))
+@given(size=st.integers(64, 480), alpha=st.sampled_from((0.35, 0.5, 0.75, 1.0)), name=st.sampled_from(ESTIMATED))
 def test_larger_networks_take_longer(size: int, alpha: float, name: str) -> None:
     profile = load_profile(name)
     times = [estimate(small(side, alpha), profile, profile.recommended.precision).p50_ms for side in (size, 2 * size)]

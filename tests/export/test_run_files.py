@@ -112,10 +112,11 @@ def test_files_for_another_processor_stay_where_they_are(run: Path) -> None:
     assert find_folder(run, TARGETS["coral"]) == run / "export"
 
 
-def test_tflite_files_are_alike_but_for_the_edge_tpu(run: Path) -> None:
+def test_tflite_files_are_alike_but_for_npus(run: Path) -> None:
     (run / "export/model-int8.onnx").unlink()
     assert find_folder(run, TARGETS["arm64"]) == run / "export"
     assert find_folder(run, TARGETS["coral"]) == run / "export-coral"
+    assert find_folder(run, TARGETS["ethos-u"]) == run / "export-ethos-u"
     assert [file.format for file in find_files(run, TARGETS["coral"], 0.01)] == ["tflite"] * 3
 
 

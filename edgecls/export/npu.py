@@ -1,15 +1,17 @@
-"""Rewrites the network in operations that the Edge TPU compiler maps, and checks that a TFLite file has no others.
+"""Rewrites the network in operations that the compilers of NPUs map, and checks that a TFLite file has no others.
 
-The compiler stops at the first operation that it does not know: that one and all after it run on the board's CPU. So
-the network has only the operations of Google's tf2_mobilenet_v2_1.0_224_ptq.tflite, PAD and MAX_POOL_2D.
+The Edge TPU's compiler stops at the first operation that it does not know: that one and all after it run on the board's
+CPU. So the network has only the operations of Google's tf2_mobilenet_v2_1.0_224_ptq.tflite, PAD and MAX_POOL_2D. Vela,
+for Arm's Ethos-U, maps all of these too.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgecls.boards.edgetpu import preflight
+from edgecls.boards import edgetpu, ethosu
 from edgecls.boards.rule_result import reasons_against
+from edgecls.boards.targets import Target
 from edgecls.errors import ExportError
 from edgecls.export.fuse import BLOCKS, STEM, FusedModel
 from edgecls.export.graph import Weights, sources_of
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def for_edge_tpu(fused: FusedModel) -> FusedModel:
+def for_npu(fused: FusedModel) -> FusedModel:
     """Return the same network with the same weights, without space-to-depth and without Dense layers.
 
     The stem on 2x2 blocks becomes one of stride 2 on the image. A Dense layer becomes a convolution as large as the
@@ -59,7 +61,7 @@ def for_edge_tpu(fused: FusedModel) -> FusedModel:
 
 
 def _weights(core: keras.Model) -> Weights:
-    """Return the weights of all layers, by name, in the shapes of `for_edge_tpu`."""
+    """Return the weights of all layers, by name, in the shapes of `for_npu`."""
     from keras import layers as kinds
 
     sources = sources_of(core)
@@ -79,7 +81,8 @@ def _weights(core: keras.Model) -> Weights:
     return weights
 
 
-def check_mapping(graph: bytes) -> None:
+def check_mapping(graph: bytes, target: Target) -> None:
     """Raise ExportError for a TFLite file of which a convolution or more would run on the board's CPU."""
-    if reasons := reasons_against(preflight(read_graph(graph, "tflite"))):
-        raise ExportError(f"the Edge TPU would not run this file: {reasons}; choose another --board")
+    rules = edgetpu if target.accelerator == "edgetpu" else ethosu
+    if reasons := reasons_against(rules.preflight(read_graph(graph, "tflite"))):
+        raise ExportError(f"the NPU would not run this file: {reasons}; choose another --board")

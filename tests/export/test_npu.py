@@ -1,4 +1,4 @@
-"""Files for a Coral. None was at hand: LiteRT runs them here, and Coral's published rules are checked."""
+"""Files for NPUs. None was at hand: LiteRT runs them here, and the published rules of their compilers are checked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from edgecls.boards.targets import TARGETS
 from edgecls.config import TrainConfig
 from edgecls.errors import ExportError
 from edgecls.export import tflite
-from edgecls.export.edge_tpu import for_edge_tpu
 from edgecls.export.fuse import FusedModel, fuse
+from edgecls.export.npu import for_npu
 from edgecls.model_file.graph import Graph
 from edgecls.model_file.read import read_graph
 from edgecls.networks.model import build_model
@@ -61,7 +61,7 @@ def test_same_scores_without_blocks_and_dense_layers(name: str) -> None:
     images = diverse_images(12, size, np.random.default_rng(3))
     # A wrong border would show.
     images[0, :, -2:], images[1, :2], images[2, -1:], images[3, :, :1] = 255, 0, 255, 0
-    mapped = for_edge_tpu(fused)
+    mapped = for_npu(fused)
     expected = scores_of(fused, images)
     assert np.ptp(expected, axis=0).min() > 0.01
     assert np.abs(scores_of(mapped, images) - expected).max() < SCORES_TOLERANCE
@@ -109,8 +109,9 @@ def test_the_file_scores_as_the_one_for_cpus(files: dict[str, bytes]) -> None:
     assert np.median(off) < 0.01 and off.mean() < 0.02
 
 
-def test_a_file_that_would_stay_on_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["coral", "ethos-u"])
+def test_a_file_that_would_stay_on_the_cpu_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fused = fuse(random_network("torch", SIZE, 0.35, "gap"))
-    monkeypatch.setattr(tflite, "for_edge_tpu", lambda fused: fused)
-    with pytest.raises(ExportError, match=r"Edge TPU would not run this file: .*FULLY_CONNECTED"):
-        tflite.to_int8(fused, diverse_images(8, SIZE, np.random.default_rng(1)), CORAL)
+    monkeypatch.setattr(tflite, "for_npu", lambda fused: fused)
+    with pytest.raises(ExportError, match=r"the NPU would not run this file: .*FULLY_CONNECTED"):
+        tflite.to_int8(fused, diverse_images(8, SIZE, np.random.default_rng(1)), TARGETS[name])
