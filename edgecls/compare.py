@@ -13,7 +13,9 @@ from PIL import Image
 
 from edgecls.errors import DataError
 from edgecls.evaluate import SIGNIFICANT_P, Evaluation, mcnemar_p, score, score_images
-from edgecls.images.dataset import Split, load_labeled
+from edgecls.images.dataset import Split, load_paths
+from edgecls.images.folders import Sample
+from edgecls.images.layout import FOLDERS, Layout, list_scored
 from edgecls.images.leftovers import LeftOut
 from edgecls.messages.lists import some
 from edgecls.runtime.classifier import Classifier
@@ -127,13 +129,16 @@ def compare_files(
     old: Classifier,
     folders: Sequence[Path],
     *,
+    layout: Layout = FOLDERS,
     left_out: LeftOut | None = None,
+    report: Callable[[str], object] = lambda note: None,
     progress: Progress | None = None,
 ) -> ModelComparison:
-    """Return how a new file does against an old one on the images that `list_labeled` finds in folders.
+    """Return how a new file does against an old one on the images that `list_scored` finds in folders.
 
     Labels are compared by name; a class that one of the files does not know counts as incorrect there. The label of an
-    image is that of the highest score, also below the file's threshold.
+    image is that of the highest score, also below the file's threshold. `report` is called with each sentence about how
+    the images were read.
 
     Raises:
         DataError: a folder has no class folders that at least one of the files knows, images cannot be read, or an
@@ -145,7 +150,10 @@ def compare_files(
     scores: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
     flips: list[Flip] = []
     for folder in folders:
-        splits = _load(folder, classes, (new, old), left_out, progress)
+        samples, notes = list_scored(folder, classes, layout, left_out)
+        for note in notes:
+            report(note)
+        splits = _load(folder, samples, (new, old), progress)
         _check_new(folder, splits[0], seen)
         found = [
             _score(classifier, split.images, classes, name, progress)
@@ -161,21 +169,16 @@ def compare_files(
 
 
 def _load(
-    folder: Path,
-    classes: Sequence[str],
-    classifiers: tuple[Classifier, Classifier],
-    left_out: LeftOut | None,
-    progress: Progress | None,
+    folder: Path, samples: Sequence[Sample], classifiers: tuple[Classifier, Classifier], progress: Progress | None
 ) -> list[Split]:
     """Return the images of a folder as each of the two files takes them, in the same order."""
+    paths, labels = [path for path, _ in samples], [label for _, label in samples]
     splits: dict[tuple[Any, ...], Split] = {}
-    wanted = [(each.spec.height, each.spec.width, each.spec.bits) for each in classifiers]
-    for height, width, bits in dict.fromkeys(wanted):
+    wanted = [(each.spec.height, each.spec.width, each.spec.preprocessing) for each in classifiers]
+    for height, width, preprocessing in dict.fromkeys(wanted):
         report = None if progress is None else lambda done, total: progress(f"read {folder}", done, total)
-        # What is left out is counted once.
-        counter = None if splits else left_out
-        splits[height, width, bits] = load_labeled(
-            folder, classes, height, width, bits=bits, left_out=counter, progress=report
+        splits[height, width, preprocessing] = load_paths(
+            folder, paths, labels, height, width, preprocessing=preprocessing, progress=report
         )
     return [splits[each] for each in wanted]
 

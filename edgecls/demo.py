@@ -68,9 +68,9 @@ def _draw_sheet(file: Path, images: Path, sheet: Path) -> tuple[int, int]:
     """Write the PNG, and return how many of its images are labeled correctly and how many there are."""
     classifier = load(file)
     spec, labels = classifier.spec, classifier.spec.labels
-    split = load_labeled(images, labels, spec.height, spec.width, bits=spec.bits)
+    split = load_labeled(images, labels, spec.height, spec.width, preprocessing=spec.preprocessing)
     chosen = np.concatenate([np.flatnonzero(split.labels == label)[:SHOWN_PER_CLASS] for label in range(len(labels))])
-    predictions = classifier.predict_batch(split.images[chosen])
+    predictions = [classifier.classify(image) for image in split.images[chosen]]
     named, truth = [labels[each.index] for each in predictions], [labels[index] for index in split.labels[chosen]]
     picture = contact_sheet(
         split.images[chosen],

@@ -7,6 +7,8 @@ from typing import Literal
 from edgecls.errors import ConfigError
 
 MAX_IMAGE_SIZE = 1024
+# Of a picture, in pixels. Pillow resizes one axis at a time: 1 x 64 million pixels would need 14 GB on the way.
+MAX_SIDE = 65_535
 Format = Literal["tflite", "onnx"]
 FORMATS: tuple[Format, ...] = ("tflite", "onnx")
 MAX_THREADS = 1024

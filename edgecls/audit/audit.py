@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.audit.judge import Accuracies, choose_l2, find_wrong_labels, measure_leak, score_out_of_fold
+from edgecls.audit.judge import Accuracies, add_votes, choose_l2, find_wrong_labels, measure_leak, score_out_of_fold
 from edgecls.audit.material import Material, read_material
 from edgecls.audit.names import clusters, propose_group
-from edgecls.audit.near import COPY, find_near
-from edgecls.audit.single import Fault, find_faults
+from edgecls.audit.near import find_near
+from edgecls.audit.shapes import Shapes, measure_shapes
+from edgecls.audit.single import Fault, find_faults, read_sizes
 from edgecls.config import TrainConfig
 from edgecls.images.parts import PARTS
 from edgecls.progress import Progress, silent
@@ -38,6 +39,7 @@ class Audit:
         group_accuracy: out of fold, groups kept together; None without groups.
         group: the proposed or given pattern of groups; "".
         torn: groups that stand in two splits.
+        shapes: what other ways to resize would give; None if the images have nearly one shape.
     """
 
     material: Material
@@ -49,6 +51,7 @@ class Audit:
     group_accuracy: float | None
     group: str
     torn: tuple[str, ...]
+    shapes: Shapes | None
 
     def part(self, index: int) -> str:
         """Return "train", "val" or "test"."""
@@ -84,9 +87,9 @@ def audit(data: Path, config: TrainConfig, progress: Progress = silent) -> Audit
     # As of the solver: several threads wait for each other after each product on a busy machine.
     with threadpool_limits(1, user_api="blas"):
         pairs = find_near(material, progress)
-    indices = [(int(one), int(other)) for one, other, _ in pairs]
+    indices = [(int(one), int(other)) for one, other in pairs[:, :2]]
     # Other shots of one object have labels of their own: only copies must not judge each other.
-    copies = [pair for pair, value in zip(indices, pairs[:, 2], strict=True) if value >= COPY]
+    copies = [pair for pair, is_copy in zip(indices, pairs[:, 3], strict=True) if is_copy]
     cluster_of = clusters(len(material.paths), copies)
     l2 = choose_l2(material, cluster_of)
     scores = score_out_of_fold(material, cluster_of, l2, progress)
@@ -96,16 +99,19 @@ def audit(data: Path, config: TrainConfig, progress: Progress = silent) -> Audit
     if group_of:
         units = [group_of.get(path) or f"\0{cluster}" for path, cluster in zip(material.paths, cluster_of, strict=True)]
         by_group = _accuracy(score_out_of_fold(material, units, l2, progress), material)
+    sizes = read_sizes(material)
+    ratios = np.array([width / height if height else np.nan for width, height, _ in sizes])
     return Audit(
         material,
         tuple((one, other, float(value)) for (one, other), value in zip(indices, pairs[:, 2], strict=True)),
-        tuple(find_wrong_labels(scores, material.labels)),
-        tuple(find_faults(material)),
+        tuple(find_wrong_labels(scores, material.labels, add_votes(scores, material.labels, pairs))),
+        tuple(find_faults(material, sizes)),
         measure_leak(material, pairs, l2),
         _accuracy(scores, material) if group_of else None,
         by_group,
         group,
         _find_torn(material, group_of),
+        measure_shapes(material, config, ratios, cluster_of, l2, progress),
     )
 
 
@@ -157,6 +163,7 @@ def to_json(found: Audit) -> dict[str, Any]:
             for i, k, m in found.wrong
         ],
         "faults": [{"image": paths[f.index], "kind": f.kind, "text": f.text} for f in found.faults],
+        "shapes": dataclasses.asdict(found.shapes) if found.shapes else None,
         "groups": {
             "pattern": found.group,
             "in_several_splits": list(found.torn),

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.audit.material import TEST, TRAIN, Material
-from edgecls.audit.near import COPY
 from edgecls.progress import Progress, silent
 from edgecls.training.linear import L2_STRENGTHS, cross_entropy, fit_linear
 
 FOLDS = 5
 # The strength of the L2 penalty is chosen on the training images, of at most so many.
 MOST_TO_CHOOSE = 4000
+# A score above it is more than those of all other classes together.
+MAJORITY = 0.5
 Indices = NDArray[np.int64]
 
 
@@ -86,7 +87,7 @@ def measure_leak(material: Material, pairs: NDArray[np.float64], l2: float) -> A
         enough = len(np.unique(material.labels[clean])) > 1
         return _accuracy(material, clean, judged, l2) if enough else None, len(learned) - len(clean)
 
-    copies, near = measure(pairs[pairs[:, 2] >= COPY]), measure(pairs)
+    copies, near = measure(pairs[pairs[:, 3] > 0]), measure(pairs)
     return Accuracies(len(judged), "test" if has_test else "validation", before, *copies, *near)
 
 
@@ -145,19 +146,41 @@ def _divide(labels: Indices, units: Sequence[object]) -> Indices:
     return fold[unit]
 
 
-def find_wrong_labels(scores: NDArray[np.float32], labels: Indices) -> list[tuple[int, int, float]]:
+def add_votes(scores: NDArray[np.float32], labels: Indices, pairs: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the scores, float32 (N, C), averaged with the labels of each image's near duplicates.
+
+    What another shot of the same object is labeled says as much of the object as the classifier does.
+    """
+    total, count = scores.copy(), np.ones(len(labels), np.float32)
+    for own, other in ((pairs[:, 0], pairs[:, 1]), (pairs[:, 1], pairs[:, 0])):
+        index = own.astype(np.int64)
+        np.add.at(total, (index, labels[other.astype(np.int64)]), 1)
+        np.add.at(count, index, 1)
+    result: NDArray[np.float32] = total / count[:, None]
+    return result
+
+
+def find_wrong_labels(
+    scores: NDArray[np.float32], labels: Indices, votes: NDArray[np.float32] | None = None
+) -> list[tuple[int, int, float]]:
     """Return (image, likely class, margin) of images whose label is likely wrong, the most likely first.
 
     By confident learning (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068): an image counts as one of another class
-    if its score there reaches the mean score of the images that are labeled so, and is its highest. They are ranked by
-    the difference between that score and the score of the label, 0..1.
+    if its score there reaches the mean score of the images that are labeled so, or a half, and is its highest. They are
+    ranked by the difference between that score and the score of the label, 0..1.
+
+    Args:
+        scores: of `score_out_of_fold`, whose means are reached.
+        labels: of the images.
+        votes: of `add_votes`, which are ranked; None ranks the scores.
     """
+    judged = scores if votes is None else votes
     count, rows = scores.shape[1], np.arange(len(labels))
     means = np.array(
         [scores[labels == k, k].mean() if (labels == k).any() else np.inf for k in range(count)], np.float32
     )
-    confident = np.where(scores >= means, scores, -1)
+    confident = np.where(judged >= np.minimum(means, MAJORITY), judged, -1)
     likely = confident.argmax(1)
-    margin = scores[rows, likely] - scores[rows, labels]
+    margin = judged[rows, likely] - judged[rows, labels]
     wrong = np.flatnonzero((confident.max(1) > 0) & (likely != labels) & (margin > 0))
     return [(int(i), int(likely[i]), float(margin[i])) for i in wrong[np.argsort(-margin[wrong], kind="stable")]]

@@ -93,12 +93,19 @@ def read_material(data: Path, config: TrainConfig, progress: Progress = silent) 
         np.concatenate([split.labels for split in splits]),
         np.repeat(np.arange(len(splits)), [len(split.labels) for split in splits]),
         tuple(digest for split in splits for digest in split.digests),
-        _compute(splits, len(dataset.classes), config, progress),
+        compute_features(splits, len(dataset.classes), config, progress),
         find_groups(dataset.root, listing, config.group),
     )
 
 
-def _compute(splits: list[Split], class_count: int, config: TrainConfig, progress: Progress) -> tuple[Features, ...]:
+def compute_features(
+    splits: list[Split], class_count: int, config: TrainConfig, progress: Progress = silent
+) -> tuple[Features, ...]:
+    """Return the features of the frozen backbone of each split, from the cache of `train` if they are there.
+
+    Raises:
+        WeightsError: there are no weights.
+    """
     weights = find_weights(config.weights, config.image_size, config.alpha)
     extractor, _ = split_at(build_model(config, class_count, weights), FEATURES_LAYER)
     network = network_key(extractor, FEATURES_LAYER, config)

@@ -12,12 +12,14 @@ import numpy as np
 LEAST_KEPT, MOST_BY_CHANCE = 0.8, 0.1
 LEAST_PAIRS = 5
 _SEPARATED = r"[^/_\-. ]+"
-# Folders, words of the name from its beginning, a single word, and all but the last number.
+# Folders, words of the name from its beginning, a single word, and all but the last number or its last digits.
 PATTERNS = (
     r"([^/]+)/[^/]+$",
     *(rf"([^/_\-. ]+(?:[_\-. ]+{_SEPARATED}){{{count}}})[_\-. ][^/]*$" for count in range(3)),
     *(rf"(?:^|/){_SEPARATED}(?:[_\-. ]+{_SEPARATED}){{{count}}}[_\-. ]+({_SEPARATED})[^/]*$" for count in range(2)),
     r"([^/]*[^/\d])\d+[^/\d]*$",
+    # Stretches of a counter: all but the last digits of the last number.
+    *(rf"(/?[^/\d]*\d*?)\d{{1,{count}}}[^/\d]*$" for count in range(1, 5)),
 )
 
 

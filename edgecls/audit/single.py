@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from edgecls.audit.material import Material
 from edgecls.images.archive import read_member
 from edgecls.images.pillow import DECODE_ERRORS
+from edgecls.images.resizing import upright_size
 
 # Gray values.
 DARK, BRIGHT = 12, 250
@@ -44,8 +45,8 @@ class Fault:
     text: str
 
 
-def find_faults(material: Material) -> list[Fault]:
-    """Return the images with faults, the kinds in the order in which they matter."""
+def find_faults(material: Material, sizes: list[tuple[int, int, str]]) -> list[Fault]:
+    """Return the images with faults, the kinds in the order in which they matter; `sizes` are of `read_sizes`."""
     faults: list[Fault] = []
     sharpness = np.zeros(len(material.paths))
     for index, image in enumerate(material.each()):
@@ -63,7 +64,7 @@ def find_faults(material: Material) -> list[Fault]:
         for index in np.flatnonzero(_deviations(np.log(sharpness + 1e-6)) < BLURRED)
         if index not in known
     ]
-    faults += list(_find_unusual(material))
+    faults += list(_find_unusual(sizes))
     return faults + list(_find_unlike(material, {fault.index for fault in faults}))
 
 
@@ -82,14 +83,16 @@ def _deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def read_sizes(material: Material) -> list[tuple[int, int, str]]:
-    """Return width, height and Pillow's mode of each file, from its header; (0, 0, "") if it has none."""
+    """Return width and height, upright, and Pillow's mode of each file, from its header; (0, 0, "") if it has none."""
 
     def read(path: str) -> tuple[int, int, str]:
         whole = material.dataset.root / path
         try:
             content = read_member(Path(whole))
             with Image.open(whole if content is None else BytesIO(content)) as image:
-                return *image.size, image.mode
+                # Of a PNG file, it would read all pixels.
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if image.format == "JPEG" else 1
+                return *upright_size(image.size, orientation), image.mode
         except DECODE_ERRORS:
             return 0, 0, ""
 
@@ -97,9 +100,8 @@ def read_sizes(material: Material) -> list[tuple[int, int, str]]:
         return list(pool.map(read, material.paths))
 
 
-def _find_unusual(material: Material) -> Iterator[Fault]:
+def _find_unusual(found: list[tuple[int, int, str]]) -> Iterator[Fault]:
     """Yield images of rare modes, and of rare sizes where nearly all have one size."""
-    found = read_sizes(material)
     sizes, modes = Counter(each[:2] for each in found), Counter(each[2] for each in found)
     rare = max(1.0, RARE * len(found))
     usual, uses = sizes.most_common(1)[0]

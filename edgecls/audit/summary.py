@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 
 from edgecls.audit.audit import Audit
+from edgecls.audit.shapes import describe_shapes
 from edgecls.evaluate import wilson_interval
 from edgecls.messages.lists import counted
 
@@ -82,4 +83,6 @@ def list_notes(found: Audit) -> list[str]:
             f"{origin}With folds chosen at random, a linear classifier reaches {found.random_accuracy:.1%}; with folds "
             f"by group, {found.group_accuracy:.1%}. Split so with --group {shlex.quote(found.group)}"
         )
+    if found.shapes:
+        notes.append(describe_shapes(found.shapes))
     return [*dataset.notes, *dataset.doubts, *filter(None, [dataset.left_out]), *notes]

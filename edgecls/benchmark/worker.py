@@ -163,7 +163,7 @@ def make_action(classifier: Classifier, scope: str, images: Sequence[str]) -> Ca
         return lambda: classifier.predict(next(paths))
     shape = (1, spec.height, spec.width, 1)
     ready: list[NDArray[np.uint8]] = [
-        load_gray(path, spec.height, spec.width, spec.bits).reshape(shape) for path in images[:READY_IMAGES]
+        load_gray(path, spec.height, spec.width, spec.preprocessing).reshape(shape) for path in images[:READY_IMAGES]
     ]
     # Seeded, so that every process times the same picture.
     ready = ready or [np.random.default_rng(0).integers(0, 256, shape, np.uint8)]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgecls.bulk.model import Model, open_model
 from edgecls.bulk.shards import Shard, cut_names
 from edgecls.images.dataset import decode_row, unreadable
-from edgecls.images.folders import Sample, check_root, list_labeled
+from edgecls.images.folders import Sample, check_root
+from edgecls.images.layout import FOLDERS, Layout, list_scored
 from edgecls.images.leftovers import LeftOut
 from edgecls.model_file.read import read_model_file
 from edgecls.parallel.pool import Pool
@@ -23,10 +24,12 @@ def score_all(
     data: Path,
     pool: Pool,
     *,
+    layout: Layout = FOLDERS,
     left_out: LeftOut | None = None,
+    report: Callable[[str], object] = lambda note: None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[list[Sample], NDArray[np.float32]]:
-    """Return the images of the class folders in `data`, or of its test/ if it has one, and a file's scores of them.
+    """Return the images that `list_scored` finds in `data`, and a file's scores of them.
 
     The scores are float32 (N, C).
 
@@ -34,14 +37,18 @@ def score_all(
         model: of `model.pack_model`.
         data: folder, at the same path for every worker.
         pool: scores the images.
+        layout: what the folders do not say.
         left_out: counts the files that are not scored.
+        report: called with each sentence about how they were read.
         progress: called with (images done, images in all).
 
     Raises:
         DataError: folders and classes differ, or images cannot be read. EdgeclsError: as the pool raises it.
     """
     root, classes = check_root(data), read_model_file(model.data).spec.labels
-    samples = list_labeled(root, classes, left_out)
+    samples, notes = list_scored(root, classes, layout, left_out)
+    for note in notes:
+        report(note)
     shards = cut_names(path for path, _ in samples)
     scores, faults, done = [], [], 0
     # In order, because sums of floats depend on it.
@@ -62,7 +69,7 @@ def score_shard(model: Model, shard: Shard) -> tuple[NDArray[np.float32], list[s
     image = np.zeros((1, spec.height, spec.width, 1), np.uint8)
     scores, faults = [np.zeros((0, len(spec.labels)), np.float32)], []
     for name in shard.names:
-        if fault := decode_row(model.folder, name, image[0], spec.bits):
+        if fault := decode_row(model.folder, name, image[0], spec.preprocessing):
             faults.append(fault)
         else:
             scores.append(classifier.scores(image))

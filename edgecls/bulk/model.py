@@ -11,6 +11,7 @@ from edgecls import __version__
 from edgecls.errors import ConfigError
 from edgecls.model_file.read import detect_format
 from edgecls.parallel.pool import Pool
+from edgecls.preprocessing import Roi
 from edgecls.runtime.classifier import Classifier, load
 from edgecls.runtime.engines import choose_engine
 
@@ -31,6 +32,7 @@ class Model:
     device: str  # a name in `engines.DEVICES`
     threshold: float | None  # labels of lower scores are rejected; None takes the file's own
     folder: Path  # that relative paths of images start from
+    roi: Roi | None = None  # of each image; None takes the file's own
 
 
 def pack_model(
@@ -41,14 +43,17 @@ def pack_model(
     threads: int | None = None,
     device: str = "cpu",
     threshold: float | None = None,
+    roi: Roi | None = None,
     untrusted: bool = False,
 ) -> Model:
     """Load an exported file once and return it packed for a pool; arguments and errors are those of `load`."""
     name = choose_engine(detect_format(data), engine, device)
     threads = threads or pool.threads
-    with load(data, engine=name, threads=threads, device=device, threshold=threshold, untrusted=untrusted) as opened:
+    with load(
+        data, engine=name, threads=threads, device=device, threshold=threshold, roi=roi, untrusted=untrusted
+    ) as opened:
         versions = _versions(opened)
-    return Model(data, hashlib.sha256(data).hexdigest(), name, versions, threads, device, threshold, Path.cwd())
+    return Model(data, hashlib.sha256(data).hexdigest(), name, versions, threads, device, threshold, Path.cwd(), roi)
 
 
 @functools.lru_cache(maxsize=1)
@@ -58,9 +63,8 @@ def open_model(model: Model) -> Classifier:
     Raises:
         ConfigError: the worker has other versions than the machine that began the run. Others as `load`.
     """
-    opened = load(
-        model.data, engine=model.engine, threads=model.threads, device=model.device, threshold=model.threshold
-    )
+    settings = {name: getattr(model, name) for name in ("engine", "threads", "device", "threshold", "roi")}
+    opened = load(model.data, **settings)
     if (versions := _versions(opened)) != model.versions:
         raise ConfigError(
             f"a worker has {' and '.join(versions)}, this machine {' and '.join(model.versions)}; install the same "

@@ -96,7 +96,9 @@ def _settings(model: Model, sources: Sequence[str], shard_images: int) -> dict[s
     """Return everything that the predictions in a folder depend on."""
     of_model = {"file_sha256": model.sha256, "versions": list(model.versions), "device": model.device}
     of_images = {"sources": list(sources), "folder": str(model.folder), "shard_images": shard_images}
-    return {**of_model, "threshold": model.threshold, **of_images}
+    # Left out if it is the file's own, as in folders of older versions.
+    roi = {} if model.roi is None else {"roi": list(model.roi)}
+    return {**of_model, "threshold": model.threshold, **roi, **of_images}
 
 
 def predict_shard(model: Model, shard: Shard) -> list[bytes]:
@@ -111,7 +113,7 @@ def predict_shard(model: Model, shard: Shard) -> list[bytes]:
         if isinstance(image, DataError):
             entries.append({"image": name, "error": str(image)})
         else:
-            entries.append(to_entry(name, classifier.predict(image), spec))
+            entries.append(to_entry(name, classifier.classify(image), spec))
     return [f"{json.dumps(entry)}\n".encode() for entry in entries]
 
 

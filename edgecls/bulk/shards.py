@@ -23,7 +23,7 @@ from edgecls.images.find import find_images
 from edgecls.images.leftovers import LeftOut
 from edgecls.limits import SHARD_IMAGES
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.runtime.classifier import map_ahead
+from edgecls.runtime.read_ahead import map_ahead
 
 LIST_SUFFIX = ".txt"
 # A file of a bucket takes tens of milliseconds to arrive and almost no CPU time.
@@ -180,7 +180,7 @@ def decode_shard(
                 raise DataError(f"{name} is empty; fill or remove it")
             if isinstance(source, str):
                 source = storage.read_file(source)
-            return load_gray(source, spec.height, spec.width, spec.bits)
+            return load_gray(source, spec.height, spec.width, spec.preprocessing)
         except DataError as error:
             return error
 

@@ -29,6 +29,7 @@ from edgecls.files import file_sha256
 from edgecls.images.archive import exists
 from edgecls.images.dataset import Split, load_labeled, load_paths
 from edgecls.images.leftovers import LeftOut
+from edgecls.preprocessing import read_preprocessing
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
 from edgecls.runtime.engines import ENGINES, is_installed
@@ -87,16 +88,16 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
     """
     record = run_folder.read_whole_record(run)
     classes, size, part = record["classes"], record["config"]["image_size"], record["held_out"]["split"]
-    bits = record["config"].get("bits")
+    preprocessing = read_preprocessing(record["config"])
     paths, labels = flatten_split(record["split"][part], classes)
     report = functools.partial(progress, "read images")
     if all(exists(data / path) for path in paths):
-        split = load_paths(data, paths, labels, size, size, bits=bits, progress=report)
+        split = load_paths(data, paths, labels, size, size, preprocessing=preprocessing, progress=report)
         if run_folder.images_sha256(split.images) == record["held_out"]["sha256"]:
             scores = run_folder.read_held_out_scores(run, len(paths), len(classes))
             return Images(split, f"the run's {len(paths)} held-out images ({part})", scores)
     left_out = LeftOut()
-    split = load_labeled(data, classes, size, size, bits=bits, left_out=left_out, progress=report)
+    split = load_labeled(data, classes, size, size, preprocessing=preprocessing, left_out=left_out, progress=report)
     learned = set(flatten_split(record["split"]["train"], classes)[0]) & set(split.paths)
     overstated = f"{len(learned)} of these images are training images of the run, so accuracy is overstated."
     note = " ".join(filter(None, (overstated if learned else "", str(left_out))))

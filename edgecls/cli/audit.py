@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.data_options import LAYOUT
 from edgecls.cli.terminal import PATH, echo, load_tensorflow
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 OUT = Path("audit")
 # Those settings of `train` that say how the data are read, and the size of the features.
-SETTINGS = ("labels", "columns", "class_from", "splits", "group", "exclude", "bits", "image_size", "seed", "weights")
+SETTINGS = (*LAYOUT, "resize", "roi", "bits", "image_size", "seed", "weights")
 
 
 def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:

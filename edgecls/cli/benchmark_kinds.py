@@ -59,7 +59,7 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
     results = []
     for file in files:
         spec = read_spec(file)
-        size = spec.height, spec.width, spec.bits
+        size = spec.height, spec.width, spec.preprocessing
         images = np.stack([load_gray(path, *size) for path in paths])
         found = run_loadgen(
             file, images, options["mlperf"], _only(options["engines"]), _only(options["threads"]), options["seconds"]

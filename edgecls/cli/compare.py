@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.data_options import SCORED_LAYOUT, data_options, report_note, to_layout
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, counting_left_out, echo, print_json, untrusted_option, warn
 from edgecls.messages.lists import counted, some
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 @click.argument("new", type=PATH)
 @click.argument("old", type=PATH)
 @click.argument("data", type=PATH, nargs=-1, required=True)
+@data_options(SCORED_LAYOUT)
 @click.option("--html", type=PATH, metavar="FILE", help="Write a page with the images whose result changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @untrusted_option
-def compare(new: Path, old: Path, data: tuple[Path, ...], html: Path | None, as_json: bool, untrusted: bool) -> None:
+def compare(
+    new: Path, old: Path, data: tuple[Path, ...], html: Path | None, as_json: bool, untrusted: bool, **layout: Any
+) -> None:
     """Compare a NEW exported file with an OLD one on the class folders in DATA, or on DATA/test if it exists.
 
     Each file runs in its own runtime. The exit status is 1 if NEW is significantly worse (exact McNemar test of the
@@ -34,7 +38,7 @@ def compare(new: Path, old: Path, data: tuple[Path, ...], html: Path | None, as_
       edgecls compare new.tflite old.onnx photos board-photos --html changes.html
       edgecls compare new.tflite old.tflite photos --json && scp new.tflite pi@raspberrypi.local:
     """
-    result = _compare(new, old, data, untrusted)
+    result = _compare(new, old, data, untrusted, layout)
     if missing := result.new.missing_classes:
         warn(f"DATA has no image of {some(missing)}, so the verdict does not cover that")
     if html is not None:
@@ -53,7 +57,7 @@ def compare(new: Path, old: Path, data: tuple[Path, ...], html: Path | None, as_
         raise click.exceptions.Exit(1)
 
 
-def _compare(new: Path, old: Path, data: tuple[Path, ...], untrusted: bool) -> ModelComparison:
+def _compare(new: Path, old: Path, data: tuple[Path, ...], untrusted: bool, layout: dict[str, Any]) -> ModelComparison:
     from edgecls.compare import compare_files, describe_unknown
     from edgecls.runtime.classifier import load
 
@@ -61,7 +65,13 @@ def _compare(new: Path, old: Path, data: tuple[Path, ...], untrusted: bool) -> M
         for sentence in describe_unknown(new_classifier, old_classifier):
             warn(sentence)
         with counting_left_out() as left_out, LiveProgress() as bars:
-            return compare_files(new_classifier, old_classifier, data, left_out=left_out, progress=bars)
+            return compare_files(
+                *(new_classifier, old_classifier, data),
+                layout=to_layout(layout),
+                left_out=left_out,
+                report=report_note,
+                progress=bars,
+            )
 
 
 def _print_comparison(result: ModelComparison) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.bulk import pool_at, ray_option
+from edgecls.cli.data_options import SCORED_LAYOUT, data_options, report_note, to_layout
 from edgecls.cli.inspection import limit_options, print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, counting_left_out, echo, print_json, untrusted_option, warn
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgecls.evaluate import Evaluation
+    from edgecls.images.layout import Layout
     from edgecls.model_file.metadata import ModelSpec
 
     Scored = tuple[Sequence[str], NDArray[np.int64], NDArray[np.float32]]  # paths, true classes, scores
@@ -28,13 +30,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=PATH)
 @click.argument("data", type=PATH)
+@data_options(SCORED_LAYOUT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @limit_options
 @click.option("--mistakes", type=PATH, metavar="CSV", help="Also write a table of the incorrect predictions, by name.")
 @untrusted_option
 @ray_option("Score")
 def evaluate(
-    file: Path, data: Path, as_json: bool, mistakes: Path | None, untrusted: bool, ray: str | None, **limit: Any
+    file: Path, data: Path, as_json: bool, mistakes: Path | None, untrusted: bool, ray: str | None, **options: Any
 ) -> None:
     """Measure the accuracy of an exported FILE on the class folders in DATA, or on DATA/test if it exists.
 
@@ -56,10 +59,13 @@ def evaluate(
     from edgecls.model_file.read import read_spec
 
     spec = read_spec(file)
+    layout = to_layout({name: options.pop(name) for name in SCORED_LAYOUT})
     # Before the images are read, which may take minutes.
-    judge = inspect_file(spec, limit.pop("good_class"), make_limit(**limit))
-    scored = _score_local(file, spec, data, untrusted) if ray is None else _score_on_ray(file, data, untrusted, ray)
-    paths, labels, scores = scored
+    judge = inspect_file(spec, options.pop("good_class"), make_limit(**options))
+    if ray is None:
+        paths, labels, scores = _score_local(file, spec, data, layout, untrusted)
+    else:
+        paths, labels, scores = _score_on_ray(file, data, layout, untrusted, ray)
     result = score(scores, labels, spec.labels)
     inspection = judge(scores, labels) if judge else None
     _warn_of_missing(result.missing_classes, data)
@@ -81,16 +87,21 @@ def _warn_of_missing(classes: Sequence[str], data: Path) -> None:
         )
 
 
-def _score_local(file: Path, spec: ModelSpec, data: Path, untrusted: bool) -> Scored:
+def _score_local(file: Path, spec: ModelSpec, data: Path, layout: Layout, untrusted: bool) -> Scored:
     from edgecls.evaluate import score_images
-    from edgecls.images.dataset import load_labeled
+    from edgecls.images.dataset import load_paths
+    from edgecls.images.layout import list_scored
     from edgecls.runtime.classifier import load
 
     classifier = load(file, untrusted=untrusted)
     with counting_left_out() as left_out, LiveProgress() as bars:
         report = functools.partial(bars, "read images")
+        samples, notes = list_scored(data, spec.labels, layout, left_out)
+        for note in notes:
+            report_note(note)
+        paths, labels = [path for path, _ in samples], [label for _, label in samples]
         size = spec.height, spec.width
-        split = load_labeled(data, spec.labels, *size, bits=spec.bits, left_out=left_out, progress=report)
+        split = load_paths(data, paths, labels, *size, preprocessing=spec.preprocessing, progress=report)
         return (
             split.paths,
             split.labels,
@@ -98,7 +109,7 @@ def _score_local(file: Path, spec: ModelSpec, data: Path, untrusted: bool) -> Sc
         )
 
 
-def _score_on_ray(file: Path, data: Path, untrusted: bool, address: str) -> Scored:
+def _score_on_ray(file: Path, data: Path, layout: Layout, untrusted: bool, address: str) -> Scored:
     import numpy as np
 
     from edgecls.bulk.evaluate import score_all
@@ -109,7 +120,9 @@ def _score_on_ray(file: Path, data: Path, untrusted: bool, address: str) -> Scor
     with pool_at(address) as pool, counting_left_out() as left_out, LiveProgress() as bars:
         model = pack_model(contents, pool, untrusted=untrusted)
         report = functools.partial(bars, "score images")
-        samples, scores = score_all(model, data, pool, left_out=left_out, progress=report)
+        samples, scores = score_all(
+            model, data, pool, layout=layout, left_out=left_out, report=report_note, progress=report
+        )
     return [path for path, _ in samples], np.array([label for _, label in samples], np.int64), scores
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from edgecls.preprocessing import Roi
+
 
 class Quantity(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4 only
     """A number with a unit, such as 90s, as a number of the unit ""."""
@@ -55,3 +57,18 @@ class Several(click.ParamType):  # type: ignore[type-arg]
         """Return the values."""
         parts = value if isinstance(value, tuple) else value.split(",")
         return tuple(dict.fromkeys(self._kind.convert(part, param, ctx) for part in parts))
+
+
+class RoiType(click.ParamType):  # type: ignore[type-arg]
+    """A region of interest, from text like 40,0,320,240."""
+
+    name = "x,y,w,h"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Roi:
+        """Return left, top, width and height."""
+        if isinstance(value, tuple):
+            return value
+        if not (match := re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})", value)):
+            self.fail(f"{value!r} is not left,top,width,height in pixels; write 40,0,320,240", param, ctx)
+        left, top, width, height = map(int, match.groups())
+        return left, top, width, height

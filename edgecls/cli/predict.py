@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.option_types import RoiType
 from edgecls.cli.predict_output import STDIN, Output
 from edgecls.cli.terminal import (
     PATH,
@@ -43,6 +44,7 @@ EXTRAS = ("heatmap", "collect", "smooth", "sqlite")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl", "csv"]), help="Output format.  [default: text]")
 @click.option("--heatmap", type=PATH, metavar="DIR", help="Draw which part of each image speaks for its label.")
 @collect_options
+@click.option("--roi", type=RoiType(), help="Classify only this part of each image.  [default: the file's own]")
 @click.option("--smooth", metavar="N/M", help="Also report a label when N of the last M images agree, such as 5/7.")
 @click.option("--sqlite", type=PATH, metavar="FILE", help="Also write predictions into a table of this database.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, at the end.")
@@ -196,7 +198,9 @@ def _predict_remote(file: Path, images: tuple[Path, ...], host: Host, output: Ou
     bundle = FileBundle()
     arguments = ["predict", pack_file(bundle, file), folder := bundle.add_folder("the images"), "--format=jsonl"]
     arguments += [
-        f"--{name}={value}" for name, value in settings.items() if value is not None and not isinstance(value, bool)
+        f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in settings.items()
+        if value is not None and not isinstance(value, bool)
     ]
     arguments += [f"--{name}" for name, value in settings.items() if value is True]
     done = failed = 0

@@ -74,7 +74,7 @@ def _heatmap_step(folder: Path, file: Path, spec: ModelSpec) -> Extra:
     """Return the step that draws a heat map into `folder`; raise ModelFileError if the file has none."""
     from edgecls.errors import ModelFileError
     from edgecls.files import write_rendered
-    from edgecls.images.decode import decode_gray
+    from edgecls.images.decode import decode_part
     from edgecls.images.heatmap import draw_heatmap
 
     if not spec.heatmap:
@@ -82,7 +82,7 @@ def _heatmap_step(folder: Path, file: Path, spec: ModelSpec) -> Extra:
 
     def draw(source: Path | bytes, prediction: Prediction, entry: dict[str, Any]) -> dict[str, Any]:
         assert prediction.heatmap is not None
-        picture = decode_gray(source, spec.bits)
+        picture = decode_part(source, spec.height, spec.width, spec.preprocessing)
         drawn = draw_heatmap(picture, prediction.heatmap, spec.labels[prediction.index], prediction.score)
         path = folder / ("stdin.png" if isinstance(source, bytes) else _name(source))
         write_rendered(path, functools.partial(drawn.save, format="PNG"))

@@ -11,6 +11,7 @@ import click
 
 from edgecls.cli import remote
 from edgecls.cli.bulk import pool_at, ray_option
+from edgecls.cli.data_options import LAYOUT, data_options
 from edgecls.cli.option_types import DURATION, LATENCY, Several, Size
 from edgecls.cli.terminal import PATH, echo, host_options, load_tensorflow, print_json, warn
 from edgecls.cli.train_options import SETTINGS
@@ -61,7 +62,7 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 @click.option("--arch", "archs", type=Several(click.Choice(ARCHS), "a,a"), help=f"Networks.{_shown(Space.archs)}")
 @click.option("--head", "heads", type=Several(click.Choice(HEADS), "h,h"), help=f"Heads.{_shown(Space.heads)}")
 @click.option("--unfreeze", type=Several(int, "n,n"), help=f"Blocks to fine-tune.{_shown(Space.unfreeze)}")
-@click.option("--bits", type=int, help=SETTINGS["bits"][1])
+@data_options((*LAYOUT, "resize", "roi", "bits"))
 @click.option("--weights", default=TrainConfig.weights, show_default=True, help=SETTINGS["weights"][1])
 @click.option("--epochs", type=int, default=TrainConfig.epochs, show_default=True, help="Maximum epochs.")
 @click.option("--augment/--no-augment", default=True, show_default=True, help="Also train on augmented images.")
@@ -127,7 +128,8 @@ def _plan(data: Path, out: Path, board: str | None, host: Host | None, options: 
     space = {name: options.pop(name) for name in GRID if name != "full_grid"}
     max_drop, augment = options.pop("max_drop"), AugmentConfig() if options.pop("augment") else None
     # With the settings that sweeps of older versions have, which continue.
-    base = TrainConfig(augment=augment, unfreeze=0, fine_learning_rate=FINE_LEARNING_RATE, **options)
+    given = {name: value for name, value in options.items() if value is not None}
+    base = TrainConfig(augment=augment, unfreeze=0, fine_learning_rate=FINE_LEARNING_RATE, **given)
     if not _is_grid(space | limits, limits["budget_ms"]):
         where, benchmark = _find_board(board, host)
         asked = Request(max_loss=SMALL_GAIN if max_drop is None else max_drop, **where, **limits)

@@ -125,12 +125,13 @@ def _print_result(result: TrainResult) -> None:
 
 
 def _print_next(data: Path, out: Path, config: TrainConfig) -> None:
+    from edgecls.report.settings import data_arguments
+
     run = shlex.quote(str(out))
     echo(f"Next: edgecls export {run} --int8\n      edgecls report {run}")
-    # A sweep reads class folders only.
-    others = (config.blocks, config.labels, config.class_from, config.splits, config.group, config.exclude)
-    if config.uses_backbone and not any(others):
-        echo(f"Is a smaller network as accurate? This tries all depths: edgecls sweep {shlex.quote(str(data))}")
+    if config.uses_backbone and not config.blocks:
+        command = shlex.join(["edgecls", "sweep", str(data), *data_arguments(config)])
+        echo(f"Is a smaller network as accurate? This tries all depths: {command}")
 
 
 @contextlib.contextmanager

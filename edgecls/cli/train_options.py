@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from edgecls.cli.data_options import DATA
 from edgecls.cli.option_types import DURATION
 from edgecls.config import AugmentConfig, TrainConfig
 from edgecls.config.choices import ARCHS, EFFORTS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES
@@ -31,34 +31,9 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8
         return () if value == "none" else tuple(int(size) for size in value.split(","))
 
 
-class Files(click.ParamType):  # type: ignore[type-arg]
-    """A tuple of paths, from text like train.csv,test.csv."""
-
-    name = "file,file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the paths; a file whose name has a comma is one path."""
-        if isinstance(value, tuple):
-            return value
-        return (value,) if Path(value).is_file() else tuple(filter(None, value.split(",")))
-
-
 # Group of the help -> setting -> (type, help). Defaults are in config/training.py.
 GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
-    "Data": {
-        "image_size": (int, "Side of the network's input in pixels."),
-        "labels": (
-            Files(),
-            "Tables of the class of each image: CSV, Parquet, JSON lines, or path and label a line.",
-        ),
-        "columns": (str, "Columns of --labels: image=NAME,label=NAME,split=NAME,group=NAME, any of them."),
-        "class_from": (str, "Regular expression that finds the class in each image's path."),
-        "splits": (str, "Folders of the splits: train=FOLDER,val=FOLDER,test=FOLDER; none if all are classes."),
-        "group": (str, "Keep images together: a regular expression for their paths, folder, or a table of groups."),
-        "exclude": (str, "Table of images to leave out, such as that of edgecls audit --fix."),
-        "good_class": (str, "The class that is no defect, to report missed defects and false alarms."),
-        "bits": (int, "Bits used in 16-bit images that do not say it, 8 to 16.  [default: 16]"),
-    },
+    "Data": DATA,
     "Network": {
         "arch": (click.Choice(ARCHS), "Network architecture."),
         "alpha": (float, "Width multiplier of MobileNetV2."),

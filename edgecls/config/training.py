@@ -27,25 +27,19 @@ from edgecls.config.choices import (
     SOLVERS,
     USUAL_SCHEDULE,
 )
-from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
+from edgecls.config.data import DataConfig
+from edgecls.limits import MAX_IMAGE_SIZE
 from edgecls.limits import check_setting as _check
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Settings of one training run.
+class TrainConfig(DataConfig):
+    """Settings of one training run; those of the images are in `DataConfig`.
 
     Attributes:
         preset: name in `presets.PRESETS` that the run began from, or "".
         arch: one of `ARCHS`.
         image_size: side of the square network input in pixels.
-        labels: paths of tables of labels; this and the next five are those of `images.layout.Layout`.
-        columns: of these tables.
-        class_from: where the class is in file names.
-        splits: which folders are which.
-        group: which images never stand in two splits.
-        exclude: path of a table of images to leave out.
-        bits: how many of 16 bits are used in images that do not say it themselves, or None for all.
         alpha: width multiplier of MobileNetV2.
         blocks: how many inverted residual blocks of MobileNetV2 are kept, from the first. Of the last of them, the head
             reads the 3x3 convolution; the 1x1 convolution after it, which would narrow its channels to a sixth, is
@@ -83,21 +77,12 @@ class TrainConfig:
         fine_learning_rate: initial learning rate of both, or None for the default (`tuning_learning_rate`).
         good_class: the class that is no defect, whose missed defects and false alarms are reported; "" is none.
         time_budget_s: seconds after which training stops with the best so far, or None for no limit.
-        val_fraction: fraction of the training images held out for validation if there is no val/ folder.
-        test_fraction: fraction held out for the final test if DATA is one folder of class folders.
         seed: of the split, the initial weights, the augmentation and the order of images.
     """
 
     preset: str = ""
     arch: str = "mobilenet_v2"
     image_size: int = 224
-    labels: tuple[str, ...] = ()
-    columns: str = ""
-    class_from: str = ""
-    splits: str = ""
-    group: str = ""
-    exclude: str = ""
-    bits: int | None = None
     alpha: float = 1.0
     blocks: int | None = None
     head: str = "gap"
@@ -131,12 +116,11 @@ class TrainConfig:
     fine_learning_rate: float | None = None
     good_class: str = ""
     time_budget_s: float | None = None
-    val_fraction: float = 0.15
-    test_fraction: float = 0.15
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value out of range, or two that contradict each other."""
+        self._check_data()
         self._check_network()
         self._check_recipe()
         size = self.image_size
@@ -180,7 +164,6 @@ class TrainConfig:
     def _check_network(self) -> None:
         _check(self.arch in ARCHS, "arch", self.arch, f"one of {', '.join(ARCHS)}")
         _check(0.1 <= self.alpha <= 2, "alpha", self.alpha, "0.1 to 2.0")
-        _check(self.bits is None or LEAST_BITS <= self.bits <= MOST_BITS, "bits", self.bits, "8 to 16")
         _check(self.blocks is None or 1 <= self.blocks <= BLOCKS, "blocks", self.blocks, f"1 to {BLOCKS}")
         _check(self.head in HEADS, "head", self.head, f"one of {', '.join(HEADS)}")
         _check(self.gray_to_rgb in ("copy", "random"), "gray_to_rgb", self.gray_to_rgb, "copy or random")
@@ -220,9 +203,6 @@ class TrainConfig:
         budget = self.time_budget_s
         _check(budget is None or 0 < budget < math.inf, "time budget", budget, "above 0 seconds and finite")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
-        for name in ("val_fraction", "test_fraction"):
-            value = getattr(self, name)
-            _check(0 < value < 0.5, name, value, "above 0 and below 0.5")
 
     @property
     def hidden_units(self) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ from edgecls.limits import Format
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.selftest import add_scores
 from edgecls.model_file.write import attach_spec
+from edgecls.preprocessing import read_preprocessing
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import Classifier, load
 from edgecls.runtime.engines import own_engine
@@ -138,7 +139,7 @@ def _write_file(
     with_layers = precision == "int8" and kind == "tflite" and (job.config.layers or not comparison.passed)
     with_layers = with_layers and job.config.input == "gray"
     table = folder / export_folder.layers_name(precision, kind)
-    mistakes = Mistakes(job.samples, classes, scores, job.keras_scores, job.record["config"].get("bits"))
+    mistakes = Mistakes(job.samples, classes, scores, job.keras_scores, read_preprocessing(job.record["config"]))
     return ExportedFile(
         path=name,
         format=kind,
@@ -254,7 +255,7 @@ def _spec(job: Job, precision: str, heatmap: bool) -> ModelSpec:
         height=size,
         width=size,
         channels=3 if job.config.input == "rgb" else 1,
-        bits=job.record["config"].get("bits"),
+        **vars(read_preprocessing(job.record["config"])),
         resample=RESAMPLE,
         luma=LUMA,
         precision=precision,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgecls.errors import DataError
 from edgecls.images.archive import is_folder
 from edgecls.images.dataset import ProgressCallback, Split, load_paths
+from edgecls.preprocessing import read_preprocessing
 from edgecls.training.run import run_folder
 
 
@@ -54,10 +55,11 @@ def load_samples(
     root = data or Path(record["data"])
     if not is_folder(root):
         raise DataError(f"the run's images are no longer at {root}; give their folder with --data")
-    size, bits = record["config"]["image_size"], record["config"].get("bits")
+    size, preprocessing = record["config"]["image_size"], read_preprocessing(record["config"])
     paths, labels = flatten_split(record["split"]["train"], record["classes"])
     chosen = choose_stratified(labels, count, seed)
-    calibration = load_paths(root, [paths[i] for i in chosen], [labels[i] for i in chosen], size, size, bits=bits)
+    samples = [paths[i] for i in chosen], [labels[i] for i in chosen]
+    calibration = load_paths(root, *samples, size, size, preprocessing=preprocessing)
     name = record["held_out"]["split"]
     held_out = _load_part(root, record, name, record["held_out"]["sha256"], progress)
     if not validation or name == "val":
@@ -70,9 +72,9 @@ def _load_part(
     root: Path, record: dict[str, Any], name: str, sha256: str | None, progress: ProgressCallback | None
 ) -> Split:
     """Return the images of a part; an older run has no checksum of its validation images."""
-    size, bits = record["config"]["image_size"], record["config"].get("bits")
+    size, preprocessing = record["config"]["image_size"], read_preprocessing(record["config"])
     scored = flatten_split(record["split"][name], record["classes"])
-    split = load_paths(root, *scored, size, size, bits=bits, progress=progress)
+    split = load_paths(root, *scored, size, size, preprocessing=preprocessing, progress=progress)
     if sha256 and run_folder.images_sha256(split.images) != sha256:
         raise DataError(f"the {name} images in {root} changed since the run was trained; restore them or train again")
     return split

@@ -23,6 +23,7 @@ from edgecls.export.quantization.prepare import prune_and_equalize
 from edgecls.images.dataset import Split
 from edgecls.model_file.selftest import make_golden
 from edgecls.networks.imported import ARCH
+from edgecls.preprocessing import read_preprocessing
 from edgecls.progress import Progress
 from edgecls.training.run import run_folder
 
@@ -119,9 +120,9 @@ def open_job(run: Path, config: ExportConfig, data: Path | None, progress: Progr
     choice = samples.calibration.images[-CHOICE_IMAGES:]
     samples = replace(samples, calibration=_first(samples.calibration, config.calibration_images))
     scores = run_folder.read_held_out_scores(run, len(samples.held_out.labels), len(record["classes"]))
-    size, bits = record["config"]["image_size"], record["config"].get("bits")
+    size, preprocessing = record["config"]["image_size"], read_preprocessing(record["config"])
     paths = samples.calibration.paths if config.golden else ()
-    golden = make_golden([samples.root / path for path in paths], size, size, bits)
+    golden = make_golden([samples.root / path for path in paths], size, size, preprocessing)
     return Job(model, samples, choice, scores, golden, run, record, config, target, good, in_blocks)
 
 

@@ -14,6 +14,7 @@ from edgecls.export import export_folder
 from edgecls.export.calibration import ExportSamples
 from edgecls.images.contact_sheet import LARGE, LARGE_COLUMNS, contact_sheet
 from edgecls.images.dataset import load_paths
+from edgecls.preprocessing import Preprocessing
 
 MAX_FLIPS_SHOWN = 24
 
@@ -26,7 +27,7 @@ class Mistakes:
     classes: Sequence[str]
     scores: NDArray[np.float32]
     float_scores: NDArray[np.float32]
-    bits: int | None
+    preprocessing: Preprocessing
 
 
 def write_tables(found: Mistakes, folder: Path, precision: str, kind: str) -> str:
@@ -46,7 +47,7 @@ def draw_flips(found: Mistakes, path: Path) -> str:
         return ""
     paths, truth = [images.paths[i] for i in flipped], images.labels[flipped].tolist()
     # At the size of the picture: a defect may not be visible in what the network gets.
-    large = load_paths(found.samples.root, paths, truth, LARGE, LARGE, bits=found.bits)
+    large = load_paths(found.samples.root, paths, truth, LARGE, LARGE, preprocessing=found.preprocessing)
     sheet = contact_sheet(
         large.images,
         [found.classes[i] for i in labels[flipped]],

@@ -25,6 +25,7 @@ from edgecls.export.graph import in_batches, sources_of
 from edgecls.export.job import Job, open_job
 from edgecls.export.npu import for_npu
 from edgecls.files import file_sha256, write_json
+from edgecls.preprocessing import read_preprocessing
 from edgecls.progress import Progress, silent
 from edgecls.training.run import run_folder
 from edgecls.versions import tool_versions
@@ -245,7 +246,6 @@ def _write_calibration(images: NDArray[np.uint8], folder: Path) -> None:
 def _record(job: Job, fused: FusedModel, files: Sequence[PreparedFile]) -> dict[str, Any]:
     """Return prepared.json."""
     _, height, width, channels = fused.core.input.shape
-    config = job.record["config"]
     return {
         "format_version": 1,
         "labels": job.record["classes"],
@@ -255,7 +255,7 @@ def _record(job: Job, fused: FusedModel, files: Sequence[PreparedFile]) -> dict[
         # A tool that normalizes computes (pixel - mean) / std; padding with zeros then means padding with gray.
         "mean": float(fused.pad_gray),
         "std": 1.0,
-        "bits": config.get("bits"),
+        **vars(read_preprocessing(job.record["config"])),
         "per_tensor": job.config.per_tensor,
         "prune": job.config.prune,
         "float_accuracy": job.float_accuracy,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgecls.errors import DataError
 from edgecls.images.archive import exists
-from edgecls.images.decode import load_gray
+from edgecls.images.decode import PLAIN, load_gray
 from edgecls.images.depth import Scale
 from edgecls.images.folders import Groups, Sample, check_classes, check_root, list_labeled, to_samples
 from edgecls.images.grouping import describe_groups, divide, find_groups
@@ -25,6 +25,7 @@ from edgecls.images.memmap import cache_folder, chunks, forget_pages, new_array
 from edgecls.images.parts import PARTS
 from edgecls.images.splitting import find_identical
 from edgecls.messages.lists import counted, some_lines
+from edgecls.preprocessing import Preprocessing
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
@@ -82,7 +83,7 @@ def load_dataset(  # noqa: PLR0913
     seed: int,
     layout: Layout = FOLDERS,
     skip_bad: bool = False,
-    bits: int | None = None,
+    preprocessing: Preprocessing = PLAIN,
     progress: ProgressCallback | None = None,
 ) -> Dataset:
     """Return the images of a folder; if it is not split, the split depends on (seed, class, path) only.
@@ -95,7 +96,7 @@ def load_dataset(  # noqa: PLR0913
         seed: of the split.
         layout: what the folders do not say.
         skip_bad: skip images that cannot be read instead of failing.
-        bits: of `load_gray`.
+        preprocessing: of `load_gray`.
         progress: called with (done, total) after each image.
 
     Raises:
@@ -106,7 +107,7 @@ def load_dataset(  # noqa: PLR0913
     samples, group_of, notes = _assign(root, listing, layout.group, (val_fraction, test_fraction), seed, left_out)
     classes = tuple(listing.parts["train"])
     scales: list[Scale] = []
-    read = functools.partial(decode_row, root, bits=bits, scales=scales)
+    read = functools.partial(decode_row, root, preprocessing=preprocessing, scales=scales)
     splits, bad = _decode(read, samples, (image_size, image_size), progress)
     _check_left(root, splits, classes, bad, skip_bad)
     return Dataset(
@@ -136,16 +137,16 @@ def load_labeled(
     height: int,
     width: int,
     *,
-    bits: int | None = None,
+    preprocessing: Preprocessing = PLAIN,
     left_out: LeftOut | None = None,
     progress: ProgressCallback | None = None,
 ) -> Split:
-    """Return the images that `list_labeled` finds, in its order; `bits` as in `load_gray`.
+    """Return the images that `list_labeled` finds, in its order; `preprocessing` as in `load_gray`.
 
     Raises:
         DataError: as `list_labeled` raises it, or images cannot be read.
     """
-    return _load_all(check_root(root), list_labeled(root, classes, left_out), (height, width), bits, progress)
+    return _load_all(check_root(root), list_labeled(root, classes, left_out), (height, width), preprocessing, progress)
 
 
 def load_paths(
@@ -155,10 +156,10 @@ def load_paths(
     height: int,
     width: int,
     *,
-    bits: int | None = None,
+    preprocessing: Preprocessing = PLAIN,
     progress: ProgressCallback | None = None,
 ) -> Split:
-    """Return exactly these images, as a run lists them, in this order; `bits` as in `load_gray`.
+    """Return exactly these images, as a run lists them, in this order; `preprocessing` as in `load_gray`.
 
     Raises:
         DataError: images have vanished or cannot be read, or `paths` and `labels` differ in length.
@@ -172,7 +173,7 @@ def load_paths(
             f"{len(vanished)} of {len(paths)} images of the run are no longer in {root}; put them back or train again:"
             + some_lines(vanished)
         )
-    return _load_all(root, list(zip(paths, labels, strict=True)), (height, width), bits, progress)
+    return _load_all(root, list(zip(paths, labels, strict=True)), (height, width), preprocessing, progress)
 
 
 def sha256_of_each(images: NDArray[np.uint8]) -> list[bytes]:
@@ -181,9 +182,14 @@ def sha256_of_each(images: NDArray[np.uint8]) -> list[bytes]:
 
 
 def _load_all(
-    root: Path, samples: list[Sample], size: tuple[int, int], bits: int | None, progress: ProgressCallback | None
+    root: Path,
+    samples: list[Sample],
+    size: tuple[int, int],
+    preprocessing: Preprocessing,
+    progress: ProgressCallback | None,
 ) -> Split:
-    splits, bad = _decode(functools.partial(decode_row, root, bits=bits), {"all": samples}, size, progress)
+    read = functools.partial(decode_row, root, preprocessing=preprocessing)
+    splits, bad = _decode(read, {"all": samples}, size, progress)
     _check_readable(root, bad)
     return splits["all"]
 
@@ -262,13 +268,17 @@ def _decode_rows(
 
 
 def decode_row(
-    root: Path, path: str, row: NDArray[np.uint8], bits: int | None = None, scales: list[Scale] | None = None
+    root: Path,
+    path: str,
+    row: NDArray[np.uint8],
+    preprocessing: Preprocessing = PLAIN,
+    scales: list[Scale] | None = None,
 ) -> str:
     """Write the pixels of an image into `row`, uint8 (H, W, 1); return "" or the error."""
     if _printable(path) != path:
         return f"the name of {_printable(path)} is not UTF-8; rename it"
     try:
-        row[...] = load_gray(root / path, row.shape[0], row.shape[1], bits, scales)
+        row[...] = load_gray(root / path, row.shape[0], row.shape[1], preprocessing, scales)
     except DataError as error:
         return str(error)
     return ""

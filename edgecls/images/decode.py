@@ -1,33 +1,34 @@
 """Decodes images: `load_gray` is the only way from an image to pixels, in training, export and prediction.
 
 Steps: decode (of a JPEG only the luma, at 1/2, 1/4 or 1/8 by its DCT), convert to 8-bit gray (transparent parts become
-black), shrink by whole factors, resize, rotate as EXIF says. DCT and whole factors keep at least `SPARE` times the
-wanted size. Scaling to floats happens in the exported graph. Thread-safe. `jpeg`, `tiff` and `depth` are imported only
-for the pictures that need them.
+black), cut out the part that the network gets, shrink by whole factors, resize, rotate as EXIF says, pad. DCT and whole
+factors keep at least `SPARE` times the wanted size. Scaling to floats happens in the exported graph. Thread-safe.
+`jpeg`, `tiff` and `depth` are imported only for the pictures that need them.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import stat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, features
+from PIL import ExifTags, Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from edgecls.errors import ConfigError, DataError
-from edgecls.images import pillow
+from edgecls.images import pillow, resizing
+from edgecls.images.opening import open_file, open_image
 from edgecls.images.pillow import DECODE_ERRORS, decode_errors_named
-from edgecls.limits import LEAST_BITS, MAX_FILE_BYTES, MAX_IMAGE_SIZE, MOST_BITS
+from edgecls.images.resizing import SPARE as SPARE
+from edgecls.images.resizing import Placement, Size
+from edgecls.limits import MAX_IMAGE_SIZE, MAX_SIDE
+from edgecls.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from edgecls.images.depth import Scale
@@ -37,164 +38,138 @@ Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Im
 # Written into every exported file: programs that feed the model without this module must do the same.
 RESAMPLE = "spare2-bilinear"
 LUMA = "itu-r-601"
-# With 1, a DCT at 1/4 before a small resize changes photographs by up to 18 gray values; with 2, by up to 6.
-SPARE = 2
+PLAIN = Preprocessing()
 
 # 8192 x 8192, or 256 MiB as RGBA, fits a board of 1 GB. For JPEG files: at the scale that is decoded.
 MAX_PIXELS = 64 * 1024 * 1024
 _ROOM = pillow.Room(MAX_PIXELS)
-# Pillow resizes one axis at a time: 1 x 64 million pixels would need 14 GB on the way to 224 x 224.
-MAX_SIDE = 65_535
-
-TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_DECODERS: tuple[tuple[tuple[bytes, ...], type[ImageFile.ImageFile]], ...] = (
-    ((pillow.PNG_SIGNATURE,), PngImageFile),
-    ((b"\xff\xd8\xff",), JpegImageFile),
-    ((b"BM",), BmpImageFile),
-    (TIFF_MAGICS, TiffImageFile),
-    ((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), PpmImageFile),
-)
-_SIDEWAYS = (5, 6, 7, 8)
-_T = Image.Transpose
-_UPRIGHT = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE}
-_UPRIGHT |= {6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90}
 
 
 class _Decoded(NamedTuple):
     gray: Image.Image  # mode L, not yet rotated
-    size: tuple[float, float]  # of the picture in it: a DCT at 1/8 makes 136 rows of 1081 rows, 135.125 of them used
+    size: Size  # of the stored picture, not yet rotated
+    shrunk: int  # a DCT at 1/8 makes 136 rows of 1081 rows, 135.125 of them used
     orientation: int  # EXIF's
     scale: Scale | None  # if it has more than 8 bits
+    name: str  # in errors
+
+    def place(self, target: _Target) -> Placement:
+        return target.place(self.size, self.orientation, self.name)
+
+
+class _Target(NamedTuple):
+    wanted: Size | None  # of the network's input; None is the picture's own size
+    preprocessing: Preprocessing
+
+    def place(self, stored: Size, orientation: int, name: str) -> Placement:
+        picture = resizing.upright_size(stored, orientation)
+        return resizing.place(picture, self.wanted or picture, self.preprocessing, name)
 
 
 def load_gray(
-    source: Source, height: int, width: int, bits: int | None = None, scales: list[Scale] | None = None
+    source: Source,
+    height: int,
+    width: int,
+    preprocessing: Preprocessing = PLAIN,
+    scales: list[Scale] | None = None,
 ) -> NDArray[np.uint8]:
     """Return the picture as uint8 (H, W, 1), 0..255, C-contiguous and writeable.
 
-    Pictures of the wanted size are not resampled. Pillow images and arrays are used as they are; a JPEG file that was
+    Parts of the wanted size are not resampled. Pillow images and arrays are used as they are; a JPEG file that was
     decoded elsewhere differs by a few gray values. Transparent parts become black. More than 8 bits are scaled by a
     fixed range: 16 bits by the bits that the file says are used (PNG's sBIT, TIFF's MaxSampleValue or 12 bits a sample,
-    PGM's maxval), else by `bits`, else 0..65535; floats within 0..1 by that range, other floats by 0..255.
+    PGM's maxval), else by those of `preprocessing`, else 0..65535; floats within 0..1 by that range, other floats by
+    0..255.
 
     Args:
         source: path or bytes of a PNG, JPEG, BMP, TIFF, PPM/PGM or WebP file with one frame; a Pillow image; or an
             array, uint8 (H, W), (H, W, 1) or RGB (H, W, 3), or uint16 (H, W) or (H, W, 1).
         height: rows of the result.
         width: columns of the result.
-        bits: how many of 16 bits are used in pictures that do not state it, 8 to 16; None is 16.
+        preprocessing: which part of the picture, and how it is fitted.
         scales: the `Scale` of a picture of more than 8 bits is added to it.
 
     Raises:
-        DataError: the source cannot be read, is damaged, too big, animated, or of a kind not listed.
-        ConfigError: height, width or bits is out of range.
+        DataError: the source cannot be read, is damaged, too big, animated, or of a kind not listed; or the region of
+            interest is not inside it.
+        ConfigError: height or width is out of range.
     """
     if not (1 <= height <= MAX_IMAGE_SIZE and 1 <= width <= MAX_IMAGE_SIZE):
         raise ConfigError(f"height and width must be 1 to {MAX_IMAGE_SIZE}; received {height} x {width}")
-    if bits is not None and not LEAST_BITS <= bits <= MOST_BITS:
-        raise ConfigError(f"bits must be {LEAST_BITS} to {MOST_BITS}; received {bits}")
-    decoded = _decode(source, (SPARE * width, SPARE * height), bits)
+    target = _Target((width, height), preprocessing)
+    decoded = _decode(source, target)
     if scales is not None and decoded.scale:
         scales.append(decoded.scale)
-    size = (height, width) if decoded.orientation in _SIDEWAYS else (width, height)
-    return np.array(_turn(_resize(decoded.gray, decoded.size, size), decoded.orientation), np.uint8)[:, :, np.newaxis]
+    placement = decoded.place(target)
+    part = resizing.fit(decoded.gray, decoded.shrunk, decoded.size, decoded.orientation, placement)
+    return np.array(resizing.pad(part, (width, height), placement.offset), np.uint8)[:, :, np.newaxis]
 
 
 def decode_gray(source: Source, bits: int | None = None) -> Image.Image:
-    """Return the picture in its own size, upright, as a Pillow image of mode L.
+    """Return the whole picture in its own size, upright, as a Pillow image of mode L; `bits` as in `Preprocessing`.
 
     Raises:
         DataError: as `load_gray` raises it.
     """
-    decoded = _decode(source, (MAX_SIDE, MAX_SIDE), bits)
-    return _turn(decoded.gray, decoded.orientation)
+    decoded = _decode(source, _Target(None, Preprocessing(bits)))
+    return resizing.turn(decoded.gray, decoded.orientation)
 
 
-def _decode(source: Source, least: tuple[int, int], bits: int | None) -> _Decoded:
-    """Return the picture, of a JPEG file at the smallest scale that is not below `least`, (width, height) upright."""
+def decode_part(source: Source, height: int, width: int, preprocessing: Preprocessing) -> Image.Image:
+    """Return what `load_gray` resizes, with the same arguments, before it does: the part of the picture, and padding.
+
+    Of the picture's own resolution, as a Pillow image of mode L; a heat map of the input covers all of it.
+
+    Raises:
+        DataError: as `load_gray` raises it.
+    """
+    whole = decode_gray(source, preprocessing.bits)
+    placement = resizing.place(whole.size, (width, height), preprocessing, _name(source))
+    part = whole.crop(placement.box)
+    scale = placement.part[0] / placement.size[0], placement.part[1] / placement.size[1]
+    size = round(width * scale[0]), round(height * scale[1])
+    offset = round(placement.offset[0] * scale[0]), round(placement.offset[1] * scale[1])
+    return resizing.pad(part, size, offset)
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return str(source)
+    return "<array>" if isinstance(source, np.ndarray) else "<image>" if isinstance(source, Image.Image) else "<bytes>"
+
+
+def _decode(source: Source, target: _Target) -> _Decoded:
+    """Return the picture, of a JPEG file at the smallest scale that the target allows."""
+    name = _name(source)
     if isinstance(source, np.ndarray):
-        return _decode_image(_wrap_array(source), "<array>", None, bits)
+        return _decode_image(_wrap_array(source), name, target, is_callers=True)
     if isinstance(source, Image.Image):
-        return _decode_image(source, "<image>", None, bits)
+        return _decode_image(source, name, target, is_callers=True)
     if isinstance(source, (bytes, bytearray, memoryview)):
         with io.BytesIO(source) as file:
-            return _decode_file(file, "<bytes>", least, bits)
+            return _decode_file(file, name, target)
     if not isinstance(source, (str, os.PathLike)):
         raise DataError(
             f"cannot read an image from {type(source).__name__}; pass a path, bytes, a Pillow image or a numpy array"
         )
-    name = str(source)
-    with _open_file(Path(source), name) as file:
-        return _decode_file(file, name, least, bits)
+    with open_file(Path(source), name) as file:
+        return _decode_file(file, name, target)
 
 
-def _decode_file(file: IO[bytes], name: str, least: tuple[int, int], bits: int | None) -> _Decoded:
+def _decode_file(file: IO[bytes], name: str, target: _Target) -> _Decoded:
     try:
-        return _decode_image(_open_image(file, name), name, least, bits)
+        return _decode_image(open_image(file, name), name, target)
     except DataError:
         # Only after an error, so that good files are read once.
         bare = pillow.without_png_metadata(file)
         if bare is None:
             raise
-    return _decode_image(_open_image(bare, name), name, least, bits)
+    return _decode_image(open_image(bare, name), name, target)
 
 
-def _open_file(path: Path, name: str) -> IO[bytes]:
-    try:
-        status = path.stat()
-        # Checked first, as opening a named pipe would block.
-        if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES:
-            return path.open("rb")
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        from edgecls.images.archive import read_member
-
-        if (content := read_member(path)) is not None:
-            return io.BytesIO(content)
-        cause = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"cannot open image {name}: {cause}; check the path and its permissions") from error
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise DataError(f"cannot open image {name}: it is {kind}; pass an image file")
-    raise DataError(f"image {name} has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read: make it smaller")
-
-
-def _open_image(file: IO[bytes], name: str) -> ImageFile.ImageFile:
-    """Return the picture with its header read and no pixel decoded.
-
-    Not by Image.open(): it warns about sizes through warning filters, which threads share, and gives a phone's JPEG
-    with a preview to another decoder. `_check_size` checks the size.
-    """
-    prefix = file.read(16)
-    file.seek(0)
-    if not prefix:
-        raise DataError(f"image {name} is empty; replace or remove it")
-    decoder = _choose_decoder(prefix, name)
-    if decoder is PngImageFile:
-        pillow.check_png(file, name)
-        file.seek(0)
-    with decode_errors_named(name):
-        if decoder is not TiffImageFile:
-            return decoder(file)
-        from edgecls.images import tiff
-
-        return tiff.open_page(file, name)
-
-
-def _choose_decoder(prefix: bytes, name: str) -> type[ImageFile.ImageFile]:
-    if prefix.startswith(b"RIFF") and prefix[8:12] == b"WEBP":
-        if not features.check("webp"):
-            raise DataError(f"cannot decode {name}: this Pillow was built without WebP; convert the image to PNG")
-        return WebPImageFile
-    for magics, decoder in _DECODERS:
-        if prefix.startswith(magics):
-            return decoder
-    accepted = "PNG, JPEG, BMP, TIFF, PPM/PGM or WebP"
-    raise DataError(f"{name} is not a {accepted} image (it starts with {prefix!r}); convert or remove it")
-
-
-def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, bits: int | None) -> _Decoded:
-    """Return the picture in mode L; `least` is None if the caller decoded it."""
-    if not least or not isinstance(image, JpegImageFile):
+def _decode_image(image: Image.Image, name: str, target: _Target, *, is_callers: bool = False) -> _Decoded:
+    """Return the picture in mode L; pictures that the caller decoded are not shrunk."""
+    if is_callers or not isinstance(image, JpegImageFile):
         _check_size(image.size, name)
     if isinstance(image, TiffImageFile):
         from edgecls.images import tiff
@@ -202,7 +177,7 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, 
         with decode_errors_named(name):  # tags are parsed on access
             tile = tiff.prepare(image, name)
         _check_size(tile, f"{name} (TIFF tile)")  # huge tiles need much memory
-    _check_frames(image, name, least is None)
+    _check_frames(image, name, is_callers)
     # Most JPEG files need little memory: only the luma is decoded, row by row.
     lean = isinstance(image, JpegImageFile) and image.mode != "CMYK" and "progressive" not in image.info
     with _ROOM.hold(image.width * image.height // (4 if lean else 1)):
@@ -215,29 +190,34 @@ def _decode_image(image: Image.Image, name: str, least: tuple[int, int] | None, 
                 pillow.check_bmp_palette(image, name)
             # Pillow rotates TIFF files itself.
             orientation = 1 if isinstance(image, TiffImageFile) else _orientation(image)
-            image, drafted = _load(image, name, least[::-1] if least and orientation in _SIDEWAYS else least)
+            full = image.size
+            image, shrunk = (image, 1) if is_callers else _load(image, name, target, orientation)
+            image.load()
         scale: Scale | None = None
         if deep or image.mode in pillow.DEEP_MODES:
             from edgecls.images import depth
 
-            gray, scale = depth.to_gray(image, name, factor, stated, bits)
+            gray, scale = depth.to_gray(image, name, factor, stated, target.preprocessing.bits)
         else:
             gray = pillow.gray_8bit(image, name, factor)
-    return _Decoded(gray, drafted or gray.size, orientation, scale)
+    return _Decoded(gray, full if shrunk > 1 else gray.size, shrunk, orientation, scale, name)
 
 
-def _load(
-    image: Image.Image, name: str, least: tuple[int, int] | None
-) -> tuple[Image.Image, tuple[float, float] | None]:
-    """Return the loaded picture and, for a JPEG file that was decoded smaller, its exact size."""
-    if not least or not isinstance(image, JpegImageFile):
-        image.load()
-        return image, None
+def _load(image: Image.Image, name: str, target: _Target, orientation: int) -> tuple[Image.Image, int]:
+    """Return the picture and the factor by which its DCT shrinks it; JPEG files are loaded."""
+    if not isinstance(image, JpegImageFile):
+        return image, 1
     from edgecls.images import jpeg
 
-    drafted = image.draft("L", least) if image.mode != "CMYK" else None
+    shrunk = 1
+    if image.mode != "CMYK":
+        full = image.size
+        shrunk = resizing.choose_shrink(target.place(full, orientation, name)) if target.wanted else 1
+        # Pillow takes the largest factor that leaves this size.
+        if image.draft("L", (full[0] // shrunk, full[1] // shrunk)) is None:
+            shrunk = 1
     _check_size(image.size, name)  # of the decoded size: the DCT makes large pictures small
-    return jpeg.load(image, name), drafted[1][2:] if drafted else None
+    return jpeg.load(image, name), shrunk
 
 
 def _check_frames(image: Image.Image, name: str, is_callers: bool) -> None:
@@ -260,22 +240,6 @@ def _orientation(image: Image.Image) -> int:
     except DECODE_ERRORS:
         return 1
     return orientation
-
-
-def _resize(gray: Image.Image, picture: tuple[float, float], wanted: tuple[int, int]) -> Image.Image:
-    """Return the picture, the upper left part of `gray`, in the wanted width and height."""
-    factors = (max(int(picture[0] / wanted[0] / SPARE), 1), max(int(picture[1] / wanted[1] / SPARE), 1))
-    if max(factors) > 1:
-        gray = gray.reduce(factors)
-    right, bottom = picture[0] / factors[0], picture[1] / factors[1]
-    # One axis a call: each rounds, and their order differs between releases of Pillow.
-    gray = gray.resize((wanted[0], gray.height), Image.Resampling.BILINEAR, (0, 0, right, gray.height))
-    return gray.resize(wanted, Image.Resampling.BILINEAR, (0, 0, wanted[0], bottom))
-
-
-def _turn(gray: Image.Image, orientation: int) -> Image.Image:
-    # ImageOps.exif_transpose() would rewrite the EXIF block, and copy upright pictures.
-    return gray.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else gray
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:

@@ -153,15 +153,20 @@ def list_labeled(root: Path, classes: Sequence[str], left_out: LeftOut | None = 
         raise DataError(f"{root} has no test and no val folder to score on; add one, or pass {parts[0]}")
     folder = parts[-1] if parts else root
     groups = list_images(root, folder, left_out)
+    check_known(groups, names, f"the class folders of {folder}", "rename, add or remove folders")
+    return to_samples(groups, names)
+
+
+def check_known(groups: Groups, names: Sequence[str], what: str, remedy: str) -> None:
+    """Raise DataError that begins with `what` if classes are unknown to a model, or there is no image."""
     unknown = [name for name in groups if name not in names and groups[name]]
     if unknown or not any(groups.values()):
         missing = [name for name in names if not groups.get(name)]
         raise DataError(
-            f"the class folders of {folder} are not the classes of the model: without images {some(missing)}, unknown "
-            f"to the model {some(unknown)}; the folders are {some(groups)}, the model's classes {some(names)}: rename, "
-            "add or remove folders until the names are the same"
+            f"{what} are not the classes of the model: without images {some(missing)}, unknown to the model "
+            f"{some(unknown)}; the data have {some(groups)}, the model's classes {some(names)}: {remedy} until the "
+            "names are the same"
         )
-    return to_samples(groups, names)
 
 
 def to_samples(groups: Groups, classes: Sequence[str]) -> list[Sample]:

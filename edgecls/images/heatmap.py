@@ -23,7 +23,7 @@ def draw_heatmap(picture: Image.Image, heatmap: NDArray[np.float32], label: str,
     Values up to 0, which speak for other labels, are not drawn.
 
     Args:
-        picture: upright, as `decode_gray` returns it.
+        picture: as `decode_part` returns it.
         heatmap: float32 (h, w) for the whole picture, as `Prediction.heatmap`.
         label: that the heat map is for.
         score: of the label, 0..1.

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecls.errors import ConfigError, DataError
-from edgecls.images.folders import Groups, check_class, list_doubts, list_images, to_nfc
+from edgecls.images.folders import (
+    Groups,
+    Sample,
+    check_class,
+    check_known,
+    check_root,
+    list_doubts,
+    list_images,
+    list_labeled,
+    to_nfc,
+    to_samples,
+)
 from edgecls.images.labels import Labeled, folder_part, read_excluded, read_labels
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.parts import NO_PARTS, PARTS, describe_parts, find_parts
@@ -80,6 +91,32 @@ def list_dataset(root: Path, layout: Layout = FOLDERS, left_out: LeftOut | None 
         for part, groups in listing.parts.items()
     }
     return replace(listing, parts=parts)
+
+
+def list_scored(
+    root: Path, classes: Sequence[str], layout: Layout = FOLDERS, left_out: LeftOut | None = None
+) -> tuple[list[Sample], tuple[str, ...]]:
+    """Return the images that a file is scored on, labeled by position in `classes`, and how they were read.
+
+    They are those of `list_labeled` or, if `layout` says more than the folders, its test images; without a test split
+    its validation images, and all if nothing is split.
+
+    Raises:
+        DataError: as `list_labeled` and `list_dataset` raise it.
+    """
+    if layout == FOLDERS:
+        return list_labeled(root, classes, left_out), ()
+    listing = list_dataset(check_root(root), layout, left_out)
+    part = [name for name in PARTS if name in listing.parts][-1]
+    if part == "train" and not listing.is_flat:
+        raise DataError(
+            f"{root} has no test and no validation images to score on; say which they are, or use all with "
+            f"--splits {NO_PARTS}"
+        )
+    names, found = [to_nfc(name) for name in classes], listing.parts[part]
+    which = "" if listing.is_flat else f"{part} "
+    check_known(found, names, f"the classes of the {which}images in {root}", "rename classes or leave images out")
+    return to_samples(found, names), listing.notes
 
 
 def _list_all(root: Path, layout: Layout, left_out: LeftOut) -> Listing:

@@ -24,6 +24,7 @@ from edgecls.imported.measure import BATCH_SIZE, ImportConfig, Measured, measure
 from edgecls.imported.model_file import open_model
 from edgecls.imported.refit import Refit, refit
 from edgecls.networks.imported import ARCH
+from edgecls.preprocessing import Preprocessing
 from edgecls.progress import Progress, silent
 from edgecls.training.outcome import data_warnings, make_record, metrics
 from edgecls.training.run import run_folder
@@ -123,7 +124,7 @@ def _load(data: Path, size: int, config: ImportConfig, skip_bad: bool, progress:
         test_fraction=TrainConfig.test_fraction,
         seed=config.seed,
         skip_bad=skip_bad,
-        bits=config.bits,
+        preprocessing=Preprocessing(config.bits),
         progress=functools.partial(progress, "read images"),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -17,8 +18,10 @@ from edgecls.errors import ModelFileError
 from edgecls.images.decode import RESAMPLE
 from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS, PRECISIONS
 from edgecls.model_file.graph import AGAIN, MAX_METADATA_BYTES
+from edgecls.preprocessing import RESIZES, Preprocessing, Roi, is_roi
 
-FORMAT_VERSION = 1
+# Files whose pictures are cut or padded have the second one, so that an edgecls that would stretch them refuses them.
+STRETCHED_VERSION, FORMAT_VERSION = 1, 2
 INPUT_DTYPES = ("uint8", "float32")
 # Our metadata have 4 levels; the functions that copy them recurse.
 MAX_DEPTH = 20
@@ -32,7 +35,7 @@ _TEXTS = ("verdict", "collapse", "measured_on")
 class ModelSpec:
     """Everything a device must know to run one exported file."""
 
-    format_version: int = FORMAT_VERSION  # a reader refuses a higher one
+    format_version: int = STRETCHED_VERSION  # a reader refuses a higher one; `write.attach_spec` sets it
     labels: tuple[str, ...]  # in the order of the scores
     height: int  # of the input in pixels, 1 to 1024
     width: int
@@ -54,7 +57,9 @@ class ModelSpec:
     threshold: float | None = None  # predictions of a lower score are rejected; None rejects none
     good_class: str = ""  # the label that is no defect; "" if the file names none
     good_threshold: float | None = None  # an image of a lower score of that class is a defect; None: the highest counts
-    bits: int | None = None  # of decode.load_gray
+    bits: int | None = None  # this and the next two are those of `Preprocessing`
+    resize: str = "stretch"
+    roi: Roi | None = None
     channels: int = 1  # 3 if the graph takes RGB pixels and computes their gray itself
     heatmap: bool = False  # True if the graph's second output is a class activation map, float32 (1, h, w, C)
     golden: tuple[dict[str, Any], ...] = ()  # real images with their expected scores: see selftest.py
@@ -70,6 +75,11 @@ class ModelSpec:
                     raise ModelFileError(f"metadata field {name} must be {expected}; received {received}; re-export")
         if self.good_class and (self.good_class not in self.labels or len(self.labels) < 2):
             raise ModelFileError(f"the good class {self.good_class[:80]!r} is not one of two or more labels; re-export")
+
+    @functools.cached_property
+    def preprocessing(self) -> Preprocessing:
+        """Return how a picture becomes the input."""
+        return Preprocessing(self.bits, self.resize, self.roi)
 
     def decide(self, scores: NDArray[np.floating[Any]]) -> tuple[int, bool | None]:
         """Return the index of the label of scores (C,), and whether it is a defect; None without a good class.
@@ -107,7 +117,7 @@ def parse_spec(text: bytes) -> ModelSpec:
     known = {f.name: raw[f.name] for f in fields(ModelSpec) if f.name in raw}
     if missing := [f.name for f in fields(ModelSpec) if f.name not in raw and f.default is MISSING]:
         raise ModelFileError(f"the metadata lack {', '.join(missing)}; re-export")
-    for name in ("labels", "golden"):
+    for name in ("labels", "golden", "roi"):
         if isinstance(known.get(name), list):
             known[name] = tuple(known[name])
     return ModelSpec(**known)
@@ -163,7 +173,7 @@ def _are_labels(value: object) -> bool:
 _is_line = _text("[^\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,2000}")
 _is_sha256 = _text("[0-9a-f]{64}")
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("format_version", _whole(FORMAT_VERSION, FORMAT_VERSION), str(FORMAT_VERSION)),
+    ("format_version", _whole(STRETCHED_VERSION, FORMAT_VERSION), f"{STRETCHED_VERSION} or {FORMAT_VERSION}"),
     ("labels", _are_labels, "unique names of one line each, 1 to 2000 characters and none that control a terminal"),
     ("height width", _whole(1, MAX_IMAGE_SIZE), f"a whole number from 1 to {MAX_IMAGE_SIZE}"),
     # Files of an older edgecls, which resized in another way, are refused: their scores would differ.
@@ -173,6 +183,8 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("input_dtype", lambda v: v in INPUT_DTYPES, f"one of {', '.join(INPUT_DTYPES)}"),
     ("bits", lambda v: v is None or _whole(LEAST_BITS, MOST_BITS)(v), f"{LEAST_BITS} to {MOST_BITS} or null"),
     ("channels", lambda v: _whole(1, 3)(v) and v != 2, "1 or 3"),
+    ("resize", lambda v: v in RESIZES, f"one of {', '.join(RESIZES)} (a newer edgecls may know it: upgrade)"),
+    ("roi", lambda v: v is None or is_roi(v), "left, top, width and height in pixels, or null"),
     ("input_scale", lambda v: isinstance(v, float) and 0 < v < math.inf, "a finite float above 0"),
     ("input_zero_point", _whole(-128, 255), "a whole number from -128 to 255"),
     ("heatmap per_tensor", lambda v: isinstance(v, bool), "true or false"),

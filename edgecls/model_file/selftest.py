@@ -11,7 +11,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,10 @@ from PIL import Image
 from edgecls.errors import ModelFileError
 from edgecls.images import pillow, tiff
 from edgecls.images.archive import read_bytes
-from edgecls.images.decode import TIFF_MAGICS, decode_gray, load_gray
+from edgecls.images.decode import PLAIN, decode_gray, load_gray
+from edgecls.images.opening import TIFF_MAGICS
 from edgecls.limits import MAX_IMAGE_SIZE
+from edgecls.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from edgecls.runtime.classifier import Classifier
@@ -49,24 +51,28 @@ class SelfTest:
     difference: float  # largest difference: gray values 0..255 for decode and resize, else of scores 0..1
 
 
-def make_golden(paths: Iterable[Path], height: int, width: int, bits: int | None = None) -> tuple[dict[str, Any], ...]:
+def make_golden(
+    paths: Iterable[Path], height: int, width: int, preprocessing: Preprocessing = PLAIN
+) -> tuple[dict[str, Any], ...]:
     """Return golden samples without scores, of as many of `paths` as fit into a file.
+
+    They are images of the region of interest alone, because what is around it may be large.
 
     Args:
         paths: image files.
         height: of the network's input in pixels.
         width: of the network's input in pixels.
-        bits: of `load_gray`.
+        preprocessing: of `load_gray`.
     """
-    samples: list[dict[str, Any]] = []
+    inside, samples = replace(preprocessing, roi=None), []  # type: Preprocessing, list[dict[str, Any]]
     room = MAX_GOLDEN_CHARACTERS
     for path in paths:
-        content = _small_copy(path, height, width, bits)
+        content = _small_copy(path, height, width, preprocessing)
         sample = {
             "name": path.name,
             "file": base64.b85encode(content).decode(),
-            "gray_sha256": _gray_sha256(content, bits),
-            "pixels": base64.b85encode(_to_png(load_gray(content, height, width, bits))).decode(),
+            "gray_sha256": _gray_sha256(content, preprocessing.bits),
+            "pixels": base64.b85encode(_to_png(load_gray(content, height, width, inside))).decode(),
         }
         room -= len(sample["file"]) + len(sample["pixels"])
         if samples and room < 0:
@@ -101,7 +107,7 @@ def run_selftest(classifier: Classifier) -> SelfTest:
                 raise ValueError(f"pixels {expected.shape} and scores {scores.shape} do not fit the network")
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise ModelFileError(f"a golden sample is damaged ({error!r}); export the file again") from error
-        pixels = load_gray(content, spec.height, spec.width, spec.bits)
+        pixels = load_gray(content, spec.height, spec.width, replace(spec.preprocessing, roi=None))
         off = int(np.abs(pixels.astype(int) - expected).max())
         if not decoded_same or off:
             return SelfTest(len(spec.golden), "resize" if decoded_same else "decode", name, off)
@@ -117,14 +123,15 @@ def _scores(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.flo
     return scores
 
 
-def _small_copy(path: Path, height: int, width: int, bits: int | None) -> bytes:
+def _small_copy(path: Path, height: int, width: int, preprocessing: Preprocessing) -> bytes:
     content = read_bytes(path)
-    private = _has_metadata(content)
+    private = _has_metadata(content) or preprocessing.roi is not None
     if len(content) <= MAX_IMAGE_BYTES and not private:
         return content
-    # 1.5 times the input size, so that it still has to be resized.
-    larger = [min(side * 3 // 2, MAX_IMAGE_SIZE) for side in (height, width)]
-    copy = Image.fromarray(load_gray(content, larger[0], larger[1], bits)[:, :, 0])
+    # 1.5 times the input size, so that it still has to be resized, and wider if it has to be cropped or padded too.
+    wider = 3 if preprocessing.resize == "stretch" else 4
+    larger = [min(side * factor // 2, MAX_IMAGE_SIZE) for side, factor in ((height, 3), (width, wider))]
+    copy = Image.fromarray(load_gray(content, larger[0], larger[1], replace(preprocessing, resize="stretch"))[:, :, 0])
     buffer = io.BytesIO()
     copy.save(buffer, "JPEG", quality=75)
     return buffer.getvalue() if private else min(content, buffer.getvalue(), key=len)

@@ -15,14 +15,14 @@ from dataclasses import asdict, replace
 from edgecls.errors import ModelFileError
 from edgecls.limits import Format
 from edgecls.model_file.graph import MAX_METADATA_BYTES
-from edgecls.model_file.metadata import ModelSpec, checksum, label_lines
+from edgecls.model_file.metadata import FORMAT_VERSION, STRETCHED_VERSION, ModelSpec, checksum, label_lines
 from edgecls.model_file.onnx import METADATA_FIELD, METADATA_KEY
 from edgecls.model_file.read import detect_format, split
 from edgecls.model_file.tflite import JSON, LABELS
 
 
 def attach_spec(graph: bytes, spec: ModelSpec, kind: Format) -> bytes:
-    """Return the file's bytes: the graph with the metadata, whose `graph_sha256` is set here.
+    """Return the file's bytes: the graph with the metadata, whose `graph_sha256` and `format_version` are set here.
 
     Metadata that `graph` already carries are replaced. The same input gives the same bytes.
 
@@ -34,7 +34,8 @@ def attach_spec(graph: bytes, spec: ModelSpec, kind: Format) -> bytes:
     bare, *_ = split(graph, kind)
     try:
         # Converted to JSON and back, so that the checksum is that of what a reader gets.
-        whole = replace(spec, graph_sha256=hashlib.sha256(bare).hexdigest())
+        version = STRETCHED_VERSION if (spec.resize, spec.roi) == ("stretch", None) else FORMAT_VERSION
+        whole = replace(spec, graph_sha256=hashlib.sha256(bare).hexdigest(), format_version=version)
         metadata = json.loads(json.dumps(asdict(whole), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"the metadata cannot be written as JSON ({error}); use plain, finite values") from error

@@ -46,7 +46,7 @@ class Shown:
 
 
 def show(folder: Path, predictions: Iterable[ScoredImage], bits: int | None) -> Iterator[Shown]:
-    """Yield each prediction with the picture in `folder`, in its own shape; `bits` as in `images.decode.load_gray`."""
+    """Yield each prediction with the picture in `folder`, in its own shape; `bits` as in `Preprocessing`."""
     for prediction in predictions:
         try:
             picture = decode_gray(folder / prediction.path, bits)

@@ -17,6 +17,7 @@ from edgecls.evaluate import Evaluation, score
 from edgecls.files import write_rendered
 from edgecls.images.contact_sheet import LARGE, LARGE_COLUMNS, contact_sheet, preview_sheet
 from edgecls.images.dataset import load_paths
+from edgecls.preprocessing import read_preprocessing
 from edgecls.report.layers_plot import draw_layers
 from edgecls.report.plots import draw_confusion, draw_curves, draw_recall
 from edgecls.training.context import Pictures
@@ -95,11 +96,11 @@ def find_mistakes(held_out: HeldOut) -> NDArray[np.int64]:
 
 
 def _draw_mistakes(run: Path, record: dict[str, Any], held_out: HeldOut, chosen: NDArray[np.int64]) -> None:
-    bits, classes = record["config"].get("bits"), record["classes"]
+    preprocessing, classes = read_preprocessing(record["config"]), record["classes"]
     labels = held_out.labels[chosen].tolist()
     paths = [held_out.paths[index] for index in chosen]
     # At the size of the picture: a defect may not be visible in what the network gets.
-    split = load_paths(Path(record["data"]), paths, labels, LARGE, LARGE, bits=bits)
+    split = load_paths(Path(record["data"]), paths, labels, LARGE, LARGE, preprocessing=preprocessing)
     scores = held_out.scores[chosen]
     sheet = contact_sheet(
         split.images,

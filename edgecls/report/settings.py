@@ -9,6 +9,7 @@ from typing import Any
 
 from edgecls.config import AugmentConfig, TrainConfig
 from edgecls.config.choices import RENAMED_SETTINGS
+from edgecls.config.data import DataConfig
 from edgecls.errors import ModelFileError
 from edgecls.networks.presets import PRESETS, UNCHANGED
 
@@ -63,6 +64,14 @@ def train_command(config: TrainConfig, data: str, out: Path) -> str:
         elif value is not None:
             words += [f"--{_option(name)}", _format(name, value)]
     return shlex.join(words)
+
+
+def data_arguments(config: TrainConfig) -> list[str]:
+    """Return the options of `edgecls train` and `sweep` that read the images as these settings do."""
+    names = {field.name for field in dataclasses.fields(DataConfig)} - {"val_fraction", "test_fraction"}
+    changes = find_changes(config, TrainConfig())
+    pairs = ((f"--{_option(name)}", _format(name, value)) for name, value in changes.items() if name in names)
+    return [word for pair in pairs for word in pair]
 
 
 def _option(name: str) -> str:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from queue import Queue
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
@@ -20,15 +17,15 @@ from edgecls.images.pillow import to_rgb
 from edgecls.limits import MAX_THREADS
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import read_bytes, read_model_file
+from edgecls.preprocessing import Preprocessing, Roi
 from edgecls.runtime.engines import Engine as Engine
 from edgecls.runtime.engines import choose_engine, open_engine
+from edgecls.runtime.read_ahead import map_ahead
 
 ChannelOrder = Literal["rgb", "bgr"]
 # The first run packs weights and fills caches; a GPU takes a few runs to choose kernels.
 WARMUP_RUNS = 3
 AnySource = TypeVar("AnySource", bound=Source)
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +87,17 @@ class Classifier:
             ModelFileError: the network returned NaN.
         """
         return self._classify(_model_input(source, self.spec, channel_order))
+
+    def classify(self, image: NDArray[np.uint8]) -> Prediction:
+        """Return the prediction for what `read` returned, uint8 (H, W, 1), 0..255.
+
+        Raises:
+            ConfigError, ModelFileError: as of `predict`. DataError: another shape or dtype.
+        """
+        expected = (self.spec.height, self.spec.width, 1)
+        if image.dtype != np.uint8 or image.shape != expected:
+            raise DataError(f"the image must be uint8 {expected}; received {image.dtype} {image.shape}; use `read`")
+        return self._classify(np.ascontiguousarray(image)[np.newaxis])
 
     def predict_batch(
         self, sources: Iterable[Source], *, channel_order: ChannelOrder | None = None
@@ -192,6 +200,7 @@ def load(
     threads: int | None = None,
     device: str = "cpu",
     threshold: float | None = None,
+    roi: Roi | None = None,
     untrusted: bool = False,
 ) -> Classifier:
     """Return the classifier of an exported file, its sha256 verified.
@@ -202,11 +211,12 @@ def load(
         threads: of the interpreter; None takes `default_threads()`.
         device: a name in `engines.DEVICES`.
         threshold: labels of lower scores are rejected; None takes the file's own.
+        roi: left, top, width and height of the part of each image that is classified; None takes the file's own.
         untrusted: load and run it in a child process first, because a malicious file may crash an interpreter.
 
     Raises:
         ConfigError: an unknown engine or device, one that cannot run this file, another device than asked, or
-            threads or threshold out of range.
+            threads, threshold or roi out of range.
         MissingDependency: the engine's package, or the device's library, is not installed.
         ModelFileError: no such file, no metadata in it, damaged, or it crashed the child process.
     """
@@ -219,7 +229,8 @@ def load(
         from edgecls.runtime.trial import try_in_child
 
         try_in_child(data, name, threads, device)
-    return Classifier(model.spec, open_engine(name, model, threads, device), threshold)
+    spec = model.spec if roi is None else replace(model.spec, roi=Preprocessing(roi=roi).roi)
+    return Classifier(spec, open_engine(name, model, threads, device), threshold)
 
 
 def _count(name: str, value: int | None) -> int:
@@ -250,51 +261,9 @@ def _model_input(source: Source, spec: ModelSpec, channel_order: ChannelOrder | 
     """Return the image that the network takes, uint8 (1, H, W, 1), 0..255."""
     shape = (1, spec.height, spec.width, 1)
     if isinstance(source, np.ndarray):
-        # The same bytes as from load_gray, but faster.
-        if source.dtype == np.uint8 and source.shape in (shape[1:], shape[1:3]):
+        # The same bytes as from load_gray, but faster. The region of interest is one of larger pictures.
+        if source.dtype == np.uint8 and source.shape in (shape[1:], shape[1:3]) and spec.roi is None:
             return np.ascontiguousarray(source).reshape(shape)
         if source.ndim == 3 and source.shape[2] in (3, 4):
             source = to_rgb(source, channel_order)
-    return load_gray(source, spec.height, spec.width, spec.bits).reshape(shape)
-
-
-def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Generator[tuple[Item, Result], None, None]:
-    """Yield each item with its result, in order; threads compute the next results in the meantime.
-
-    The items are read in a separate thread, so that a slow source does not delay finished results. At most
-    2 * `workers` + 2 items are held. An error of `function` or of the source is raised in its turn, and is the last.
-
-    Args:
-        function: called in several threads at a time.
-        items: read until the caller closes this generator.
-        workers: threads that call `function`.
-    """
-    queue: Queue[tuple[Item, Future[Result]] | None] = Queue(2 * workers)
-    stopped = threading.Event()
-
-    def read(pool: ThreadPoolExecutor) -> None:
-        try:
-            for item in items:
-                if stopped.is_set():
-                    break
-                queue.put((item, pool.submit(function, item)))
-            queue.put(None)
-        except BaseException as error:  # noqa: BLE001  # whatever a camera raises is passed on
-            failed: Future[Result] = Future()
-            failed.set_exception(error)
-            queue.put((cast(Item, None), failed))
-
-    with ThreadPoolExecutor(workers, "edgecls-decode") as pool:
-        # A daemon thread, so that a camera without further frames does not keep the program from ending.
-        threading.Thread(target=read, args=(pool,), name="edgecls-read", daemon=True).start()
-        try:
-            while entry := queue.get():
-                yield entry[0], entry[1].result()
-        finally:
-            stopped.set()
-            # Makes room for a waiting reader, which then sees `stopped`.
-            while not queue.empty():
-                queue.get()
-            pool.shutdown(wait=False, cancel_futures=True)
+    return load_gray(source, spec.height, spec.width, spec.preprocessing).reshape(shape)

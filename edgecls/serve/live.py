@@ -17,6 +17,7 @@ from PIL import Image
 
 from edgecls.errors import DataError, EdgeclsError
 from edgecls.images.find import watch_folder
+from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.classifier import ChannelOrder
 from edgecls.serve.session import Session
 
@@ -108,7 +109,7 @@ class Live:
     def _classify(self, frame: Frame) -> None:
         try:
             answer = self._session.submit(frame.image, name=frame.name, channel_order=frame.channel_order).result()
-            picture = show(frame, self._session.classifier.spec.bits)
+            picture = show(frame, self._session.classifier.spec)
         except DataError as error:
             self._publish({"image": frame.name, "error": str(error)}, b"")
             return
@@ -125,21 +126,22 @@ class Live:
         self._wake()
 
 
-def show(frame: Frame, bits: int | None) -> bytes:
-    """Return a JPEG file of a frame in gray, at most 640 pixels wide and high.
+def show(frame: Frame, spec: ModelSpec) -> bytes:
+    """Return a JPEG file of what the network sees of a frame, in gray, at most 640 pixels wide and high.
 
     Raises:
         DataError: the frame cannot be read.
     """
+    from edgecls.images.decode import decode_part
+
+    source: Path | Image.Image
     if isinstance(frame.image, np.ndarray):
         order = slice(2, None, -1) if frame.channel_order == "bgr" else slice(0, 3)
         rgb = frame.image if frame.image.ndim == 2 else np.ascontiguousarray(frame.image[:, :, order])
-        picture = Image.fromarray(rgb).convert("L")
+        source = Image.fromarray(rgb).convert("L")
     else:
-        from edgecls.images.decode import decode_gray
-
-        picture = decode_gray(frame.image, bits)
-    return to_jpeg(picture)
+        source = frame.image
+    return to_jpeg(decode_part(source, spec.height, spec.width, spec.preprocessing))
 
 
 def to_jpeg(picture: Image.Image) -> bytes:

@@ -57,7 +57,7 @@ class Session:
             begun = time.perf_counter()
             pixels = self.classifier.read(source, channel_order=channel_order)
             decoded = time.perf_counter()
-            prediction = self.classifier.predict(pixels)
+            prediction = self.classifier.classify(pixels)
         except DataError:
             self.metrics.count_unreadable()
             raise
@@ -85,6 +85,8 @@ class Session:
             "labels": list(spec.labels),
             "height": spec.height,
             "width": spec.width,
+            "resize": spec.resize,
+            "roi": spec.roi,
             "arch": spec.arch,
             "precision": spec.precision,
             "heatmap": spec.heatmap,

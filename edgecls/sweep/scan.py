@@ -80,7 +80,7 @@ def _classify(
     """Yield each of `DEPTHS` and which images are labeled correctly."""
     size, stage = config.image_size, f"{config.image_size} pixels: "
     read = functools.partial(progress, f"{stage}read images")
-    split = load_paths(data, images.paths, images.labels, size, size, bits=config.bits, progress=read)
+    split = load_paths(data, images.paths, images.labels, size, size, preprocessing=config.preprocessing, progress=read)
     for done, (blocks, features) in enumerate(features_of_depths(config, weights, split, progress=progress), 1):
         yield blocks, label_each_from_the_others(features, split.labels, images.class_count) == split.labels
         progress(f"{stage}classifiers of all depths", done, len(DEPTHS))
@@ -104,8 +104,8 @@ def _choose_images(data: Path, config: TrainConfig, size: int, progress: Progres
 
 def _key(config: TrainConfig, images: _Images, weights: Weights) -> str:
     """Return what a result depends on, as a sha256."""
-    settings = [config.image_size, config.alpha, config.bits, config.seed, weights.sha256, weights.layout]
-    return json_sha256([images.sha256, images.paths, images.labels, settings])
+    settings = [config.image_size, config.alpha, config.seed, weights.sha256, weights.layout]
+    return json_sha256([images.sha256, images.paths, images.labels, settings, vars(config.preprocessing)])
 
 
 def _read(path: Path, key: str) -> dict[int | None, NDArray[np.bool_]] | None:

@@ -193,7 +193,7 @@ def load_images(data: Path, config: TrainConfig, skip_bad: bool, progress: Progr
         test_fraction=config.test_fraction,
         seed=config.seed,
         skip_bad=skip_bad,
-        bits=config.bits,
+        preprocessing=config.preprocessing,
         layout=Layout(config.labels, config.columns, config.class_from, config.splits, config.group, config.exclude),
         progress=functools.partial(progress, "read images"),
     )

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny import CLASSES, draw
 
 from edgecls.audit.audit import Audit, audit, to_json
-from edgecls.audit.judge import find_wrong_labels
+from edgecls.audit.judge import add_votes, find_wrong_labels
 from edgecls.audit.moves import write_moves
 from edgecls.audit.page import write_page
 from edgecls.audit.summary import describe_accuracy, list_rows
@@ -103,10 +103,25 @@ def test_the_words_of_the_terminal(found: Audit) -> None:
 
 
 def test_confident_learning_on_scores_by_hand() -> None:
-    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.05, 0.95], [0.45, 0.55]], np.float32)
-    # The fifth is surely of class 1; the last is not above the mean of class 1.
-    assert [index for index, _, _ in find_wrong_labels(scores, np.array([0, 0, 1, 1, 0, 0]))] == [4]
-    assert find_wrong_labels(scores[:4], np.array([0, 0, 1, 1])) == []
+    scores = np.array([[0.4, 0.6], [0.3, 0.7], [0.7, 0.3], [0.1, 0.9], [0.05, 0.95], [0.48, 0.52]], np.float32)
+    # The mean of class 0 is 0.37 and that of class 1 is 0.6, of which a half is enough.
+    labels = np.array([0, 0, 1, 1, 0, 0])
+    found = find_wrong_labels(scores, labels)
+    assert [(index, likely) for index, likely, _ in found] == [(4, 1), (1, 1), (2, 0), (0, 1), (5, 1)]
+    assert found[0][2] == pytest.approx(0.9) and find_wrong_labels(scores[3:4], labels[3:4]) == []
+    three = np.array([[0.45, 0.4, 0.15], [0.9, 0.05, 0.05], [0.1, 0.8, 0.1]], np.float32)
+    # 0.45 of class 0 is below its mean, 0.9, and a half.
+    assert find_wrong_labels(three, np.array([1, 0, 1])) == []
+
+
+def test_near_duplicates_vote_on_labels() -> None:
+    scores = np.array([[0.6, 0.4], [0.6, 0.4], [0.6, 0.4], [0.2, 0.8]], np.float32)
+    labels, pairs = np.array([0, 0, 1, 1]), np.array([[0, 2, 0.9], [1, 2, 0.8], [2, 2, 0]])[:2]
+    votes = add_votes(scores, labels, pairs)
+    expected = [[0.3, 0.7], [0.3, 0.7], [2.6 / 3, 0.4 / 3], [0.2, 0.8]]
+    assert np.abs(votes - expected).max() < 1e-6
+    found = find_wrong_labels(scores, labels, votes)
+    assert [(index, likely) for index, likely, _ in found] == [(2, 0), (0, 1), (1, 1)]
 
 
 def test_groups_are_reported_and_measured(data: Path, tiny_config: TrainConfig) -> None:

@@ -9,14 +9,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgecls.audit.near import COPY, SAME, find_near
+from edgecls.audit.align import SIDE, align, refine, shrink
+from edgecls.audit.near import COPY, find_near
 
 SIZE = 96
 
 
 @dataclass
 class Fake:
-    """Images alone; the features of each are a small copy, so that a crop is its neighbor."""
+    """Images alone."""
 
     images: list[NDArray[np.uint8]]
     paths: list[str] = field(default_factory=list)
@@ -29,9 +30,8 @@ class Fake:
     def each(self) -> list[NDArray[np.uint8]]:
         return self.images
 
-    def take(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        small = [np.asarray(Image.fromarray(self.images[index]).resize((8, 8))) for index in chosen.tolist()]
-        return np.stack(small).reshape(len(chosen), -1).astype(np.float32)
+    def pixels(self, index: int) -> NDArray[np.uint8]:
+        return self.images[index]
 
 
 def draw_part(seed: int) -> Image.Image:
@@ -72,8 +72,9 @@ def test_changed_copies_are_found_and_similar_parts_are_not(change: str) -> None
     parts = [draw_part(seed) for seed in range(20)]
     images = [load(part) for part in parts] + [load(CHANGES[change](part)) for part in parts[:6]]
     pairs = find_near(Fake(images))  # type: ignore[arg-type]
-    assert [(int(one), int(other)) for one, other, _ in pairs] == [(number, 20 + number) for number in range(6)]
-    assert (pairs[:, 2] >= SAME).all() and (change == "cropped" or (pairs[:, 2] >= COPY).all())
+    assert [(int(one), int(other)) for one, other in pairs[:, :2]] == [(number, 20 + number) for number in range(6)]
+    assert (pairs[:, 2] >= COPY).all()
+    assert pairs[:, 3].tolist() == [change != "cropped"] * 6
 
 
 def test_identical_images_are_paired_with_the_first_and_empty_ones_with_no_other() -> None:
@@ -81,8 +82,33 @@ def test_identical_images_are_paired_with_the_first_and_empty_ones_with_no_other
     nearly_black = black.copy()
     nearly_black[0, 0] = 9
     pairs = find_near(Fake([black, part, black, part, nearly_black, part]))  # type: ignore[arg-type]
-    assert pairs.tolist() == [[0, 2, 1.0], [1, 3, 1.0], [1, 5, 1.0]]
+    assert pairs.tolist() == [[0, 2, 1.0, 1], [1, 3, 1.0, 1], [1, 5, 1.0, 1]]
 
 
 def test_one_image_has_no_duplicate() -> None:
-    assert find_near(Fake([load(draw_part(0))])).shape == (0, 3)  # type: ignore[arg-type]
+    assert find_near(Fake([load(draw_part(0))])).shape == (0, 4)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("box", [(24, 0, 240, 228), (12, 12, 228, 228), (0, 20, 221, 240), (3, 0, 240, 226)])
+def test_alignment_finds_the_part_that_a_crop_shows(box: tuple[int, int, int, int]) -> None:
+    part = draw_part(3)
+    whole, cut = (shrink(load(image))[np.newaxis] for image in (part, part.crop(box)))
+    found, coarse = align(whole, cut)
+    assert coarse[0] > 0.97
+    found = refine(whole, cut, found)[0]
+    # Where the corners of the crop lie in the whole picture, in pixels of 240.
+    half = (SIDE - 1) / 2
+    for (scale, shift), ends in zip(found.reshape(2, 2), ((box[0], box[2]), (box[1], box[3])), strict=True):
+        corners = [(half + sign * SIDE / 2 * (1 + scale) + shift + 0.5) * 240 / SIDE for sign in (-1, 1)]
+        assert np.abs(np.array(corners) - ends).max() < 3
+
+
+def test_another_shot_of_an_object_is_no_copy() -> None:
+    random = np.random.default_rng(0)
+    parts = [np.asarray(draw_part(seed)).astype(float) for seed in range(12)]
+    shots = [
+        Image.fromarray(np.clip(part + random.normal(0, 30, part.shape), 0, 255).astype(np.uint8)) for part in parts
+    ]
+    pairs = find_near(Fake([load(Image.fromarray(part.astype(np.uint8))) for part in parts] + [load(s) for s in shots]))  # type: ignore[arg-type]
+    assert [(int(one), int(other)) for one, other in pairs[:, :2]] == [(number, 12 + number) for number in range(12)]
+    assert (pairs[:, 2] >= COPY).all() and not pairs[:, 3].any()

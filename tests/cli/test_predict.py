@@ -153,11 +153,13 @@ def test_settings_reach_the_engine(int8: Path, pictures: list[Path], monkeypatch
         "cuda",
         "--threshold",
         0.5,
+        "--roi",
+        "1,2,3,4",
         "--untrusted",
     )
     assert seen == [
-        {"engine": None, "threads": None, "device": "cpu", "threshold": None, "untrusted": False},
-        {"engine": "ort", "threads": 3, "device": "cuda", "threshold": 0.5, "untrusted": True},
+        {"engine": None, "threads": None, "device": "cpu", "threshold": None, "roi": None, "untrusted": False},
+        {"engine": "ort", "threads": 3, "device": "cuda", "threshold": 0.5, "roi": (1, 2, 3, 4), "untrusted": True},
     ]
 
 

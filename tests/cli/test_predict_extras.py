@@ -41,6 +41,34 @@ def test_heatmap_draws_each_image_in_its_own_size(tiny_heatmap: Path, images: li
             assert drawn.tobytes() == color_in(decode_gray(path), heatmap).tobytes()
 
 
+def test_roi_cuts_each_image_and_its_heat_map(tiny_heatmap: Path, images: list[Path], tmp_path: Path) -> None:
+    roi = (3, 2, 12, 20)
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for path in images:
+        decode_gray(path).crop((3, 2, 15, 22)).save(cut / path.name)
+    whole, by_hand = (
+        json.loads(run("predict", tiny_heatmap, *paths, "--json", "--heatmap", tmp_path / name, *options).stdout)
+        for paths, name, options in ((images, "a", ["--roi", "3,2,12,20"]), (sorted(cut.iterdir()), "b", []))
+    )
+    assert [entry["scores"] for entry in whole] == [entry["scores"] for entry in by_hand]
+    for one, other in zip(whole, by_hand, strict=True):
+        assert Path(one["heatmap"]).read_bytes() == Path(other["heatmap"]).read_bytes()
+    with load(tiny_heatmap, roi=roi) as classifier:
+        assert classifier.spec.roi == roi
+    out = tmp_path / "out"
+    done = run("predict", tiny_heatmap, *images, "--roi", "3,2,12,20", "--out", out)
+    assert done.exit_code == 0, done.stderr
+    lines = [json.loads(line) for path in sorted(out.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    assert [line["scores"] for line in lines] == [entry["scores"] for entry in by_hand]
+    done = run("predict", tiny_heatmap, *images, "--roi", "3,2,12,19", "--out", out)
+    assert done.exit_code == 2 and "roi" in done.stderr
+    done = run("predict", tiny_heatmap, images[0], "--roi", "0,0,999,5")
+    assert done.exit_code == 1 and "the ROI 0,0,999,5 (left, top, width, height) reaches beyond it" in done.stderr
+    for text in ("1,2,3", "0,0,0,5", "a,b,c,d"):
+        assert run("predict", tiny_heatmap, images[0], "--roi", text).exit_code in (1, 2)
+
+
 def test_heatmap_of_a_folder(tiny_heatmap: Path, images: list[Path], tmp_path: Path) -> None:
     done = run("predict", tiny_heatmap, images[0].parent, "--heatmap", tmp_path / "pictures", "--format", "csv")
     assert done.exit_code == 0 and len(list(csv.reader(done.stdout.splitlines()))) == 4

@@ -25,6 +25,8 @@ NAN, INF = float("nan"), float("inf")
 TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
     "image_size": ([32, 1024], [31, 1025, 0, -1, NAN], "image size must be 32 to 1024"),
     "bits": ([None, 8, 16], [0, 7, 17], "bits must be 8 to 16"),
+    "resize": (["stretch", "crop", "pad"], ["", "fit"], "resize must be one of stretch, crop, pad"),
+    "roi": ([None, (0, 0, 1, 1)], [(0, 0, 0, 1), (0, 0, 1), (-1, 0, 1, 1), (0, 0, 70000, 1)], "roi must be left, top"),
     "arch": (list(ARCHS), ["", "resnet", "MLP"], "arch must be one of mobilenet_v2, cnn, mlp"),
     "alpha": ([0.1, 0.35, 2.0], [0.09, 2.01, 0, NAN, INF], "alpha must be 0.1 to 2.0"),
     "blocks": ([None, 1, BLOCKS], [0, -1, BLOCKS + 1], "blocks must be 1 to 17"),
@@ -109,8 +111,9 @@ def test_no_more_blocks_are_fine_tuned_than_there_are() -> None:
 @pytest.mark.parametrize("config", [TrainConfig, AugmentConfig, ExportConfig])
 def test_every_setting_has_a_default_and_a_word_in_the_docstring(config: Any) -> None:
     config()
+    described = "".join(each.__doc__ or "" for each in config.__mro__)
     for field in dataclasses.fields(config):
-        assert f"        {field.name}: " in config.__doc__
+        assert f"        {field.name}: " in described
 
 
 def test_every_setting_with_a_range_is_in_the_tables_above() -> None:

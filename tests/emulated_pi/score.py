@@ -17,15 +17,13 @@ import PIL
 from PIL import features
 
 import edgecls
-from edgecls.images.decode import load_gray
 
 
 def main() -> None:
     """Write pixels, uint8 (N, H, W, 1), and scores, float32 (N, C); print what this machine is."""
     file, names, out = sys.argv[1:]
     classifier = edgecls.load(file, threads=1)
-    height, width = classifier.spec.height, classifier.spec.width
-    pixels = [load_gray(name, height, width) for name in Path(names).read_text(encoding="utf-8").splitlines()]
+    pixels = [classifier.read(name) for name in Path(names).read_text(encoding="utf-8").splitlines()]
     np.savez(out, pixels=np.stack(pixels), scores=classifier.scores(np.stack(pixels)))
     about = {
         "machine": platform.machine(),

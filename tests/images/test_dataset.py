@@ -305,7 +305,7 @@ def test_labeled_folders_must_be_the_classes_of_the_model(tmp_path: Path) -> Non
     for wanted in (
         "without images dog, hen",
         "unknown to the model cow",
-        "the folders are cat, cow, dog",
+        "the data have cat, cow, dog",
         "the model's classes cat, dog, hen",
     ):
         assert wanted in str(caught.value)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from edgecls.errors import ConfigError, DataError
-from edgecls.images import decode as decode_module
+from edgecls.images import opening
 from edgecls.images.decode import MAX_SIDE, load_gray
 from edgecls.limits import MAX_FILE_BYTES, MAX_IMAGE_SIZE
 
@@ -221,7 +221,7 @@ def test_whatever_pillow_raises_is_named(kind: type[Exception], monkeypatch: pyt
     def refuse(_: Any) -> None:
         raise kind("broken")
 
-    monkeypatch.setattr(decode_module, "_choose_decoder", lambda *_: refuse)
+    monkeypatch.setattr(opening, "_choose_decoder", lambda *_: refuse)
     with pytest.raises(DataError, match=rf"cannot decode image <bytes> \({kind.__name__}: .*broken.*\); replace"):
         load_gray(b"any", 4, 4)
 

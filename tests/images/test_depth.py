@@ -15,12 +15,13 @@ from edgecls.errors import ConfigError, DataError
 from edgecls.images.dataset import load_dataset, load_labeled, load_paths
 from edgecls.images.decode import load_gray
 from edgecls.images.depth import Scale, advise
+from edgecls.preprocessing import Preprocessing
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 
 
 def gray_of(source: Any, like: NDArray[Any], bits: int | None = None) -> NDArray[np.uint8]:
-    return load_gray(source, like.shape[0], like.shape[1], bits)[:, :, 0]
+    return load_gray(source, like.shape[0], like.shape[1], Preprocessing(bits))[:, :, 0]
 
 
 # Floats
@@ -63,7 +64,7 @@ def test_bits_leave_8_bit_files_and_stated_depths_alone() -> None:
     stated = b"P5 64 64 4095\n" + RAMP.astype(">u2").tobytes()
     np.testing.assert_array_equal(gray_of(stated, RAMP, 10), gray_of(RAMP, RAMP, 12))
     plain = b"P2 2 1 1000\n500 1000\n"
-    assert load_gray(plain, 1, 2, 9).ravel().tolist() == [128, 255]
+    assert load_gray(plain, 1, 2, Preprocessing(9)).ravel().tolist() == [128, 255]
 
 
 def test_bits_apply_to_a_pgm_whose_maxval_says_nothing() -> None:
@@ -86,7 +87,7 @@ def test_bits_cannot_scale_16_bit_color() -> None:
     ppm = b"P6 2 1 65535\n" + np.arange(6, dtype=">u2").tobytes()
     assert load_gray(ppm, 1, 2).ravel().tolist() == [0, 0]
     with pytest.raises(DataError, match="16-bit picture of mode RGB.*with 12 bits used.*save it as 16-bit gray"):
-        load_gray(ppm, 1, 2, 12)
+        load_gray(ppm, 1, 2, Preprocessing(12))
 
 
 @pytest.mark.parametrize("source", [bytearray, memoryview, bytes])
@@ -132,10 +133,11 @@ def test_bits_reach_every_image_of_a_dataset(tmp_path: Path) -> None:
             pixels = np.full((8, 8), 1000 * number + 95, np.uint16)
             (tmp_path / name / f"{number}.png").write_bytes(encode(Image.fromarray(pixels), "PNG"))
     options: dict[str, Any] = {"val_fraction": 0.2, "test_fraction": 0.2, "seed": 0}
-    plain, scaled = load_dataset(tmp_path, 8, **options), load_dataset(tmp_path, 8, bits=12, **options)
+    plain = load_dataset(tmp_path, 8, **options)
+    scaled = load_dataset(tmp_path, 8, preprocessing=Preprocessing(12), **options)
     assert plain.train.images.max() <= 12 < scaled.train.images.max()
     assert len(plain.scales) == len(scaled.scales) == 8
     assert "--bits 12" in advise(plain.scales, "--bits")[0] and advise(scaled.scales, "--bits") == ()
-    whole = load_labeled(tmp_path, ["cat", "dog"], 8, 8, bits=12)
-    chosen = load_paths(tmp_path, ["cat/3.png"], [0], 8, 8, bits=12)
+    whole = load_labeled(tmp_path, ["cat", "dog"], 8, 8, preprocessing=Preprocessing(12))
+    chosen = load_paths(tmp_path, ["cat/3.png"], [0], 8, 8, preprocessing=Preprocessing(12))
     assert whole.images.max() == chosen.images.max() == round(3095 * 255 / 4095)

@@ -21,6 +21,7 @@ from edgecls.model_file.graph import MAX_METADATA_BYTES
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import detect_format, read_bytes, read_model_file, read_spec
 from edgecls.model_file.write import attach_spec
+from edgecls.preprocessing import Preprocessing
 
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -191,7 +192,7 @@ def test_too_many_onnx_fields_are_refused() -> None:
 @KINDS
 def test_versions_and_later_keys(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match=r"newer edgecls; upgrade"):
-        read_model_file(forge(kind, monkeypatch, format_version=2))
+        read_model_file(forge(kind, monkeypatch, format_version=3))
     assert read_model_file(forge(kind, monkeypatch, later=[[1, 2]])).spec == read_model_file(attach(kind)).spec
     with pytest.raises(ModelFileError, match="lack arch"):
         read_model_file(forge(kind, monkeypatch, arch=...))
@@ -249,15 +250,42 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("bits", 7),
     ("bits", 17),
     ("bits", True),
+    ("resize", "fill"),
+    ("resize", None),
+    ("roi", [1, 2, 3]),
+    ("roi", [0, 0, 0, 5]),
+    ("roi", "1,2,3,4"),
+    ("roi", [0, 0, 1.0, 5]),
 ]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_FIELDS)
 def test_a_bad_field_is_named(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match=f"metadata field {name} must be"):
-        make_spec(**{name: tuple(value) if isinstance(value, list) and name in ("labels", "golden") else value})
+        make_spec(**{name: tuple(value) if isinstance(value, list) and name in ("labels", "golden", "roi") else value})
     with pytest.raises(ModelFileError, match=f"metadata field {name} must be"):
         read_model_file(forge("onnx", monkeypatch, **{name: value}))
+
+
+@KINDS
+def test_resize_and_roi_are_read_and_older_files_are_stretched(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = read_model_file(attach(kind, resize="pad", roi=(1, 2, 30, 40))).spec
+    assert spec.preprocessing == Preprocessing(None, "pad", (1, 2, 30, 40))
+    old = read_model_file(forge(kind, monkeypatch, resize=..., roi=...)).spec
+    assert old.preprocessing == Preprocessing() and old.format_version == 1
+
+
+@KINDS
+@pytest.mark.parametrize("changes", [{"resize": "crop"}, {"roi": (0, 0, 5, 5)}])
+def test_an_edgecls_that_would_stretch_refuses_files_that_do_not(
+    kind: Any, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, file = attach(kind), attach(kind, **changes)
+    # Before 1.1, this was the newest format.
+    monkeypatch.setattr(metadata_module, "FORMAT_VERSION", 1)
+    assert read_model_file(plain).spec.labels
+    with pytest.raises(ModelFileError, match="newer edgecls; upgrade"):
+        read_model_file(file)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])

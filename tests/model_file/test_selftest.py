@@ -29,6 +29,7 @@ from edgecls.model_file.selftest import (
     run_selftest,
 )
 from edgecls.model_file.write import attach_spec
+from edgecls.preprocessing import RESIZES, Preprocessing
 from edgecls.runtime.classifier import Classifier, load
 
 FILES = pytest.mark.parametrize("file", [f"model-{p}.{kind}" for p in ("int8", "fp32") for kind in ("tflite", "onnx")])
@@ -197,7 +198,26 @@ def test_where_a_photograph_was_taken_stays_out_of_the_file(suffix: str, where: 
 def test_bits_of_the_file_hold_for_golden_samples_too(int8: Path, tmp_path: Path) -> None:
     classifier, path = load(int8), tmp_path / "frame.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 4096, (24, 24), np.uint16)).save(path)
-    golden = add_scores(make_golden([path], SIZE, SIZE, 12), classifier)
+    golden = add_scores(make_golden([path], SIZE, SIZE, Preprocessing(12)), classifier)
     spec = replace(classifier.spec, golden=golden, bits=12)
     assert run_selftest(Classifier(spec, classifier.engine)).stage == ""
     assert run_selftest(Classifier(replace(spec, bits=None), classifier.engine)).stage == "decode"
+
+
+@pytest.mark.parametrize("roi", [None, (700, 40, 300, 200)])
+@pytest.mark.parametrize("resize", RESIZES)
+def test_resize_and_roi_hold_for_golden_samples_too(
+    resize: str, roi: tuple[int, int, int, int] | None, int8: Path, tmp_path: Path
+) -> None:
+    classifier, small, large = load(int8), tmp_path / "small.png", tmp_path / "large.png"
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 256, (40, 90), np.uint8)).save(small)
+    Image.fromarray(random.integers(0, 256, (600, 1000), np.uint8)).save(large)
+    how = Preprocessing(None, resize, roi)
+    golden = make_golden([large] if roi else [small, large], SIZE, SIZE, how)
+    assert all(len(sample["file"]) <= 1.25 * MAX_IMAGE_BYTES for sample in golden)
+    spec = replace(classifier.spec, golden=add_scores(golden, classifier), resize=resize, roi=roi)
+    assert run_selftest(Classifier(spec, classifier.engine)).stage == ""
+    if not roi:
+        other = replace(spec, resize="pad" if resize == "stretch" else "stretch")
+        assert run_selftest(Classifier(other, classifier.engine)).stage == "resize"

@@ -19,6 +19,7 @@ from edgecls.errors import ConfigError, DataError, ModelFileError
 from edgecls.images.decode import load_gray
 from edgecls.model_file.read import read_model_file
 from edgecls.model_file.write import attach_spec
+from edgecls.preprocessing import Preprocessing
 from edgecls.runtime import classifier as classifier_module
 from edgecls.runtime.classifier import Classifier, load
 
@@ -203,7 +204,7 @@ def test_bits_of_the_file_scale_every_16_bit_source(tmp_path: Path) -> None:
     content = path.read_bytes()
     for bits in (12, None):
         classifier = Classifier(make_spec(bits=bits), engine)
-        expected = load_gray(frame, HEIGHT, WIDTH, bits)
+        expected = load_gray(frame, HEIGHT, WIDTH, Preprocessing(bits))
         assert (expected.max() > 99) == (bits == 12)
         for source in (frame, frame[:, :, np.newaxis], path, content, bytearray(content), memoryview(content)):
             classifier.predict(source)

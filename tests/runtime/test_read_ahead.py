@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecls.runtime.classifier import map_ahead
+from edgecls.runtime.read_ahead import map_ahead
 
 WAIT_S = 20
 

@@ -87,13 +87,31 @@ function drawHeatmap() {
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
-  context.drawImage(small, 0, 0, canvas.width, canvas.height);
+  const scale = canvas.width / shownSize()[0];
+  context.drawImage(small, ...seenPart(...shownSize()).map((side) => side * scale));
+}
+
+function shownSize() {
+  const shown = $("video").hidden ? $("image") : $("video");
+  return [shown.naturalWidth || shown.videoWidth || 1, shown.naturalHeight || shown.videoHeight || 1];
+}
+
+// What the network sees of an image (edgecls/images/resizing.py): left, top, width and height; more than the image if
+// it is padded. Pictures of the board's own camera are cut by the server.
+function seenPart(width, height) {
+  if (state.source === "board") return [0, 0, width, height];
+  const [left, top, partWidth, partHeight] = state.info.roi || [0, 0, width, height];
+  if (state.info.resize === "stretch") return [left, top, partWidth, partHeight];
+  const ratio = state.info.width / state.info.height;
+  const byHeight = (partWidth > partHeight * ratio) === (state.info.resize === "crop");
+  const size = byHeight ? [partHeight * ratio, partHeight] : [partWidth, partWidth / ratio];
+  return [left + (partWidth - size[0]) / 2, top + (partHeight - size[1]) / 2, ...size];
 }
 
 // The canvas lies exactly over the image, which is fitted into its element.
 function placeOverlay() {
   const shown = $("video").hidden ? $("image") : $("video");
-  const [width, height] = [shown.naturalWidth || shown.videoWidth || 1, shown.naturalHeight || shown.videoHeight || 1];
+  const [width, height] = shownSize();
   const scale = Math.min(shown.clientWidth / width, shown.clientHeight / height);
   const canvas = $("overlay");
   [canvas.width, canvas.height] = [Math.max(1, width * scale), Math.max(1, height * scale)].map(Math.round);

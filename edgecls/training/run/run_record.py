@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any, Literal, TypedDict
 
+from edgecls.errors import ConfigError
 from edgecls.limits import LEAST_BITS, MAX_IMAGE_SIZE, MOST_BITS
+from edgecls.preprocessing import read_preprocessing
 from edgecls.training.diagnosis.finding import Finding
 from edgecls.validation import check
 
@@ -18,6 +20,8 @@ class _Size(TypedDict):
 
 class _Config(_Size, total=False):
     bits: int | None
+    resize: str
+    roi: list[int] | None
 
 
 class _Weights(TypedDict):
@@ -116,6 +120,10 @@ def _check_config(config: _Config) -> None:
         raise ValueError(f"config.image_size must be 1 to {MAX_IMAGE_SIZE}; received {size}")
     if (bits := config.get("bits")) is not None and not LEAST_BITS <= bits <= MOST_BITS:
         raise ValueError(f"config.bits must be {LEAST_BITS} to {MOST_BITS} or null; received {bits}")
+    try:
+        read_preprocessing(config)
+    except ConfigError as error:
+        raise ValueError(f"config.{error}") from error
 
 
 def _check_paths(paths: list[str]) -> None:

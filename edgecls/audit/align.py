@@ -1,0 +1,101 @@
+"""Brings a picture onto another one that may be a crop of it, by a scale and a shift for each axis.
+
+Lucas and Kanade 1981, on pictures of 28 x 28 pixels, from coarse to fine structure. The picture is then sampled again
+from one of 84 x 84, as a second resize of the small one would blur it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 28
+# Pixels along a side of the finer picture for each of the small one.
+FINER = 3
+# Steps of the alignment with blurred, less blurred and full structure.
+_STEPS = (4, 3, 3)
+_MOST_SCALE, _MOST_SHIFT = 0.15, 0.1 * SIDE
+_KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16
+
+Floats = NDArray[np.float32]
+
+
+def shrink(image: NDArray[np.uint8], side: int = SIDE) -> Floats:
+    """Return the picture, uint8 (H, W), as float32 (side, side)."""
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR), np.float32)
+
+
+def blur(images: Floats) -> Floats:
+    """Return the images (N, 28, 28) without their finest structure."""
+    for axis in (1, 2):
+        width = [(0, 0)] * 3
+        width[axis] = (2, 2)
+        padded = np.pad(images, width, mode="reflect")
+        images = np.zeros_like(images)
+        for offset, weight in enumerate(_KERNEL):
+            images += weight * np.take(padded, range(offset, offset + SIDE), axis)
+    return images
+
+
+def unit(images: Floats) -> Floats:
+    """Return each image with a mean of 0 and a norm of 1; the sum of the product of two is their correlation."""
+    # Not -1: there may be no image.
+    flat = images.reshape(len(images), images.shape[1] * images.shape[2])
+    flat = flat - flat.mean(1, keepdims=True)
+    result: Floats = (flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)).reshape(images.shape)
+    return result
+
+
+def align(images: Floats, targets: Floats) -> tuple[Floats, Floats]:
+    """Return scale and shift along x and y, float32 (N, 4), that bring each image closest to its target.
+
+    Also return the correlation of their coarse structure then, float32 (N,).
+    """
+    found = _improve(blur(blur(images)), blur(blur(targets)), np.zeros((len(images), 4), np.float32), _STEPS[0])
+    moved = warp(blur(blur(images)), found)
+    return found, (unit(moved) * unit(blur(blur(targets)))).sum((1, 2))
+
+
+def refine(images: Floats, targets: Floats, found: Floats) -> Floats:
+    """Return the result of `align` improved by finer structure."""
+    found = _improve(blur(images), blur(targets), found, _STEPS[1])
+    return _improve(images, targets, found, _STEPS[2])
+
+
+def _improve(images: Floats, targets: Floats, found: Floats, steps: int) -> Floats:
+    count, grid = len(images), np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
+    goal = unit(targets)
+    for _ in range(steps):
+        moved = warp(images, found)
+        norm = np.linalg.norm((moved - moved.mean((1, 2), keepdims=True)).reshape(count, -1), axis=1)
+        down, right = (each / np.maximum(norm, 1e-6)[:, None, None] for each in np.gradient(moved, axis=(1, 2)))
+        slopes = np.stack([right * grid, right, down * grid[:, None], down], -1).reshape(count, -1, 4)
+        slopes -= slopes.mean(1, keepdims=True)
+        rest = (goal - unit(moved)).reshape(count, -1, 1)
+        turned = slopes.transpose(0, 2, 1)
+        found = found + np.linalg.solve(turned @ slopes + 1e-5 * np.eye(4, dtype=np.float32), turned @ rest)[..., 0]
+        found[:, ::2] = np.clip(found[:, ::2], -_MOST_SCALE, _MOST_SCALE)
+        found[:, 1::2] = np.clip(found[:, 1::2], -_MOST_SHIFT, _MOST_SHIFT)
+    return found
+
+
+def warp(images: Floats, found: Floats) -> Floats:
+    """Return images, float32 (N, S, S) with S a multiple of 28, scaled and shifted about their middle."""
+    side, rows = images.shape[1], np.arange(len(images))[:, None]
+    center = (side - 1) / 2
+    for scale, shift in ((2, 3), (0, 1)):
+        moved = found[:, shift, None] * (side / SIDE)
+        place = center + (np.arange(side) - center) * (1 + found[:, scale, None]) + moved
+        place = np.clip(place, 0, side - 1.001)
+        lower = place.astype(np.int64)
+        weight = (place - lower).astype(np.float32)[..., None]
+        # Along y first, then along x with both axes exchanged.
+        images = (images[rows, lower] * (1 - weight) + images[rows, lower + 1] * weight).transpose(0, 2, 1)
+    return images
+
+
+def mean_blocks(images: Floats) -> Floats:
+    """Return the finer images, float32 (N, 84, 84), as (N, 28, 28)."""
+    result: Floats = images.reshape(len(images), SIDE, FINER, SIDE, FINER).mean((2, 4))
+    return result

@@ -1,0 +1,92 @@
+"""Commands other than train that read images as train's options say: evaluate, compare, sweep."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import run
+
+from edgecls.config import TrainConfig
+from edgecls.report.settings import data_arguments
+
+
+@pytest.fixture
+def flat(labeled_by_onnx: Path, tmp_path: Path) -> Path:
+    """All images in one folder, their classes in labels.csv and in their names, a third of them in the test split."""
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    rows = []
+    for number, path in enumerate(sorted(labeled_by_onnx.glob("*/*.png"))):
+        name = f"{path.parent.name}.{path.name}"
+        shutil.copy(path, folder / name)
+        rows.append((name, path.parent.name, "test" if number % 3 == 0 else "train"))
+    with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("file", "label", "split"), *rows])
+    (tmp_path / "leave-out.csv").write_text(f"image\n{rows[0][0]}\n", encoding="utf-8")
+    return folder
+
+
+def evaluate(file: Path, *arguments: object) -> tuple[dict[str, Any], str]:
+    done = run("evaluate", file, *arguments, "--json")
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_evaluate_reads_a_table_and_scores_its_test_split(tiny_onnx: Path, flat: Path) -> None:
+    table = flat.parent / "labels.csv"
+    found, said = evaluate(tiny_onnx, flat, "--labels", table)
+    assert (found["images"], found["accuracy"]) == (30, 1)
+    assert "60 train, 30 test images" in said
+    found, said = evaluate(tiny_onnx, flat, "--labels", table, "--exclude", flat.parent / "leave-out.csv")
+    assert found["images"] == 29 and "named by leave-out.csv" in said
+    found, _ = evaluate(tiny_onnx, flat, "--labels", table, "--splits", "none")
+    assert (found["images"], found["accuracy"]) == (90, 1)
+
+
+def test_evaluate_reads_classes_in_names_and_folders_of_splits(
+    tiny_onnx: Path, labeled_by_onnx: Path, flat: Path, tmp_path: Path
+) -> None:
+    found, _ = evaluate(tiny_onnx, flat, "--class-from", r"^([^.]+)\.")
+    assert (found["images"], found["accuracy"]) == (90, 1)
+    (tmp_path / "data").mkdir()
+    for name in ("a", "b"):
+        shutil.copytree(labeled_by_onnx, tmp_path / "data" / name)
+    (tmp_path / "data/b/bolt/more.png").write_bytes(next((labeled_by_onnx / "bolt").iterdir()).read_bytes())
+    found, _ = evaluate(tiny_onnx, tmp_path / "data", "--splits", "train=a,test=b")
+    assert found["images"] == 91
+    done = run("evaluate", tiny_onnx, tmp_path / "data", "--splits", "train=a")
+    assert done.exit_code == 1 and "no test and no validation images to score on" in done.stderr
+
+
+def test_evaluate_refuses_classes_that_the_file_does_not_know(tiny_onnx: Path, flat: Path) -> None:
+    done = run("evaluate", tiny_onnx, flat, "--class-from", r"(\d)")
+    assert done.exit_code == 1 and "are not the classes of the model: without images bolt" in done.stderr
+    done = run("evaluate", tiny_onnx, flat, "--labels", flat.parent / "labels.csv", "--class-from", "(.)")
+    assert done.exit_code == 2 and "--labels and --class-from both say the class" in done.stderr
+
+
+def test_compare_reads_them_too(tiny_onnx: Path, tiny_tflite: Path, flat: Path) -> None:
+    done = run("compare", tiny_onnx, tiny_tflite, flat, "--labels", flat.parent / "labels.csv", "--json")
+    assert json.loads(done.stdout)["images"] == 30 and "The classes are" in done.stderr
+
+
+def test_sweep_passes_them_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Seen(Exception):
+        pass
+
+    def search(data: Path, out: Path, base: TrainConfig, *_: object) -> None:
+        raise Seen(base)
+
+    monkeypatch.setattr("edgecls.sweep.search.search", search)
+    options = ["--labels", "a.csv,b.csv", "--group", "x", "--exclude", "c.csv", "--resize", "pad", "--roi", "1,2,3,4"]
+    with pytest.raises(Seen) as seen:
+        run("sweep", tmp_path, *options)
+    base: TrainConfig = seen.value.args[0]
+    assert (base.labels, base.group, base.exclude) == (("a.csv", "b.csv"), "x", "c.csv")
+    assert (base.resize, base.roi, base.splits) == ("pad", (1, 2, 3, 4), "")
+    assert sorted(data_arguments(base)) == sorted(options)
