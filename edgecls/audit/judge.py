@@ -15,8 +15,6 @@ from edgecls.training.linear import L2_STRENGTHS, cross_entropy, fit_linear
 FOLDS = 5
 # The strength of the L2 penalty is chosen on the training images, of at most so many.
 MOST_TO_CHOOSE = 4000
-# A score above it is more than those of all other classes together.
-MAJORITY = 0.5
 Indices = NDArray[np.int64]
 
 
@@ -166,8 +164,8 @@ def find_wrong_labels(
     """Return (image, likely class, margin) of images whose label is likely wrong, the most likely first.
 
     By confident learning (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068): an image counts as one of another class
-    if its score there reaches the mean score of the images that are labeled so, or a half, and is its highest. They are
-    ranked by the difference between that score and the score of the label, 0..1.
+    if its score there reaches the mean score of the images that are labeled so, and is its highest. They are ranked by
+    the difference between that score and the score of the label, 0..1.
 
     Args:
         scores: of `score_out_of_fold`, whose means are reached.
@@ -179,7 +177,7 @@ def find_wrong_labels(
     means = np.array(
         [scores[labels == k, k].mean() if (labels == k).any() else np.inf for k in range(count)], np.float32
     )
-    confident = np.where(judged >= np.minimum(means, MAJORITY), judged, -1)
+    confident = np.where(judged >= means, judged, -1)
     likely = confident.argmax(1)
     margin = judged[rows, likely] - judged[rows, labels]
     wrong = np.flatnonzero((confident.max(1) > 0) & (likely != labels) & (margin > 0))

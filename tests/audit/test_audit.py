@@ -99,19 +99,14 @@ def test_the_words_of_the_terminal(found: Audit) -> None:
         and rows["contradictory labels"] == 1
         and rows["unreadable"] == 1
     )
-    assert "training images, each a copy of a test image: " in describe_accuracy(found)
+    assert "Without 1 training image, each a copy of a test image: " in describe_accuracy(found)
 
 
 def test_confident_learning_on_scores_by_hand() -> None:
-    scores = np.array([[0.4, 0.6], [0.3, 0.7], [0.7, 0.3], [0.1, 0.9], [0.05, 0.95], [0.48, 0.52]], np.float32)
-    # The mean of class 0 is 0.37 and that of class 1 is 0.6, of which a half is enough.
-    labels = np.array([0, 0, 1, 1, 0, 0])
-    found = find_wrong_labels(scores, labels)
-    assert [(index, likely) for index, likely, _ in found] == [(4, 1), (1, 1), (2, 0), (0, 1), (5, 1)]
-    assert found[0][2] == pytest.approx(0.9) and find_wrong_labels(scores[3:4], labels[3:4]) == []
-    three = np.array([[0.45, 0.4, 0.15], [0.9, 0.05, 0.05], [0.1, 0.8, 0.1]], np.float32)
-    # 0.45 of class 0 is below its mean, 0.9, and a half.
-    assert find_wrong_labels(three, np.array([1, 0, 1])) == []
+    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.05, 0.95], [0.45, 0.55]], np.float32)
+    # The fifth is surely of class 1; the last is not above the mean of class 1.
+    assert [index for index, _, _ in find_wrong_labels(scores, np.array([0, 0, 1, 1, 0, 0]))] == [4]
+    assert find_wrong_labels(scores[:4], np.array([0, 0, 1, 1])) == []
 
 
 def test_near_duplicates_vote_on_labels() -> None:
@@ -120,8 +115,10 @@ def test_near_duplicates_vote_on_labels() -> None:
     votes = add_votes(scores, labels, pairs)
     expected = [[0.3, 0.7], [0.3, 0.7], [2.6 / 3, 0.4 / 3], [0.2, 0.8]]
     assert np.abs(votes - expected).max() < 1e-6
+    # The means, 0.6 of both classes, are those of the classifier.
     found = find_wrong_labels(scores, labels, votes)
     assert [(index, likely) for index, likely, _ in found] == [(2, 0), (0, 1), (1, 1)]
+    assert find_wrong_labels(scores, labels) == [(2, 0, pytest.approx(0.2))]
 
 
 def test_groups_are_reported_and_measured(data: Path, tiny_config: TrainConfig) -> None:

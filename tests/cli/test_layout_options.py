@@ -79,7 +79,7 @@ def test_sweep_passes_them_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     class Seen(Exception):
         pass
 
-    def search(data: Path, out: Path, base: TrainConfig, *_: object) -> None:
+    def search(data: Path, out: Path, base: TrainConfig, *_: object, **__: object) -> None:
         raise Seen(base)
 
     monkeypatch.setattr("edgecls.sweep.search.search", search)
