@@ -152,4 +152,4 @@ def test_the_predict_command_loads_little_and_runs_through_few_files(
         "edgecls.cli.predict_output",
         "edgecls.cli.terminal",
     }
-    assert len(files) <= 18
+    assert len(files) <= 19
