@@ -30,7 +30,8 @@ def test_the_pattern_that_duplicates_follow_is_proposed(make, example: str) -> N
 def test_stretches_of_a_counter_are_proposed() -> None:
     """As in magnetic-tile: six exposures of a tile follow each other, about 20 numbers apart, and tiles far apart."""
     random = np.random.default_rng(0)
-    paths, pairs = [], []
+    paths: list[str] = []
+    pairs: list[tuple[int, int]] = []
     for _ in range(60):
         start, number = len(paths), int(random.integers(1000, 350_000))
         for exposure in range(1, 7):

@@ -17,7 +17,8 @@ from PIL import Image
 
 from edgecls.errors import DataError
 from edgecls.images import decode as decode_module
-from edgecls.images.decode import MAX_SIDE, load_gray
+from edgecls.images.decode import load_gray
+from edgecls.limits import MAX_SIDE
 
 
 def load_same_size(source: decode_module.Source, like: NDArray[Any]) -> NDArray[np.uint8]:

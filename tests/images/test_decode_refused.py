@@ -22,8 +22,8 @@ from PIL import Image, features
 
 from edgecls.errors import ConfigError, DataError
 from edgecls.images import opening
-from edgecls.images.decode import MAX_SIDE, load_gray
-from edgecls.limits import MAX_FILE_BYTES, MAX_IMAGE_SIZE
+from edgecls.images.decode import load_gray
+from edgecls.limits import MAX_FILE_BYTES, MAX_IMAGE_SIZE, MAX_SIDE
 
 # Refused sources
 

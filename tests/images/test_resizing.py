@@ -226,7 +226,7 @@ def test_training_calibration_and_prediction_have_the_same_bytes(tmp_path: Path,
         assert np.array_equal(known[path], pixels)
     (shard,) = cut_names(dataset.test.paths)
     for (_, found), pixels in zip(decode_shard(shard, classifier.spec, tmp_path, 1), dataset.test.images, strict=True):
-        assert np.array_equal(found, pixels)
+        assert isinstance(found, np.ndarray) and np.array_equal(found, pixels)
     known |= dict(zip(dataset.test.paths, dataset.test.images, strict=True))
     known |= dict(zip(dataset.val.paths, dataset.val.images, strict=True))
     scored = load_labeled(tmp_path, ["a", "b"], 20, 20, preprocessing=classifier.spec.preprocessing)
