@@ -12,14 +12,32 @@ from command_line import run
 SCRIPT = Path(__file__).parent.parent / "examples" / "keras_notebook.py"
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """ImageNet weights in a file, as Keras would download them."""
+    import keras
+
+    from edgecls.networks.weights import find_weights, load_into
+
+    backbone = keras.applications.MobileNetV2(input_shape=(32, 32, 3), include_top=False, weights=None)
+    load_into(backbone, find_weights("imagenet-torch", 32, 1.0))
+    path = tmp_path_factory.mktemp("weights") / "imagenet.weights.h5"
+    backbone.save_weights(path)
+    return str(path)
+
+
 @pytest.mark.parametrize(
     ("network", "scaling"),
     [("cnn-dropout", "0..1"), pytest.param("dense", "0..1", marks=pytest.mark.slow)]
     + [pytest.param(name, "0..255", marks=pytest.mark.slow) for name in ("transfer", "mobilenet-v2")],
 )
-def test_a_notebooks_network_becomes_files(network: str, scaling: str, tiny_data: Path, tmp_path: Path) -> None:
+def test_a_notebooks_network_becomes_files(
+    network: str, scaling: str, tiny_data: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     model, out = str(tmp_path / "lecture.keras"), str(tmp_path / "run")
-    arguments = [str(tiny_data), network, model, "--image-size", "32", "--epochs", "20", "--weights", "none"]
+    arguments = [str(tiny_data), network, model, "--image-size", "32", "--epochs", "20"]
+    if scaling == "0..255":
+        arguments += ["--weights", request.getfixturevalue("weights")]
     runpy.run_path(str(SCRIPT))["main"](arguments)
     imported = run("import", model, str(tiny_data), "--out", out)
     assert imported.exit_code == 0, imported.output

@@ -107,7 +107,7 @@ def _fold_front(network: Network, whole_gray: bool) -> float:
         (layer,) = readers
         if layer.name == GRAY_TO_RGB:
             step = layer.weights[0].reshape(-1), layer.weights[1]
-        elif is_copied(layer.kind, layer.inputs):
+        elif is_copied(layer.kind, layer.settings, layer.inputs):
             step = np.ones(len(layer.inputs) * len(gain)), np.zeros(1)
             gain, offset = np.tile(gain, len(layer.inputs)), np.tile(offset, len(layer.inputs))
         elif (found := _affine(layer)) is None:

@@ -92,7 +92,9 @@ class Source:
             (node,) = readers
             if node.kind in _SCALING:
                 return True
-            if node.kind not in (*_SHAPING, "ZeroPadding2D", "Resizing") and not is_copied(node.kind, node.inputs):
+            if node.kind not in (*_SHAPING, "ZeroPadding2D", "Resizing") and not is_copied(
+                node.kind, node.settings, node.inputs
+            ):
                 return False
             value = node.name
         return False

@@ -27,7 +27,7 @@ def is_image(nodes: Mapping[str, _Node], value: str) -> bool:
     while value:
         node = nodes[value]
         scaled = node.kind == "Rescaling" and not any(isinstance(number, list) for number in node.settings.values())
-        if not scaled and not is_copied(node.kind, node.inputs):
+        if not scaled and not is_copied(node.kind, node.settings, node.inputs):
             return False
         value = node.inputs[0]
     return True

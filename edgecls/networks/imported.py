@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 ARCH = "imported"
 """The `arch` of such a run in run.json."""
@@ -14,9 +15,9 @@ BOTH_CLASSES = "both_classes"
 """The dense layer that makes two logits of the one of a sigmoid."""
 
 
-def is_copied(kind: str, inputs: Sequence[str]) -> bool:
-    """Return True for a layer that makes several channels of copies of one input."""
-    return kind == "Concatenate" and len(set(inputs)) == 1
+def is_copied(kind: str, settings: Mapping[str, Any], inputs: Sequence[str]) -> bool:
+    """Return True for a layer that makes several channels of copies of one image."""
+    return kind == "Concatenate" and settings.get("axis", -1) in (-1, 3) and len(set(inputs)) == 1
 
 
 # Layer -> the settings that its result depends on.
