@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ import click
 import numpy as np
 import pyarrow
 import pytest
+from keras_models import train_model
 from PIL import Image
 from pyarrow import parquet
 
@@ -227,8 +227,7 @@ def runnable() -> Iterator[tuple[str, str]]:
 def test_every_command_and_all_python_shown_runs(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = photos / "photos" / "test" / "crack" / "0.jpg"
     shutil.copy(image, photos / "part.png")
-    notebook = runpy.run_path(str(ROOT / "examples" / "keras_notebook.py"))["main"]
-    notebook([str(photos / "photos"), "cnn-augment", str(photos / "lecture.keras"), "--image-size", "48"])
+    train_model(photos / "photos" / "train", photos / "lecture.keras")
     (photos / "list.txt").write_text(f"{image}\n", encoding="utf-8")
     parquet.write_table(pyarrow.table({"path": [str(image)]}), photos / "table.parquet")
     namespace: dict[str, object] = {"frame": np.zeros((90, 70, 3), np.uint8), "paths": ["part.png"]}
