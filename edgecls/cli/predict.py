@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecls.cli.option_types import RoiType
-from edgecls.cli.predict_output import STDIN, Output
 from edgecls.cli.terminal import (
     PATH,
     collect_options,
     counting_left_out,
     echo,
+    echo_csv,
     host_options,
     one_line,
+    print_json,
     read_stdin,
     untrusted_option,
+    utc_now,
 )
 from edgecls.limits import SHARD_IMAGES
 from edgecls.messages.lists import counted
+from edgecls.messages.names import as_cell, as_cell_path
 from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from edgecls.images.leftovers import LeftOut
     from edgecls.remote.host import Host
 
+# The name of an image that is read from stdin.
+STDIN = "-"
 # What is done with each prediction on this machine: see `cli.predict_extras`.
 EXTRAS = ("heatmap", "collect", "smooth", "sqlite")
 
@@ -184,14 +189,15 @@ def _predict_local(
                     failed += 1
                     _report(prediction)
                 else:
-                    entry = to_entry(_shown(source), prediction, classifier.spec) | ({"time": _now()} if watch else {})
+                    entry = to_entry(_shown(source), prediction, classifier.spec)
+                    entry |= {"time": utc_now()} if watch else {}
                     output.write(entry if finish is None else finish(source, prediction, entry))
     output.end()
     _check_failed(failed, done)
 
 
 def _predict_remote(file: Path, images: tuple[Path, ...], host: Host, output: Output, settings: dict[str, Any]) -> None:
-    from edgecls.cli.remote import pack_file, parse_answer, run_on_host
+    from edgecls.cli.remote import check_open, pack_file, parse_answer, run_on_host
     from edgecls.errors import DataError
     from edgecls.remote.bundle import FileBundle
 
@@ -208,7 +214,7 @@ def _predict_remote(file: Path, images: tuple[Path, ...], host: Host, output: Ou
         for source in _sources(images, None, left_out):
             done += 1
             try:
-                _check_open(source)
+                check_open(source)
             except DataError as error:
                 failed += 1
                 _report(error)
@@ -231,17 +237,6 @@ def _predict_remote(file: Path, images: tuple[Path, ...], host: Host, output: Ou
     raise click.exceptions.Exit(status)
 
 
-def _check_open(source: Path | bytes) -> None:
-    """Raise DataError for a path that is not a readable file."""
-    from edgecls.images.decode import load_gray
-    from edgecls.limits import MAX_FILE_BYTES
-
-    if isinstance(source, Path) and not (
-        source.is_file() and os.access(source, os.R_OK) and source.stat().st_size <= MAX_FILE_BYTES
-    ):
-        load_gray(source, 1, 1)
-
-
 def _check_failed(failed: int, done: int) -> None:
     if failed:
         raise click.ClickException(f"{failed} of {counted(done, 'image')} could not be read")
@@ -251,12 +246,53 @@ def _report(error: Exception) -> None:
     echo(one_line(f"Error: {error}"), fg="red", err=True)
 
 
-def _now() -> str:
-    """Return the time in UTC as ISO 8601 writes it."""
-    from datetime import datetime, timezone
-
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
 def _shown(source: Path | bytes) -> str:
     return STDIN if isinstance(source, bytes) else str(source)
+
+
+class Output:
+    """Writes each prediction to stdout at once or, as "json", all in one document at the end."""
+
+    def __init__(self, form: str, top_k: int) -> None:
+        self._form, self._top_k = form, top_k
+        self._begun, self._more = False, ()  # type: tuple[bool, Sequence[str]]
+        self._entries: list[dict[str, Any]] = []
+
+    def begin(self, labels: Iterable[str], more: Sequence[str] = ()) -> None:
+        """Write the header, once; `more` are further keys of the entries."""
+        if not self._begun and self._form == "csv":
+            echo_csv("image", "label", "index", "score", *(f"scores.{label}" for label in labels), *more)
+        self._begun, self._more = True, more
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """Write one prediction: an entry of `predict --json`."""
+        if self._form == "json":
+            self._entries.append(entry)
+        elif self._form == "jsonl":
+            # ASCII only, as in `print_json`.
+            echo(json.dumps(entry))
+        elif self._form == "csv":
+            scores = [f"{value:.6f}" for value in (entry["score"], *entry["scores"].values())]
+            more = (_cell(entry[name]) for name in self._more)
+            image = entry["image"] if entry["image"] == STDIN else as_cell_path(entry["image"])
+            echo_csv(image, _cell(entry["label"]), entry["index"], *scores, *more)
+        else:
+            echo(_text(entry, self._top_k))
+
+    def end(self) -> None:
+        """Write the JSON document, if there was a prediction."""
+        if self._begun and self._form == "json":
+            print_json(self._entries)
+
+
+def _cell(value: str | bool | None) -> str:
+    return as_cell(value) if isinstance(value, str) else {True: "true", False: "false", None: ""}[value]
+
+
+def _text(entry: dict[str, Any], top_k: int) -> str:
+    # The label comes first, also where another score is as high, or the good class's is higher but below its threshold.
+    best = sorted(enumerate(entry["scores"].items()), key=lambda one: (one[0] != entry["index"], -one[1][1], one[0]))
+    ranked = ", ".join(f"{label} {score:.4f}" for _, (label, score) in best[:top_k])
+    marks = [" (rejected)"] if entry["label"] is None else [" (defect)"] if entry.get("defect") else []
+    marks += [f", smoothed {entry['smoothed'] or 'none'}"] if "smoothed" in entry else []
+    return f"{one_line(entry['image'])}: {ranked}{''.join(marks)}"

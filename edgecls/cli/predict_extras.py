@@ -12,13 +12,12 @@ import json
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.terminal import warn
+from edgecls.cli.terminal import utc_now, warn
 from edgecls.errors import EdgeclsError
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ def _sqlite_step(path: Path) -> Iterator[Extra]:
 
             def write(_: Path | bytes, __: Prediction, entry: dict[str, Any]) -> dict[str, Any]:
                 row = entry | {"scores": json.dumps(entry["scores"])}
-                row["time"] = entry.get("time") or datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+                row["time"] = entry.get("time") or utc_now()
                 names = [column.split()[0] for column in columns]
                 # A byte of a file name that is not text has no form in a database.
                 values = [_to_text(row.get(name)) for name in names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -197,3 +198,14 @@ def benchmark(host: Host, files: Sequence[Path], progress: Progress) -> Record:
 
     usual = {"engines": (), "threads": (), "device": "cpu", "scope": "invoke", "fps": None, "images": None}
     return measure(files, usual | {"seconds": SECONDS}, host, progress)
+
+
+def check_open(source: Path | bytes) -> None:
+    """Raise DataError for a path that is not a readable file."""
+    from edgecls.images.decode import load_gray
+    from edgecls.limits import MAX_FILE_BYTES
+
+    if isinstance(source, Path) and not (
+        source.is_file() and os.access(source, os.R_OK) and source.stat().st_size <= MAX_FILE_BYTES
+    ):
+        load_gray(source, 1, 1)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.option_types import Size
 from edgecls.errors import MissingDependency
 from edgecls.messages.names import safe
 
@@ -34,6 +33,8 @@ PATH = click.Path(path_type=Path)
 STDOUT = Path("-")
 """What `--json` takes for stdout."""
 ENCODING_ERRORS = "edgecls"
+# Of --collect-limit.
+COLLECT_BYTES = 500_000_000
 _LINE_BREAKS = {ord("\n"): r"\n", ord("\r"): r"\r"}
 
 
@@ -107,11 +108,20 @@ def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def _to_bytes(ctx: click.Context, param: click.Parameter, text: str | None) -> int:
+    if text is None:
+        return COLLECT_BYTES
+    # Whoever sets no limit does not wait for this import.
+    from edgecls.cli.option_types import Size
+
+    return Size().convert(text, param, ctx)
+
+
 def collect_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command with `--collect`; it gets the folder and its size limit in bytes as `collect`, or None."""
 
     @click.option("--collect", type=PATH, metavar="DIR", help="Keep uncertain images in DIR, to label them later.")
-    @click.option("--collect-limit", type=Size(), default="500MB", show_default=True, help="Size of DIR at most.")
+    @click.option("--collect-limit", metavar="SIZE", callback=_to_bytes, help="Size of DIR at most.  [default: 500MB]")
     @functools.wraps(command)
     def with_collection(*args: Any, collect: Path | None, collect_limit: int, **options: Any) -> Any:
         return command(*args, collect=None if collect is None else (collect, collect_limit), **options)
@@ -219,6 +229,13 @@ def read_stdin() -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise DataError(f"stdin has more than {MAX_FILE_BYTES} bytes, the largest size of an image; make it smaller")
     return data
+
+
+def utc_now() -> str:
+    """Return the time in UTC as ISO 8601 writes it."""
+    from datetime import datetime, timezone
+
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def echo_csv(*values: object) -> None:

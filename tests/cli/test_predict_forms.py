@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edgecls.cli.predict_output import STDIN, Output
+from edgecls.cli.predict import STDIN, Output
 
 LABELS = ["=1+1", "ok"]
 
