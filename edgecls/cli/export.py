@@ -83,15 +83,7 @@ USUAL_BOARDS = {"edgetpu": "coral-usb", "ethos-u": "nxp-imx93"}
 @limit_options
 @click.option("--out", type=PATH, help="Folder for the files.  [default: RUN/export]")
 @click.option("--data", type=PATH, help="Folder of the run's images, if they were moved.")
-def export(
-    run: Path,
-    board: str | None,
-    old_board: str | None,
-    out: Path | None,
-    data: Path | None,
-    prepared: bool,
-    **settings: Any,
-) -> None:
+def export(run: Path, board: str | None, out: Path | None, data: Path | None, prepared: bool, **settings: Any) -> None:
     """Write RUN's model as TFLite and ONNX files, and measure each file's accuracy on held-out images.
 
     With --good-class, or if RUN was trained with it, missed defects and false alarms are measured too. A limit to one
@@ -113,11 +105,12 @@ def export(
       edgecls export run --prepared --format onnx
       edgecls export run --int8 --input rgb
     """
+    old_board = settings.pop("old_board")
+    board = old_board if board is None else board
     if prepared:
-        return export_prepared(run, out, data, settings | {"board": old_board if board is None else board})
+        return export_prepared(run, out, data, settings | {"board": board})
     if only := set(settings["formats"]) & set(PREPARED_ONLY):
         raise click.UsageError(f"--format {', '.join(sorted(only))} needs --prepared")
-    board = old_board if board is None else board
     target = find_target(export_target(board))
     config = _make_config(target, board, **settings)
     load_tensorflow()
@@ -125,6 +118,11 @@ def export(
 
     with LiveProgress() as bars:
         result = export_run(run, config, out=out, data=data, progress=bars)
+    _print_all(result, run, target, board)
+
+
+def _print_all(result: ExportResult, run: Path, target: Target, board: str | None) -> None:
+    """Print the result; raise Click's error, exit code 1, for a file that may not be shipped or does not run there."""
     print_export(result)
     if target.accelerator:
         echo(f"Accuracy was measured on this machine's CPU, not on {NPUS[target.accelerator]}.")

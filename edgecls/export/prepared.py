@@ -101,23 +101,13 @@ def export_prepared(
         ConfigError: the folder holds something else. ExportError: the network lost more than `config.max_drop`.
     """
     folder = out or run / "prepared"
-    if folder.exists() and not (folder / RECORD_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists and is no folder that --prepared wrote; give another --out, or remove it")
+    _check_folder(folder)
     job = open_job(run, replace(config, precisions=("int8",), golden=False), data, progress, in_blocks=False)
-    progress("prepare the network", 0, 1)
-    fused = _prepare(job)
-    progress("prepare the network", 1, 1)
+    fused = _prepare(job, progress)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".prepared-", dir=folder.parent) as temporary:
         partial = Path(temporary) / "prepared"
-        partial.mkdir()
-        files = []
-        for kind in kinds:
-            progress(f"write prepared.{kind}", 0, 1)
-            files.append(_write(job, fused, kind, partial))
-            progress(f"write prepared.{kind}", 1, 1)
-        _write_calibration(job.samples.calibration.images, partial)
-        write_json(partial / RECORD_FILE, _record(job, fused, files))
+        files = _write_all(job, fused, kinds, partial, progress)
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
@@ -125,16 +115,39 @@ def export_prepared(
     return PreparedResult(folder, job.float_accuracy, images, calibration, tuple(files))
 
 
-def _prepare(job: Job) -> FusedModel:
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not (folder / RECORD_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} exists and is no folder that --prepared wrote; give another --out, or remove it")
+
+
+def _prepare(job: Job, progress: Progress) -> FusedModel:
     """Return the prepared network; raise ExportError if this is an imported one that cannot be prepared."""
+    progress("prepare the network", 0, 1)
     try:
-        return for_npu(job.prepared)
+        fused = for_npu(job.prepared)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
         if not job.is_imported:
             raise
         raise ExportError(
             f"this imported network cannot be prepared for int8 ({problem!s:.200}); export it with --fp32 --format onnx"
         ) from problem
+    progress("prepare the network", 1, 1)
+    return fused
+
+
+def _write_all(
+    job: Job, fused: FusedModel, kinds: Sequence[str], folder: Path, progress: Progress
+) -> list[PreparedFile]:
+    """Write the networks and what belongs to them into a new folder."""
+    folder.mkdir()
+    files = []
+    for kind in kinds:
+        progress(f"write prepared.{kind}", 0, 1)
+        files.append(_write(job, fused, kind, folder))
+        progress(f"write prepared.{kind}", 1, 1)
+    _write_calibration(job.samples.calibration.images, folder)
+    write_json(folder / RECORD_FILE, _record(job, fused, files))
+    return files
 
 
 def _write(job: Job, fused: FusedModel, kind: str, folder: Path) -> PreparedFile:
