@@ -107,13 +107,7 @@ def _write_file(
 ) -> ExportedFile:
     """Write one file into `folder`; append to `notes` what the user should know."""
     name = export_folder.model_name(precision, kind)
-    progress(f"convert {name}", 0, 1)
-    prepare, graph = True, b""
-    if job.is_imported and precision == "int8":
-        prepare, graph = _choose_int8(job, kind, notes)
-    if not graph or job.config.heatmap:
-        graph = _convert(job, precision, kind, heatmap=job.config.heatmap, prepare=prepare)
-    progress(f"convert {name}", 1, 1)
+    prepare, graph = _make_graph(job, precision, kind, notes, progress)
     classifier = _load(job, graph, precision, kind, heatmap=job.config.heatmap)
     scores = score_images(classifier, job.samples.held_out.images, functools.partial(progress, f"score {name}"))
     if job.config.heatmap:
@@ -124,14 +118,8 @@ def _write_file(
     evaluation = score(scores, labels, classes)
     metrics = asdict(comparison) | {"macro_f1": evaluation.macro_f1, "images": len(labels)}
     spec = replace(classifier.spec, metrics=metrics, golden=add_scores(job.golden, classifier))
-    inspection = None
-    if job.good_class:
-        report = functools.partial(progress, "score validation images")
-        found = inspect.inspect(job.good_class, job.config, job.samples, classifier, scores, report)
-        inspection = found.to_json() | {"picture": export_folder.rates_name(precision, kind)}
-        inspect.draw_rates(found, folder / inspection["picture"])
-        metrics["inspection"] = found.to_metadata()
-        spec = replace(spec, good_class=job.good_class, good_threshold=found.threshold)
+    picture = folder / export_folder.rates_name(precision, kind)
+    spec, inspection = _inspect(job, classifier, scores, spec, picture, progress) if job.good_class else (spec, None)
     data = attach_spec(graph, spec, kind)
     if not comparison.passed:
         name = export_folder.model_name(precision, kind, rejected=True)
@@ -154,6 +142,31 @@ def _write_file(
         mistakes=write_tables(mistakes, folder, precision, kind),
         inspection=inspection,
     )
+
+
+def _make_graph(job: Job, precision: str, kind: Format, notes: list[str], progress: Progress) -> tuple[bool, bytes]:
+    """Return whether the network was prepared for int8, and the file without its metadata."""
+    stage = f"convert {export_folder.model_name(precision, kind)}"
+    progress(stage, 0, 1)
+    prepare, graph = True, b""
+    if job.is_imported and precision == "int8":
+        prepare, graph = _choose_int8(job, kind, notes)
+    if not graph or job.config.heatmap:
+        graph = _convert(job, precision, kind, heatmap=job.config.heatmap, prepare=prepare)
+    progress(stage, 1, 1)
+    return prepare, graph
+
+
+def _inspect(
+    job: Job, classifier: Classifier, scores: NDArray[np.float32], spec: ModelSpec, picture: Path, progress: Progress
+) -> tuple[ModelSpec, dict[str, Any]]:
+    """Draw missed defects and false alarms; return the metadata with the threshold, and `inspection` of export.json."""
+    report = functools.partial(progress, "score validation images")
+    found = inspect.inspect(job.good_class, job.config, job.samples, classifier, scores, report)
+    inspect.draw_rates(found, picture)
+    metrics = spec.metrics | {"inspection": found.to_metadata()}
+    spec = replace(spec, metrics=metrics, good_class=job.good_class, good_threshold=found.threshold)
+    return spec, found.to_json() | {"picture": picture.name}
 
 
 def _load(job: Job, graph: bytes, precision: str, kind: Format, *, heatmap: bool) -> Classifier:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ModelFileError
-from edgecls.imported.graph import Graph, Node
-from edgecls.imported.model_file import ModelFile
+from edgecls.imported.graph import LayerCall, LayerGraph
+from edgecls.imported.model_file import KerasFile
 from edgecls.limits import MAX_IMAGE_SIZE
 from edgecls.networks.imported import BOTH_CLASSES, GRAY_TO_RGB, is_copied
 
@@ -55,7 +55,7 @@ class Source:
         weights: of each layer that has some, by the name of its node.
     """
 
-    graph: Graph
+    graph: LayerGraph
     weights: dict[str, Arrays]
 
     @property
@@ -99,12 +99,12 @@ class Source:
             value = node.name
         return False
 
-    def node(self, name: str) -> Node:
+    def node(self, name: str) -> LayerCall:
         """Return the node of this name."""
         return next(node for node in self.graph.nodes if node.name == name)
 
 
-def read_source(file: ModelFile, graph: Graph) -> Source:
+def read_source(file: KerasFile, graph: LayerGraph) -> Source:
     """Return the layers with their weights."""
     found = {node.name: file.weights(node.path, node.scope) for node in graph.nodes if node.path}
     return Source(graph, {name: arrays for name, arrays in found.items() if arrays})
@@ -167,7 +167,7 @@ def _shaped(image: keras.KerasTensor, shape: Sequence[int | None]) -> keras.Kera
     return layers.Reshape(image.shape[1:3] if len(shape) == 2 else (-1,), name="shaped_image")(image)
 
 
-def _apply(node: Node, inputs: list[keras.KerasTensor], weights: Arrays) -> keras.KerasTensor:
+def _apply(node: LayerCall, inputs: list[keras.KerasTensor], weights: Arrays) -> keras.KerasTensor:
     """Return the output of a node; its layer gets the weights.
 
     Raises:
@@ -196,7 +196,7 @@ def _one_or_all(values: list[Any]) -> Any:
     return values if len(values) > 1 else values[0]
 
 
-def _check(node: Node, layer: keras.layers.Layer, output: keras.KerasTensor, weights: Arrays) -> None:
+def _check(node: LayerCall, layer: keras.layers.Layer, output: keras.KerasTensor, weights: Arrays) -> None:
     size = math.prod(side or 1 for side in output.shape[1:])
     if size > MOST_OUTPUTS:
         raise ModelFileError(f"layer {node.name!r} has {size:,} outputs for one image; it is too large")
@@ -208,7 +208,7 @@ def _check(node: Node, layer: keras.layers.Layer, output: keras.KerasTensor, wei
         )
 
 
-def _make(node: Node, weights: Arrays) -> keras.layers.Layer:
+def _make(node: LayerCall, weights: Arrays) -> keras.layers.Layer:
     from keras import layers
 
     if node.kind == "Normalization":
@@ -217,7 +217,7 @@ def _make(node: Node, weights: Arrays) -> keras.layers.Layer:
     return layer
 
 
-def _normalization(node: Node, weights: Arrays) -> dict[str, Any]:
+def _normalization(node: LayerCall, weights: Arrays) -> dict[str, Any]:
     """Return scale and offset of a Normalization layer: (x - mean) / standard deviation."""
     mean, variance = node.settings.get("mean"), node.settings.get("variance")
     if mean is None:

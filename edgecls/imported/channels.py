@@ -12,7 +12,7 @@ _RGB = 3
 
 
 class _Node(Protocol):
-    """See `graph.Node`."""
+    """See `graph.LayerCall`."""
 
     @property
     def kind(self) -> str: ...

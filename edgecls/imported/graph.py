@@ -27,7 +27,7 @@ _OPERATION_SETTINGS = ("name", "trainable", "dtype", "function")
 
 
 @dataclass(frozen=True)
-class Node:
+class LayerCall:
     """One call of a layer.
 
     Attributes:
@@ -48,7 +48,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Graph:
+class LayerGraph:
     """A flat model.
 
     Attributes:
@@ -58,7 +58,7 @@ class Graph:
     """
 
     input_shape: tuple[int | None, ...]
-    nodes: tuple[Node, ...]
+    nodes: tuple[LayerCall, ...]
     output: str
 
 
@@ -66,7 +66,7 @@ class Graph:
 class _Reader:
     keras_2: bool
     is_gray: bool
-    nodes: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, LayerCall] = field(default_factory=dict)
     calls: int = 0
 
     def add(self, kind: str, name: str, settings: dict[str, Any], inputs: Sequence[str], **where: Any) -> str:
@@ -77,7 +77,7 @@ class _Reader:
         if name in self.nodes:
             numbered = (f"{name}_{number}" for number in itertools.count(len(self.nodes)))
             name = next(each for each in numbered if each not in self.nodes)
-        self.nodes[name] = Node(name, kind, settings, tuple(inputs), **where)
+        self.nodes[name] = LayerCall(name, kind, settings, tuple(inputs), **where)
         return name
 
     def model(self, config: dict[str, Any], inputs: Sequence[str], path: str, scope: tuple[str, ...]) -> str:
@@ -182,7 +182,7 @@ class _Reader:
         return self.add(kind, name, options, inputs) if kind else inputs[0]
 
 
-def read_graph(config: dict[str, Any], *, keras_2: bool) -> Graph:
+def read_graph(config: dict[str, Any], *, keras_2: bool) -> LayerGraph:
     """Return the layers of a model from its configuration.
 
     Raises:
@@ -200,10 +200,10 @@ def read_graph(config: dict[str, Any], *, keras_2: bool) -> Graph:
     output = reader.model(config, [""], "", ())
     if not output:
         raise ModelFileError("it has no layer that computes anything")
-    return _without_resizing(Graph(shape, tuple(reader.nodes.values()), output))
+    return _without_resizing(LayerGraph(shape, tuple(reader.nodes.values()), output))
 
 
-def _without_resizing(graph: Graph) -> Graph:
+def _without_resizing(graph: LayerGraph) -> LayerGraph:
     """Return the graph without a Resizing of images of any size to a square: edgecls resizes images to that size."""
     value = ""
     while len(readers := [node for node in graph.nodes if value in node.inputs]) == 1:
@@ -217,7 +217,7 @@ def _without_resizing(graph: Graph) -> Graph:
                 for each in graph.nodes
                 if each is not node
             )
-            return Graph((side, side, *graph.input_shape[2:]), nodes, graph.output)
+            return LayerGraph((side, side, *graph.input_shape[2:]), nodes, graph.output)
         if node.kind != "Rescaling":
             return graph
         value = node.name

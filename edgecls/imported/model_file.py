@@ -35,7 +35,7 @@ SAVE = 'In the notebook, run model.save("model.keras") and import that file'
 
 
 @dataclass(frozen=True, eq=False)
-class ModelFile:
+class KerasFile:
     """An opened model file.
 
     Attributes:
@@ -79,7 +79,7 @@ class ModelFile:
 
 
 @contextlib.contextmanager
-def open_model(path: Path) -> Iterator[ModelFile]:
+def open_model(path: Path) -> Iterator[KerasFile]:
     """Yield the model file `path`: .keras, or .h5 as Keras 2 wrote it.
 
     Raises:
@@ -105,7 +105,7 @@ def open_model(path: Path) -> Iterator[ModelFile]:
         raise ModelFileError(f"{path} is damaged ({error}); save the model again") from error
 
 
-def _open_keras(path: Path, copy: Path, stack: contextlib.ExitStack) -> ModelFile:
+def _open_keras(path: Path, copy: Path, stack: contextlib.ExitStack) -> KerasFile:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         names = sorted(member.filename for member in members)
@@ -119,17 +119,17 @@ def _open_keras(path: Path, copy: Path, stack: contextlib.ExitStack) -> ModelFil
         # zipfile checks the CRC while it reads to the end.
         with archive.open(MEMBERS[2]) as packed, copy.open("xb") as unpacked:
             shutil.copyfileobj(packed, unpacked, _COPY_BYTES)
-    return ModelFile(config, str(metadata.get("keras_version")).startswith("2."), _open(copy, stack), False)
+    return KerasFile(config, str(metadata.get("keras_version")).startswith("2."), _open(copy, stack), False)
 
 
-def _open_hdf5(path: Path, stack: contextlib.ExitStack) -> ModelFile:
+def _open_hdf5(path: Path, stack: contextlib.ExitStack) -> KerasFile:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ModelFileError(f"it has more than {MAX_FILE_BYTES:,} bytes")
     file = _open(path, stack)
     if "model_config" not in file.attrs or "model_weights" not in file:
         raise ModelFileError(f"it holds weights alone, without the layers. {SAVE}")
     version = _text(file.attrs.get("keras_version", "2.0"))
-    return ModelFile(_json(_text(file.attrs["model_config"])), version.startswith(("1.", "2.")), file, True)
+    return KerasFile(_json(_text(file.attrs["model_config"])), version.startswith(("1.", "2.")), file, True)
 
 
 def _open(path: Path, stack: contextlib.ExitStack) -> Any:

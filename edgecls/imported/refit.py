@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class Refit:
     changed: tuple[str, ...]
     before: float
     after: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `refit` of run.json."""
+        return asdict(self) | {"text": self.describe()}
 
     def describe(self) -> str:
         """Return the result as text."""

@@ -87,9 +87,7 @@ def import_model(
     _check_network(network, measured)
     dataset = _in_order(dataset, measured.order.classes)
     adapted = refit(network, dataset, progress) if config.refit else None
-    record = _make_record(model, data, size, dataset, config, measured)
-    if adapted:
-        record["imported"]["refit"] = dataclasses.asdict(adapted) | {"text": adapted.describe()}
+    record = _make_record(model, data, size, dataset, config, measured, adapted)
     with new_run(out, overwrite=overwrite) as work:
         record = _write(work / FINISHED_FOLDER, network, dataset, record, started, progress)
     return ImportResult(record, measured, adapted)
@@ -186,12 +184,18 @@ def _score_part(network: keras.Model, name: str, images: NDArray[np.uint8], prog
 
 
 def _make_record(
-    model: Path, data: Path, size: int, dataset: Dataset, config: ImportConfig, measured: Measured
+    model: Path,
+    data: Path,
+    size: int,
+    dataset: Dataset,
+    config: ImportConfig,
+    measured: Measured,
+    adapted: Refit | None,
 ) -> dict[str, Any]:
     """Return run.json without what is known only at the end."""
     sha256 = file_sha256(model)
     record = make_record(TrainConfig(), None, dataset, data)
-    found = {
+    found: dict[str, Any] = {
         "file": str(model.resolve()),
         "sha256": sha256,
         "scaling": dataclasses.asdict(measured.scaling),
@@ -207,7 +211,7 @@ def _make_record(
         "arch": ARCH,
         "config": {"image_size": size, "bits": config.bits, "seed": config.seed},
         "weights": {"source": str(model.resolve()), "sha256": sha256},
-        "imported": found,
+        "imported": found | ({"refit": adapted.to_json()} if adapted else {}),
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from edgecls.errors import ModelFileError
 from edgecls.imported.build import Source, build_float
-from edgecls.imported.graph import Graph, read_graph
+from edgecls.imported.graph import LayerGraph, read_graph
 
 
 def layer(kind: str, name: str, inbound: list[Any], **settings: Any) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def functional(layers: list[dict[str, Any]], last: list[Any], shape: Sequence[in
     return {"class_name": "Functional", "config": settings, "name": "model"}
 
 
-def kinds(graph: Graph) -> list[tuple[str, tuple[str, ...]]]:
+def kinds(graph: LayerGraph) -> list[tuple[str, tuple[str, ...]]]:
     return [(node.kind, node.inputs) for node in graph.nodes]
 
 
