@@ -16,8 +16,8 @@ from edgecls.benchmark.verdict import judge_machine
 from edgecls.boards.cpus import allowed_cpus
 from edgecls.boards.machine import describe
 from edgecls.boards.rule_result import is_yes, rules_against
+from edgecls.boards.versions import tool_versions
 from edgecls.files import write_json
-from edgecls.versions import tool_versions
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (

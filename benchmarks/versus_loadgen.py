@@ -25,7 +25,7 @@ from record import Watch, write_record
 import edgecls
 from edgecls.benchmark.loadgen import answer_with, drive, time_ours
 from edgecls.benchmark.measure import time_calls, warm_up
-from edgecls.versions import tool_versions
+from edgecls.boards.versions import tool_versions
 
 MOST_OFF = 0.03
 IMAGES = 16

@@ -155,10 +155,7 @@ def compare_files(
             report(note)
         splits = _load(folder, samples, (new, old), progress)
         _check_new(folder, splits[0], seen)
-        found = [
-            _score(classifier, split.images, classes, name, progress)
-            for classifier, split, name in zip((new, old), splits, ("the new", "the old"), strict=True)
-        ]
+        found = _score_both(new, old, splits, classes, progress)
         labels.append(splits[0].labels)
         for kept, table in zip(scores, found, strict=True):
             kept.append(table)
@@ -166,6 +163,16 @@ def compare_files(
     truth = np.concatenate(labels)
     evaluations = [score(np.concatenate(tables), truth, classes) for tables in scores]
     return ModelComparison(evaluations[0], evaluations[1], tuple(flips))
+
+
+def _score_both(
+    new: Classifier, old: Classifier, splits: Sequence[Split], classes: Sequence[str], progress: Progress | None
+) -> list[NDArray[np.float32]]:
+    """Return the scores of both files, of which each has images as it reads them."""
+    return [
+        _score(classifier, split.images, classes, name, progress)
+        for classifier, split, name in zip((new, old), splits, ("the new", "the old"), strict=True)
+    ]
 
 
 def _load(

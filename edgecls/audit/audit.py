@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from edgecls.audit.names import clusters, propose_group
 from edgecls.audit.near import find_near
 from edgecls.audit.shapes import Shapes, measure_shapes
 from edgecls.audit.single import Fault, find_faults, read_sizes
+from edgecls.boards.versions import tool_versions
 from edgecls.config import TrainConfig
 from edgecls.images.parts import PARTS
 from edgecls.progress import Progress, silent
-from edgecls.versions import tool_versions
 
 FORMAT_VERSION = 1
 
@@ -95,10 +96,6 @@ def audit(data: Path, config: TrainConfig, progress: Progress = silent) -> Audit
     scores = score_out_of_fold(material, cluster_of, l2, progress)
     group = config.group or propose_group(material.paths, indices, material.dataset.classes)
     group_of = _read_groups(material, group) if not config.group else dict(material.group_of)
-    by_group = None
-    if group_of:
-        units = [group_of.get(path) or f"\0{cluster}" for path, cluster in zip(material.paths, cluster_of, strict=True)]
-        by_group = _accuracy(score_out_of_fold(material, units, l2, progress), material)
     sizes = read_sizes(material)
     ratios = np.array([width / height if height else np.nan for width, height, _ in sizes])
     return Audit(
@@ -108,11 +105,19 @@ def audit(data: Path, config: TrainConfig, progress: Progress = silent) -> Audit
         tuple(find_faults(material, sizes)),
         measure_leak(material, pairs, l2),
         _accuracy(scores, material) if group_of else None,
-        by_group,
+        _accuracy(_score_by_group(material, group_of, cluster_of, l2, progress), material) if group_of else None,
         group,
         _find_torn(material, group_of),
         measure_shapes(material, config, ratios, cluster_of, l2, progress),
     )
+
+
+def _score_by_group(
+    material: Material, group_of: Mapping[str, str], cluster_of: Sequence[int], l2: float, progress: Progress
+) -> NDArray[np.float32]:
+    """Return scores out of fold with the images of a group, or else the copies of an image, in one fold."""
+    units = [group_of.get(path) or f"\0{cluster}" for path, cluster in zip(material.paths, cluster_of, strict=True)]
+    return score_out_of_fold(material, units, l2, progress)
 
 
 def _read_groups(material: Material, pattern: str) -> dict[str, str]:

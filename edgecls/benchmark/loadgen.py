@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from edgecls.benchmark.measure import Summary, no_garbage_collection, summarize, time_calls, warm_up
 from edgecls.benchmark.record import BenchmarkError
+from edgecls.boards.versions import tool_versions
 from edgecls.errors import ConfigError, DataError, MissingDependency
 from edgecls.runtime.classifier import load
-from edgecls.versions import tool_versions
 
 Scenario = Literal["single-stream", "offline"]
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)

@@ -15,7 +15,7 @@ from edgecls.boards.cpus import CPUS, allowed_cpus, group_texts, is_int, quotas,
 from edgecls.boards.install import this_machine
 from edgecls.boards.profiles import EXTRAS
 from edgecls.boards.ray_processes import find_left
-from edgecls.versions import tool_versions
+from edgecls.boards.versions import tool_versions
 
 # Version 1 of control groups has a number near 2**63 where there is no limit.
 UNLIMITED_BYTES = 2**60

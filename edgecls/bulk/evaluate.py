@@ -55,8 +55,7 @@ def score_all(
     for shard, (found, bad) in pool.map(score_shard, dataclasses.replace(model, folder=root), shards, in_order=True):
         scores.append(found)
         faults += bad
-        done += len(shard.names)
-        progress(done, len(samples))
+        progress(done := done + len(shard.names), len(samples))
     if faults:
         raise unreadable(root, faults)
     return samples, np.concatenate(scores)

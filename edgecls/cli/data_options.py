@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgecls.images.layout import Layout
 
 
-class Files(click.ParamType):  # type: ignore[type-arg]
+class FileList(click.ParamType):  # type: ignore[type-arg]
     """A tuple of paths, from text like train.csv,test.csv."""
 
     name = "file,file"
@@ -32,7 +32,7 @@ class Files(click.ParamType):  # type: ignore[type-arg]
 DATA: dict[str, tuple[Any, str]] = {
     "image_size": (int, "Side of the network's input in pixels."),
     "labels": (
-        Files(),
+        FileList(),
         "Tables of the class of each image: CSV, Parquet, JSON lines, or path and label a line.",
     ),
     "columns": (str, "Columns of --labels: image=NAME,label=NAME,split=NAME,group=NAME, any of them."),

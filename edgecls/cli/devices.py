@@ -121,7 +121,6 @@ def check(file: Path, name: str | None, old_name: str | None, compiling: bool, a
             "device": profile.name,
             "runs": yes,
             "install": lines,
-            "compiled": compiled,
         }
         print_json(document | {"compiled": compiled, "findings": [asdict(finding) for finding in findings]})
     else:

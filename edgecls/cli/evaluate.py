@@ -74,9 +74,7 @@ def evaluate(
     if as_json:
         print_json({"file": str(file)} | result.to_json() | ({"inspection": inspection} if inspection else {}))
         return
-    _print_evaluation(result, inspection)
-    if mistakes:
-        echo(f"Incorrect predictions: {mistakes}")
+    _print_evaluation(result, inspection, mistakes)
 
 
 def _warn_of_missing(classes: Sequence[str], data: Path) -> None:
@@ -126,7 +124,7 @@ def _score_on_ray(file: Path, data: Path, layout: Layout, untrusted: bool, addre
     return [path for path, _ in samples], np.array([label for _, label in samples], np.int64), scores
 
 
-def _print_evaluation(result: Evaluation, inspection: dict[str, Any] | None) -> None:
+def _print_evaluation(result: Evaluation, inspection: dict[str, Any] | None, mistakes: Path | None) -> None:
     from edgecls.evaluate import describe_confusions
 
     echo(
@@ -147,3 +145,5 @@ def _print_evaluation(result: Evaluation, inspection: dict[str, Any] | None) -> 
         echo(text)
     if inspection:
         print_inspection(inspection)
+    if mistakes:
+        echo(f"Incorrect predictions: {mistakes}")

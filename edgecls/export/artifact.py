@@ -1,7 +1,4 @@
-"""Writes exported files: converts the network, adds the metadata, scores each file in its runtime and compares.
-
-Only this module uses both TensorFlow and the runtimes.
-"""
+"""Writes exported files: converts the network, adds the metadata, scores each file in its runtime and compares."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.versions import tool_versions
 from edgecls.config import ExportConfig
 from edgecls.errors import ExportError
 from edgecls.evaluate import score, score_images
@@ -26,7 +24,7 @@ from edgecls.export.heatmap import add_heatmap
 from edgecls.export.job import Job, open_job
 from edgecls.export.mistakes import Mistakes, draw_flips, write_tables
 from edgecls.export.quantization.bias_correction import correct_bias
-from edgecls.export.quantization.layer_error import measure_layers, worst_layer
+from edgecls.export.quantization.layer_error import measure_layers, worst_layer, write_layers
 from edgecls.export.rgb import add_metadata, as_rgb, to_rgb
 from edgecls.images.decode import LUMA, RESAMPLE
 from edgecls.limits import Format
@@ -38,7 +36,6 @@ from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import Classifier, load
 from edgecls.runtime.engines import own_engine
 from edgecls.training.run import run_folder
-from edgecls.versions import tool_versions
 
 LAYER_IMAGES = 8
 # Sums of floats depend on how a runtime groups the operators.
@@ -255,8 +252,7 @@ def _write_layers(job: Job, graph: bytes, path: Path, prepare: bool) -> str:
     # Layers are found by their names in the file; converters rename some of an imported network's.
     fused = job.equalized if prepare else job.int8_fused
     rows = measure_layers(fused, graph, job.samples.calibration.images[:LAYER_IMAGES])
-    lines = [f"{row.layer},{row.snr_db:.1f},{row.lost_db:.1f}" for row in rows]
-    path.write_text("\n".join(["layer,snr_db,lost_db", *lines]) + "\n", encoding="utf-8")
+    write_layers(rows, path)
     return worst_layer(rows).layer if rows else ""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgecls.boards.versions import tool_versions
 from edgecls.config import ExportConfig
 from edgecls.errors import ConfigError, ExportError
 from edgecls.export import onnx, rebuild
@@ -28,7 +29,6 @@ from edgecls.files import file_sha256, write_json
 from edgecls.preprocessing import read_preprocessing
 from edgecls.progress import Progress, silent
 from edgecls.training.run import run_folder
-from edgecls.versions import tool_versions
 
 if TYPE_CHECKING:
     import keras

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.boards.versions import tool_versions
 from edgecls.config import TrainConfig
 from edgecls.evaluate import describe_confusions, score
 from edgecls.images.dataset import Dataset, Split
@@ -23,7 +24,6 @@ from edgecls.training.diagnosis.finding import Finding
 from edgecls.training.phase_names import phase_name
 from edgecls.training.phases import Training
 from edgecls.training.run import run_folder
-from edgecls.versions import tool_versions
 
 
 def metrics(scores: dict[str, NDArray[np.float32]], dataset: Dataset, good_class: str = "") -> dict[str, Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.export.fuse import FusedModel
+from edgecls.messages.names import as_cell
 from edgecls.output_capture import quietly
 
 # About what 8 bits allow for a signal that fills their range; a layer's loss is counted from there.
@@ -52,6 +56,15 @@ def measure_layers(fused: FusedModel, graph: bytes, images: NDArray[np.uint8]) -
 def worst_layer(rows: Sequence[LayerNoise]) -> LayerNoise:
     """Return the layer at which most of the signal is lost."""
     return max(rows, key=lambda row: row.lost_db)
+
+
+def write_layers(rows: Sequence[LayerNoise], path: Path) -> None:
+    """Write the table as CSV; the layers of an imported network may have any names."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("layer", "snr_db", "lost_db"))
+    writer.writerows((as_cell(row.layer), f"{row.snr_db:.1f}", f"{row.lost_db:.1f}") for row in rows)
+    path.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _float_outputs(fused: FusedModel, images: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.float32]]]:

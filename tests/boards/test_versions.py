@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import edgecls
-from edgecls.versions import tool_versions
+from edgecls.boards.versions import tool_versions
 
 
 def add_package(folder: Path, name: str, metadata: str) -> None:
