@@ -74,6 +74,7 @@ AUGMENT: dict[str, tuple[list[Any], list[Any], str]] = {
 EXPORT: dict[str, tuple[list[Any], list[Any], str]] = {
     "precisions": ([("fp32",), ("fp32", "int8")], [("fp8",), ()], "precision"),
     "formats": ([("onnx",), ("tflite", "onnx")], [("pb",), ()], "format"),
+    "input": (["gray"], ["", "bgr"], "input must be one of gray, rgb"),
     "max_drop": ([0, 1], [-0.01, 1.01, NAN], "max drop must be 0 to 1"),
     "max_missed": ([None, 0, 0.999], [-0.01, 1, NAN], "max missed must be at least 0 and below 1"),
     "max_false_alarms": ([None, 0, 0.999], [-0.01, 1, NAN], "max false alarms must be at least 0 and below 1"),
@@ -120,7 +121,7 @@ def test_every_setting_with_a_range_is_in_the_tables_above() -> None:
     assert {field.name for field in dataclasses.fields(TrainConfig)} == {*TRAIN, *UNCHECKED, *LAYOUT}
     assert {field.name for field in dataclasses.fields(AugmentConfig)} == set(AUGMENT)
     # Switches; a name that find_target looks up; a class that the gate looks for among those of the run.
-    unchecked = {"seed", "golden", "heatmap", "layers", "device", "good_class"}
+    unchecked = {"seed", "golden", "heatmap", "layers", "device", "good_class", "per_tensor"}
     assert {field.name for field in dataclasses.fields(ExportConfig)} == {*EXPORT, *unchecked}
 
 
