@@ -128,6 +128,16 @@ def test_every_setting_with_a_range_is_in_the_tables_above() -> None:
 # Settings that depend on each other
 
 
+def test_rgb_is_for_tflite_without_a_heat_map() -> None:
+    assert ExportConfig(formats=("tflite",), input="rgb").input == "rgb"
+    with pytest.raises(ConfigError, match=r"formats must be tflite for --input rgb; received \('tflite', 'onnx'\)"):
+        ExportConfig(input="rgb")
+    for name in ("heatmap", "layers"):
+        settings: dict[str, Any] = {"formats": ("tflite",), "input": "rgb", name: True}
+        with pytest.raises(ConfigError, match=f"{name} must be left out with --input rgb; received True"):
+            ExportConfig(**settings)
+
+
 @pytest.mark.parametrize("arch", ["cnn", "mlp"])
 def test_small_networks_may_be_small_and_have_nothing_to_unfreeze(arch: str) -> None:
     assert TrainConfig(arch=arch, image_size=8, filters=(4,)).image_size == 8
