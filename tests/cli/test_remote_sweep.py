@@ -22,6 +22,7 @@ def options(board: BoardSshd) -> list[str]:
     return ["--host", "board", "--python", str(board.python)]
 
 
+@pytest.mark.slow
 def test_the_board_times_what_is_made_here(board: BoardSshd, tiny_data: Path, tmp_path: Path) -> None:
     done = edgecls("sweep", tiny_data, *options(board), *GRID, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.stderr

@@ -82,6 +82,8 @@ def whole(request: pytest.FixtureRequest, images: np.ndarray) -> tuple[str, Fuse
     return request.param, network, error(request.param, prepare.prepare(network, images[:32]), network, images)
 
 
+# That each step reduces the error of the network is a quick test; this is about the files.
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["equalize", "correct_bias"])
 def test_a_file_made_without_one_step_loses_more(
     step: str, whole: tuple[str, FusedModel, float], images: np.ndarray, monkeypatch: pytest.MonkeyPatch

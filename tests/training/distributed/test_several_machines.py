@@ -130,6 +130,7 @@ def test_two_workers_learn_what_one_does(data: Path, tmp_path: Path, joint: bool
     assert {path.name for path in tmp_path.iterdir()} == {"alone", "run", "cache"}
 
 
+@pytest.mark.slow
 def test_a_lost_worker_ends_the_others_and_the_run_continues_with_two_or_one(data: Path, tmp_path: Path) -> None:
     out, words = tmp_path / "run", options_of(SMALL)
     for lost, more in ((1, []), (0, ["--resume"])):

@@ -199,7 +199,7 @@ def test_the_choice_is_made_by_measurement(
 # For another process
 
 
-@pytest.mark.parametrize("engine", ["keras", "openvino"])
+@pytest.mark.parametrize("engine", [pytest.param("keras", marks=pytest.mark.slow), "openvino"])
 def test_another_process_gets_the_same_network_to_the_last_bit(
     engine: str, extractor: keras.Model, monkeypatch: pytest.MonkeyPatch, ray_pool_2: RayPool
 ) -> None:
