@@ -182,7 +182,7 @@ def check_board(result: ExportResult, board: str, run: Path) -> None:
     if refused:
         if npu := NPUS.get(TARGETS[profile.export_target].accelerator):
             command = shlex.join(["edgecls", "export", str(run), "--int8", "--board", board])
-            refused.append(f"Not built for {npu.removeprefix('an ')}. Run: {command}")
+            refused.append(f"Not built for the {npu.removeprefix('an ')}. Run: {command}")
         raise click.ClickException("\n".join(refused))
     if passed := [file.path for file in result.files if file.passed]:
         command = shlex.join(["edgecls", "check", str(result.folder / passed[0]), "--board", board])
