@@ -26,7 +26,8 @@ class Accuracies:
         images: number of test images; of the validation images if there is no test.
         part: "test" or "validation".
         with_leak: trained on all training images.
-        without_copies: trained without copies of test images; None if nothing can be learned without them.
+        without_copies: trained without copies of test images, which is the accuracy without the leak; None if nothing
+            can be learned without them.
         copies: number of training images that are such copies.
         without_near_duplicates: trained without any near duplicates of test images, such as other shots of the same
             object; None if nothing can be learned without them.

@@ -56,16 +56,15 @@ def describe_accuracy(found: Audit) -> str:
     )
     if not leak.near_duplicates:
         return f"{text} No training image is a near duplicate of a {part} image."
-    cases = (
-        (leak.without_copies, leak.copies, f"a copy of a {part} image"),
-        (leak.without_near_duplicates, leak.near_duplicates, "a near duplicate, such as another shot of the object"),
-    )
-    for accuracy, count, what in cases:
-        reached = f"{accuracy:.1%}" if accuracy is not None else "nothing can be learned"
-        text += f" Without {counted(count, 'training image')}, each {what}: {reached}." if count else ""
-    return (
-        f"{text} The last figure is the accuracy without the leak, and of a classifier with fewer images to learn from."
-    )
+    for accuracy, count, what in (
+        (leak.without_copies, leak.copies, f"a copy of a {part} image, the accuracy without the leak is"),
+        (leak.without_near_duplicates, leak.near_duplicates, "a near duplicate, such as another shot, it is"),
+    ):
+        reached = f"{accuracy:.1%}" if accuracy is not None else "unknown, as nothing is left to learn from"
+        text += f" Without {counted(count, 'training image')}, each {what} {reached}." if count else ""
+    if leak.near_duplicates == leak.copies:
+        return text
+    return f"{text} The last figure is what to expect of objects that no training image shows."
 
 
 def list_notes(found: Audit) -> list[str]:

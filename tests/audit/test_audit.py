@@ -99,7 +99,10 @@ def test_the_words_of_the_terminal(found: Audit) -> None:
         and rows["contradictory labels"] == 1
         and rows["unreadable"] == 1
     )
-    assert "Without 1 training image, each a copy of a test image: " in describe_accuracy(found)
+    assert (
+        "Without 1 training image, each a copy of a test image, the accuracy without the leak is "
+        in describe_accuracy(found)
+    )
 
 
 def test_confident_learning_on_scores_by_hand() -> None:
