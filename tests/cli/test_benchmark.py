@@ -63,7 +63,7 @@ def test_options_reach_the_measurement(stage: Stage, model: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--threads", "1,x"], 2, "not a list of numbers"),
+        (["--threads", "1,x"], 2, "'x' is not a valid integer"),
         (["--threads", "0"], 2, "threads must be 1"),
         (["--seconds", "0"], 2, "seconds must be above 0"),
         (["--scope", "all"], 2, "Invalid value"),

@@ -97,7 +97,8 @@ def test_too_few_images_name_class_count_and_need(tmp_path: Path) -> None:
         load(tmp_path)
     lines = str(caught.value).splitlines()
     assert lines[1:] == [
-        f"  class {n!r} has {c} images, at least 3 needed" for n, c in (("cat", 2), ("cow", 1), ("empty", 0))
+        f"  class {n!r} has {c}, at least 3 needed"
+        for n, c in (("cat", "2 images"), ("cow", "1 image"), ("empty", "0 images"))
     ]
 
 

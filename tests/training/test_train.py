@@ -74,7 +74,7 @@ def test_skipped_files_are_recorded_and_told(real: Run) -> None:
     assert "is not a PNG" in real.record["skipped"][0]["reason"]
     random, skipped, *_ = real.result.warnings
     assert "random" in random
-    assert skipped == "1 unreadable files were skipped; run.json lists them"
+    assert skipped == "1 unreadable file was skipped; run.json lists them"
 
 
 def test_history_has_a_line_for_each_epoch(real: Run) -> None:

@@ -67,7 +67,7 @@ def small() -> Iterator[None]:
 
 FOUR_EPOCHS = dataclasses.replace(CONFIG, epochs=4)
 # Seconds, whether features were in the cache, and the sha256 of files that hold times.
-VARYING = ("seconds", "forward", "model.keras", "history.json")
+VARYING = ("seconds", "epoch_seconds", "forward", "model.keras", "history.json")
 
 
 @pytest.fixture(scope="module")
