@@ -41,7 +41,7 @@ class Shown(NamedTuple):
     last: int | None = None
 
 
-DEMO = (Shown("edgecls demo --out demo-run", prompt=False),)
+DEMO = (Shown("edgecls demo --out demo-run", prompt=False, last=5),)
 TESTS = (Shown("make test", last=1, prompt=False),)
 TOUR = (
     Shown("edgecls train photos --out run"),
