@@ -58,16 +58,13 @@ def _solve(context: Context, recipe: Recipe, fitted: FitResult) -> Learned:
     tuned = layer.get_weights()
     extractor, classifier = split_at(context.model, FEATURES_LAYER)
     train, val = frozen_examples(f"{name}, classifier", extractor, FEATURES_LAYER, context, known)
-    work = context.work
     solved = solve(
         classifier,
         train,
         val,
         dataclasses.replace(recipe, start_counts=False),
         known=known,
-        checkpoint=Checkpoint(work / f"checkpoint-{name}-classifier.npz", f"{context.owner} {name} classifier")
-        if work
-        else None,
+        checkpoint=find_checkpoint(context, f"{name}-classifier"),
         deadline=context.deadline,
         workers=context.workers,
     )
@@ -78,6 +75,12 @@ def _solve(context: Context, recipe: Recipe, fitted: FitResult) -> Learned:
     ended = f"{fitted.ended}, then the classifier was {SOLVED}"
     better = dataclasses.replace(fitted, best_loss=solved.best_loss, best_accuracy=solved.best_accuracy, ended=ended)
     return Learned(better, known.soft)
+
+
+def find_checkpoint(context: Context, name: str) -> Checkpoint | None:
+    """Return where a phase, or a part of one, is saved; None in a run that saves nothing."""
+    work = context.work
+    return Checkpoint(work / f"checkpoint-{name}.npz", f"{context.owner} {name}") if work else None
 
 
 def _rank(result: FitResult) -> tuple[float, float]:

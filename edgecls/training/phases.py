@@ -25,12 +25,11 @@ from edgecls.training.context import Context
 from edgecls.training.effort import fine_blocks, fine_settings, whole_settings
 from edgecls.training.features.examples import Examples, FeatureExamples, LiveExamples
 from edgecls.training.features.frozen import FeatureExtractor, copy_count, frozen_examples
-from edgecls.training.fine_tuning import Learned, solve_again
+from edgecls.training.fine_tuning import Learned, find_checkpoint, solve_again
 from edgecls.training.fit import ALL_DONE, FitResult, fit
 from edgecls.training.history import Divergence, EpochRecord
 from edgecls.training.phase_names import BLOCK_PHASES, MAIN_PHASES, OPENING_PHASES, SOLVABLE_PHASES
 from edgecls.training.recipe import make_recipe
-from edgecls.training.run.checkpoint import Checkpoint
 from edgecls.training.solve import score_copies, solve
 
 if TYPE_CHECKING:
@@ -159,8 +158,8 @@ def _learn(
     run: _Run,
 ) -> Learned:
     """Let `learner` learn, by its solution or in epochs; it has the better weights then, or its own."""
-    recipe, work = make_recipe(name, context.config, context.dataset.train.labels), context.work
-    checkpoint = Checkpoint(work / f"checkpoint-{name}.npz", f"{context.owner} {name}") if work else None
+    recipe = make_recipe(name, context.config, context.dataset.train.labels)
+    checkpoint = find_checkpoint(context, name)
     report = functools.partial(_report, context, list(run.history))
     if _is_solved(name, context.config):
         assert isinstance(train, FeatureExamples) and isinstance(val, FeatureExamples)
