@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL import Image
 from edgecls.errors import DataError
 from edgecls.evaluate import SIGNIFICANT_P, Evaluation, mcnemar_p, score, score_images
 from edgecls.images.dataset import Split, load_paths
-from edgecls.images.folders import Sample
+from edgecls.images.folders import Groups, Sample, check_known, check_root, to_samples
 from edgecls.images.layout import FOLDERS, Layout, list_scored
 from edgecls.images.leftovers import LeftOut
 from edgecls.messages.lists import some
@@ -23,6 +23,7 @@ from edgecls.runtime.classifier import Classifier
 Progress = Callable[[str, int, int], None]  # stage, done, total
 MOST_PICTURES = 500
 PICTURE_PIXELS = 160
+REJECTED = "rejected"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +33,8 @@ class Flip:
     Attributes:
         path: of the image.
         label: its class.
-        new: the label that the new file gives it.
-        old: the label that the old file gives it.
+        new: the label that the new file gives it; "rejected" if its highest score is below the file's threshold.
+        old: the label that the old file gives it, likewise.
         picture: the image as the new file sees it, at most 160 pixels wide and high; None after the first 500 flips.
     """
 
@@ -127,7 +128,7 @@ class ModelComparison:
 def compare_files(
     new: Classifier,
     old: Classifier,
-    folders: Sequence[Path],
+    folders: Sequence[Path | tuple[Path, Groups]],
     *,
     layout: Layout = FOLDERS,
     left_out: LeftOut | None = None,
@@ -136,9 +137,11 @@ def compare_files(
 ) -> ModelComparison:
     """Return how a new file does against an old one on the images that `list_scored` finds in folders.
 
-    Labels are compared by name; a class that one of the files does not know counts as incorrect there. The label of an
-    image is that of the highest score, also below the file's threshold. `report` is called with each sentence about how
-    the images were read.
+    Labels are compared by name; a class that one of the files does not know counts as incorrect there. Each file labels
+    an image as `predict` does, with its own thresholds; a rejected image counts as incorrect.
+
+    A folder may be given with those of its images, by class, that are meant. `report` is called with each sentence
+    about how the images were read.
 
     Raises:
         DataError: a folder has no class folders that at least one of the files knows, images cannot be read, or an
@@ -146,33 +149,31 @@ def compare_files(
     """
     classes = (*new.spec.labels, *(label for label in old.spec.labels if label not in new.spec.labels))
     seen: dict[Path, Path] = {}
-    labels: list[NDArray[np.int64]] = []
-    scores: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
+    decided: list[NDArray[np.int64]] = []
     flips: list[Flip] = []
-    for folder in folders:
-        samples, notes = list_scored(folder, classes, layout, left_out)
+    for given in folders:
+        folder, samples, notes = _list(given, classes, layout, left_out)
         for note in notes:
             report(note)
         splits = _load(folder, samples, (new, old), progress)
         _check_new(folder, splits[0], seen)
-        found = _score_both(new, old, splits, classes, progress)
-        labels.append(splits[0].labels)
-        for kept, table in zip(scores, found, strict=True):
-            kept.append(table)
-        flips += _find_flips(folder, splits[0], found[0], found[1], classes, MOST_PICTURES - len(flips))
-    truth = np.concatenate(labels)
-    evaluations = [score(np.concatenate(tables), truth, classes) for tables in scores]
-    return ModelComparison(evaluations[0], evaluations[1], tuple(flips))
+        now = _decide(new, splits[0].images, classes, "the new", progress)
+        before = _decide(old, splits[1].images, classes, "the old", progress)
+        decided.append(np.stack([splits[0].labels, now, before]))
+        flips += _find_flips(folder, splits[0], now, before, classes, MOST_PICTURES - len(flips))
+    truth, now, before = np.concatenate(decided, axis=1)
+    return ModelComparison(_evaluate(now, truth, classes), _evaluate(before, truth, classes), tuple(flips))
 
 
-def _score_both(
-    new: Classifier, old: Classifier, splits: Sequence[Split], classes: Sequence[str], progress: Progress | None
-) -> list[NDArray[np.float32]]:
-    """Return the scores of both files, of which each has images as it reads them."""
-    return [
-        _score(classifier, split.images, classes, name, progress)
-        for classifier, split, name in zip((new, old), splits, ("the new", "the old"), strict=True)
-    ]
+def _list(
+    given: Path | tuple[Path, Groups], classes: Sequence[str], layout: Layout, left_out: LeftOut | None
+) -> tuple[Path, list[Sample], tuple[str, ...]]:
+    """Return a folder, its images that are meant, and how they were read."""
+    if isinstance(given, Path):
+        return check_root(given), *list_scored(given, classes, layout, left_out)
+    root, groups = check_root(given[0]), given[1]
+    check_known(groups, classes, f"the classes of the held-out images in {root}", "rename classes")
+    return root, to_samples(groups, classes), ()
 
 
 def _load(
@@ -201,28 +202,39 @@ def _check_new(folder: Path, split: Split, seen: dict[Path, Path]) -> None:
         seen[image] = folder
 
 
-def _score(
+def _decide(
     classifier: Classifier, images: NDArray[np.uint8], classes: Sequence[str], name: str, progress: Progress | None
-) -> NDArray[np.float32]:
-    """Return the scores, float32 (N, C), in the order of `classes`; 0 for a class that the file does not know."""
+) -> NDArray[np.int64]:
+    """Return the index in `classes` of the label of each image, int64 (N,); `len(classes)` for a rejected one."""
     report = None if progress is None else lambda done, total: progress(f"score with {name} file", done, total)
-    scores = np.zeros((len(images), len(classes)), np.float32)
-    scores[:, [classes.index(label) for label in classifier.spec.labels]] = score_images(classifier, images, report)
-    return scores
+    scores = score_images(classifier, images, report)
+    place = np.array([classes.index(label) for label in classifier.spec.labels], np.int64)
+    decided = place[[classifier.spec.decide(row)[0] for row in scores]]
+    if classifier.threshold is not None:
+        decided[scores.max(1) < classifier.threshold] = len(classes)
+    return decided
+
+
+def _evaluate(decided: NDArray[np.int64], truth: NDArray[np.int64], classes: Sequence[str]) -> Evaluation:
+    """Return the metrics of labels, as `_decide` returns them."""
+    with_rejected = (*classes, REJECTED)
+    found = score(np.eye(len(with_rejected), dtype=np.float32)[decided], truth, with_rejected)
+    per_class = {label: found.per_class[label] for label in classes}
+    return replace(found, per_class=per_class, confusion=found.confusion[:-1, :-1])
 
 
 def _find_flips(
     folder: Path,
     split: Split,
-    new: NDArray[np.float32],
-    old: NDArray[np.float32],
+    new: NDArray[np.int64],
+    old: NDArray[np.int64],
     classes: Sequence[str],
     most_pictures: int,
 ) -> Iterator[Flip]:
-    new_label, old_label = new.argmax(1), old.argmax(1)
-    flipped = np.flatnonzero((new_label == split.labels) != (old_label == split.labels))
+    names = (*classes, REJECTED)
+    flipped = np.flatnonzero((new == split.labels) != (old == split.labels))
     for count, index in enumerate(flipped):
-        truth, now, before = (classes[table[index]] for table in (split.labels, new_label, old_label))
+        truth, now, before = (names[table[index]] for table in (split.labels, new, old))
         picture = _shrink(split.images[index]) if count < most_pictures else None
         yield Flip(folder / split.paths[index], truth, now, before, picture)
 

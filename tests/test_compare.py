@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_copies import with_labels
+from model_copies import with_labels, with_metadata
 from PIL import Image
 from tiny import HEIGHT, LABELS, WIDTH
 
@@ -57,6 +57,21 @@ def test_a_class_that_one_file_does_not_know_counts_as_incorrect(
     assert result.new.accuracy == 1
     assert result.fixed == result.new.per_class["bolt"].support == len(result.flips)
     assert {flip.old for flip in result.flips} == {"washer"}
+
+
+def test_each_file_decides_with_its_own_thresholds(tiny_onnx: Path, labeled_by_onnx: Path, tmp_path: Path) -> None:
+    lenient = with_metadata(tiny_onnx, tmp_path / "lenient.onnx", good_class=LABELS[0], good_threshold=0.0)
+    strict = with_metadata(tiny_onnx, tmp_path / "strict.onnx", good_class=LABELS[0], good_threshold=1.0)
+    rejecting = with_metadata(tiny_onnx, tmp_path / "rejecting.onnx", threshold=1.0)
+    with load(tiny_onnx) as old:
+        for file, recall, label in ((lenient, 1, LABELS[0]), (strict, 0, None), (rejecting, 0, "rejected")):
+            with load(file) as new:
+                result = compare_files(new, old, [labeled_by_onnx])
+                predicted = [new.predict(flip.path).label or "rejected" for flip in result.flips]
+            assert result.old.accuracy == 1 and result.new.per_class[LABELS[0]].recall == recall
+            assert [flip.new for flip in result.flips] == predicted and result.verdict == "worse"
+            assert label is None or set(predicted) == {label}
+            assert list(result.new.per_class) == list(LABELS)
 
 
 def test_an_image_in_two_folders_is_refused(tiny_onnx: Path, labeled_by_onnx: Path, tmp_path: Path) -> None:

@@ -228,6 +228,9 @@ def test_every_command_and_all_python_shown_runs(photos: Path, monkeypatch: pyte
     image = photos / "photos" / "test" / "crack" / "0.jpg"
     shutil.copy(image, photos / "part.png")
     train_model(photos / "photos" / "train", photos / "lecture.keras")
+    for name in ("collected", "records", "labeled"):
+        (photos / "board-photos" / name).mkdir(parents=True)
+    shutil.copytree(photos / "photos" / "test" / "fine", photos / "board-photos" / "labeled" / "crack")
     (photos / "list.txt").write_text(f"{image}\n", encoding="utf-8")
     parquet.write_table(pyarrow.table({"path": [str(image)]}), photos / "table.parquet")
     namespace: dict[str, object] = {"frame": np.zeros((90, 70, 3), np.uint8), "paths": ["part.png"]}

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
+from edgecls.images.assign import place_in
 from edgecls.images.dataset import Dataset, Split
+from edgecls.images.folders import check_root
 from edgecls.images.grouping import NO_GROUPS, find_groups
 from edgecls.images.layout import Layout, list_dataset
 from edgecls.images.memmap import chunks
@@ -85,7 +87,10 @@ def read_material(data: Path, config: TrainConfig, progress: Progress = silent) 
     """
     layout = Layout(config.labels, config.columns, config.class_from, config.splits, NO_GROUPS, config.exclude)
     dataset = load_images(data, replace(config, group=NO_GROUPS), True, progress)
-    listing = list_dataset(dataset.root, replace(layout, group=""))
+    # Groups are those of the first folder.
+    first = check_root(data)
+    listing = list_dataset(first, replace(layout, group="", exclude="" if config.more_data else layout.exclude))
+    place = place_in(first, dataset.root)
     splits = [split for split in (dataset.train, dataset.val, dataset.test) if split is not None]
     return Material(
         dataset,
@@ -94,7 +99,7 @@ def read_material(data: Path, config: TrainConfig, progress: Progress = silent) 
         np.repeat(np.arange(len(splits)), [len(split.labels) for split in splits]),
         tuple(digest for split in splits for digest in split.digests),
         compute_features(splits, len(dataset.classes), config, progress),
-        find_groups(dataset.root, listing, config.group),
+        {place + path: group for path, group in find_groups(first, listing, config.group).items()},
     )
 
 

@@ -33,15 +33,16 @@ def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("data", type=PATH)
+@click.argument("data", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, default=OUT, show_default=True, help="Folder for audit.json and audit.html.")
 @click.option("--fix", type=PATH, metavar="CSV", help="Also write a table of images to leave out, for --exclude.")
 @click.option("--open", "show", is_flag=True, help="Also open the page in the browser.")
 @_setting_options
-def audit(data: Path, out: Path, fix: Path | None, show: bool, **settings: Any) -> None:
+def audit(data: tuple[Path, ...], out: Path, fix: Path | None, show: bool, **settings: Any) -> None:
     """Look for faults in DATA before training: duplicates, wrong labels, bad exposures, and what they do to accuracy.
 
-    DATA is read as by train, and the features that this computes are used again by train. Nothing in DATA is changed.
+    DATA, one folder or several, is read as by train, and the features that this computes are used again by train.
+    Nothing in DATA is changed.
     Review the table of --fix (the column action: exclude or keep), then train with --exclude.
 
     \b
@@ -52,6 +53,7 @@ def audit(data: Path, out: Path, fix: Path | None, show: bool, **settings: Any) 
     """
     from edgecls.config import TrainConfig
 
+    settings["more_data"] = tuple(str(folder.resolve()) for folder in data[1:])
     config = TrainConfig(**{name: value for name, value in settings.items() if value is not None})
     load_tensorflow()
     from edgecls.audit.audit import audit as find
@@ -63,7 +65,7 @@ def audit(data: Path, out: Path, fix: Path | None, show: bool, **settings: Any) 
     from edgecls.messages.lists import counted
 
     with LiveProgress() as progress:
-        found = find(data, config, progress)
+        found = find(data[0], config, progress)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "audit.json", to_json(found))
     write_page(found, out / "audit.html")
@@ -72,7 +74,7 @@ def audit(data: Path, out: Path, fix: Path | None, show: bool, **settings: Any) 
     if fix:
         count = write_moves(found, fix)
         echo(f"{counted(count, 'image')} to leave out, to be reviewed: {fix}")
-        echo(f"Next: edgecls train {shlex.quote(str(data))} --exclude {shlex.quote(str(fix))} --out run")
+        echo(f"Next: edgecls train {shlex.join(map(str, data))} --exclude {shlex.quote(str(fix))} --out run")
     if show:
         click.launch(str(out / "audit.html"))
 

@@ -11,6 +11,7 @@ from edgecls.cli.data_options import SCORED_LAYOUT, data_options, report_note, t
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, counting_left_out, echo, print_json, untrusted_option, warn
 from edgecls.messages.lists import counted, some
+from edgecls.messages.path_kinds import RUN_FILE
 
 if TYPE_CHECKING:
     from edgecls.compare import ModelComparison
@@ -29,12 +30,15 @@ def compare(
 ) -> None:
     """Compare a NEW exported file with an OLD one on the class folders in DATA, or on DATA/test if it exists.
 
-    Each file runs in its own runtime. The exit status is 1 if NEW is significantly worse (exact McNemar test of the
-    images that only one of them labels correctly, p < 0.05). Use images that neither file was trained on.
+    Each file runs in its own runtime and labels the images with its own threshold. The exit status is 1 if NEW is
+    significantly worse (exact McNemar test of the images that only one of them labels correctly, p < 0.05).
+
+    Use images that neither file was trained on. If DATA is a run folder, those are its test images; the images of its
+    first folder are not in the training images of an older run of that folder either.
 
     \b
     Examples:
-      edgecls compare run2/export/model-int8.tflite run/export/model-int8.tflite photos
+      edgecls compare run2/export/model-int8.tflite run/export/model-int8.tflite run2
       edgecls compare new.tflite old.onnx photos board-photos --html changes.html
       edgecls compare new.tflite old.tflite photos --json && scp new.tflite pi@raspberrypi.local:
     """
@@ -61,17 +65,33 @@ def _compare(new: Path, old: Path, data: tuple[Path, ...], untrusted: bool, layo
     from edgecls.compare import compare_files, describe_unknown
     from edgecls.runtime.classifier import load
 
+    folders = [_find_held_out(folder, layout) if (folder / RUN_FILE).is_file() else folder for folder in data]
     with load(new, untrusted=untrusted) as new_classifier, load(old, untrusted=untrusted) as old_classifier:
         for sentence in describe_unknown(new_classifier, old_classifier):
             warn(sentence)
         with counting_left_out() as left_out, LiveProgress() as bars:
             return compare_files(
-                *(new_classifier, old_classifier, data),
+                *(new_classifier, old_classifier, folders),
                 layout=to_layout(layout),
                 left_out=left_out,
                 report=report_note,
                 progress=bars,
             )
+
+
+def _find_held_out(run: Path, layout: dict[str, Any]) -> tuple[Path, dict[str, list[str]]]:
+    """Return the folder of images of a run, and its held-out images by class."""
+    from edgecls.training.run.run_folder import read_record
+
+    if given := [name for name, value in layout.items() if value is not None]:
+        raise click.UsageError(
+            f"{run} is a run folder, which lists its images; leave out --{given[0].replace('_', '-')}"
+        )
+    record = read_record(run)
+    part, root = record["held_out"]["split"], Path(record["data"])
+    groups: dict[str, list[str]] = record["split"][part]
+    report_note(f"{run} is a run: its {sum(map(len, groups.values())):,} {part} images in {root} are compared.")
+    return root, groups
 
 
 def _print_comparison(result: ModelComparison) -> None:

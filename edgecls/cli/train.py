@@ -35,7 +35,7 @@ SHOWN_CLASSES = 20
     cls=GroupedCommand,
     groups={title: (*FIRST.get(title, ()), *group, *LAST.get(title, ())) for title, group in GROUPS.items()},
 )
-@click.argument("data", type=PATH)
+@click.argument("data", type=PATH, nargs=-1, required=True)
 @click.option("--out", required=True, type=PATH, help="New folder for the run.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that is already there.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run, or start one if there is none.")
@@ -46,9 +46,17 @@ SHOWN_CLASSES = 20
 @ray_option("Compute the features of the backbone")
 @setting_options
 def train(
-    data: Path, out: Path, preview: bool, preset: str | None, ray: str | None, views: int | None, **options: Any
+    data: tuple[Path, ...],
+    out: Path,
+    preview: bool,
+    preset: str | None,
+    ray: str | None,
+    views: int | None,
+    **options: Any,
 ) -> None:
     """Train a classifier on DATA: a folder of class folders, or one with train/, val/ and test/ of them.
+
+    With several DATA, classes are united by name. The first is split as it is alone; the others are split by time.
 
     \b
     Examples:
@@ -58,6 +66,7 @@ def train(
       edgecls train photos --out run --resume             after a crash or Ctrl-C
       edgecls train photos --out run --preview            look at the augmentation first
       edgecls train photos --out cnn --preset lecture-cnn-dropout
+      edgecls train photos board-photos --out run2        with images that --collect kept, after labeling
       edgecls train photos --out run --ray local          features on all CPUs, a process each
 
     With --ray, the workers need edgecls[train]: they receive images and the backbone, and return features.
@@ -67,14 +76,15 @@ def train(
     settings = {name: options.pop(name) for name in SETTINGS}
     if settings["augmented_copies"] is None:
         settings["augmented_copies"] = views
+    settings["more_data"] = tuple(str(folder.resolve()) for folder in data[1:])
     config = resolve(preset or "", {name: value for name, value in settings.items() if value is not None})
     if preview:
-        return _preview(data, config, out.with_name(f"{out.name}-preview.png"))
+        return _preview(data[0], config, out.with_name(f"{out.name}-preview.png"))
     cluster = read_cluster(os.environ.get(VARIABLE, ""))
     load_tensorflow(begin=cluster is None)
     if cluster is not None and cluster.index:
-        return _assist(data, config, cluster, options["skip_bad"])
-    _train(data, out, config, cluster, ray, options)
+        return _assist(data[0], config, cluster, options["skip_bad"])
+    _train(data[0], out, config, cluster, ray, options)
 
 
 def _preview(data: Path, config: TrainConfig, picture: Path) -> None:
@@ -129,7 +139,7 @@ def _print_next(data: Path, out: Path, config: TrainConfig) -> None:
 
     run = shlex.quote(str(out))
     echo(f"Next: edgecls export {run} --int8\n      edgecls report {run}")
-    if config.uses_backbone and not config.blocks:
+    if config.uses_backbone and not config.blocks and not config.more_data:
         command = shlex.join(["edgecls", "sweep", str(data), *data_arguments(config)])
         echo(f"Is a smaller network as accurate? This tries all depths: {command}")
 

@@ -19,6 +19,7 @@ class DataConfig:
         splits: which folders are which.
         group: which images never stand in two splits.
         exclude: path of a table of images to leave out.
+        more_data: absolute paths of folders of more images, see `images.assign.assign`.
         bits: this and the next two are those of `Preprocessing`.
         resize: how a picture of another aspect ratio is fitted.
         roi: the part of each picture that the network gets.
@@ -32,6 +33,7 @@ class DataConfig:
     splits: str = ""
     group: str = ""
     exclude: str = ""
+    more_data: tuple[str, ...] = ()
     bits: int | None = None
     resize: str = "stretch"
     roi: Roi | None = None

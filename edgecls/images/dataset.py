@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from edgecls.errors import DataError
 from edgecls.images.archive import exists
+from edgecls.images.assign import assign
 from edgecls.images.decode import PLAIN, load_gray
 from edgecls.images.depth import Scale
-from edgecls.images.folders import Groups, Sample, check_classes, check_root, list_labeled, to_samples
-from edgecls.images.grouping import describe_groups, divide, find_groups
-from edgecls.images.layout import FOLDERS, Layout, Listing, list_dataset
+from edgecls.images.folders import Sample, check_root, list_labeled
+from edgecls.images.layout import FOLDERS, Layout
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.memmap import cache_folder, chunks, forget_pages, new_array
-from edgecls.images.parts import PARTS
 from edgecls.images.splitting import find_identical
 from edgecls.messages.lists import counted, some_lines
 from edgecls.preprocessing import Preprocessing
@@ -51,14 +50,14 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Everything read from one folder of images.
+    """Everything read from one folder of images, or from several.
 
     Attributes:
         contradictions: groups of paths whose decoded images are identical but have several labels.
         repeats: groups of paths whose decoded images are identical, in one class and part.
     """
 
-    root: Path  # the folder, absolute
+    root: Path  # the folder that all paths are relative to, absolute
     classes: tuple[str, ...]  # names in NFC, in code-point order
     train: Split  # images to learn from
     val: Split  # images that choose when to stop
@@ -82,6 +81,7 @@ def load_dataset(  # noqa: PLR0913
     test_fraction: float,
     seed: int,
     layout: Layout = FOLDERS,
+    more: Sequence[Path] = (),
     skip_bad: bool = False,
     preprocessing: Preprocessing = PLAIN,
     progress: ProgressCallback | None = None,
@@ -95,6 +95,7 @@ def load_dataset(  # noqa: PLR0913
         test_fraction: fraction for the test if the folder is flat.
         seed: of the split.
         layout: what the folders do not say.
+        more: folders of more images, see `assign`.
         skip_bad: skip images that cannot be read instead of failing.
         preprocessing: of `load_gray`.
         progress: called with (done, total) after each image.
@@ -102,33 +103,16 @@ def load_dataset(  # noqa: PLR0913
     Raises:
         DataError: the folder is not as described, a class has too few images, or images cannot be read.
     """
-    root, left_out = check_root(root), LeftOut()
-    listing = list_dataset(root, layout, left_out)
-    samples, group_of, notes = _assign(root, listing, layout.group, (val_fraction, test_fraction), seed, left_out)
-    classes = tuple(listing.parts["train"])
+    left_out, held_out = LeftOut(), {"val": val_fraction, "test": test_fraction}
+    found = assign((root, *more), layout, held_out, seed, left_out)
     scales: list[Scale] = []
-    read = functools.partial(decode_row, root, preprocessing=preprocessing, scales=scales)
-    splits, bad = _decode(read, samples, (image_size, image_size), progress)
-    _check_left(root, splits, classes, bad, skip_bad)
+    read = functools.partial(decode_row, found.root, preprocessing=preprocessing, scales=scales)
+    splits, bad = _decode(read, found.samples, (image_size, image_size), progress)
+    _check_left(found.root, splits, found.classes, bad, skip_bad)
     return Dataset(
-        *(root, classes, splits["train"], splits["val"], splits.get("test"), bad, *find_identical(splits)),
-        *(listing.doubts, listing.notes + notes, group_of, str(left_out), tuple(scales)),
+        *(found.root, found.classes, splits["train"], splits["val"], splits.get("test"), bad, *find_identical(splits)),
+        *(found.doubts, found.notes, found.group_of, str(left_out), tuple(scales)),
     )
-
-
-def _assign(
-    root: Path, listing: Listing, group: str, held_out: tuple[float, float], seed: int, left_out: LeftOut
-) -> tuple[dict[str, list[Sample]], Mapping[str, str], tuple[str, ...]]:
-    """Return the images of each part, their groups, and sentences about those; missing parts are split off train."""
-    found = listing.parts
-    check_classes(root, found)
-    wanted = {"val": held_out[0], "test": held_out[1] if listing.is_flat else 0}
-    fractions = {part: fraction for part, fraction in wanted.items() if fraction and part not in found}
-    _check_counts(found["train"], 1 + len(fractions), left_out)
-    group_of = find_groups(root, listing, group)
-    parts = divide(found, group_of, fractions, seed)
-    samples = {part: to_samples(parts[part], tuple(found["train"])) for part in PARTS if part in parts}
-    return samples, group_of, describe_groups(parts, group_of, fractions)
 
 
 def load_labeled(
@@ -197,13 +181,6 @@ def _load_all(
 def _check_readable(root: Path, bad: _Bad, otherwise: str = "") -> None:
     if bad:
         raise unreadable(root, [fault for _, fault in bad], otherwise)
-
-
-def _check_counts(train: Groups, least: int, left_out: LeftOut) -> None:
-    """Raise DataError for classes with fewer images than parts."""
-    sizes = {name: len(paths) for name, paths in train.items() if len(paths) < least}
-    if few := [f"class {name!r} has {counted(size, 'image')}, at least {least} needed" for name, size in sizes.items()]:
-        raise DataError(f"too few images; add some or remove the class:{some_lines(few)}\n{left_out}".rstrip())
 
 
 def _check_left(root: Path, splits: Mapping[str, Split], classes: Sequence[str], bad: _Bad, skip_bad: bool) -> None:

@@ -20,6 +20,8 @@ from edgecls.images.walk import is_image_in, keep_files, list_folder, walk
 from edgecls.messages.lists import some
 from edgecls.messages.path_kinds import describe
 
+# The folders of a collection (`edgecls.serve.collect`): without labels, with them, of no class, and of records.
+COLLECTED, LABELED, NO_CLASS, RECORDS = "collected", "labeled", "no-class", "records"
 Groups = dict[str, list[str]]  # class -> posix paths relative to the dataset's root
 Sample = tuple[str, int]  # posix path relative to the root, index of the class
 
@@ -39,6 +41,8 @@ def check_class(name: str, what: str) -> None:
 def check_root(root: Path) -> Path:
     """Return the absolute path of a dataset's folder, which may be a ZIP or tar file or a folder in one.
 
+    Of a folder that `--collect` made, that is the one of images with a label.
+
     Raises:
         DataError: there is no such folder.
     """
@@ -54,7 +58,23 @@ def check_root(root: Path) -> Path:
         if any(is_image_in(root, name) for name in files):
             break
         root /= folders[0]
-    return root
+    return root / LABELED if _is_collection(root) else root
+
+
+def _is_collection(root: Path) -> bool:
+    return all(archive.is_folder(root / name) for name in (COLLECTED, LABELED, RECORDS))
+
+
+def _list_class_folders(folder: Path, left_out: LeftOut) -> list[str]:
+    """Return the names of the folders in a folder, and count what lies beside them."""
+    names, files = list_folder(folder, left_out)
+    check_no_stray(folder, files)
+    for name in files:
+        left_out.add_unknown(name)
+    if folder.name == LABELED and _is_collection(folder.parent):
+        for name, why in ((COLLECTED, "without a label yet"), (NO_CLASS, "of no class")):
+            left_out.add(f"in {folder.parent.name}/{name} ({why})", len(list_folder(folder.parent / name)[1]))
+    return names
 
 
 def list_images(root: Path, folder: Path, left_out: LeftOut | None = None, *, check: bool = True) -> Groups:
@@ -74,10 +94,7 @@ def list_images(root: Path, folder: Path, left_out: LeftOut | None = None, *, ch
         images beside them.
     """
     left_out = left_out or LeftOut()
-    names, files = list_folder(folder, left_out)
-    check_no_stray(folder, files)
-    for name in files:
-        left_out.add_unknown(name)
+    names = _list_class_folders(folder, left_out)
     classes: dict[str, str] = {}
     for name in names:
         check_class(name, f"class folder {name!r} in {folder}")

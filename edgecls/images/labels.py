@@ -20,17 +20,7 @@ KINDS = ("image", "label", "split", "group")
 # What tables call their columns, in small letters without separators.
 _NAMES = {
     "image": (
-        "path",
-        "image",
-        "imagepath",
-        "file",
-        "filename",
-        "filepath",
-        "imagename",
-        "imageid",
-        "img",
-        "id",
-        "name",
+        *("path", "image", "imagepath", "file", "filename", "filepath", "imagename", "imageid", "img", "id", "name"),
     ),
     "label": (
         *("label", "labels", "class", "classname", "classid", "category", "target", "y", "diagnosis", "dx", "species"),
@@ -140,15 +130,22 @@ def read_column(root: Path, name: str, kind: str) -> dict[str, str]:
     return {path: cell for cells, cell in pairs for path in files.find(cells)}
 
 
-def read_excluded(root: Path, name: str) -> set[str]:
+def read_excluded(root: Path, name: str, left_out: LeftOut, folders: Sequence[Path] = ()) -> set[str]:
     """Return the paths of the images that a table says to leave out.
 
     These are all that it names, or, if it has a column "action", those with "exclude" there; "keep" keeps one.
 
+    Args:
+        root: that the paths are relative to.
+        name: of the table.
+        left_out: counts them.
+        folders: that hold the images, if not all in `root` are meant.
+
     Raises:
         DataError: it cannot be read, or names images that are not there, or another action.
     """
-    files = Files([path.relative_to(root).as_posix() for path in walk_images(root, LeftOut())])
+    images = (path for folder in folders or [root] for path in walk_images(folder, LeftOut()))
+    files = Files([path.relative_to(root).as_posix() for path in images])
     table = read_table(Path(name), functools.partial(_names_image, files))
     names = table.column(_find_image(table, files, {}, ""))
     actions = table.column("action") if "action" in table.columns else ["exclude"] * len(names)
@@ -160,7 +157,9 @@ def read_excluded(root: Path, name: str) -> set[str]:
             f"{len(unclear)} of {len(found)} images of {table.name} are not in the folder, or may be several there: "
             f"{some(unclear)}; remove these rows, or give the paths relative to DATA"
         )
-    return {found[cell][0] for cell, action in zip(names, actions, strict=True) if action == "exclude"}
+    excluded = {found[cell][0] for cell, action in zip(names, actions, strict=True) if action == "exclude"}
+    left_out.add(f"named by {table.name}", len(excluded))
+    return excluded
 
 
 def _names_image(files: Files, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -84,8 +84,12 @@ def list_dataset(root: Path, layout: Layout = FOLDERS, left_out: LeftOut | None 
     listing = _list_all(root, layout, left_out)
     if not layout.exclude:
         return listing
-    excluded = read_excluded(root, layout.exclude)
-    left_out.add(f"named by {Path(layout.exclude).name}", len(excluded))
+    excluded = read_excluded(root, layout.exclude, left_out)
+    return leave_out(listing, excluded)
+
+
+def leave_out(listing: Listing, excluded: Container[str]) -> Listing:
+    """Return a listing without these paths."""
     parts = {
         part: {name: [path for path in paths if path not in excluded] for name, paths in groups.items()}
         for part, groups in listing.parts.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,11 @@ def describe_changes(config: TrainConfig) -> list[tuple[str, str]]:
     return [(_option(name).replace("-", " "), _format(name, value)) for name, value in changes.items()]
 
 
-def train_command(config: TrainConfig, data: str, out: Path) -> str:
-    """Return the shell command that trains on `data` with these settings into `out`."""
+def train_command(config: TrainConfig, folders: Sequence[str], out: Path) -> str:
+    """Return the shell command that trains on these folders of images with these settings into `out`."""
     changes = find_changes(config, PRESETS.get(config.preset, TrainConfig()))
-    words = ["edgecls", "train", data, "--out", str(out)]
+    changes.pop("more_data", None)
+    words = ["edgecls", "train", *folders, "--out", str(out)]
     words += ["--preset", config.preset] if config.preset else []
     for name, value in changes.items():
         if isinstance(value, bool):
@@ -67,8 +69,8 @@ def train_command(config: TrainConfig, data: str, out: Path) -> str:
 
 
 def data_arguments(config: TrainConfig) -> list[str]:
-    """Return the options of `edgecls train` and `sweep` that read the images as these settings do."""
-    names = {field.name for field in dataclasses.fields(DataConfig)} - {"val_fraction", "test_fraction"}
+    """Return the options of `edgecls train` and `sweep` that read the images of one folder as these settings do."""
+    names = {field.name for field in dataclasses.fields(DataConfig)} - {"val_fraction", "test_fraction", "more_data"}
     changes = find_changes(config, TrainConfig())
     pairs = ((f"--{_option(name)}", _format(name, value)) for name, value in changes.items() if name in names)
     return [word for pair in pairs for word in pair]

@@ -28,9 +28,9 @@ from PIL import Image
 from edgecls.errors import ConfigError, DataError
 from edgecls.files import locked, read_json, remove_leftovers, write_atomically, write_json
 from edgecls.images.decode import Source
+from edgecls.images.folders import COLLECTED, LABELED, NO_CLASS, RECORDS
 from edgecls.runtime.classifier import Prediction
 
-COLLECTED, RECORDS, LABELED, NO_CLASS = "collected", "records", "labeled", "no-class"
 LEAST_MARGIN = 0.3
 # Mean difference, in gray values, of two images of 16 x 16 pixels, below which they count as the same.
 DUPLICATE_GRAY = 4.0

@@ -75,7 +75,7 @@ def train(  # noqa: PLR0913
     """Train a classifier on the folder `data`, write the run into `out`, and return the result.
 
     Args:
-        data: folder of class folders, or of train/, val/ and test/ of them.
+        data: folder of class folders, or of train/, val/ and test/ of them; `config.more_data` may name others.
         out: the run folder.
         config: the settings.
         skip_bad: leave out images that cannot be read.
@@ -195,6 +195,7 @@ def load_images(data: Path, config: TrainConfig, skip_bad: bool, progress: Progr
         skip_bad=skip_bad,
         preprocessing=config.preprocessing,
         layout=Layout(config.labels, config.columns, config.class_from, config.splits, config.group, config.exclude),
+        more=[Path(folder) for folder in config.more_data],
         progress=functools.partial(progress, "read images"),
     )
 

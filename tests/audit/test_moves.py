@@ -10,6 +10,7 @@ from PIL import Image
 
 from edgecls.audit import moves
 from edgecls.images.labels import read_excluded
+from edgecls.images.leftovers import LeftOut
 
 
 def test_no_cell_is_a_formula_and_train_reads_the_table_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,4 +29,4 @@ def test_no_cell_is_a_formula_and_train_reads_the_table_back(tmp_path: Path, mon
     assert moves.write_moves(found, tmp_path / "moves.csv") == 2
     rows = list(csv.DictReader((tmp_path / "moves.csv").read_text().splitlines()))
     assert [(row["image"], row["class"]) for row in rows] == [("./=cmd/-1.png", "'=cmd"), ("good/2.png", "good")]
-    assert read_excluded(tmp_path / "data", str(tmp_path / "moves.csv")) == set(paths)
+    assert read_excluded(tmp_path / "data", str(tmp_path / "moves.csv"), LeftOut()) == set(paths)

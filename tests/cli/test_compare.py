@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,13 @@ def test_wrong_arguments(tiny_onnx: Path, labeled_by_onnx: Path) -> None:
     assert done.exit_code == 1 and "it would count twice" in done.stderr
     assert run("compare", tiny_onnx, labeled_by_onnx).exit_code == 2
     assert run("compare", labeled_by_onnx, tiny_onnx, labeled_by_onnx).exit_code == 1
+
+
+def test_a_run_folder_stands_for_its_held_out_images(tiny_run: Path, file_named: Callable[[str], Path]) -> None:
+    new, old = file_named("model-int8.tflite"), file_named("model-int8.onnx")
+    done = run("compare", new, old, tiny_run, "--json")
+    held_out = json.loads((tiny_run / "run.json").read_text())["split"]["test"]
+    assert json.loads(done.stdout)["images"] == sum(map(len, held_out.values()))
+    assert f"its {sum(map(len, held_out.values()))} test images in" in done.stderr
+    done = run("compare", new, old, tiny_run, "--splits", "none")
+    assert done.exit_code == 2 and "leave out --splits" in done.stderr

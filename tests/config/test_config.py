@@ -63,7 +63,7 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
 # among those of the images; a record with checks of its own.
 UNCHECKED = {"joint", "balance", "batch_norm", "preset", "weights", "good_class", "augment"}
 # Read by `images.layout`, which checks them.
-LAYOUT = {"labels", "columns", "class_from", "splits", "group", "exclude"}
+LAYOUT = {"labels", "columns", "class_from", "splits", "group", "exclude", "more_data"}
 AUGMENT: dict[str, tuple[list[Any], list[Any], str]] = {
     "flip": (list(FLIPS), ["", "both", None], "flip must be one of none, horizontal, vertical"),
     **{
@@ -228,7 +228,7 @@ def test_what_run_json_stores_gives_the_same_config_again(size: int, dropout: fl
     config = TrainConfig(image_size=size, dropout=dropout, augment=augment)
     stored = json.loads(json.dumps(dataclasses.asdict(config)))
     again = {**stored, "augment": AugmentConfig(**stored["augment"]) if stored["augment"] else None}
-    again |= {name: tuple(stored[name]) for name in ("filters", "labels")}  # JSON has no tuples
+    again |= {name: tuple(stored[name]) for name in ("filters", "labels", "more_data")}  # JSON has no tuples
     assert TrainConfig(**again) == config
 
 

@@ -45,16 +45,16 @@ def test_the_changes_lead_back_to_the_settings(base: TrainConfig, changed: dict[
 @given(st.sampled_from([TrainConfig(), *PRESETS.values()]), changes)
 def test_the_command_line_reads_the_command(base: TrainConfig, changed: dict[str, Any]) -> None:
     config = dataclasses.replace(base, **changed)
-    words = shlex.split(train_command(config, "my photos", Path("run")))
+    words = shlex.split(train_command(config, ["my photos"], Path("run")))
     read = train.make_context("train", words[2:]).params
-    assert words[:2] == ["edgecls", "train"] and (read["data"], read["out"]) == (Path("my photos"), Path("run"))
+    assert words[:2] == ["edgecls", "train"] and (read["data"], read["out"]) == ((Path("my photos"),), Path("run"))
     given_settings = {name: read[name] for name in SETTINGS if read[name] is not None}
     assert resolve(read["preset"] or "", given_settings) == config
 
 
 def test_default_settings_need_no_words() -> None:
     assert describe_changes(TrainConfig()) == []
-    assert train_command(TrainConfig(), "photos", Path("run")) == "edgecls train photos --out run"
+    assert train_command(TrainConfig(), ["photos"], Path("run")) == "edgecls train photos --out run"
 
 
 def test_changed_settings_are_options() -> None:
@@ -62,16 +62,18 @@ def test_changed_settings_are_options() -> None:
         epochs=5, balance=True, hidden=(32, 16), time_budget_s=90.0, augment=AugmentConfig(flip="vertical", zoom=0)
     )
     words = "--hidden 32,16 --epochs 5 --balance --time-budget 90s --flip vertical --zoom 0"
-    assert train_command(config, "my photos", Path("run")) == f"edgecls train 'my photos' --out run {words}"
+    assert train_command(config, ["my photos"], Path("run")) == f"edgecls train 'my photos' --out run {words}"
+    several = TrainConfig(more_data=("/board photos",))
+    assert train_command(several, ["a", "/board photos"], Path("r")) == "edgecls train a '/board photos' --out r"
     assert dict(describe_changes(config))["time budget"] == "90s"
     assert dict(describe_changes(config))["balance"] == "on"
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_a_preset_is_named_and_nothing_else(preset: str) -> None:
-    assert shlex.split(train_command(PRESETS[preset], "d", Path("r")))[5:] == ["--preset", preset]
+    assert shlex.split(train_command(PRESETS[preset], ["d"], Path("r")))[5:] == ["--preset", preset]
     off = dataclasses.replace(PRESETS["lecture-cnn-augment"], augment=None)
-    assert train_command(off, "d", Path("r")).endswith("--no-augment")
+    assert train_command(off, ["d"], Path("r")).endswith("--no-augment")
 
 
 def test_a_run_of_another_version_is_read() -> None:

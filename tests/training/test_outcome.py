@@ -94,7 +94,7 @@ def test_a_network_without_a_backbone_has_no_weights_and_a_folder_without_a_test
     record = make_record(dataclasses.replace(CONFIG, arch="cnn", filters=(4,)), None, make_dataset(test=None), Path())
     assert record["weights"] == {"source": "none", "sha256": None} and record["arch"] == "cnn"
     assert list(record["split"]) == ["train", "val"] and record["held_out"]["split"] == "val"
-    assert record["data"] == str(Path.cwd())
+    assert record["data"] == "/data" and "folders" not in record
 
 
 # Warnings

@@ -92,6 +92,7 @@ class RunRecord(_Required, total=False):
     duplicates: list[Any]
     contradictions: list[Any]
     left_out: str
+    folders: list[str]
     warnings: list[str]
     versions: dict[str, str]
     files: dict[str, str]
