@@ -1,6 +1,6 @@
-"""What the forms of a run's graph give: the stem on pixels or on blocks of 2x2, and channels left out of int8 files.
+"""What the forms of a graph give: a stem on pixels or blocks of 2x2, a heat map, channels left out of int8 files.
 
-    python benchmarks/graph_forms.py RUN [--name magnetic-tile] [--turns 40] [--images 1000]
+    python benchmarks/graph_forms.py RUN [--name magnetic-tile] [--turns 40] [--images 1000] [--forms FORM...]
 
 Every form of a format is timed in turns with the others in this one process, on one real image, one thread. int8 forms
 are scored against the float Keras model on held-out images, as they are and as another camera, light or place might
@@ -10,6 +10,7 @@ have given them. Results go to benchmarks/results/graph-forms-NAME.json.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from edgecls.config import ExportConfig
 from edgecls.export import onnx, tflite
 from edgecls.export.calibration import load_samples
 from edgecls.export.fuse import fuse
+from edgecls.export.heatmap import add_heatmap
 from edgecls.export.quantization.perturb import perturb
 from edgecls.export.quantization.prepare import prepare
 from edgecls.training.run import run_folder
@@ -35,24 +37,32 @@ Array = NDArray[Any]
 
 # What the others of a precision are measured against.
 FIRST = "blocks"
+HEATMAP = "blocks, --heatmap"
 # By name: whether the stem reads blocks, and the maximum KL divergence of pruning (0 keeps all channels).
 INT8_FORMS = {
     FIRST: (True, 0.0),
+    HEATMAP: (True, 0.0),
     "pixels": (False, 0.0),
     f"blocks, --prune {ExportConfig.prune:g}": (True, ExportConfig.prune),
     "blocks, --prune 0.1": (True, 0.1),
 }
 
 
-def build(model: keras.Model, calibration: NDArray[np.uint8]) -> dict[str, bytes]:
-    """Return every file by precision, form and suffix."""
+def build(model: keras.Model, calibration: NDArray[np.uint8], forms: Collection[str]) -> dict[str, bytes]:
+    """Return every file of these forms by precision, form and suffix."""
     files = {}
     for form, in_blocks in ((FIRST, True), ("pixels", False)):
+        if form not in forms:
+            continue
         fused = fuse(model, in_blocks=in_blocks)
         files[f"fp32 {form}.tflite"] = tflite.to_fp32(fused)
         files[f"fp32 {form}.onnx"] = onnx.to_fp32(fused)
     for form, (in_blocks, max_kl) in INT8_FORMS.items():
+        if form not in forms:
+            continue
         prepared = prepare(fuse(model, in_blocks=in_blocks), calibration, max_kl=max_kl)
+        if form == HEATMAP:
+            prepared = add_heatmap(prepared, calibration)
         files[f"int8 {form}.tflite"] = tflite.to_int8(prepared, calibration)
         files[f"int8 {form}.onnx"] = onnx.to_int8(prepared, calibration)
     return files
@@ -99,12 +109,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--name", default=None)
     parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--forms", nargs="+", default=tuple(INT8_FORMS), choices=INT8_FORMS, metavar="FORM")
     parser.add_argument("--images", type=int, default=1000, help="that are scored, at most (default: %(default)s)")
     arguments = parser.parse_args()
     run: Path = arguments.run
     samples = load_samples(run_folder.read_record(run), data=None, count=128, seed=0)
     model = run_folder.load_model(run)
-    files = build(model, samples.calibration.images)
+    files = build(model, samples.calibration.images, {FIRST, *arguments.forms})
     chosen = np.random.default_rng(0).permutation(len(samples.held_out.labels))[: arguments.images]
     images = samples.held_out.images[chosen]
     watch = Watch()

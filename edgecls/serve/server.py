@@ -13,6 +13,9 @@ from edgecls.errors import ConfigError, MissingDependency
 # Open connections; each costs a few kB. uvicorn answers 503 to more.
 MOST_CONNECTIONS = 200
 GRACEFUL_S = 15
+# A connection without a request in work is closed after so long, at most twice that: clients that send the head of a
+# request slowly, or nothing, would take all connections.
+IDLE_S = 15
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -55,6 +58,30 @@ def own_names() -> set[str]:
     return {name, f"{name.split('.')[0]}.local", name.split(".")[0]}
 
 
+def _protocol() -> type[Any]:
+    """Return uvicorn's protocol, which by itself waits for the head of a request for ever."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Protocol(H11Protocol):  # type: ignore[misc]
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._timer = self.loop.call_later(IDLE_S, self._watch, None)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._timer.cancel()
+            super().connection_lost(exc)
+
+        def _watch(self, finished: Any) -> None:
+            """Close the connection if the last request is still the one that was `finished` before."""
+            is_idle = self.cycle is None or self.cycle.response_complete
+            if is_idle and self.cycle is finished:
+                self.transport.close()
+            else:
+                self._timer = self.loop.call_later(IDLE_S, self._watch, self.cycle if is_idle else "none")
+
+    return Protocol
+
+
 def serve(app: Any, listener: socket.socket, on_stop: Callable[[], None]) -> None:
     """Answer requests at the socket until a signal ends it; `on_stop` is called first, to end what never ends.
 
@@ -78,7 +105,7 @@ def serve(app: Any, listener: socket.socket, on_stop: Callable[[], None]) -> Non
         lifespan="off",
         server_header=False,
         loop="asyncio",
-        http="h11",
+        http=_protocol(),
         ws="none",
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=10,
