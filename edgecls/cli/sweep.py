@@ -84,9 +84,9 @@ def sweep(
     """Find the fastest network for DATA that is as accurate as the best within --max-drop.
 
     A quick test of every depth (--blocks) at every image size shows which networks keep the accuracy; test images have
-    no part in it. The fastest of them, and the default network beside them, are trained into OUT/NAME, exported and
-    scored from their files. On this machine, and with --host on a board, the files are timed; for any other board the
-    time is an estimate. --budget and --max-size leave out what is too slow or too large.
+    no part in it. The fastest of them, a few faster ones and the default network are trained as by `edgecls train` into
+    OUT/NAME, exported and scored from their files. On this machine, and with --host on a board, the files are timed;
+    for any other board the time is an estimate. --budget and --max-size leave out what is too slow or too large.
 
     With --budget and one of --alpha, --arch, --blocks, --head, --unfreeze, --image-size or --full-grid, all these
     networks are trained, and the most accurate one within the budget is recommended.
@@ -129,11 +129,12 @@ def _plan(data: Path, out: Path, board: str | None, host: Host | None, options: 
     max_drop, augment = options.pop("max_drop"), AugmentConfig() if options.pop("augment") else None
     # With the settings that sweeps of older versions have, which continue.
     given = {name: value for name, value in options.items() if value is not None}
-    base = TrainConfig(augment=augment, unfreeze=0, fine_learning_rate=FINE_LEARNING_RATE, **given)
     if not _is_grid(space | limits, limits["budget_ms"]):
         where, benchmark = _find_board(board, host)
         asked = Request(max_loss=SMALL_GAIN if max_drop is None else max_drop, **where, **limits)
-        return functools.partial(search, data, out, base, asked, space["image_sizes"] or SIZES, benchmark=benchmark)
+        usual = TrainConfig(augment=augment, **given)
+        return functools.partial(search, data, out, usual, asked, space["image_sizes"] or SIZES, benchmark=benchmark)
+    base = TrainConfig(augment=augment, unfreeze=0, fine_learning_rate=FINE_LEARNING_RATE, **given)
     candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)
     where, benchmark = _find_board(board, host)
     asked = Request(max_drop=ExportConfig.max_drop if max_drop is None else max_drop, **where, **limits)

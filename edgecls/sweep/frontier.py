@@ -6,7 +6,7 @@ Pure arithmetic on the accuracy and the latency of each network.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from edgecls.evaluate import mcnemar_p
@@ -69,21 +69,23 @@ def recommend(frontier: Sequence[Point], budget_ms: float | None) -> Point | Non
     return next(point for point in allowed if point.accuracy >= enough)
 
 
-def recommend_fastest(points: Sequence[Point], budget_ms: float | None, max_loss: float) -> Point | None:
+def recommend_fastest(
+    points: Sequence[Point], budget_ms: float | None, max_loss: float, proven: Container[str] = ()
+) -> Point | None:
     """Return the fastest that meets the budget and loses at most `max_loss` on the validation images.
 
-    It may lose one standard error of the best one's accuracy more (Breiman et al. 1984, Classification and Regression
-    Trees, section 3.4.3): few validation images cannot tell such networks apart. The accuracy on the held-out images
-    has no part in the choice.
+    A network in `proven`, which many other images have shown to be good enough, may lose one standard error of the best
+    one's accuracy more (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3): few validation images
+    cannot tell such networks apart. The accuracy on the held-out images has no part in the choice.
     """
     allowed = [point for point in points if is_fast_enough(point.latency, budget_ms)]
     if not allowed:
         return None
     best = max(allowed, key=lambda point: point.val_accuracy)
     error = math.sqrt(best.val_accuracy * (1 - best.val_accuracy) / max(best.val_images, 1))
-    enough = best.val_accuracy - max_loss - error - 1e-9
-    fast_enough = [point for point in allowed if point.val_accuracy >= enough]
-    return min(fast_enough, key=lambda point: (point.latency.p50_ms, point.size_bytes, point.name))
+    enough = best.val_accuracy - max_loss - 1e-9
+    good = [point for point in allowed if point.val_accuracy >= enough - error * (point.name in proven)]
+    return min(good, key=lambda point: (point.latency.p50_ms, point.size_bytes, point.name))
 
 
 def compare_points(one: Point, other: Point) -> float:

@@ -211,8 +211,7 @@ def _describe_search(found: Sweep, chosen: Point) -> list[str]:
     if default and default.name != chosen.name:
         gain, p = (chosen.accuracy - default.accuracy) * 100, compare_points(chosen, default)
         lines.append(
-            "Against the default network with a frozen backbone: "
-            f"{default.latency.p50_ms / chosen.latency.p50_ms:.1f} times as fast, "
+            f"Against the default network: {default.latency.p50_ms / chosen.latency.p50_ms:.1f} times as fast, "
             f"{default.size_bytes / chosen.size_bytes:.1f} times smaller, {gain:+.2f} points of accuracy "
             f"({_p(p)}, {'not significant' if p >= SIGNIFICANT_P else 'significant'})."
         )

@@ -1,7 +1,8 @@
 """The search for the smallest network that keeps the accuracy: a scan of all depths and sizes, then real trainings.
 
-The scan (scan.py) costs seconds for each network. Only a few of the fastest that keep its best accuracy are trained,
-exported and timed, beside the default network.
+The scan (scan.py) costs seconds for each network. Only a few are trained as by `edgecls train`, exported and timed,
+beside the default network: the fastest that keeps the scan's best accuracy, and faster ones that lose a little more,
+as fine-tuning makes up for some of it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ from edgecls.sweep.trials import Request
 
 # The trainings, exports and timings after the scan need the rest of a time budget.
 SCAN_FRACTION = 0.4
-# A network that loses no more than this fraction of what may be lost is trained too, in case the fastest does worse
-# when it is trained than in the scan.
-SAFER_LOSSES = (1.0, 0.5, 0.0)
+# Networks are trained that lose up to so many times what may be lost. Fine-tuning may make up for the rest.
+HOPEFUL_LOSSES = (4.0, 2.0)
 
 Cost = Callable[[TrainConfig], float]
 
@@ -55,37 +55,22 @@ def search(
         ConfigError: no network can meet the limits. And as of `sweep.sweep` and `scan.scan`.
     """
     assert request.max_loss is not None, "a search recommends the fastest"
-    began = time.monotonic()
+    began, max_loss = time.monotonic(), request.max_loss
     deployment, classes = find_deployment(request.profile, request.host), count_classes(data)
     cost = _cost(classes, deployment)
     scanned, warnings = _scan(data, out, base, request, sizes, progress)
     possible = _without_obstacle(scanned, classes, deployment, request)
 
-    def train(configs: Sequence[TrainConfig]) -> Sweep:
-        candidates = [NamedNetwork(name_of(config), config) for config in dict.fromkeys([*configs, base])]
-        return sweep(data, out, candidates, _remaining(began, request), progress, benchmark)
+    def train(chosen: Sequence[Scanned]) -> Sweep:
+        candidates = [NamedNetwork(name_of(c), c) for c in dict.fromkeys([*(each.config for each in chosen), base])]
+        asked = _what_remains(began, request, _near_best(possible, chosen, max_loss))
+        return sweep(data, out, candidates, asked, progress, benchmark)
 
-    found = train(chosen := shortlist(possible, cost, request.max_loss))
+    found = train(chosen := shortlist(possible, base, cost, max_loss))
     if found.recommended is None and (faster := _fast_enough(possible, found, request.budget_ms, cost)):
-        found = train(chosen := [*chosen, *shortlist(faster, cost, request.max_loss)])
+        found = train([*chosen, *shortlist(faster, base, cost, max_loss)])
     warnings += found.warnings
-    found = _fine_tune(found, chosen, base, train)
     return dataclasses.replace(found, scanned=tuple(scanned), default=name_of(base), warnings=tuple(warnings))
-
-
-def _fine_tune(
-    found: Sweep, configs: Sequence[TrainConfig], base: TrainConfig, train: Callable[[list[TrainConfig]], Sweep]
-) -> Sweep:
-    """Return the result with the recommended network fine-tuned as by `edgecls train`, if its file is good then too.
-
-    The others are compared without it, as it takes most of the time; it does not change a network's latency.
-    """
-    chosen = next((each for each in configs if found.recommended and name_of(each) == found.recommended.name), None)
-    if chosen is None or chosen == base:
-        return found
-    tuned = dataclasses.replace(chosen, unfreeze=None, fine_learning_rate=None)
-    again = train([*(each for each in configs if each != chosen), tuned])
-    return again if again.recommended and again.recommended.name == name_of(tuned) else found
 
 
 def _scan(
@@ -121,11 +106,12 @@ def _without_obstacle(
     return [each for each, obstacle in zip(scanned, obstacles, strict=True) if not obstacle]
 
 
-def _remaining(began: float, request: Request) -> Request:
-    """Return the request with what is left of its time budget."""
+def _what_remains(began: float, request: Request, proven: Sequence[Scanned]) -> Request:
+    """Return the request with what is left of its time budget, and with the networks that the scan vouches for."""
+    asked = dataclasses.replace(request, proven=frozenset(name_of(each.config) for each in proven))
     if request.time_budget_s is None:
-        return request
-    return dataclasses.replace(request, time_budget_s=max(1.0, request.time_budget_s - (time.monotonic() - began)))
+        return asked
+    return dataclasses.replace(asked, time_budget_s=max(1.0, request.time_budget_s - (time.monotonic() - began)))
 
 
 def _fast_enough(possible: Sequence[Scanned], found: Sweep, budget_ms: float | None, cost: Cost) -> list[Scanned]:
@@ -136,18 +122,25 @@ def _fast_enough(possible: Sequence[Scanned], found: Sweep, budget_ms: float | N
     return [each for each in possible if min(rates) * cost(each.config) <= budget_ms]
 
 
-def shortlist(scanned: Sequence[Scanned], cost: Cost, max_loss: float) -> list[TrainConfig]:
-    """Return the cheapest network that loses at most `max_loss` against the best, and the cheapest that lose less.
+def shortlist(scanned: Sequence[Scanned], base: TrainConfig, cost: Cost, max_loss: float) -> list[Scanned]:
+    """Return the cheapest network that loses at most `max_loss` against the best, and cheaper ones that lose more.
 
     The best of a hundred looks better than it is, so a network that comes this near to it does not fall behind by more.
+    The best one is returned too, unless the default network `base` comes near to it: that one is always trained.
     """
     best = max(each.accuracy for each in scanned)
     by_cost = sorted(scanned, key=lambda each: cost(each.config))
-    chosen = []
-    for fraction in SAFER_LOSSES:
-        enough = best - fraction * max_loss - 1e-9
-        chosen.append(next(each.config for each in by_cost if each.accuracy >= enough))
+    factors = [*HOPEFUL_LOSSES, 1.0]
+    if not any(each.config == base for each in _near_best(scanned, scanned, max_loss)):
+        factors.append(0.0)
+    chosen = [next(e for e in by_cost if e.accuracy >= best - factor * max_loss - 1e-9) for factor in factors]
     return list(dict.fromkeys(chosen))
+
+
+def _near_best(scanned: Sequence[Scanned], chosen: Sequence[Scanned], max_loss: float) -> list[Scanned]:
+    """Return those of `chosen` that lose at most `max_loss` against the best of `scanned`."""
+    least = max(each.accuracy for each in scanned) - max_loss - 1e-9
+    return [each for each in chosen if each.accuracy >= least]
 
 
 def _cost(classes: int, deployment: Deployment) -> Cost:

@@ -36,6 +36,7 @@ class Request:
     Attributes:
         max_loss: accuracy that the recommended network may lose against the best; None recommends the most accurate one
             that meets the budget.
+        proven: names of networks that other images than the validation images have shown to lose no more.
         time_budget_s: no network is started that is not expected to end within these seconds; None for no limit.
     """
 
@@ -43,6 +44,7 @@ class Request:
     profile: Profile | None = None  # the board, or None for this machine
     max_drop: float = ExportConfig.max_drop  # accuracy that a file may lose against its float model
     max_loss: float | None = None
+    proven: frozenset[str] = frozenset()
     max_size_bytes: int | None = None  # of the file; None for no limit
     time_budget_s: float | None = None
     full_grid: bool = False  # True to train all networks in full, however many
