@@ -187,9 +187,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# These need another machine or other hardware, or never end.
+# These need another machine, a network or other hardware, or never end.
 CANNOT_RUN = (
     "edgecls serve",
+    "edgecls web",
     "--host",
     "--watch",
     "--compile",

@@ -35,6 +35,7 @@ SECTIONS = {
     "Use it": {
         "predict": ("predict", "classify images"),
         "serve": ("serve", "show a file at work in a browser, answer HTTP requests"),
+        "web": ("web", "write a page that classifies in the browser, without Python"),
         "evaluate": ("evaluate", "score a file on labeled images"),
         "compare": ("compare", "check that a new file is not worse than an old one"),
         "info": ("info", "labels, size and accuracy stored in a file"),

@@ -94,7 +94,7 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
         MissingDependency: no interpreter is installed, or not one that fits NumPy, or no Edge TPU library.
         ModelFileError: the interpreter refuses the graph, or its shapes do not match the metadata.
     """
-    _check_compiled(graph, device)
+    check_compiled(graph, device)
     module, version = import_interpreter()
     delegates = [_load_edgetpu(module)] if device == "edgetpu" else None
     with captured_stderr() as captured:
@@ -110,7 +110,8 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
     return LitertEngine(interpreter, version, spec, threads, device)
 
 
-def _check_compiled(graph: bytes, device: str) -> None:
+def check_compiled(graph: bytes, device: str) -> None:
+    """Raise ConfigError unless a graph is compiled for this device, or for none."""
     if ETHOSU_OPERATOR in graph:
         raise ConfigError(
             "this file is compiled for an Arm Ethos-U, which edgecls has no engine for; use the file that it was "

@@ -34,6 +34,7 @@ MOST_READERS = 16
 RETRY_AFTER_S = 1
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
+    "/view.js": ("view.js", "text/javascript; charset=utf-8"),
     "/app.js": ("app.js", "text/javascript; charset=utf-8"),
     "/collected.js": ("collected.js", "text/javascript; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Files of the page, which hold nothing secret; the page itself sends the token from its address.
-PUBLIC = ("/", "/app.js", "/collected.js", "/style.css", "/icon.svg")
+PUBLIC = ("/", "/view.js", "/app.js", "/collected.js", "/style.css", "/icon.svg")
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgecls.errors import DataError, EdgeclsError
 from edgecls.images.decode import Source
+from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.selftest import run_selftest
 from edgecls.runtime.classifier import ChannelOrder, Classifier, Prediction, to_entry
 from edgecls.serve.metrics import Metrics
@@ -80,19 +81,8 @@ class Session:
 
     def describe(self) -> dict[str, Any]:
         """Return what the page shows of the file and this machine."""
-        spec, engine = self.classifier.spec, self.classifier.engine
-        return {
-            "labels": list(spec.labels),
-            "height": spec.height,
-            "width": spec.width,
-            "resize": spec.resize,
-            "roi": spec.roi,
-            "arch": spec.arch,
-            "precision": spec.precision,
-            "heatmap": spec.heatmap,
-            "metrics": {name: spec.metrics[name] for name in ("accuracy", "images") if name in spec.metrics},
-            "created": spec.created,
-            "graph_sha256": spec.graph_sha256,
+        engine = self.classifier.engine
+        return describe_spec(self.classifier.spec) | {
             "threshold": self.classifier.threshold,
             "engine": engine.name,
             "engine_version": engine.version,
@@ -106,6 +96,24 @@ class Session:
         """Finish the images that wait, then release the classifier."""
         self._thread.shutdown()
         self.classifier.close()
+
+
+def describe_spec(spec: ModelSpec) -> dict[str, Any]:
+    """Return what a page shows of a file, and needs of it to draw the heat map."""
+    return {
+        "labels": list(spec.labels),
+        "height": spec.height,
+        "width": spec.width,
+        "resize": spec.resize,
+        "roi": spec.roi,
+        "arch": spec.arch,
+        "precision": spec.precision,
+        "heatmap": spec.heatmap,
+        "metrics": {name: spec.metrics[name] for name in ("accuracy", "images") if name in spec.metrics},
+        "created": spec.created,
+        "graph_sha256": spec.graph_sha256,
+        "threshold": spec.threshold,
+    }
 
 
 def _run_selftest(classifier: Classifier) -> dict[str, Any]:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser import find_overflow, open_browser, read_console, set_screen, write_screenshot
+from browser import (
+    FAKE_CAMERA,
+    click,
+    drop,
+    find_overflow,
+    has_color,
+    open_browser,
+    read_console,
+    set_screen,
+    text_of,
+    wait_for,
+    write_screenshot,
+)
 from PIL import Image
 from server import start_server
 from tiny import HEIGHT, LABELS, WIDTH
@@ -19,29 +31,12 @@ if TYPE_CHECKING:
 
 pytest.importorskip("starlette", reason="needs the extra serve")
 pytest.importorskip("uvicorn", reason="needs the extra serve")
-FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chrome]:
     with open_browser(*FAKE_CAMERA) as browser:
         yield browser
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.1)
-    return found
-
-
-def text_of(browser: Chrome, element: str) -> str:
-    return str(browser.execute_script("return document.getElementById(arguments[0]).innerText", element))
-
-
-def click(browser: Chrome, element: str) -> None:
-    browser.execute_script("document.getElementById(arguments[0]).click()", element)
 
 
 def press(browser: Chrome, key: str) -> None:
@@ -55,20 +50,6 @@ def write_images(folder: Path, count: int) -> list[Path]:
         pixels = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH)).astype(np.uint8)
         Image.fromarray(np.kron(pixels, np.ones((20, 20), np.uint8))).save(path)
     return paths
-
-
-DROP = """
-const bytes = Uint8Array.from(atob(arguments[0]), (char) => char.charCodeAt(0));
-const transfer = new DataTransfer();
-transfer.items.add(new File([bytes], "dropped.png", {type: "image/png"}));
-document.getElementById("stage").dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
-"""
-
-
-def drop(browser: Chrome, path: Path) -> None:
-    import base64
-
-    browser.execute_script(DROP, base64.b64encode(path.read_bytes()).decode())
 
 
 def test_see_collect_and_label(browser: Chrome, tiny_heatmap: Path, tmp_path: Path) -> None:
@@ -127,12 +108,6 @@ def test_see_collect_and_label(browser: Chrome, tiny_heatmap: Path, tmp_path: Pa
         assert len(list((collection / "no-class").iterdir())) == 1
         messages = [entry["message"] for entry in read_console(browser)]
         assert messages == []
-
-
-def has_color(browser: Chrome) -> bool:
-    script = """const canvas = document.getElementById("overlay");
-    return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0)"""
-    return bool(browser.execute_script(script))
 
 
 def loaded_images(browser: Chrome) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,17 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+# Chromium draws the camera's pictures itself.
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 # The first are for containers: root has no sandbox there, and /dev/shm is small.
 OPTIONS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--headless=new", "--hide-scrollbars")
+
+DROP = """
+const bytes = Uint8Array.from(atob(arguments[0]), (char) => char.charCodeAt(0));
+const transfer = new DataTransfer();
+transfer.items.add(new File([bytes], "dropped.png", {type: "image/png"}));
+document.getElementById("stage").dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
+"""
 
 
 @contextlib.contextmanager
@@ -69,7 +80,36 @@ def read_console(browser: Chrome) -> list[dict[str, Any]]:
 
 def write_screenshot(browser: Chrome, path: Path) -> None:
     """Write the whole page, not only what fits on the screen, as PNG."""
-    import base64
-
     taken = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
     path.write_bytes(base64.b64decode(taken["data"]))
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    """Return the first true value of `condition`."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.1)
+    return found
+
+
+def text_of(browser: Chrome, element: str) -> str:
+    """Return the text of the element with this id."""
+    return str(browser.execute_script("return document.getElementById(arguments[0]).innerText", element))
+
+
+def click(browser: Chrome, element: str) -> None:
+    """Click the element with this id."""
+    browser.execute_script("document.getElementById(arguments[0]).click()", element)
+
+
+def drop(browser: Chrome, path: Path) -> None:
+    """Drop an image file on the page of `edgecls serve` or `edgecls web`."""
+    browser.execute_script(DROP, base64.b64encode(path.read_bytes()).decode())
+
+
+def has_color(browser: Chrome) -> bool:
+    """Return whether the heat map of such a page has drawn something."""
+    script = """const canvas = document.getElementById("overlay");
+    return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0)"""
+    return bool(browser.execute_script(script))
