@@ -32,12 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     client = Client(CallbackAPIVersion.VERSION2)
     client.connect(options.host)
     client.loop_start()
+    sent = None
     for line in sys.stdin:
         if pin is not None:
             pin.value = json.loads(line)["label"] == options.label
-        # Wait for the last one too: without it, the thread ends with the script.
-        client.publish(options.topic, line.strip()).wait_for_publish(5)
-    client.loop_stop()
+        sent = client.publish(options.topic, line.strip())
+    if sent is not None:
+        # The thread that sends would end with this script.
+        sent.wait_for_publish(5)
 
 
 if __name__ == "__main__":
