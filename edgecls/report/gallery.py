@@ -14,6 +14,7 @@ from PIL import Image
 from edgecls.errors import DataError
 from edgecls.images.contact_sheet import stretch
 from edgecls.images.decode import decode_gray
+from edgecls.report.heatmaps import Draw
 
 # Pixels of the longer side.
 SIDE = 400
@@ -38,6 +39,7 @@ class Shown:
     width: int = 0  # in pixels
     height: int = 0  # in pixels
     note: str = ""  # what was done to the picture, or why there is none
+    heatmap: str = ""  # what the network takes of it, under its heat map: PNG as base64; "" if there is none
 
     @property
     def is_correct(self) -> bool:
@@ -45,18 +47,33 @@ class Shown:
         return self.prediction.predicted == self.prediction.truth
 
 
-def show(folder: Path, predictions: Iterable[ScoredImage], bits: int | None) -> Iterator[Shown]:
-    """Yield each prediction with the picture in `folder`, in its own shape; `bits` as in `Preprocessing`."""
+def show(
+    folder: Path, predictions: Iterable[ScoredImage], bits: int | None, draw: Draw | None = None
+) -> Iterator[Shown]:
+    """Yield each prediction with the picture in `folder`, in its own shape, and its heat map.
+
+    Args:
+        folder: of images.
+        predictions: for images in it.
+        bits: as in `Preprocessing`.
+        draw: of `find_heatmaps`.
+    """
     for prediction in predictions:
         try:
             picture = decode_gray(folder / prediction.path, bits)
         except DataError as error:
             yield Shown(prediction, "", note=f"The image can no longer be read: {error}")
             continue
-        picture.thumbnail((SIDE, SIDE))
+        _shrink(picture)
         pixels, factor = stretch(np.asarray(picture)[:, :, None])
         note = "" if factor == 1 else f"shown with {factor:.1f} times the contrast"
-        yield Shown(prediction, _encode(Image.fromarray(pixels[:, :, 0])), *picture.size, note)
+        heatmap = _encode(_shrink(draw(folder / prediction.path, prediction.predicted))) if draw else ""
+        yield Shown(prediction, _encode(Image.fromarray(pixels[:, :, 0])), *picture.size, note, heatmap)
+
+
+def _shrink(picture: Image.Image) -> Image.Image:
+    picture.thumbnail((SIDE, SIDE))
+    return picture
 
 
 def _encode(picture: Image.Image) -> str:

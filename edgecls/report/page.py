@@ -24,6 +24,7 @@ from edgecls.messages.templates import load_template
 from edgecls.report import gallery, pictures
 from edgecls.report.exports import describe, read_latencies
 from edgecls.report.gallery import ScoredImage, Shown
+from edgecls.report.heatmaps import Draw, find_heatmaps
 from edgecls.report.page_plots import draw_plots
 from edgecls.report.pictures import HeldOut
 from edgecls.report.plots import DPI
@@ -86,10 +87,9 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         "classes": _list_classes(evaluation),
         "missing_classes": some(evaluation.missing_classes),
         "wrong": evaluation.images - int(evaluation.confusion.trace()),
-        "mistakes": _show(record, held_out, pictures.find_mistakes(held_out), config.bits),
+        **_show_mistakes(record, held_out, good, config.bits, find_heatmaps(run / "export", files)),
         "exports": files,
         "good_class": good,
-        "missed": _show(record, held_out, _find_missed(held_out, record["classes"], good), config.bits),
         "export_notes": export_notes,
         "plots": draw_plots(run, record, held_out),
         "preview": _embed(pictures.picture_path(run, "preview")),
@@ -141,13 +141,21 @@ def _find_missed(held_out: HeldOut, classes: Sequence[str], good: str) -> NDArra
     return missed[np.argsort(-held_out.scores[missed, index], kind="stable")][: pictures.MOST_MISTAKES]
 
 
-def _show(record: dict[str, Any], held_out: HeldOut, chosen: NDArray[np.int64], bits: int | None) -> list[Shown]:
+def _show_mistakes(
+    record: dict[str, Any], held_out: HeldOut, good: str, bits: int | None, heatmaps: tuple[Draw | None, str]
+) -> dict[str, Any]:
     classes, scores = record["classes"], held_out.scores
-    predictions = [
-        ScoredImage(held_out.paths[i], classes[held_out.labels[i]], classes[scores[i].argmax()], float(scores[i].max()))
-        for i in chosen.tolist()
-    ]
-    return list(gallery.show(Path(record["data"]), predictions, bits))
+
+    def show(chosen: NDArray[np.int64]) -> list[Shown]:
+        best = [(i, scores[i].argmax(), float(scores[i].max())) for i in chosen.tolist()]
+        predictions = [
+            ScoredImage(held_out.paths[i], classes[held_out.labels[i]], classes[index], score)
+            for i, index, score in best
+        ]
+        return list(gallery.show(Path(record["data"]), predictions, bits, heatmaps[0]))
+
+    mistakes, missed = pictures.find_mistakes(held_out), _find_missed(held_out, classes, good)
+    return {"mistakes": show(mistakes), "missed": show(missed), "heatmaps": heatmaps[1]}
 
 
 def _with_interval(metrics: ClassMetrics, name: str) -> str:
