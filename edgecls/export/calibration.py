@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgecls.errors import DataError
 from edgecls.images.archive import is_folder
 from edgecls.images.dataset import ProgressCallback, Split, load_paths
+from edgecls.images.folders import check_root
 from edgecls.preprocessing import read_preprocessing
 from edgecls.training.run import run_folder
 
@@ -55,6 +56,7 @@ def load_samples(
     root = data or Path(record["data"])
     if not is_folder(root):
         raise DataError(f"the run's images are no longer at {root}; give their folder with --data")
+    root = check_root(root)
     size, preprocessing = record["config"]["image_size"], read_preprocessing(record["config"])
     paths, labels = flatten_split(record["split"]["train"], record["classes"])
     chosen = choose_stratified(labels, count, seed)

@@ -22,6 +22,7 @@ from edgecls.errors import ConfigError, DataError
 from edgecls.evaluate import score_images
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.run_files import RunFile, export_missing, find_files
+from edgecls.images.folders import check_root
 from edgecls.progress import Progress
 from edgecls.report.pictures import PICTURES
 from edgecls.runtime.classifier import load
@@ -77,7 +78,7 @@ def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
     usual, now = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (TrainConfig(), config))
     # A setting that an older version did not have was what it usually is now.
     before = usual | {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
-    before["data"], now["data"] = record["data"], str(data.resolve())
+    before["data"], now["data"] = record["data"], str(check_root(data))
     if what := list_changes(before, now):
         raise ConfigError(f"{run} was made with other settings: {what}; give --out another folder, or remove that run")
 

@@ -17,6 +17,7 @@ from tiny import CLASSES, SIZE, draw
 from edgecls.config import TrainConfig
 from edgecls.errors import DataError
 from edgecls.export.calibration import ExportSamples, choose_stratified, load_samples
+from edgecls.images.archive import exists
 from edgecls.images.dataset import load_dataset
 from edgecls.runtime.classifier import Engine, load
 from edgecls.training.run.run_folder import images_sha256, read_record
@@ -178,3 +179,19 @@ def test_one_file_gives_the_same_array_everywhere(
             assert received[-1].dtype == exported[path].dtype == array.dtype == np.uint8
             assert np.array_equal(exported[path], array)
     assert len(received) == 2 * len(trained)
+
+
+@pytest.mark.parametrize("kind", ["collection", "archive"])
+def test_all_paths_lead_to_images_where_folders_hold_them(
+    record: dict[str, Any], tiny_data: Path, tmp_path: Path, kind: str
+) -> None:
+    given = tmp_path / "board"
+    shutil.copytree(tiny_data, given / "labeled")
+    for name in ("collected", "records"):
+        (given / name).mkdir()
+    if kind == "archive":
+        (tmp_path / "packed").mkdir()
+        (given / "labeled").rename(tmp_path / "packed" / "photos")
+        given = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "packed"))
+    samples = read(record, given)
+    assert all(exists(samples.root / path) for path in (*samples.calibration.paths, *samples.held_out.paths))

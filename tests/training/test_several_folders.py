@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from command_line import run
 from tiny import make_data
 
+from edgecls.audit.material import read_material
 from edgecls.config import TrainConfig
 from edgecls.training.features import cache
 
@@ -59,3 +61,14 @@ def test_a_second_folder_adds_to_the_first(
     assert exported.exit_code == 0, exported.stderr
     again = run("train", *[tiny_data, more], "--out", tmp_path / "again", "--preview", *arguments(tiny_config))
     assert again.exit_code == 0 and "is split as it is alone" in again.stderr
+
+
+def test_an_audit_sees_all_folders_and_the_groups_of_the_first(
+    tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    more = make_data(tmp_path / "more", 9)
+    config = dataclasses.replace(tiny_config, more_data=(str(more),), group=r"(\d)")
+    material = read_material(tiny_data, config)
+    assert len(material.paths) == 3 * (14 + 9) == len(material.digests)
+    grouped = [material.dataset.root / path for path in material.group_of]
+    assert len(grouped) == 3 * 14 and all(path.is_relative_to(tiny_data) and path.is_file() for path in grouped)
