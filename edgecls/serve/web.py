@@ -24,7 +24,7 @@ from edgecls.serve.litert_js import VERSION
 from edgecls.serve.session import describe_spec
 
 SHARED = ("index.html", "view.js", "style.css", "icon.svg")
-OWN = ("web.js", "decode.js", "png.js", "jpeg.js", "idct.js", "gray.js", "resize.js", "sw.js")
+OWN = ("web.js", "decode.js", "png.js", "jpeg.js", "jpeg_blocks.js", "idct.js", "gray.js", "resize.js", "sw.js")
 # The version of the folder's files, for sw.js; a folder with this file may be written again.
 MARK = "files.js"
 _IMPORTS = json.dumps({"imports": {"@litertjs/wasm-utils": "./litert/wasm-utils.js"}})

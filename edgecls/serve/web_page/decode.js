@@ -44,6 +44,7 @@ function readExif(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const little = bytes[0] === 0x49;
   try {
+    if (![0x49492a00, 0x4d4d002a].includes(view.getUint32(0))) return undefined;
     const start = view.getUint32(4, little);
     const count = view.getUint16(start, little);
     for (let i = 0, at = start + 2; i < count; i++, at += 12) {

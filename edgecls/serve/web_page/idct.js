@@ -2,7 +2,7 @@
 // other transforms differ by a gray value here and there. `block` holds 64 coefficients, multiplied by their
 // quantization; the pixels go to out[at], row by row, with `stride` between rows.
 
-const WORK = new Int32Array(64);
+const WORK = new Int16Array(64);
 const clamp = (value) => (value < 0 ? 0 : value > 255 ? 255 : value);
 const descale = (value, bits) => (value + (1 << (bits - 1))) >> bits;
 

@@ -2,17 +2,10 @@
 // decoder gives colors, which it rounds and converts. Huffman-coded files, sequential and progressive, of gray or YCbCr.
 
 import { transform } from "./idct.js";
+import { Bits, damaged, decodeAc, decodeDc, decodeSequential, refineAc, refineDc, ZIGZAG } from "./jpeg_blocks.js";
 
-const ZIGZAG = [
-  0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
-  35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55,
-  62, 63,
-];
-// Some cameras write up to four bytes after the last block.
-const SURPLUS = 4;
 const KINDS = { 0xc0: "sequential", 0xc1: "sequential", 0xc2: "progressive" };
 
-const damaged = (found) => new Error(`This JPEG file is damaged: ${found}.`);
 const refused = (found) => new Error(`This JPEG file ${found}, which is not read here. Save it as a plain JPEG or PNG file.`);
 
 // Returns { width, height, exif, xmp, canShrink, decode }: the size alone needs no pixel.
@@ -23,39 +16,43 @@ export function openJpeg(bytes) {
 
 // Yields { code, at, body } of each marker; the body of SOS is followed by the data of its scan.
 function* readMarkers(bytes) {
-  for (let at = 2; at < bytes.length;) {
-    if (bytes[at] !== 0xff) {
+  let at = 2;
+  while (at + 1 < bytes.length && !(bytes[at] === 0xff && bytes[at + 1] === 0xd9)) {
+    const code = bytes[at + 1];
+    // Some cameras pad their headers; markers of restarts have no body.
+    if (bytes[at] !== 0xff || code === 0xff || code < 2 || (code >= 0xd0 && code <= 0xd8)) {
       at++;
       continue;
     }
-    const code = bytes[at + 1];
-    if (code === 0xff || code === 0 || code === 0x01 || (code >= 0xd0 && code <= 0xd8)) {
-      at += code === 0xff ? 1 : 2;
-      continue;
-    }
-    if (code === 0xd9 || code === undefined) return;
     const length = (bytes[at + 2] << 8) | bytes[at + 3];
     if (!(length >= 2 && at + 2 + length <= bytes.length)) throw damaged("it ends within its header");
     at += 2 + length;
     yield { code, at, body: bytes.subarray(at - length + 2, at) };
+    if (code === 0xda) at = findMarker(bytes, at);
   }
 }
 
+// The first marker after a scan's data, in which there are restart markers and bytes of 0xff, each followed by 0.
+function findMarker(bytes, at) {
+  const isData = (next) => next === 0 || next === 0xff || (next >= 0xd0 && next <= 0xd7);
+  while (at < bytes.length && (bytes[at] !== 0xff || isData(bytes[at + 1]))) at++;
+  return at;
+}
+
 function readHead(bytes) {
-  let [exif, xmp, jfif, adobe] = [undefined, "", false, undefined];
+  let [frame, exif, xmp, jfif, adobe] = [null, undefined, "", false, undefined];
   for (const { code, body } of readMarkers(bytes)) {
     const text = code >= 0xe0 && code <= 0xef ? new TextDecoder("latin1").decode(body) : "";
     if (code === 0xe0 && text.startsWith("JFIF\0")) jfif = true;
     if (code === 0xe1 && text.startsWith("Exif\0\0")) exif ??= body.subarray(text.startsWith("Exif\0\0Exif\0\0") ? 12 : 6);
     if (code === 0xe1 && text.startsWith("http://ns.adobe.com/xap/1.0/\0")) xmp = text;
     if (code === 0xee && text.startsWith("Adobe")) adobe = body[11];
-    if (code >= 0xc0 && code <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(code)) {
-      const frame = readFrame(code, body);
-      checkColors(frame, jfif, adobe);
-      return { frame, exif, xmp };
-    }
+    if (code >= 0xc0 && code <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(code)) frame ??= readFrame(code, body);
+    if (code === 0xda) break;
   }
-  throw damaged("it has no picture");
+  if (!frame) throw damaged("it has no picture");
+  checkColors(frame, jfif, adobe);
+  return { frame, exif, xmp };
 }
 
 function readFrame(code, body) {
@@ -82,12 +79,12 @@ function checkColors({ components }, jfif, adobe) {
 }
 
 function decode(bytes, shrunk) {
-  const state = { quantization: [], huffman: {}, restart: 0, frame: null, blocks: null, seen: new Set() };
+  const state = { quantization: [], huffman: {}, restart: 0, frame: null };
   for (const { code, at, body } of readMarkers(bytes)) {
     if (code === 0xdb) readQuantization(state, body);
     else if (code === 0xc4) readHuffman(state, body);
     else if (code === 0xdd) state.restart = (body[0] << 8) | body[1];
-    else if (KINDS[code]) state.frame ??= prepare(readHeadFrame(bytes));
+    else if (KINDS[code]) state.frame ??= prepare(readHead(bytes).frame);
     else if (code === 0xda && state.frame) readScan(state, bytes, at, body);
   }
   const { frame } = state;
@@ -97,9 +94,7 @@ function decode(bytes, shrunk) {
   return toPixels(frame, shrunk);
 }
 
-const readHeadFrame = (bytes) => readHead(bytes).frame;
-
-// The luma's blocks: `wide` and `high` of them in whole MCUs, 64 coefficients each.
+// Adds the luma's blocks, `wide` of them in a row in whole MCUs, of 64 coefficients each.
 function prepare(frame) {
   const { width, height, components } = frame;
   const { h, v } = components[0];
@@ -133,6 +128,8 @@ function readHuffman(state, body) {
       const step = 1 << (15 - i);
       for (let n = 0; n < count; n++, prefix += step) table.fill(((i + 1) << 8) | body[at++], prefix, prefix + step);
     });
+    const isOfDc = name < 0x10;
+    if (isOfDc && table.some((entry) => (entry & 255) > 15)) throw damaged("a Huffman table has an impossible length");
     if (prefix > 65536) throw damaged("a Huffman table has too many codes");
     state.huffman[name] = table;
   }
@@ -145,6 +142,8 @@ function readScan(state, bytes, at, body) {
     if (!component) throw damaged("a scan is of no part of the picture");
     return { component, dc: state.huffman[body[2 + 2 * i] >> 4], ac: state.huffman[0x10 | (body[2 + 2 * i] & 15)], last: 0 };
   });
+  const isWhole = body.length === 4 + 2 * parts.length && new Set(parts.map(({ component }) => component)).size === parts.length;
+  if (!isWhole) throw damaged("a scan has an impossible header");
   // The next marker is found without decoding scans of color alone.
   if (!parts.some(({ component }) => component === frame.components[0])) return;
   const [first, final, bits] = body.subarray(1 + 2 * parts.length);
@@ -188,134 +187,6 @@ function walk({ frame, restart }, parts, bits, decodeBlock) {
   bits.finish();
 }
 
-// The bits of one scan's data, which ends at the next marker.
-class Bits {
-  constructor(bytes, at) {
-    Object.assign(this, { bytes, at, buffer: 0, count: 0, added: 0, run: 0 });
-  }
-
-  // Makes at least 16 bits available; zeros follow the end of the data.
-  fill() {
-    while (this.count <= 16) {
-      let byte = this.bytes[this.at];
-      if (byte === 0xff && this.bytes[this.at + 1] !== 0) byte = undefined;
-      if (byte === undefined) this.added += 8;
-      else this.at += byte === 0xff ? 2 : 1;
-      this.buffer = ((this.buffer << 8) | (byte ?? 0)) & 0xffffff;
-      this.count += 8;
-    }
-  }
-
-  read(length) {
-    if (!length) return 0;
-    if (this.count < length) this.fill();
-    this.count -= length;
-    return (this.buffer >> this.count) & ((1 << length) - 1);
-  }
-
-  symbol(table) {
-    if (this.count < 16) this.fill();
-    const found = table[(this.buffer >> (this.count - 16)) & 0xffff];
-    if (!found) throw damaged("its data has a code that is in no table");
-    this.count -= found >> 8;
-    return found & 255;
-  }
-
-  // A value of `length` bits, of which the first is 0 for negative ones.
-  value(length) {
-    const bits = this.read(length);
-    return length && bits < 1 << (length - 1) ? bits - (1 << length) + 1 : bits;
-  }
-
-  restart(number) {
-    this.finish();
-    while (this.bytes[this.at] === 0xff && this.bytes[this.at + 1] === 0xff) this.at++;
-    if (this.bytes[this.at] !== 0xff || this.bytes[this.at + 1] !== 0xd0 + (number % 8)) {
-      throw damaged(`restart marker ${number + 1} is missing`);
-    }
-    this.at += 2;
-    this.run = 0;
-  }
-
-  // Checks that the data end where the last block does, and moves to the marker.
-  finish() {
-    if (this.added > this.count) throw damaged("its picture data ends before its last block");
-    let surplus = (this.count - this.added) >> 3;
-    [this.buffer, this.count, this.added] = [0, 0, 0];
-    for (; this.at < this.bytes.length && (this.bytes[this.at] !== 0xff || this.bytes[this.at + 1] === 0); this.at++) {
-      if (this.bytes[this.at]) surplus++;
-    }
-    if (surplus > 2 * SURPLUS) throw damaged("its picture data goes on after its last block");
-  }
-}
-
-function decodeSequential(bits, part, blocks, start) {
-  part.last += bits.value(bits.symbol(part.dc) & 15);
-  blocks[start] = part.last;
-  for (let k = 1; k < 64; k++) {
-    const code = bits.symbol(part.ac);
-    k += code >> 4;
-    if (code & 15) blocks[start + ZIGZAG[k & 63]] = bits.value(code & 15);
-    else if (code !== 0xf0) return;
-  }
-}
-
-function decodeDc(bits, part, blocks, start, { low }) {
-  part.last += bits.value(bits.symbol(part.dc) & 15);
-  blocks[start] = part.last << low;
-}
-
-function refineDc(bits, _, blocks, start, { low }) {
-  if (bits.read(1)) blocks[start] |= 1 << low;
-}
-
-function decodeAc(bits, part, blocks, start, { first, final, low }) {
-  if (bits.run) {
-    bits.run--;
-    return;
-  }
-  for (let k = first; k <= final; k++) {
-    const code = bits.symbol(part.ac);
-    const [zeros, length] = [code >> 4, code & 15];
-    if (!length && zeros < 15) {
-      bits.run = (1 << zeros) + bits.read(zeros) - 1;
-      return;
-    }
-    k += zeros;
-    if (length) blocks[start + ZIGZAG[k & 63]] = bits.value(length) << low;
-  }
-}
-
-function refineAc(bits, part, blocks, start, { first, final, low }) {
-  const one = 1 << low;
-  const refine = (at) => {
-    if (bits.read(1) && !(blocks[at] & one)) blocks[at] += blocks[at] < 0 ? -one : one;
-  };
-  let k = first;
-  while (!bits.run && k <= final) {
-    const code = bits.symbol(part.ac);
-    let zeros = code >> 4;
-    let value = 0;
-    if (code & 15) value = bits.read(1) ? one : -one;
-    else if (zeros < 15) {
-      bits.run = (1 << zeros) + bits.read(zeros);
-      break;
-    }
-    for (; k <= final; k++) {
-      const at = start + ZIGZAG[k];
-      if (blocks[at]) refine(at);
-      else if (zeros-- === 0) {
-        if (value) blocks[at] = value;
-        k++;
-        break;
-      }
-    }
-  }
-  if (!bits.run) return;
-  for (; k <= final; k++) if (blocks[start + ZIGZAG[k]]) refine(start + ZIGZAG[k]);
-  bits.run--;
-}
-
 function toPixels({ width, height, wide, blocks, scale }, shrunk) {
   const side = 8 / shrunk;
   const [outWidth, outHeight] = [Math.ceil(width / shrunk), Math.ceil(height / shrunk)];
@@ -325,7 +196,7 @@ function toPixels({ width, height, wide, blocks, scale }, shrunk) {
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < wide; column++) {
       const start = (row * wide + column) * 64;
-      for (let i = 0; i < 64; i++) block[i] = blocks[start + i] * scale[i];
+      for (let i = 0; i < 64; i++) block[i] = (blocks[start + i] * scale[i] << 16) >> 16;
       transform(block, side, padded, row * side * stride + column * side, stride);
     }
   }

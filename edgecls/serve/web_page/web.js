@@ -38,7 +38,7 @@ async function openModel() {
 }
 
 // Returns the scores of the network's input, height * width bytes, and the heat map, flat, if the file has one.
-export async function run(gray, info) {
+async function run(gray, info) {
   const { height, width, channels } = info;
   const values = info.input_dtype === "float32" ? new Float32Array(gray.length * channels) : new Uint8Array(gray.length * channels);
   for (let i = 0; i < values.length; i++) values[i] = gray[Math.floor(i / channels)];
