@@ -119,7 +119,7 @@ def measure_one(graph: Path, device: str, batch: int, turns: int) -> dict[str, A
         warm_up(way, WARM_UP_S)
     scores = session.run([target.name], {source.name: images})[0]
     bound()
-    others = [binding.copy_outputs_to_cpu()[0]] + ([] if recorded is None else [replay.run(images)])
+    others = [binding.copy_outputs_to_cpu()[0]] + ([] if recorded is None else replay.run(images))
     differ = max(float(np.abs(other - scores).max()) for other in others)
     times = time_interleaved(ways, batches=turns)
     # onnxruntime keeps what it once took: this is the most it held.

@@ -71,7 +71,7 @@ class OrtEngine:
         values = shaped(image, self._shape).astype(self._dtype, copy=False)
         try:
             if self._graph is not None:
-                return [self._graph.run(values)[0]]
+                return [batch[0] for batch in self._graph.run(values, len(outputs))]
             return [batch[0] for batch in self._session.run(outputs, {self._input: values})]
         except self._errors as error:
             raise ModelFileError(
@@ -131,11 +131,11 @@ def _load_error(runtime: str, device: str, error: Exception) -> EdgeclsError:
 def _open_recorded(graph: bytes, options: Any, spec: ModelSpec) -> tuple[Any, CudaGraph | None]:
     """Return a session on CUDA with a CUDA graph, and the graph; (None, None) where that is not possible.
 
-    A CUDA graph cannot hold operators that run on the CPU, as some of an int8 file do; `CudaGraph` has one output.
+    A CUDA graph cannot hold operators that run on the CPU, as some of an int8 file do.
     """
     import onnxruntime
 
-    if spec.precision == "int8" or spec.heatmap:
+    if spec.precision == "int8":
         return None, None
     try:
         providers = with_options(PROVIDERS["cuda"], RECORDED)

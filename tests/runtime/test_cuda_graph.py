@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from tiny import HEIGHT, WIDTH
 
@@ -21,4 +22,18 @@ def test_each_image_gets_its_own_scores_from_any_thread(tiny_onnx: Path) -> None
     assert len(np.unique(np.concatenate(expected), axis=0)) > 1
     graph = CudaGraph(session, device="cpu")
     with ThreadPoolExecutor(4) as pool:
-        np.testing.assert_array_equal(list(pool.map(graph.run, feeds)), expected)
+        np.testing.assert_array_equal([outputs[0] for outputs in pool.map(graph.run, feeds)], expected)
+
+
+def test_a_second_output_is_returned_where_it_is_asked_for(tiny_onnx: Path) -> None:
+    network = onnx.load_from_string(read_model_file(tiny_onnx).graph)
+    scores = network.graph.output[0]
+    twice = onnx.helper.make_node("Add", [scores.name, scores.name], ["twice"])
+    network.graph.node.append(twice)
+    network.graph.output.append(onnx.helper.make_tensor_value_info("twice", onnx.TensorProto.FLOAT, (1, 3)))
+    session = onnxruntime.InferenceSession(network.SerializeToString(), providers=["CPUExecutionProvider"])
+    image = np.full([1 if not isinstance(size, int) else size for size in session.get_inputs()[0].shape], 9, np.uint8)
+    graph = CudaGraph(session, device="cpu")
+    first, second = graph.run(image, 2)
+    np.testing.assert_array_equal(second, 2 * first)
+    assert len(graph.run(image)) == 1
