@@ -173,12 +173,14 @@ def test_the_python_shown_compiles() -> None:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the README: photos/train and photos/test with two classes, dark stripes and plain, both noisy."""
+    """The folders of the README: photos with two classes, dark stripes and plain, both noisy; and collected ones."""
     root = tmp_path_factory.mktemp("tour")
     random = np.random.default_rng(0)
-    for part, count in (("train", 24), ("test", 8)):
+    for name in ("collected", "records"):
+        (root / "board-photos" / name).mkdir(parents=True)
+    for part, count in (("photos/train", 24), ("photos/test", 8), ("board-photos/labeled", 8)):
         for name in ("crack", "fine"):
-            folder = root / "photos" / part / name
+            folder = root / part / name
             folder.mkdir(parents=True)
             for number in range(count):
                 gray = random.normal(128, 12, (90, 70))
@@ -229,9 +231,6 @@ def test_every_command_and_all_python_shown_runs(photos: Path, monkeypatch: pyte
     image = photos / "photos" / "test" / "crack" / "0.jpg"
     shutil.copy(image, photos / "part.png")
     train_model(photos / "photos" / "train", photos / "lecture.keras")
-    for name in ("collected", "records", "labeled"):
-        (photos / "board-photos" / name).mkdir(parents=True)
-    shutil.copytree(photos / "photos" / "test" / "fine", photos / "board-photos" / "labeled" / "crack")
     (photos / "list.txt").write_text(f"{image}\n", encoding="utf-8")
     parquet.write_table(pyarrow.table({"path": [str(image)]}), photos / "table.parquet")
     namespace: dict[str, object] = {"frame": np.zeros((90, 70, 3), np.uint8), "paths": ["part.png"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=PATH)
-@click.argument("data", type=PATH)
+@click.argument("data", type=PATH, nargs=-1, required=True)
 @data_options(SCORED_LAYOUT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @limit_options
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 @untrusted_option
 @ray_option("Score")
 def evaluate(
-    file: Path, data: Path, as_json: bool, mistakes: Path | None, untrusted: bool, ray: str | None, **options: Any
+    file: Path, data: tuple[Path, ...], as_json: bool, mistakes: Path | None, untrusted: bool, **options: Any
 ) -> None:
-    """Measure the accuracy of an exported FILE on the class folders in DATA, or on DATA/test if it exists.
+    """Measure the accuracy of an exported FILE on the class folders in each DATA, or on DATA/test if it exists.
 
     FILE runs in its own runtime. With --ray the workers need edgecls, and DATA under the same path; the results are
     the same.
@@ -58,14 +58,11 @@ def evaluate(
     from edgecls.inspection import inspect_file, make_limit
     from edgecls.model_file.read import read_spec
 
-    spec = read_spec(file)
+    spec, ray = read_spec(file), options.pop("ray")
     layout = to_layout({name: options.pop(name) for name in SCORED_LAYOUT})
     # Before the images are read, which may take minutes.
     judge = inspect_file(spec, options.pop("good_class"), make_limit(**options))
-    if ray is None:
-        paths, labels, scores = _score_local(file, spec, data, layout, untrusted)
-    else:
-        paths, labels, scores = _score_on_ray(file, data, layout, untrusted, ray)
+    paths, labels, scores = _score_each(data, lambda folder: _score(file, spec, folder, layout, untrusted, ray))
     result = score(scores, labels, spec.labels)
     inspection = judge(scores, labels) if judge else None
     _warn_of_missing(result.missing_classes, data)
@@ -77,12 +74,34 @@ def evaluate(
     _print_evaluation(result, inspection, mistakes)
 
 
-def _warn_of_missing(classes: Sequence[str], data: Path) -> None:
+def _score_each(data: Sequence[Path], score: Callable[[Path], Scored]) -> Scored:
+    """Return what `score` returns for all folders together; of several, the paths begin with the folder."""
+    import numpy as np
+
+    from edgecls.images.assign import find_common
+    from edgecls.images.folders import check_root
+
+    if len(data) == 1:
+        return score(data[0])
+    roots = [check_root(folder) for folder in data]
+    find_common(roots)
+    paths, labels, scores = zip(*map(score, roots), strict=True)
+    named = [str(root / path) for root, own in zip(roots, paths, strict=True) for path in own]
+    return named, np.concatenate(labels), np.concatenate(scores)
+
+
+def _warn_of_missing(classes: Sequence[str], data: Sequence[Path]) -> None:
     if classes:
         warn(
-            f"{data} has no image of {some(classes)}, so the accuracy does not cover that; macro F1 is the mean of the "
-            "other classes"
+            f"{some(data)} has no image of {some(classes)}, so the accuracy does not cover that; macro F1 is the mean "
+            "of the other classes"
         )
+
+
+def _score(file: Path, spec: ModelSpec, data: Path, layout: Layout, untrusted: bool, ray: str | None) -> Scored:
+    if ray is None:
+        return _score_local(file, spec, data, layout, untrusted)
+    return _score_on_ray(file, data, layout, untrusted, ray)
 
 
 def _score_local(file: Path, spec: ModelSpec, data: Path, layout: Layout, untrusted: bool) -> Scored:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from command_line import run
+from tiny import LABELS
 
 from edgecls.config import TrainConfig
 from edgecls.report.settings import data_arguments
@@ -90,3 +91,19 @@ def test_sweep_passes_them_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert (base.labels, base.group, base.exclude) == (("a.csv", "b.csv"), "x", "c.csv")
     assert (base.resize, base.roi, base.splits) == ("pad", (1, 2, 3, 4), "")
     assert sorted(data_arguments(base)) == sorted(options)
+
+
+def test_several_folders_are_scored_together(tiny_onnx: Path, labeled_by_onnx: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    shutil.copytree(labeled_by_onnx, one)
+    for image in sorted((one / LABELS[1]).iterdir()):
+        (other / LABELS[0]).mkdir(parents=True, exist_ok=True)
+        image.rename(other / LABELS[0] / image.name)
+    moved = len(list((other / LABELS[0]).iterdir()))
+    done = run("evaluate", tiny_onnx, one, other, "--json", "--mistakes", tmp_path / "mistakes.csv")
+    found = json.loads(done.stdout)
+    assert (found["images"], found["accuracy"]) == (90, pytest.approx(1 - moved / 90))
+    rows = (tmp_path / "mistakes.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert len(rows) == moved and all(str(other) in row for row in rows)
+    done = run("evaluate", tiny_onnx, tmp_path, one)
+    assert done.exit_code == 1 and "would count twice" in done.stderr
