@@ -119,7 +119,7 @@ def _missing(listing: Listing, held_out: Mapping[str, float]) -> dict[str, float
 
 
 def _divide_new(
-    roots: Sequence[Path], listings: Sequence[Listing], fractions: Mapping[str, float]
+    roots: Sequence[Path], listings: Sequence[Listing], fractions: dict[str, float]
 ) -> Iterator[tuple[Mapping[str, Groups], str]]:
     """Yield the parts of each folder but the first, and how they were made."""
     known = {name for name, paths in listings[0].parts["train"].items() if paths}

@@ -47,7 +47,7 @@ def _time_in(path: str) -> float | None:
 
 
 def split_by_time(
-    groups: Groups, fractions: Mapping[str, float], times: Mapping[str, float], known: Container[str]
+    groups: Groups, fractions: dict[str, float], times: Mapping[str, float], known: Container[str]
 ) -> dict[str, Groups]:
     """Return train with the oldest images of each class, and the parts in `fractions`, the last with the newest.
 
@@ -64,14 +64,12 @@ def split_by_time(
     for name, paths in groups.items():
         order = sorted(paths, key=lambda path: (times[path], path))
         least = int(name not in known and len(order) > len(fractions))
-        for before, (part, fraction) in zip(
-            range(len(fractions), 0, -1), reversed(list(fractions.items())), strict=True
-        ):
+        for before, (part, fraction) in zip(range(len(fractions), 0, -1), reversed(fractions.items()), strict=True):
             count = max(least, min(round(len(paths) * fraction), len(order) - before))
-            cut = (
-                _find_pause([times[path] for path in order], len(order) - count, count // 2, before) if count else None
-            )
-            parts[part][name] = [] if cut is None else order[cut:]
+            cut = len(order) - count
+            if count:
+                cut = _find_pause([times[path] for path in order], cut, count // 2, before)
+            parts[part][name] = order[cut:]
             order = order[:cut]
         parts["train"][name] = order
     return parts
