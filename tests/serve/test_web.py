@@ -269,6 +269,10 @@ def test_the_page_works_by_hand_and_offline(
         drop(browser, image)
         wait_for(lambda: "%" in text_of(browser, "label"), "a label")
         wait_for(lambda: has_color(browser), "the heat map")
+        with load(tiny_heatmap) as classifier:
+            expected = classifier.predict(image).heatmap
+        assert expected is not None
+        np.testing.assert_allclose(browser.execute_script("return state.entry.heatmap"), expected, rtol=0, atol=1e-4)
         for width, dark, name in ((1280, False, "light"), (1280, True, "dark"), (400, False, "phone")):
             set_screen(browser, width, dark=dark)
             assert find_overflow(browser) == 0
