@@ -52,8 +52,8 @@ def write_web(file: Path, out: Path, litert_js: dict[str, bytes]) -> WebFolder:
         litert_js: of `find_litert_js`.
 
     Raises:
-        ConfigError: `out` holds other files.
-        ModelFileError: not an exported TFLite file, or one that was compiled for another chip.
+        ConfigError: `out` holds other files, or `file` is compiled for an NPU.
+        ModelFileError: not an exported TFLite file.
         OSError: the folder cannot be written.
     """
     data = read_bytes(file)
