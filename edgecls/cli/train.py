@@ -171,7 +171,11 @@ def _print_run(record: dict[str, Any]) -> None:
         blocks = f"{counted(phase['unfreeze'], 'block')}, " if phase.get("unfreeze") else ""
         accuracy = f"{100 * phase['val_accuracy_after']:.1f} %"
         echo(f"{phase['name']}: validation accuracy {accuracy} ({blocks}{best}, {phase['seconds']:.0f} s)")
-    echo(f"validation  {100 * metrics['val_accuracy']:.2f} % accuracy")
+    before = ""
+    if images := record.get("refit_images"):
+        echo(f"refit: the classifier was solved again for {images:,} images, training and validation images together")
+        before = ", before the refit"
+    echo(f"validation  {100 * metrics['val_accuracy']:.2f} % accuracy{before}")
     if metrics["test_accuracy"] is not None:
         echo(f"test        {100 * metrics['test_accuracy']:.2f} % accuracy")
     echo(f"macro F1    {metrics['macro_f1']:.4f}")

@@ -46,6 +46,7 @@ GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
             click.Choice(SOLVERS),
             "How a linear classifier learns: its optimum, or in steps.  [default: lbfgs]",
         ),
+        "refit": (bool, "At the end, solve the classifier again with the validation images too.  [default: refit]"),
         "epochs": (int, "Maximum epochs."),
         "batch_size": (int, "Images in each step."),
         "learning_rate": (float, "Initial learning rate.  [default: depends on the network]"),

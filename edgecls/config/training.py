@@ -55,6 +55,8 @@ class TrainConfig(DataConfig):
         batch_norm: True for batch normalization before the classifier.
         solver: of a linear classifier on the frozen backbone: "lbfgs" (its optimum, at once) or "sgd" (in steps, by
             Adam), or None for the default (`classifier_solver`).
+        refit: True to solve a solved classifier again at the end, with the validation images among those that it learns
+            from. Without test images it is not, as then the validation images are held out.
         epochs: maximum passes over the training images; early stopping may end sooner.
         batch_size: images in each step.
         dropout: fraction of features dropped before the classifier.
@@ -95,6 +97,7 @@ class TrainConfig(DataConfig):
     hidden_dropout: float = 0.2
     batch_norm: bool = False
     solver: str | None = None
+    refit: bool = True
     epochs: int = 60
     batch_size: int = 32
     dropout: float = 0.2

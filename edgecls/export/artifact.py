@@ -159,7 +159,7 @@ def _inspect(
 ) -> tuple[ModelSpec, dict[str, Any]]:
     """Draw missed defects and false alarms; return the metadata with the threshold, and `inspection` of export.json."""
     report = functools.partial(progress, "score validation images")
-    found = inspect.inspect(job.good_class, job.config, job.samples, classifier, scores, report)
+    found = inspect.inspect(job.good_class, job.config, job.samples, classifier, scores, job.unseen, report)
     inspect.draw_rates(found, picture)
     metrics = spec.metrics | {"inspection": found.to_metadata()}
     spec = replace(spec, metrics=metrics, good_class=job.good_class, good_threshold=found.threshold)

@@ -98,9 +98,13 @@ def inspect(
     samples: ExportSamples,
     classifier: Classifier,
     scores: Scores,
+    unseen: Scores | None,
     progress: Callable[[int, int], None],
 ) -> Inspection:
     """Return the errors of a written file; `scores`, float32 (N, C), are those of its held-out images.
+
+    Where the classifier learned from the validation images at last, `unseen` has their scores from before; the written
+    file would call them too well.
 
     Raises:
         DataError: the limit cannot be held.
@@ -110,7 +114,9 @@ def inspect(
     is_good = validation.labels == index
     if limit or (is_good.any() and not is_good.all()):
         is_same = validation is samples.held_out
-        found = scores if is_same else score_images(classifier, validation.images, progress)
+        found = scores if is_same else unseen
+        if found is None:
+            found = score_images(classifier, validation.images, progress)
         curve = measure_curve(found, validation.labels, index)
     choice = choose_threshold(curve, limit) if limit and curve else None
     return Inspection(good, index, limit, choice, curve, scores, samples.held_out.labels, samples.held_out_name)

@@ -57,6 +57,18 @@ class Job:
         """Return the float model's accuracy on the held-out images, 0..1."""
         return float((self.keras_scores.argmax(1) == self.samples.held_out.labels).mean())
 
+    @functools.cached_property
+    def unseen(self) -> NDArray[np.float32] | None:
+        """Return scores of the validation images, float32 (N, C), from before the classifier learned from them, if any.
+
+        Raises:
+            ModelFileError: they are missing or damaged.
+        """
+        validation = self.samples.validation
+        if validation is None or not self.record.get("refit_images"):
+            return None
+        return run_folder.read_validation_scores(self.run, len(validation.labels), len(self.record["classes"]))
+
     @property
     def is_imported(self) -> bool:
         """Return True for the run of a model from elsewhere."""

@@ -171,7 +171,7 @@ def _score(network: keras.Model, dataset: Dataset, folder: Path, progress: Progr
     """Write the scores of the held-out images into `folder` and return the metrics of run.json."""
     parts = {"val": dataset.val} | ({"test": dataset.test} if dataset.test else {})
     scores = {name: _score_part(network, name, part.images, progress) for name, part in parts.items()}
-    run_folder.write_held_out_scores(folder, scores.get("test", scores["val"]))
+    run_folder.write_scores(folder / run_folder.SCORES_FILE, scores.get("test", scores["val"]))
     return metrics(scores, dataset)
 
 

@@ -66,9 +66,9 @@ def search(
         asked = _what_remains(began, request, _near_best(possible, chosen, max_loss))
         return sweep(data, out, candidates, asked, progress, benchmark)
 
-    found = train(chosen := shortlist(possible, base, cost, max_loss))
+    found = train(chosen := shortlist(possible, cost, max_loss))
     if found.recommended is None and (faster := _fast_enough(possible, found, request.budget_ms, cost)):
-        found = train([*chosen, *shortlist(faster, base, cost, max_loss)])
+        found = train([*chosen, *shortlist(faster, cost, max_loss)])
     warnings += found.warnings
     return dataclasses.replace(found, scanned=tuple(scanned), default=name_of(base), warnings=tuple(warnings))
 
@@ -122,19 +122,15 @@ def _fast_enough(possible: Sequence[Scanned], found: Sweep, budget_ms: float | N
     return [each for each in possible if min(rates) * cost(each.config) <= budget_ms]
 
 
-def shortlist(scanned: Sequence[Scanned], base: TrainConfig, cost: Cost, max_loss: float) -> list[Scanned]:
+def shortlist(scanned: Sequence[Scanned], cost: Cost, max_loss: float) -> list[Scanned]:
     """Return the cheapest network that loses at most `max_loss` against the best, and cheaper ones that lose more.
 
     The best of a hundred looks better than it is, so a network that comes this near to it does not fall behind by more.
-    The best one is returned too, unless the default network `base` comes near to it: that one is always trained.
     """
     best = max(each.accuracy for each in scanned)
     by_cost = sorted(scanned, key=lambda each: cost(each.config))
-    factors = [*HOPEFUL_LOSSES, 1.0]
-    if not any(each.config == base for each in _near_best(scanned, scanned, max_loss)):
-        factors.append(0.0)
-    chosen = [next(e for e in by_cost if e.accuracy >= best - factor * max_loss - 1e-9) for factor in factors]
-    return list(dict.fromkeys(chosen))
+    enough = [best - factor * max_loss - 1e-9 for factor in (*HOPEFUL_LOSSES, 1.0)]
+    return list(dict.fromkeys(next(each for each in by_cost if each.accuracy >= least) for least in enough))
 
 
 def _near_best(scanned: Sequence[Scanned], chosen: Sequence[Scanned], max_loss: float) -> list[Scanned]:

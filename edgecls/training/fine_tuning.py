@@ -30,10 +30,12 @@ class Learned:
     Attributes:
         fitted: the result.
         soft: kernel and bias of a softer classifier for the same features; empty if the classifier was not solved.
+        l2: strength of the penalty of the solved classifier; None if it was not solved.
     """
 
     fitted: FitResult
     soft: tuple[NDArray[np.float32], ...] = ()
+    l2: float | None = None
 
 
 def solve_again(context: Context, recipe: Recipe, fitted: FitResult, start: FitResult) -> Learned:
@@ -74,7 +76,7 @@ def _solve(context: Context, recipe: Recipe, fitted: FitResult) -> Learned:
         return Learned(fitted)
     ended = f"{fitted.ended}, then the classifier was {SOLVED}"
     better = dataclasses.replace(fitted, best_loss=solved.best_loss, best_accuracy=solved.best_accuracy, ended=ended)
-    return Learned(better, known.soft)
+    return Learned(better, known.soft, known.l2)
 
 
 def find_checkpoint(context: Context, name: str) -> Checkpoint | None:

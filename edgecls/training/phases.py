@@ -63,12 +63,14 @@ class Training:
         history: all epochs of all phases.
         divergence: the first number that was not finite, or None; no phase follows it.
         train_scores: float32 (1 + copies, N, C) of the training images, if only the classifier learned.
+        l2: strength of the penalty with which the classifier was solved; None if it was not.
     """
 
     phases: tuple[PhaseResult, ...]
     history: tuple[EpochRecord, ...]
     divergence: Divergence | None
     train_scores: NDArray[np.float32] | None = None
+    l2: float | None = None
 
 
 @dataclass
@@ -83,6 +85,7 @@ class _Run:
     extractors: dict[str, FeatureExtractor] = field(default_factory=dict)
     # Kernel and bias of a softer classifier than the solved one that the model has; empty if it has none.
     soft: tuple[NDArray[np.float32], ...] = ()
+    l2: float | None = None  # strength of the penalty of the solved classifier; None if it was not solved
 
     def may_go_on(self, context: Context) -> bool:
         # The first phase always runs: without it there is no model.
@@ -94,7 +97,8 @@ class _Run:
         self.history += learned.fitted.history
         self.divergence = learned.fitted.divergence
         if result.kept:
-            self.kept, self.soft, self.train_scores = learned.fitted, learned.soft, scores
+            self.kept, self.soft, self.l2 = learned.fitted, learned.soft, learned.l2
+            self.train_scores = scores
 
 
 def run_phases(context: Context) -> Training:
@@ -110,7 +114,7 @@ def run_phases(context: Context) -> Training:
             run.add("fine-tuning", dataclasses.replace(context, config=fine_settings(context, blocks)))
         if effort == "best" and run.may_go_on(context):
             run.add("backbone", dataclasses.replace(context, config=whole_settings(context)))
-    return Training(tuple(run.results), tuple(run.history), run.divergence, run.train_scores)
+    return Training(tuple(run.results), tuple(run.history), run.divergence, run.train_scores, run.l2)
 
 
 def phase_names(config: TrainConfig) -> list[str]:
@@ -175,7 +179,7 @@ def _learn(
             workers=context.workers,
         )
         report(fitted.history[-1], fitted)
-        return Learned(fitted, known.soft)
+        return Learned(fitted, known.soft, known.l2)
     start = _soften(context, run) if name in BLOCK_PHASES else None
     fitted = fit(
         learner,

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from edgecls import __version__
 from edgecls.config import TrainConfig
 from edgecls.errors import TrainingError
 from edgecls.evaluate import write_mistakes
-from edgecls.images.dataset import Dataset, load_dataset
+from edgecls.images.dataset import Dataset, Split, load_dataset
 from edgecls.images.folders import find_good_class
 from edgecls.images.layout import Layout
 from edgecls.networks.model import build_model
@@ -31,14 +31,12 @@ from edgecls.training.features.forward import fastest_forward, run_all
 from edgecls.training.outcome import add_data_findings, make_record, metrics, warnings
 from edgecls.training.phases import Training, run_phases
 from edgecls.training.preview import draw_preview
+from edgecls.training.refit import refit
 from edgecls.training.remedies import measure_effects
 from edgecls.training.run import run_folder
 from edgecls.training.run.settings_file import check_settings, describe_settings
 from edgecls.training.run.watcher import Watcher
 from edgecls.training.run.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
-
-if TYPE_CHECKING:
-    import keras
 
 # Fraction of the time budget, and the least seconds, for scores, pictures and saving.
 SCORING_FRACTION, SCORING_SECONDS = 0.1, 5.0
@@ -227,11 +225,17 @@ def _finish(
 ) -> tuple[Finding, ...]:
     """Score the held-out images, diagnose the run, write all files but run.json, and return the findings."""
     dataset, config = context.dataset, context.config
-    scores = _score_parts(context.model, dataset, context.progress)
+    scores = _score(context, "val", dataset.val)
+    # The validation scores stay those of a classifier that did not learn from these images.
+    record["refit_images"] = refit(context, training.l2)
+    if record["refit_images"]:
+        run_folder.write_scores(folder / run_folder.VALIDATION_SCORES_FILE, scores["val"])
+    if dataset.test is not None:
+        scores |= _score(context, "test", dataset.test)
     record["metrics"] = metrics(scores, dataset, config.good_class)
     context.model.save(folder / run_folder.MODEL_FILE)
     held_out, held_out_scores = dataset.test or dataset.val, scores.get("test", scores["val"])
-    run_folder.write_held_out_scores(folder, held_out_scores)
+    run_folder.write_scores(folder / run_folder.SCORES_FILE, held_out_scores)
     write_mistakes(folder / run_folder.MISTAKES_FILE, held_out.paths, held_out.labels, dataset.classes, held_out_scores)
     run_folder.write_history(folder, training.history)
     kept = {phase.name for phase in training.phases if phase.kept}
@@ -259,15 +263,10 @@ def _finish(
     return findings
 
 
-def _score_parts(model: keras.Model, dataset: Dataset, progress: Progress) -> dict[str, NDArray[np.float32]]:
-    """Return the model's scores on the validation and, if there are any, the test images."""
-    parts = {"val": dataset.val} | ({"test": dataset.test} if dataset.test else {})
-    images = sum(len(part.labels) for part in parts.values())
-    forward = fastest_forward(model, dataset.val.images[:32], images)
-    return {
-        name: run_all(forward, part.images, functools.partial(progress, f"score {name} images"))
-        for name, part in parts.items()
-    }
+def _score(context: Context, name: str, part: Split) -> dict[str, NDArray[np.float32]]:
+    """Return the model's scores on the images of a part, by the part's name."""
+    forward = fastest_forward(context.model, part.images[:32], len(part.labels))
+    return {name: run_all(forward, part.images, functools.partial(context.progress, f"score {name} images"))}
 
 
 def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:

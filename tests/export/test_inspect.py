@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from edgecls.config import ExportConfig
 from edgecls.errors import ConfigError, DataError
 from edgecls.export import artifact
 from edgecls.export.artifact import ExportResult, export_run
-from edgecls.export.inspect import Inspection, draw_rates, find_good
+from edgecls.export.calibration import ExportSamples
+from edgecls.export.inspect import Inspection, draw_rates, find_good, inspect
+from edgecls.images.dataset import Split
 from edgecls.inspection import Curve, Limit, choose_threshold, count_rates, measure_curve
 from edgecls.model_file.read import read_model_file, read_spec
 from edgecls.model_file.write import attach_spec
@@ -62,6 +65,20 @@ def test_the_threshold_is_chosen_on_the_validation_scores_of_the_file(
     # The file itself holds what another threshold is chosen from.
     stored: Any = spec.metrics["inspection"]
     assert stored["curve"]["defects"] == 6 and stored["held_out"] == found["held_out"]
+
+
+def test_images_that_the_classifier_learned_from_choose_no_threshold() -> None:
+    """The scores of before decide: the file, which learned from these images, would miss none."""
+    spec = make_spec()
+    part = Split(("a", "b", "c"), np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 2]))
+    samples = ExportSamples(Path(), part, part, "test", validation=replace(part))
+    unseen = np.array([[0.9, 0.1, 0], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]], np.float32)
+    classifier: Any = SimpleNamespace(spec=spec)
+    scores = np.eye(3, dtype=np.float32)
+    found = inspect(
+        spec.labels[0], ExportConfig(max_missed=0.9), samples, classifier, scores, unseen, lambda done, total: None
+    )
+    assert found.validation == measure_curve(unseen, part.labels, 0)
 
 
 def read_entries(result: ExportResult) -> list[dict[str, Any]]:

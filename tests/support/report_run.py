@@ -71,7 +71,7 @@ def make_run(
     run.mkdir()
     scores = make_scores(len(classes), wrong)
     result = score(scores, np.repeat(np.arange(len(classes)), PER_CLASS), classes)
-    run_folder.write_held_out_scores(run, scores)
+    run_folder.write_scores(run / run_folder.SCORES_FILE, scores)
     run_folder.write_history(run, [epoch(1, layers=[layer("scores", 1e-3)]), epoch(2)])
     known = {
         "arch": "mobilenet_v2",

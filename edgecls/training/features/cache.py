@@ -73,6 +73,12 @@ class Features:
         return found
 
 
+def joined(first: Features, second: Features) -> Features:
+    """Return the features of the images of both, of one network and copy; `second` was read after `first`."""
+    # A cache only grows, so its later rows begin with the earlier ones.
+    return Features(second.rows, np.concatenate([first.index, second.index]))
+
+
 def cached_features(
     network: dict[str, Any],
     forward: Callable[[], Forward],

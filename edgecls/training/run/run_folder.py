@@ -40,11 +40,12 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.keras"
 RECORD_FILE = "run.json"
 SCORES_FILE = "held-out-scores.npy"
+VALIDATION_SCORES_FILE = "validation-scores.npy"
 HISTORY_FILE = "history.json"
 MISTAKES_FILE = "mistakes.csv"
 PICTURES_FOLDER = "plots"
 # run.json holds the sha256 of these files.
-BOUND_FILES = (MODEL_FILE, SCORES_FILE, HISTORY_FILE)
+BOUND_FILES = (MODEL_FILE, SCORES_FILE, VALIDATION_SCORES_FILE, HISTORY_FILE)
 HISTORY_COLUMNS = tuple(
     field.name for field in dataclasses.fields(EpochRecord) if field.name not in ("largest_step_loss", "layers")
 )
@@ -126,12 +127,12 @@ def read_history(run: Path) -> list[EpochRecord]:
         raise ModelFileError(f"{path} cannot be read ({error}); train again") from error
 
 
-def write_held_out_scores(folder: Path, scores: NDArray[np.float32]) -> None:
-    """Write the float model's scores, float32 (N, C), on the held-out images; every export is compared with them."""
+def write_scores(path: Path, scores: NDArray[np.float32]) -> None:
+    """Write the float model's scores, float32 (N, C); every export is compared with those on the held-out images."""
     data = io.BytesIO()
     np.save(data, scores, allow_pickle=False)
     # Not by `np.save`, which does not say why it could not write.
-    (folder / SCORES_FILE).write_bytes(data.getvalue())
+    path.write_bytes(data.getvalue())
 
 
 def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.float32]:
@@ -140,7 +141,21 @@ def read_held_out_scores(run: Path, images: int, classes: int) -> NDArray[np.flo
     Raises:
         ModelFileError: the file is missing or damaged.
     """
-    path = run / SCORES_FILE
+    return _read_scores(run / SCORES_FILE, images, classes)
+
+
+def read_validation_scores(run: Path, images: int, classes: int) -> NDArray[np.float32]:
+    """Return scores of the validation images, float32 (images, classes), by a classifier that did not see them.
+
+    Only a run whose classifier learned from these images at the end has them (`refit_images` in run.json).
+
+    Raises:
+        ModelFileError: the file is missing or damaged.
+    """
+    return _read_scores(run / VALIDATION_SCORES_FILE, images, classes)
+
+
+def _read_scores(path: Path, images: int, classes: int) -> NDArray[np.float32]:
     try:
         with path.open("rb") as file:
             scores = np.lib.format.read_array(file, allow_pickle=False)

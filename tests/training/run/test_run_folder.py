@@ -25,9 +25,9 @@ from edgecls.training.run.run_folder import (
     read_held_out_scores,
     read_history,
     read_record,
-    write_held_out_scores,
     write_history,
     write_record,
+    write_scores,
 )
 
 RECORD: dict[str, Any] = {
@@ -146,7 +146,7 @@ def test_a_damaged_history_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_scores_come_back_exactly(tmp_path: Path) -> None:
-    write_held_out_scores(tmp_path, SCORES)
+    write_scores(tmp_path / SCORES_FILE, SCORES)
     scores = read_held_out_scores(tmp_path, 3, 2)
     np.testing.assert_array_equal(scores, SCORES)
     assert scores.dtype == np.float32
@@ -157,13 +157,13 @@ def test_scores_come_back_exactly(tmp_path: Path) -> None:
     [(SCORES[:2], r"float32 \(2, 2\)"), (SCORES.astype(float), "float64 "), (SCORES.ravel(), r"\(6,\)")],
 )
 def test_scores_of_another_run_are_refused(tmp_path: Path, scores: Any, words: str) -> None:
-    write_held_out_scores(tmp_path, scores)
+    write_scores(tmp_path / SCORES_FILE, scores)
     with pytest.raises(ModelFileError, match=rf"{SCORES_FILE} holds .*{words}.*, expected float32 \(3, 2\); train"):
         read_held_out_scores(tmp_path, 3, 2)
 
 
 def scores_file(folder: Path) -> bytes:
-    write_held_out_scores(folder, SCORES)
+    write_scores(folder / SCORES_FILE, SCORES)
     return (folder / SCORES_FILE).read_bytes()
 
 
