@@ -241,20 +241,18 @@ def _finish(
     kept = {phase.name for phase in training.phases if phase.kept}
     last = training.divergence.phase if training.divergence else None
     history = [epoch for epoch in training.history if epoch.phase in kept or epoch.phase == last]
-    train = test = None
-    if training.train_scores is not None:
-        train = Scored("training", training.train_scores, dataset.train.labels, dataset.train.paths)
-    if dataset.test is not None:
-        test = Scored("test", scores["test"], dataset.test.labels, dataset.test.paths)
+    learned, test, found = dataset.train, dataset.test, training.train_scores
     findings = diagnose(
         history,
         config,
         dataset.classes,
         divergence=training.divergence,
-        train=train,
-        train_labels=dataset.train.labels,
+        train=Scored("training", found, learned.labels, learned.paths)
+        if (found := training.train_scores) is not None
+        else None,
+        train_labels=learned.labels,
         val=Scored("validation", scores["val"], dataset.val.labels, dataset.val.paths),
-        test=test,
+        test=Scored("test", scores["test"], test.labels, test.paths) if test else None,
     )
     findings = measure_effects(findings, context, weights, training.phases[0].seconds)
     findings = add_data_findings(findings, dataset)

@@ -1,9 +1,10 @@
-"""Fine-tuning by effort: what the trial chooses, that it leaves no trace, and that a resumed run ends alike."""
+"""Fine-tuning by effort: how many blocks, that it leaves no trace, and that a resumed run ends alike."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from edgecls.training import effort, fine_tuning, phases
 from edgecls.training.context import Context
 from edgecls.training.effort import describe_next, fine_blocks, fine_settings, whole_settings
 from edgecls.training.fit import FitResult
+from edgecls.training.history import EpochRecord
 from edgecls.training.recipe import Recipe
 
 # The last blocks of a network that ends early are small.
@@ -93,6 +95,22 @@ def test_the_classifier_is_solved_again_for_the_fine_tuned_features(
     ((before, after),) = seen
     assert (after.best_accuracy, -after.best_loss) >= (before.best_accuracy, -before.best_loss)
     assert after.ended == f"{before.ended}, then the classifier was solved by L-BFGS"
+
+
+@pytest.mark.parametrize(("solved", "kept"), [(0.89, True), (0.8, False)])
+def test_a_solution_stays_unless_the_validation_images_show_that_it_is_worse(
+    monkeypatch: pytest.MonkeyPatch, solved: float, kept: bool
+) -> None:
+    images = SimpleNamespace(labels=np.zeros(100, np.int64))
+    epoch = EpochRecord("fine-tuning", 1, 0.1, 1, 0.2, 0.9, 1e-4, 0.1, 1.0)
+    fitted = FitResult((epoch,), 1, 0.2, 0.9, 0.5, None, "all epochs done")
+    monkeypatch.setattr(fine_tuning, "frozen_examples", lambda *_: (images, images))
+    found = dataclasses.replace(fitted, best_accuracy=solved)
+    monkeypatch.setattr(fine_tuning, "solve", lambda *_, **__: found)
+    learned = fine_tuning.solve_again(context(), Recipe("fine-tuning", 1), fitted, fitted)
+    # The standard error of 90 % of 100 images is 3 points.
+    assert learned.fitted.best_accuracy == (solved if kept else 0.9)
+    assert learned.fitted.ended.endswith("solved by L-BFGS") == kept
 
 
 @pytest.mark.parametrize(

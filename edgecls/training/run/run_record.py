@@ -96,6 +96,7 @@ class RunRecord(_Required, total=False):
     warnings: list[str]
     versions: dict[str, str]
     files: dict[str, str]
+    refit_images: int
     imported: _Imported
 
 
