@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 # An accelerator -> what it is called, and the board that is named if the user named none.
 NPUS = {"edgetpu": "an Edge TPU", "ethos-u": "an Ethos-U"}
 USUAL_BOARDS = {"edgetpu": "coral-usb", "ethos-u": "nxp-imx93"}
+SEVEN_BITS = (
+    "The int8 ONNX file has 7-bit weights, since sums of 8-bit ones overflow on a processor without VNNI, as this one "
+    "seems to be. If it is for another processor, name it with --board."
+)
 
 
 @click.command()
@@ -124,6 +128,8 @@ def export(run: Path, board: str | None, out: Path | None, data: Path | None, pr
 def _print_all(result: ExportResult, run: Path, target: Target, board: str | None) -> None:
     """Print the result; raise Click's error, exit code 1, for a file that may not be shipped or does not run there."""
     print_export(result)
+    if target.weight_bits < 8 and board is None and ("int8", "onnx") in {(f.precision, f.format) for f in result.files}:
+        echo(SEVEN_BITS)
     if target.accelerator:
         echo(f"Accuracy was measured on this machine's CPU, not on {NPUS[target.accelerator]}.")
     if board and board not in TARGETS:
@@ -220,6 +226,8 @@ def print_export(result: ExportResult) -> None:
 
 def check_gate(result: ExportResult) -> None:
     """Raise Click's error, exit code 1, with the verdict on every file that may not be shipped."""
-    rejected = [f"{file.path} {file.comparison.verdict}" for file in result.files if not file.passed]
+    rejected = [file for file in result.files if not file.passed]
     if rejected:
-        raise click.ClickException("; ".join(rejected) + ". Do not ship it (--max-drop sets the limit)")
+        reasons = "; ".join(f"{file.path} {file.comparison.verdict}" for file in rejected)
+        instead = "; --fp16 files lose almost nothing" if "int8" in {file.precision for file in rejected} else ""
+        raise click.ClickException(f"{reasons}. Do not ship it (--max-drop sets the limit){instead}")

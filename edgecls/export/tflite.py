@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.boards.targets import ANY, Target
+from edgecls.export.activations import bounded
 from edgecls.export.calibration import centered_inputs
 from edgecls.export.fuse import FusedModel
 from edgecls.export.npu import check_mapping, for_npu
@@ -64,7 +65,7 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
 
     with quietly("conversion to int8 TFLite"):
         core = for_npu(fused).core if target.accelerator else fused.core
-        converter = tf.lite.TFLiteConverter.from_keras_model(core)
+        converter = tf.lite.TFLiteConverter.from_keras_model(bounded(core))
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([image] for image in centered_inputs(calibration, fused.pad_gray))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -143,4 +144,4 @@ def with_uint8_input(fused: FusedModel) -> keras.Model:
 
     image = keras.Input(fused.core.input.shape[1:], batch_size=1, dtype="uint8", name="image")
     centered = keras.ops.subtract(keras.ops.cast(image, "float32"), float(fused.pad_gray))
-    return keras.Model(image, fused.core(centered))
+    return keras.Model(image, bounded(fused.core)(centered))

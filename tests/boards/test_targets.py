@@ -51,6 +51,8 @@ def test_this_machine_is_recognized(
     cpuinfo.write_text(f"processor : 0\nflags : {flags}\n", encoding="utf-8")
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert detect_target(cpuinfo) == expected
+    monkeypatch.setattr(detect_target, "__defaults__", (cpuinfo,))
+    assert find_target(None) is TARGETS[expected]
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+import onnx
 import pytest
 from command_line import run
+from onnx import numpy_helper
+from processor import fake_flags
 
 from edgecls.boards import doctor
 from edgecls.boards.profiles import load_profile
@@ -19,6 +23,7 @@ from edgecls.config import ExportConfig
 from edgecls.export import artifact, prepared
 from edgecls.export.artifact import ExportResult
 from edgecls.export.prepared import PreparedResult
+from edgecls.model_file.read import read_model_file
 
 
 @pytest.fixture
@@ -201,3 +206,30 @@ def test_formats_of_prepared_need_it(configs: list[ExportConfig]) -> None:
 def test_per_tensor_is_asked_for(configs: list[ExportConfig]) -> None:
     assert run("export", "run", "--int8", "--per-tensor").exit_code == 0
     assert configs[0].per_tensor is True
+
+
+@pytest.mark.slow
+def test_without_vnni_onnx_files_have_7_bit_weights_by_themselves(
+    run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_flags(monkeypatch, tmp_path, "fpu avx2 avx512f")
+    done = run("export", run_copy, "--int8", "--format", "onnx", "--max-drop", "1", "--no-golden")
+    assert (done.exit_code, "has 7-bit weights" in done.stdout) == (0, True), done.stderr
+    model = read_model_file(run_copy / "export" / "model-int8.onnx")
+    assert model.spec.target == "x86"
+    tensors = onnx.load_from_string(model.graph).graph.initializer
+    weights = [values for each in tensors if (values := numpy_helper.to_array(each)).dtype == np.int8 and values.ndim]
+    assert max(np.abs(values.astype(int)).max() for values in weights) == 64
+
+
+def test_7_bit_weights_are_said_only_where_they_are_chosen(
+    tiny_export: ExportResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "export_run", lambda *_, **__: tiny_export)
+    for flags, options, said in (
+        ("fpu avx2", (), True),
+        ("fpu avx2 avx_vnni", (), False),
+        ("fpu avx2", ("--board", "x86"), False),
+    ):
+        fake_flags(monkeypatch, tmp_path, flags)
+        assert ("has 7-bit weights" in run("export", "run", "--int8", *options).stdout) == said
