@@ -117,7 +117,7 @@ class Profile:
     hardware: Hardware  # processor and memory
     recommended: Recommended  # file and engine
     latencies: tuple[ProfileLatency, ...] = ()  # published ones
-    accelerator: str = ""  # "edgetpu", "ethos-u", "cuda" or ""
+    accelerator: str = ""  # "edgetpu", "ethos-u", "torq", "cuda" or ""
     npu: str = ""  # of an Ethos-U: one of `npus` in tables/ethosu.toml
     device_tree: str = ""  # beginning of its /proc/device-tree/model; "" if it has none
     notes: tuple[str, ...] = ()  # for users

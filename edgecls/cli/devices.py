@@ -84,7 +84,8 @@ def _installs(profile: Profile, system: Any) -> str:
     "--compile",
     "compiling",
     is_flag=True,
-    help="First run the NPU's compiler: edgetpu_compiler writes NAME_edgetpu.tflite, Vela NAME_vela.tflite.",
+    help="First run the NPU's compiler: edgetpu_compiler writes NAME_edgetpu.tflite, Vela NAME_vela.tflite,"
+    " torq-compile NAME.vmfb, which its simulator compares on the golden images.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def check(file: Path, name: str | None, old_name: str | None, compiling: bool, as_json: bool) -> None:
@@ -108,20 +109,19 @@ def check(file: Path, name: str | None, old_name: str | None, compiling: bool, a
         raise click.UsageError("Missing option '--board'.")
     profile = load_profile(name)
     compiled = _compile(file, profile) if compiling else None
-    source = Path(compiled["path"]) if compiled else file
+    # A file for a Torq NPU is no TFLite file.
+    source = Path(compiled["path"]) if compiled and profile.accelerator != "torq" else file
     model = read_model_file(source)
     check_runnable(model)
     graph = read_graph(model.graph, model.format)
     findings = check_graph(graph, model.spec, len(model.graph), profile)
+    if compiled and profile.accelerator == "torq":
+        from edgecls.runtime.torq_simulator import compare_in_simulator
+
+        findings = (*findings, compare_in_simulator(file))
     yes, lines = is_yes(findings), install_lines(graph, profile)
     if as_json:
-        document = {
-            "file": str(source),
-            "board": profile.name,
-            "device": profile.name,
-            "runs": yes,
-            "install": lines,
-        }
+        document = {"file": str(source), "board": name, "device": name, "runs": yes, "install": lines}
         print_json(document | {"compiled": compiled, "findings": [asdict(finding) for finding in findings]})
     else:
         _print_check(source, profile, findings, compiled)
@@ -130,15 +130,19 @@ def check(file: Path, name: str | None, old_name: str | None, compiling: bool, a
 
 
 def _compile(file: Path, profile: Profile) -> dict[str, Any]:
-    from edgecls.boards import edgetpu_compiler, vela
+    from edgecls.boards import edgetpu_compiler, torq, vela
 
-    done: edgetpu_compiler.CompiledFile | vela.VelaFile
+    done: edgetpu_compiler.CompiledFile | vela.VelaFile | torq.TorqFile
     if profile.accelerator == "edgetpu":
         done = edgetpu_compiler.compile_file(file)
     elif profile.npu:
         done = vela.compile_for_npu(file, profile)
+    elif profile.accelerator == "torq":
+        done = torq.compile_for_torq(file)
     else:
-        raise click.UsageError(f"--compile needs a board with an Edge TPU or an Ethos-U; {profile.name} has neither")
+        raise click.UsageError(
+            f"--compile needs an Edge TPU, an Ethos-U or a Torq NPU; {profile.name} has none of them"
+        )
     return {"path": str(done.path), "cpu_layers": list(done.cpu_layers), "report": asdict(done.report)}
 
 
@@ -160,7 +164,7 @@ def _compile_command(file: Path, profile: Profile) -> str:
     """Return the command that compiles a file for the board's NPU, or "" if it is compiled or the board has none."""
     from edgecls.boards import edgetpu_compiler
 
-    if file.stem.endswith(("_edgetpu", "_vela")) or not (profile.npu or profile.accelerator == "edgetpu"):
+    if file.stem.endswith(("_edgetpu", "_vela")) or profile.accelerator in ("", "cuda"):
         return ""
     if profile.accelerator == "edgetpu" and not edgetpu_compiler.find_compiler():
         return edgetpu_compiler.advice(file)
@@ -172,6 +176,9 @@ def _print_compiled(compiled: dict[str, Any]) -> None:
     report = compiled["report"]
     if "on_tpu" in report:
         echo(f"{'compiler':18} {report['on_tpu']} operations on the Edge TPU, {report['on_cpu']} on the CPU")
+    elif "size_bytes" in report:
+        text = "it does not say which operations run on the NPU"
+        echo(f"{'compiler':18} torq-compile wrote {compiled['path']}, {report['size_bytes']:,} bytes; {text}")
     else:
         echo(f"{'compiler':18} {report['on_npu']} operations on the NPU, {report['on_cpu']} on the CPU")
         kinds = {"SRAM": report["sram_kb"], "DRAM": report["dram_kb"], "flash": report["flash_kb"]}

@@ -168,7 +168,7 @@ def choose_engine(profile: Profile, engine: str | None) -> str:
     if kind == "npu":
         raise ConfigError(
             f"no latency is published that an estimate for {profile.name} could learn from. "
-            f"'edgecls check FILE --board {profile.name} --compile' shows its compiler's own estimate"
+            f"'edgecls check FILE --board {profile.name} --compile' shows what its compiler says"
         )
     engine = best if engine is None else ALIASES.get(engine, engine)
     if kind == "cpu" and engine not in ENGINES:

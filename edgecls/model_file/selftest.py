@@ -25,6 +25,7 @@ from edgecls.images.archive import read_bytes
 from edgecls.images.decode import PLAIN, decode_gray, load_gray
 from edgecls.images.opening import TIFF_MAGICS
 from edgecls.limits import MAX_IMAGE_SIZE
+from edgecls.model_file.metadata import ModelSpec
 from edgecls.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # For all samples of a file, as text: int8 files must stay small.
 MAX_GOLDEN_CHARACTERS = 120_000
 MAX_SAMPLES = 4
+NO_GOLDEN = "this file has no golden samples; export it again, with --golden"
 # Larger image files are replaced by a smaller copy.
 MAX_IMAGE_BYTES = 16_000
 # fp32 and fp16 files compute in fp32, whose sums depend on the vector width. int8: kernels round differently on each
@@ -88,6 +90,20 @@ def add_scores(samples: tuple[dict[str, Any], ...], classifier: Classifier) -> t
     return tuple(sample | {"scores": [float(s) for s in _scores(classifier, _pixels(sample))]} for sample in samples)
 
 
+def golden_images(spec: ModelSpec) -> NDArray[np.uint8]:
+    """Return the pixels of a file's golden samples, uint8 (N, H, W, 1), 0..255.
+
+    Raises:
+        ModelFileError: it has none, or they are damaged.
+    """
+    if not spec.golden:
+        raise ModelFileError(NO_GOLDEN)
+    try:
+        return np.stack([_pixels(sample) for sample in spec.golden])
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ModelFileError(f"a golden sample is damaged ({error!r}); export the file again") from error
+
+
 def run_selftest(classifier: Classifier) -> SelfTest:
     """Compare this machine's results with those of the golden samples in the classifier's file.
 
@@ -96,7 +112,7 @@ def run_selftest(classifier: Classifier) -> SelfTest:
     """
     spec = classifier.spec
     if not spec.golden:
-        raise ModelFileError("this file has no golden samples; export it again, with --golden")
+        raise ModelFileError(NO_GOLDEN)
     for sample in spec.golden:
         try:
             content, expected = base64.b85decode(sample["file"]), _pixels(sample)

@@ -38,7 +38,8 @@ else:
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = (
     "raspberry-pi-zero-2w raspberry-pi-3b-plus raspberry-pi-4b raspberry-pi-5 raspberry-pi-4b-32bit coral-dev-board "
-    "coral-usb jetson-nano jetson-orin-nano rk3588 desktop-x86 desktop-x86-vnni desktop-nvidia nxp-imx93 ethos-u85-256"
+    "coral-usb jetson-nano jetson-orin-nano rk3588 desktop-x86 desktop-x86-vnni desktop-nvidia nxp-imx93 ethos-u85-256 "
+    "synaptics-coralboard"
 )
 ISA = {"neon", "fp16", "dotprod", "i8mm", "avx2", "vnni"}
 
@@ -62,7 +63,7 @@ def test_a_profile_holds_what_commands_ask_for(profile: Profile) -> None:
     # A microcontroller has no system with Python.
     assert profile.systems or profile.npu
     assert profile.export_target in TARGETS
-    assert profile.accelerator in ("", "edgetpu", "ethos-u", "cuda")
+    assert profile.accelerator in ("", "edgetpu", "ethos-u", "torq", "cuda")
     assert TARGETS[profile.export_target].accelerator in ("", profile.accelerator)
     assert (profile.accelerator == "ethos-u") == bool(profile.npu)
     assert set(profile.hardware.isa) <= ISA

@@ -57,7 +57,7 @@ def test_all_boards_are_a_table(int8: Path) -> None:
     assert any("use fp16 or fp32" in line for line in lines if line.startswith("desktop-nvidia"))
     documents = json.loads(run("estimate", int8, "--json").stdout)
     # The NPUs have no published latencies that an estimate could learn from.
-    refused = {"desktop-nvidia", "nxp-imx93", "ethos-u85-256"}
+    refused = {"desktop-nvidia", "nxp-imx93", "ethos-u85-256", "synaptics-coralboard"}
     assert {row["device"] for row in documents if "refused" in row} == refused
 
 

@@ -78,7 +78,7 @@ def test_every_latency_has_its_primary_source() -> None:
 
 
 # No latencies of these are published that a model could learn from.
-NPUS = ("ethos-u85-256", "nxp-imx93")
+NPUS = ("ethos-u85-256", "nxp-imx93", "synaptics-coralboard")
 ESTIMATED = tuple(name for name in board_names() if name not in NPUS)
 
 
