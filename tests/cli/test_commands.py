@@ -33,7 +33,7 @@ def test_the_list_of_commands_is_not_cut_short() -> None:
 def test_help_shows_an_example(command: list[str]) -> None:
     for flag in ("--help", "-h"):
         shown = run(*command, flag)
-        assert shown.exit_code == 0
+        assert shown.exit_code == 0, shown.output
         assert f"Example{'' if command else 's'}" in shown.output
         assert f"  edgecls {' '.join(command)}" in shown.output
 
@@ -52,7 +52,7 @@ def test_defaults_in_the_help_are_those_of_the_config() -> None:
     [
         (["unknown"], "No such command"),
         (["tarin", "photos"], "Did you mean 'train'?"),
-        (["train"], "Missing argument 'DATA'"),
+        (["train"], "Missing argument 'DATA...'"),
         (["train", "photos"], "Missing option '--out'"),
         (
             ["train", "photos", "--out", "x", "--image-size", "16"],
