@@ -26,7 +26,7 @@ demo: setup  ## train, export, score and show on the images that come with edgec
 	$(BIN)/edgecls demo --out demo-run
 
 test: setup  ## all quick tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow and not install and not faults"
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations 40 --durations-min 8 -m "not slow and not install and not faults"
 
 test-slow: setup  ## tests that take minutes
 	$(BIN)/pytest -m slow

@@ -71,6 +71,7 @@ def fit_linear(
     l2: float | None = None,
     seed: int = 0,
     deadline: float | None = None,
+    least_deviation: float = 0.0,
 ) -> LinearFit:
     """Return the linear classifier with the least cross-entropy and L2 penalty.
 
@@ -82,6 +83,8 @@ def fit_linear(
         l2: strength of the penalty; None chooses one of `L2_STRENGTHS` by cross-validation over the images.
         seed: of the folds.
         deadline: `time.monotonic()` at which to stop with what is solved so far; the result then depends on the time.
+        least_deviation: smaller standard deviations of features count as this fraction of their median, so that no
+            weight is large.
 
     Raises:
         MissingDependency: SciPy or threadpoolctl is not installed.
@@ -94,7 +97,7 @@ def fit_linear(
     with threadpool_limits(1, user_api="blas"):
         if l2 is None:
             l2, chosen, scores = _choose_l2(copies[0], labels, weights, seed, deadline)
-        kernel, bias = _solve(copies, np.arange(len(labels)), labels, weights, [l2], deadline)[-1]
+        kernel, bias = _solve(copies, np.arange(len(labels)), labels, weights, [l2], deadline, least_deviation)[-1]
     return LinearFit(kernel, bias, l2, chosen, scores)
 
 
@@ -174,11 +177,13 @@ def _solve(
     weights: NDArray[np.float64],
     strengths: Sequence[float],
     deadline: float | None,
+    least_deviation: float = 0.0,
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return (kernel, bias) for each strength, of the images `chosen`."""
     import scipy.optimize
 
     mean, deviation = _moments(copies[0], chosen)
+    deviation = np.maximum(deviation, least_deviation * np.median(deviation))
     blocks = _standardized(copies, chosen, labels, weights, mean, deviation)
     shape = len(mean) + 1, len(weights)
     total = float(weights[labels[chosen]].sum())

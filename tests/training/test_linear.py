@@ -68,6 +68,14 @@ def test_the_scaling_is_folded_into_the_weights() -> None:
     assert found.kernel.dtype == found.bias.dtype == np.float32 and found.scores is None
 
 
+def test_a_feature_that_hardly_varies_gets_no_large_weight_if_that_is_asked() -> None:
+    features, labels = draw(60)
+    free, floored = (fit_linear([features], labels, CLASSES, l2=3.0, least_deviation=least) for least in (0.0, 1.0))
+    # The third feature varies a hundred times less than most.
+    assert np.abs(free.kernel[2]).max() > 10 * np.abs(free.kernel[0]).max()
+    assert np.abs(floored.kernel[2]).max() < np.abs(free.kernel[2]).max() / 10
+
+
 def test_twice_the_same() -> None:
     features, labels = draw(80)
     one, two = (fit_linear([features], labels, CLASSES) for _ in range(2))
