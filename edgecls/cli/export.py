@@ -14,6 +14,7 @@ from edgecls.cli.export_prepared import PREPARED_ONLY, export_prepared
 from edgecls.cli.inspection import limit_options, print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
+from edgecls.cli.web import write_page
 from edgecls.config import ExportConfig
 from edgecls.limits import FORMATS, INPUTS, PRECISIONS
 from edgecls.messages.lists import counted
@@ -84,6 +85,9 @@ SEVEN_BITS = (
 @click.option(
     "--golden/--no-golden", default=True, show_default=True, help="Store a few images in the files for selftest."
 )
+@click.option(
+    "--web", type=PATH, metavar="DIR", help="Also write a page that runs the TFLite file in the browser: 'edgecls web'."
+)
 @limit_options
 @click.option("--out", type=PATH, help="Folder for the files.  [default: RUN/export]")
 @click.option("--data", type=PATH, help="Folder of the run's images, if they were moved.")
@@ -108,6 +112,7 @@ def export(run: Path, board: str | None, out: Path | None, data: Path | None, pr
       edgecls export run --int8 --heatmap
       edgecls export run --prepared --format onnx
       edgecls export run --int8 --input rgb
+      edgecls export run --int8 --web page
     """
     old_board = settings.pop("old_board")
     board = old_board if board is None else board
@@ -116,13 +121,28 @@ def export(run: Path, board: str | None, out: Path | None, data: Path | None, pr
     if only := set(settings["formats"]) & set(PREPARED_ONLY):
         raise click.UsageError(f"--format {', '.join(sorted(only))} needs --prepared")
     target = find_target(export_target(board))
+    page = settings.pop("web")
     config = _make_config(target, board, **settings)
+    litert_js = _find_litert_js(config) if page else {}
     load_tensorflow()
     from edgecls.export.artifact import export_run
 
     with LiveProgress() as bars:
         result = export_run(run, config, out=out, data=data, progress=bars)
     _print_all(result, run, target, board)
+    if page:
+        # The int8 file if there is one: precisions are in the order of their size.
+        name = [file.path for file in result.files if file.format == "tflite"][-1]
+        write_page(result.folder / name, page, litert_js)
+
+
+def _find_litert_js(config: ExportConfig) -> dict[str, bytes]:
+    """Return the files of LiteRT.js, before an export that may take minutes."""
+    from edgecls.serve.litert_js import find_litert_js
+
+    if "tflite" not in config.formats:
+        raise click.UsageError("--web runs a TFLite file; leave --format out, or add --format tflite")
+    return find_litert_js(None, download=False)
 
 
 def _print_all(result: ExportResult, run: Path, target: Target, board: str | None) -> None:

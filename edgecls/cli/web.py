@@ -29,12 +29,19 @@ def web(file: Path, out: Path, download: bool, litert_js: Path | None) -> None:
       edgecls web run/export/model-int8.tflite --out page --download
       python -m http.server --directory page
     """
-    from edgecls.serve.litert_js import VERSION, find_litert_js
-    from edgecls.serve.web import write_web
+    from edgecls.serve.litert_js import find_litert_js
 
     if download and litert_js is not None:
         raise click.UsageError("--download excludes --litert-js: the files come from one of them")
-    folder = write_web(file, out, find_litert_js(litert_js, download=download))
+    write_page(file, out, find_litert_js(litert_js, download=download))
+
+
+def write_page(file: Path, out: Path, litert_js: dict[str, bytes]) -> None:
+    """Write a page into the folder `out` and print what it holds and how to open it."""
+    from edgecls.serve.litert_js import VERSION
+    from edgecls.serve.web import write_web
+
+    folder = write_web(file, out, litert_js)
     sizes = [f"{size / 1e6:.1f} MB" for size in (folder.size_bytes, folder.first_visit_bytes)]
     echo(f"{folder.files} files in {out}, {sizes[0]}, with LiteRT.js {VERSION}; a browser loads {sizes[1]} once")
     echo(f"Next: {shlex.join(['python', '-m', 'http.server', '--directory', str(out)])}")

@@ -75,8 +75,8 @@ def find_litert_js(folder: Path | None, *, download: bool) -> dict[str, bytes]:
         _download(root)
     if not _has_all(root):
         raise MissingDependency(
-            f"LiteRT.js {VERSION} is not in {root}; download it once with --download (from npm's registry, 12 MB), or: "
-            f"npm install {PACKAGES}, then --litert-js node_modules"
+            f"LiteRT.js {VERSION} is not in {root}; download it once with edgecls web FILE --out DIR --download "
+            f"(from npm's registry, 12 MB), or: npm install {PACKAGES}, then --litert-js node_modules"
         )
     return {name: _check(file, (root / file.package / file.path).read_bytes(), root) for name, file in FILES.items()}
 

@@ -24,6 +24,7 @@ from edgecls.export import artifact, prepared
 from edgecls.export.artifact import ExportResult
 from edgecls.export.prepared import PreparedResult
 from edgecls.model_file.read import read_model_file
+from edgecls.serve import litert_js
 
 
 @pytest.fixture
@@ -233,3 +234,24 @@ def test_7_bit_weights_are_said_only_where_they_are_chosen(
     ):
         fake_flags(monkeypatch, tmp_path, flags)
         assert ("has 7-bit weights" in run("export", "run", "--int8", *options).stdout) == said
+
+
+def test_web_writes_the_page_of_the_int8_file(
+    tiny_export: ExportResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "export_run", lambda *_, **__: tiny_export)
+    monkeypatch.setattr(litert_js, "find_litert_js", lambda *_, **__: {"core.js": b"code"})
+    done = run("export", "run", "--int8", "--fp32", "--web", tmp_path / "page")
+    assert done.exit_code == 0, done.stderr
+    assert f"--directory {tmp_path / 'page'}" in done.stdout
+    model = (tmp_path / "page" / "model.tflite").read_bytes()
+    assert model == (tiny_export.folder / "model-int8.tflite").read_bytes()
+
+
+def test_web_is_refused_before_the_export(
+    configs: list[ExportConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litert_js, "cache_folder", lambda: tmp_path)
+    for options, said in (((), "edgecls web FILE --out DIR --download"), (("--format", "onnx"), "runs a TFLite file")):
+        done = run("export", "run", "--int8", "--web", tmp_path / "page", *options)
+        assert (done.exit_code != 0, configs, said in done.stderr) == (True, [], True)
