@@ -1,7 +1,7 @@
 """Runs Synaptics' compiler for the Torq NPU of the Coralboard.
 
-The package torq-compiler[tflite] on PyPI needs Python 3.12 and a C library of 2.39 on x86-64. The code follows its
-manual (https://synaptics-torq.github.io/torq-compiler/v/latest/user-manual/model_conversion.html).
+The package torq-compiler[tflite] on PyPI needs Python 3.12 and a C library of 2.39 on x86-64. See its manual
+(https://synaptics-torq.github.io/torq-compiler/v/latest/user-manual/model_conversion.html).
 """
 
 from __future__ import annotations

@@ -112,7 +112,6 @@ def export(run: Path, board: str | None, out: Path | None, data: Path | None, pr
       edgecls export run --int8 --heatmap
       edgecls export run --prepared --format onnx
       edgecls export run --int8 --input rgb
-      edgecls export run --int8 --web page
     """
     old_board = settings.pop("old_board")
     board = old_board if board is None else board
@@ -130,10 +129,7 @@ def export(run: Path, board: str | None, out: Path | None, data: Path | None, pr
     with LiveProgress() as bars:
         result = export_run(run, config, out=out, data=data, progress=bars)
     _print_all(result, run, target, board)
-    if page:
-        # The int8 file if there is one: precisions are in the order of their size.
-        name = [file.path for file in result.files if file.format == "tflite"][-1]
-        write_page(result.folder / name, page, litert_js)
+    _write_page(result, page, litert_js)
 
 
 def _find_litert_js(config: ExportConfig) -> dict[str, bytes]:
@@ -143,6 +139,13 @@ def _find_litert_js(config: ExportConfig) -> dict[str, bytes]:
     if "tflite" not in config.formats:
         raise click.UsageError("--web runs a TFLite file; leave --format out, or add --format tflite")
     return find_litert_js(None, download=False)
+
+
+def _write_page(result: ExportResult, page: Path | None, litert_js: dict[str, bytes]) -> None:
+    if page:
+        # The int8 file if there is one: it comes last.
+        name = [file.path for file in result.files if file.format == "tflite"][-1]
+        write_page(result.folder / name, page, litert_js)
 
 
 def _print_all(result: ExportResult, run: Path, target: Target, board: str | None) -> None:

@@ -1,7 +1,6 @@
 """Compares a file in the simulator of Synaptics' Torq NPU with LiteRT's reference kernels, on its golden images.
 
-The simulator is in the package torq-runtime (Python 3.12, x86-64) and takes 6 to 15 s an image. The code follows its
-manual (https://synaptics-torq.github.io/torq-compiler/v/latest/user-manual/torq_runtime.html).
+The simulator is in the package torq-runtime (Python 3.12, x86-64) and takes 6 to 15 s an image. See its manual (https://synaptics-torq.github.io/torq-compiler/v/latest/user-manual/torq_runtime.html).
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from edgecls.boards.rule_result import RuleResult
 from edgecls.boards.torq import INSTALL, SIMULATOR, compile_for_torq
 from edgecls.errors import MissingDependency, ModelFileError
 from edgecls.model_file.read import read_model_file, read_spec
-from edgecls.model_file.selftest import golden_images
+from edgecls.model_file.selftest import TOLERANCES, golden_images
 from edgecls.runtime.engines import one_line
 from edgecls.runtime.litert import import_interpreter
 
-# Of a score. 60 images differed by 0.041 at most, in torq-runtime 2.3.0.
-MOST_DIFFERENCE = 0.05
+# Of a score. 60 photographs differed by 0.041 at most in torq-runtime 2.3.0, and a network of random weights by 0.06.
+USUAL_DIFFERENCE = 0.05
 
 
 def compare_in_simulator(path: Path) -> RuleResult:
@@ -47,9 +46,11 @@ def compare_in_simulator(path: Path) -> RuleResult:
         f"{difference:.3f}"
     )
     # Written so that NaN fails.
-    if same == len(images) and difference <= MOST_DIFFERENCE:
-        return RuleResult("simulator", "ok", text)
-    return RuleResult("simulator", "no", f"{text}, and {MOST_DIFFERENCE} is usual; do not use the compiled file")
+    if same < len(images) or not difference <= TOLERANCES["int8"]:
+        return RuleResult("simulator", "no", f"{text}; do not use the compiled file")
+    if difference > USUAL_DIFFERENCE:
+        return RuleResult("simulator", "note", f"{text}; {USUAL_DIFFERENCE} is usual")
+    return RuleResult("simulator", "ok", text)
 
 
 def _import_runner() -> Any:

@@ -1,4 +1,4 @@
-"""The Torq compiler's commands, against programs of its documented interface: the real one was not run."""
+"""The Torq compiler's commands, against programs of its documented interface: the real one needs Python 3.12."""
 
 from __future__ import annotations
 
