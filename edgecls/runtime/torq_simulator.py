@@ -1,6 +1,7 @@
 """Compares a file in the simulator of Synaptics' Torq NPU with LiteRT's reference kernels, on its golden images.
 
-The simulator is in the package torq-runtime (Python 3.12, x86-64) and takes 6 to 15 s an image. See its manual (https://synaptics-torq.github.io/torq-compiler/v/latest/user-manual/torq_runtime.html).
+The simulator is in the package torq-runtime (Python 3.12, x86-64) and takes 6 to 15 s an image. See its manual
+(https://synaptics-torq.github.io/torq-compiler/v/latest/user-manual/torq_runtime.html).
 """
 
 from __future__ import annotations

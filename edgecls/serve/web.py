@@ -63,7 +63,7 @@ def write_web(file: Path, out: Path, litert_js: dict[str, bytes]) -> WebFolder:
     check_compiled(model.graph, "cpu")
     check_runnable(model)
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        raise ConfigError(f"{out} holds other files; give a new folder with --out")
+        raise ConfigError(f"{out} holds other files; give a new folder")
     files = _page() | {f"litert/{name}": content for name, content in litert_js.items()}
     files |= {"model.tflite": data, "model.json": _to_json(_describe(model.spec, data))}
     digest = hashlib.sha256(b"".join(hashlib.sha256(name.encode() + files[name]).digest() for name in sorted(files)))
