@@ -72,7 +72,6 @@ def test_a_feature_that_hardly_varies_gets_no_large_weight_if_that_is_asked() ->
     features, labels = draw(60)
     free, floored = (fit_linear([features], labels, CLASSES, l2=3.0, least_deviation=least) for least in (0.0, 1.0))
     # The third feature varies a hundred times less than most.
-    assert np.abs(free.kernel[2]).max() > 10 * np.abs(free.kernel[0]).max()
     assert np.abs(floored.kernel[2]).max() < np.abs(free.kernel[2]).max() / 10
 
 
