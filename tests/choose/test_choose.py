@@ -63,6 +63,7 @@ def check_document(document: dict[str, Any], run: Path) -> None:
     assert f'engine="{best["engine"]}", threads={best["threads"]}' in script
 
 
+@pytest.mark.slow
 def test_a_real_choice(chosen_run: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "default_threads", lambda: 1)
     done = edgecls("choose", chosen_run, tiny_data, "--seconds", 0.1, "--max-drop", 1, "--json")

@@ -267,6 +267,7 @@ def test_progress_names_every_file(run_copy: Path, converters: Callable[..., Non
     assert all(done == total for done, total in last.values())
 
 
+@pytest.mark.slow
 def test_int8_files_leave_out_channels_and_float_files_do_not(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The run has few and small images.
     monkeypatch.setattr(prune, "POSITIONS_PER_CHANNEL", 0)
@@ -279,6 +280,7 @@ def test_int8_files_leave_out_channels_and_float_files_do_not(run_copy: Path, mo
     assert few_float == pytest.approx(all_float, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_layer_that_loses_most_is_named_on_request(run_copy: Path) -> None:
     result = export_run(run_copy, ExportConfig(precisions=("int8",), formats=("tflite",), max_drop=1, layers=True))
     (file,) = result.files

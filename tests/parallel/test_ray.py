@@ -136,6 +136,7 @@ def test_a_local_cluster_listens_on_this_machine_alone(ray_pool_2: RayPool) -> N
     assert addresses and addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
+@pytest.mark.slow
 def test_a_local_cluster_takes_no_job_without_its_token(ray_pool_2: RayPool) -> None:
     import ray
 

@@ -143,6 +143,7 @@ def test_no_network_is_begun_that_would_end_too_late(
     assert trained == []
 
 
+@pytest.mark.slow
 def test_a_large_grid_is_halved(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(halving, "FULL_GRID", 1)
     # Both are one size, so that they compete: whichever is worse after its short training is never trained in full.
@@ -210,6 +211,7 @@ def without_paths(scored: ScoredRun | None) -> dict[str, Any]:
     return {**vars(scored), "run": scored.run.name, "file": scored.file.name, "seconds": None}
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_networks(
     swept: Path, tiny_data: Path, tmp_path: Path, trained: list[str], ray_pool_2: RayPool
 ) -> None:

@@ -91,6 +91,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert read_record(one)["metrics"] == read_record(other)["metrics"]
 
 
+@pytest.mark.slow
 def test_killed_twice_and_interrupted_once_it_ends_like_an_uninterrupted_run(tmp_path: Path) -> None:
     place = make_place(tmp_path)
     delays = random.Random(0)

@@ -66,7 +66,7 @@ def error(kind: str, fused: FusedModel, reference: FusedModel, images: np.ndarra
     return float(np.abs(int8_scores(kind, fused, calibration, unseen) - float_scores(reference, unseen)).mean())
 
 
-@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+@pytest.mark.parametrize("kind", ["tflite", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_int8_loses_several_times_less_with_preparation(kind: str, uneven: FusedModel, images: np.ndarray) -> None:
     if kind == "onnx":
         skip_without_vnni()
@@ -82,7 +82,6 @@ def whole(request: pytest.FixtureRequest, images: np.ndarray) -> tuple[str, Fuse
     return request.param, network, error(request.param, prepare.prepare(network, images[:32]), network, images)
 
 
-# That each step reduces the error of the network is a quick test; this is about the files.
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["equalize", "correct_bias"])
 def test_a_file_made_without_one_step_loses_more(
@@ -112,6 +111,7 @@ def only_round(layer: Any, corrected: Any, inputs: graph.Batches, weight_steps: 
     return [(layer(exact), corrected(rounded)) for exact, rounded in inputs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "step", "without"), [(prepare, "equalize", keep_unequal), (bias_correction, "_fit_layer", only_round)]
 )
@@ -183,6 +183,7 @@ def test_batches_change_nothing(uneven: FusedModel, images: np.ndarray, monkeypa
         assert np.linalg.norm(one - other) <= 3e-3 * np.linalg.norm(one)
 
 
+@pytest.mark.slow
 def test_one_step_per_layer_needs_its_own_preparation(uneven: FusedModel, images: np.ndarray) -> None:
     # Rounded with one step per layer, the network that was prepared for that loses less than the other one.
     def lost(*, per_tensor: bool) -> float:
