@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgecls.boards.compilers import run_compiler
 from edgecls.boards.edgetpu import COMPILED, cpu_layers
 from edgecls.errors import ExportError, MissingDependency
 from edgecls.model_file.read import detect_format, read_bytes, read_graph, read_model_file, read_spec
@@ -22,8 +22,6 @@ from edgecls.model_file.write import attach_spec
 COMPILER = "edgetpu_compiler"
 INSTALL = "https://coral.ai/docs/edgetpu/compiler/"
 MAPPED = "Mapped to Edge TPU"
-# Its own limit is 180 s a try (-t).
-TIMEOUT_S = 600
 # Lines of a report that are not reasons for failing.
 CHATTER = ("Edge TPU Compiler version", "Started a compilation timeout timer", "Compilation child process completed")
 
@@ -165,11 +163,7 @@ def parse_report(text: str) -> CompileReport:
 
 def _run(compiler: str, bare: Path) -> CompileReport:
     command = [compiler, *compile_command(bare, bare.parent)[1:]]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        text = f"{COMPILER} ran for more than {TIMEOUT_S} s on {bare.name}; try a smaller network"
-        raise ExportError(text) from error
+    done = run_compiler(command, bare.name)
     return parse_report(f"{done.stdout}\n{done.stderr}")
 
 

@@ -6,19 +6,16 @@ The package torq-compiler[tflite] on PyPI needs Python 3.12 and a C library of 2
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgecls.boards.compilers import describe_failure, find_program, run_compiler
 from edgecls.errors import ExportError, MissingDependency, ModelFileError
 from edgecls.model_file.read import read_model_file
 
 CONVERTER, COMPILER = "tosa-converter-for-tflite", "torq-compile"
 INSTALL = "pip install 'torq-compiler[tflite]' torq-runtime (Linux with Python 3.12 and a C library of 2.39 or newer)"
-TIMEOUT_S = 600
 # Compiles for the simulator on this PC.
 SIMULATOR = ("--torq-target-host-triple=native",)
 
@@ -68,9 +65,8 @@ def compile_for_torq(path: Path, out: Path | None = None, options: tuple[str, ..
 
 
 def _find(name: str) -> str:
-    """Return the path of a program, from this Python's environment or from PATH."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
+    """Return the path of a program; raise MissingDependency if it is not installed."""
+    if (found := find_program(name)) is None:
         raise MissingDependency(f"{name} is not installed; {INSTALL}")
     return found
 
@@ -79,12 +75,10 @@ def _run(command: list[str], written: Path, name: str) -> None:
     """Run a program; raise ExportError if it failed or did not write its file."""
     program = Path(command[0]).name
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(f"{program} ran for more than {TIMEOUT_S} s on {name}; try a smaller network") from error
+        done = run_compiler(command, name)
     except OSError as error:
         raise ExportError(f"{program} cannot be started ({error}); {INSTALL}") from error
     if done.returncode or not written.is_file():
-        lines = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
-        reason = " ".join(lines[-3:]) or "it wrote no file"
-        raise ExportError(f"{program} failed on {name}: {reason[:500]}; run edgecls check without --compile")
+        raise ExportError(
+            f"{program} failed on {name}: {describe_failure(done)[:500]}; run edgecls check without --compile"
+        )

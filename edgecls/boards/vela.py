@@ -8,13 +8,11 @@ from __future__ import annotations
 import csv
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgecls.boards.compilers import describe_failure, find_program, run_compiler
 from edgecls.boards.ethosu import COMPILED, cpu_nodes
 from edgecls.boards.profiles import Profile, read_table
 from edgecls.errors import ExportError, MissingDependency
@@ -25,7 +23,6 @@ COMPILER = "vela"
 PACKAGE = "ethos-u-vela"
 # In Vela's own folder of configurations.
 CONFIG = "Arm/vela.ini"
-TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,7 @@ class VelaFile:
 
 def find_vela() -> str | None:
     """Return the path of vela, from this Python's environment or from PATH, or None."""
-    own = shutil.which(COMPILER, path=str(Path(sys.executable).parent))
-    return own or shutil.which(COMPILER)
+    return find_program(COMPILER)
 
 
 def vela_command(path: Path, folder: Path, profile: Profile) -> tuple[str, ...]:
@@ -114,17 +110,10 @@ def compile_for_npu(path: Path, profile: Profile, out: Path | None = None) -> Ve
 def _run(vela: str, bare: Path, folder: Path, profile: Profile) -> VelaReport:
     """Return the report of compiling `bare`; raise ExportError if Vela failed."""
     command = [vela, *vela_command(bare, folder, profile)[1:]]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S)
-        version = subprocess.run([vela, "--version"], capture_output=True, text=True, timeout=TIMEOUT_S).stdout.strip()
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(
-            f"{COMPILER} ran for more than {TIMEOUT_S} s on {bare.name}; try a smaller network"
-        ) from error
+    done, version = run_compiler(command, bare.name), run_compiler([vela, "--version"], bare.name).stdout.strip()
     summaries = list(folder.glob("*_summary_*.csv"))
     if done.returncode or not vela_path(bare).is_file() or len(summaries) != 1:
-        lines = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
-        reason = " ".join(lines[-3:]) or "it wrote no file"
+        reason = describe_failure(done)
         raise ExportError(f"{COMPILER} {version} failed on {bare.name}: {reason}; run edgecls check without --compile")
     return parse_report(done.stdout, summaries[0].read_text(encoding="utf-8"), version)
 

@@ -90,6 +90,11 @@ def add_scores(samples: tuple[dict[str, Any], ...], classifier: Classifier) -> t
     return tuple(sample | {"scores": [float(s) for s in _scores(classifier, _pixels(sample))]} for sample in samples)
 
 
+def damaged_sample(error: Exception) -> ModelFileError:
+    """Return the error to raise for a golden sample that cannot be read."""
+    return ModelFileError(f"a golden sample is damaged ({error!r}); export the file again")
+
+
 def golden_images(spec: ModelSpec) -> NDArray[np.uint8]:
     """Return the pixels of a file's golden samples, uint8 (N, H, W, 1), 0..255.
 
@@ -101,7 +106,7 @@ def golden_images(spec: ModelSpec) -> NDArray[np.uint8]:
     try:
         return np.stack([_pixels(sample) for sample in spec.golden])
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise ModelFileError(f"a golden sample is damaged ({error!r}); export the file again") from error
+        raise damaged_sample(error) from error
 
 
 def run_selftest(classifier: Classifier) -> SelfTest:
@@ -122,7 +127,7 @@ def run_selftest(classifier: Classifier) -> SelfTest:
             if expected.shape != (spec.height, spec.width, 1) or scores.shape != (len(spec.labels),):
                 raise ValueError(f"pixels {expected.shape} and scores {scores.shape} do not fit the network")
         except (KeyError, TypeError, ValueError, OSError) as error:
-            raise ModelFileError(f"a golden sample is damaged ({error!r}); export the file again") from error
+            raise damaged_sample(error) from error
         pixels = load_gray(content, spec.height, spec.width, replace(spec.preprocessing, roi=None))
         off = int(np.abs(pixels.astype(int) - expected).max())
         if not decoded_same or off:

@@ -72,7 +72,7 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "date": datetime.date.today().isoformat(),
-        "data": _folders(record),
+        "data": ", ".join(_folders(record)),
         "verdict": _judge(evaluation, split, diagnosis, warnings),
         "held_out": split,
         "evaluation": evaluation,
@@ -96,12 +96,12 @@ def _describe(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         "versions": record.get("versions", {}),
         "command": _import_command(imported, record, name)
         if imported
-        else train_command(config, record.get("folders", [record["data"]]), Path(name)),
+        else train_command(config, _folders(record), Path(name)),
     }
 
 
-def _folders(record: dict[str, Any]) -> str:
-    return ", ".join(record.get("folders", [record["data"]]))
+def _folders(record: dict[str, Any]) -> list[str]:
+    return list(record.get("folders", [record["data"]]))
 
 
 def _describe_exports(run: Path, identity: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
@@ -196,7 +196,7 @@ def _summarize(record: dict[str, Any]) -> list[tuple[str, str]]:
     counts = [f"{sum(map(len, by_class.values())):,} {part}" for part, by_class in record["split"].items()]
     facts = {
         "Classes": names if len(names := ", ".join(record["classes"])) < LONGEST_LIST else "",
-        "Images": f"{', '.join(counts)}, from {_folders(record)}",
+        "Images": f"{', '.join(counts)}, from {', '.join(_folders(record))}",
         "Network": f"{record['arch']}, {config['image_size']} x {config['image_size']} pixels",
         "Weights": weights["source"] + (f" (sha256 {weights['sha256'][:12]})" if weights["sha256"] else ""),
         "Time": f"{record['seconds']:,.0f} s" if "seconds" in record else "",

@@ -18,7 +18,7 @@ from edgecls.files import write_atomically
 from edgecls.images.pillow import PNG_SIGNATURE
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import check_runnable, read_bytes, read_model_file
-from edgecls.model_file.selftest import TOLERANCES
+from edgecls.model_file.selftest import TOLERANCES, damaged_sample
 from edgecls.runtime.litert import check_compiled
 from edgecls.serve.litert_js import VERSION
 from edgecls.serve.session import describe_spec
@@ -135,7 +135,7 @@ def _to_sample(sample: dict[str, Any]) -> dict[str, Any]:
         file, pixels = base64.b85decode(sample["file"]), base64.b85decode(sample["pixels"])
         kept = {name: sample[name] for name in ("name", "gray_sha256", "scores")}
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"a golden sample is damaged ({error!r}); export the file again") from error
+        raise damaged_sample(error) from error
     readable = file.startswith((PNG_SIGNATURE, b"\xff\xd8\xff"))
     return kept | {
         "file": base64.b64encode(file).decode() if readable else None,

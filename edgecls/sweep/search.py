@@ -127,10 +127,9 @@ def shortlist(scanned: Sequence[Scanned], cost: Cost, max_loss: float) -> list[S
 
     The best of a hundred looks better than it is, so a network that comes this near to it does not fall behind by more.
     """
-    best = max(each.accuracy for each in scanned)
     by_cost = sorted(scanned, key=lambda each: cost(each.config))
-    enough = [best - factor * max_loss - 1e-9 for factor in (*HOPEFUL_LOSSES, 1.0)]
-    return list(dict.fromkeys(next(each for each in by_cost if each.accuracy >= least) for least in enough))
+    losses = [factor * max_loss for factor in (*HOPEFUL_LOSSES, 1.0)]
+    return list(dict.fromkeys(_near_best(scanned, by_cost, loss)[0] for loss in losses))
 
 
 def _near_best(scanned: Sequence[Scanned], chosen: Sequence[Scanned], max_loss: float) -> list[Scanned]:

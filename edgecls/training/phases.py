@@ -81,11 +81,8 @@ class _Run:
     history: list[EpochRecord] = field(default_factory=list)
     divergence: Divergence | None = None
     train_scores: NDArray[np.float32] | None = None
-    kept: FitResult | None = None  # of the last phase that was kept
+    kept: Learned | None = None  # by the last phase that was kept
     extractors: dict[str, FeatureExtractor] = field(default_factory=dict)
-    # Kernel and bias of a softer classifier than the solved one that the model has; empty if it has none.
-    soft: tuple[NDArray[np.float32], ...] = ()
-    l2: float | None = None  # strength of the penalty of the solved classifier; None if it was not solved
 
     def may_go_on(self, context: Context) -> bool:
         # The first phase always runs: without it there is no model.
@@ -97,8 +94,7 @@ class _Run:
         self.history += learned.fitted.history
         self.divergence = learned.fitted.divergence
         if result.kept:
-            self.kept, self.soft, self.l2 = learned.fitted, learned.soft, learned.l2
-            self.train_scores = scores
+            self.kept, self.train_scores = learned, scores
 
 
 def run_phases(context: Context) -> Training:
@@ -114,7 +110,9 @@ def run_phases(context: Context) -> Training:
             run.add("fine-tuning", dataclasses.replace(context, config=fine_settings(context, blocks)))
         if effort == "best" and run.may_go_on(context):
             run.add("backbone", dataclasses.replace(context, config=whole_settings(context)))
-    return Training(tuple(run.results), tuple(run.history), run.divergence, run.train_scores, run.l2)
+    return Training(
+        tuple(run.results), tuple(run.history), run.divergence, run.train_scores, run.kept.l2 if run.kept else None
+    )
 
 
 def phase_names(config: TrainConfig) -> list[str]:
@@ -196,10 +194,10 @@ def _learn(
 
 def _soften(context: Context, run: _Run) -> FitResult | None:
     """Let fine-tuning start from a softer classifier than a solved one; return the solution, or None without one."""
-    if not run.soft or run.kept is None:
+    if run.kept is None or not run.kept.soft:
         return None
-    context.model.layers[-1].set_weights(run.soft)
-    return run.kept
+    context.model.layers[-1].set_weights(run.kept.soft)
+    return run.kept.fitted
 
 
 def _is_solved(name: str, config: TrainConfig) -> bool:

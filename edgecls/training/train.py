@@ -225,13 +225,13 @@ def _finish(
 ) -> tuple[Finding, ...]:
     """Score the held-out images, diagnose the run, write all files but run.json, and return the findings."""
     dataset, config = context.dataset, context.config
-    scores = _score(context, "val", dataset.val)
+    scores = {"val": _score(context, "val", dataset.val)}
     # The validation scores stay those of a classifier that did not learn from these images.
     record["refit_images"] = refit(context, training.l2)
     if record["refit_images"]:
         run_folder.write_scores(folder / run_folder.VALIDATION_SCORES_FILE, scores["val"])
     if dataset.test is not None:
-        scores |= _score(context, "test", dataset.test)
+        scores["test"] = _score(context, "test", dataset.test)
     record["metrics"] = metrics(scores, dataset, config.good_class)
     context.model.save(folder / run_folder.MODEL_FILE)
     held_out, held_out_scores = dataset.test or dataset.val, scores.get("test", scores["val"])
@@ -247,9 +247,7 @@ def _finish(
         config,
         dataset.classes,
         divergence=training.divergence,
-        train=Scored("training", found, learned.labels, learned.paths)
-        if (found := training.train_scores) is not None
-        else None,
+        train=None if found is None else Scored("training", found, learned.labels, learned.paths),
         train_labels=learned.labels,
         val=Scored("validation", scores["val"], dataset.val.labels, dataset.val.paths),
         test=Scored("test", scores["test"], test.labels, test.paths) if test else None,
@@ -261,10 +259,10 @@ def _finish(
     return findings
 
 
-def _score(context: Context, name: str, part: Split) -> dict[str, NDArray[np.float32]]:
-    """Return the model's scores on the images of a part, by the part's name."""
+def _score(context: Context, name: str, part: Split) -> NDArray[np.float32]:
+    """Return the model's scores on the images of a part, called `name`."""
     forward = fastest_forward(context.model, part.images[:32], len(part.labels))
-    return {name: run_all(forward, part.images, functools.partial(context.progress, f"score {name} images"))}
+    return run_all(forward, part.images, functools.partial(context.progress, f"score {name} images"))
 
 
 def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from torq_programs import install
 
-from edgecls.boards import torq
+from edgecls.boards import compilers, torq
 from edgecls.boards.compatibility import check_file
 from edgecls.boards.profiles import load_profile
 from edgecls.boards.rule_result import is_yes
@@ -60,7 +60,7 @@ def test_a_compilation_without_end_is_stopped(
     tiny_tflite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*_: object, **__: object) -> None:
-        raise subprocess.TimeoutExpired("torq-compile", torq.TIMEOUT_S)
+        raise subprocess.TimeoutExpired("torq-compile", compilers.TIMEOUT_S)
 
     install(monkeypatch, tmp_path / "bin")
     monkeypatch.setattr(subprocess, "run", run)

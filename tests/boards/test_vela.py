@@ -16,7 +16,7 @@ from graphs import node, onnx, tflite, value
 from random_networks import diverse_images, random_network
 from tiny import SIZE, make_spec
 
-from edgecls.boards import ethosu, vela
+from edgecls.boards import compilers, ethosu, vela
 from edgecls.boards.compatibility import check_file, check_graph
 from edgecls.boards.profiles import load_profile
 from edgecls.boards.rule_result import is_yes
@@ -169,7 +169,7 @@ def test_a_failure_keeps_velas_words(failing: Callable[[str], None], board_file:
 
 def test_a_compilation_without_end_is_stopped(board_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: object, **__: object) -> None:
-        raise subprocess.TimeoutExpired("vela", vela.TIMEOUT_S)
+        raise subprocess.TimeoutExpired("vela", compilers.TIMEOUT_S)
 
     monkeypatch.setattr(vela, "find_vela", lambda: "vela")
     monkeypatch.setattr(subprocess, "run", run)
