@@ -83,6 +83,7 @@ def make_steps(run: Path, data: Path, name: str, photos: Path | None, large: Pat
         Step("versus_loadgen", 7, (tflite, onnx), no_loadgen),
         Step("int8_over_folds", 40, (data, "--name", name)),
         Step("accuracy", 25, (data, "--name", name, "--efforts", "quick", "normal"), no_data),
+        Step("smallest", 12, (data, "--name", name), no_data),
         Step("train_vs_lecture", 6, (data, "--name", name)),
         Step("lecture_presets", 7, (data, "--name", name)),
         Step("ray_scaling", 10, (tflite, data), "" if find_spec("ray") else "needs Ray: pip install 'edgecls[ray]'"),

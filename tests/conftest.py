@@ -199,25 +199,37 @@ def file_named(tiny_export: ExportResult) -> Callable[[str], Path]:
     return lambda name: tiny_export.folder / name
 
 
-@pytest.fixture(scope="session", params=["keras", "torch"])
-def converted(request: pytest.FixtureRequest) -> Converted:
-    """The tiny run's network, and a random one that pads and normalizes as PyTorch does."""
-    from edgecls.export import onnx, tflite
-    from edgecls.export.fuse import fuse
+@pytest.fixture(scope="session")
+def converted_keras(tiny_run: Path, tiny_export: ExportResult) -> Converted:
+    """The tiny run's network and its four graphs."""
     from edgecls.model_file.read import read_model_file
     from edgecls.training.run.run_folder import load_model
 
-    if request.param == "keras":
-        model = load_model(request.getfixturevalue("tiny_run"))
-        folder = request.getfixturevalue("tiny_export").folder
-        names = [f"{precision}.{kind}" for precision in ("fp32", "int8") for kind in ("tflite", "onnx")]
-        return Converted(model, 128, {name: read_model_file(folder / f"model-{name}").graph for name in names})
+    names = [f"{precision}.{kind}" for precision in ("fp32", "int8") for kind in ("tflite", "onnx")]
+    graphs = {name: read_model_file(tiny_export.folder / f"model-{name}").graph for name in names}
+    return Converted(load_model(tiny_run), 128, graphs)
+
+
+@pytest.fixture(scope="session")
+def converted_torch() -> Converted:
+    """A random network that pads and normalizes as PyTorch does, and its four graphs."""
+    from edgecls.export import onnx, tflite
+    from edgecls.export.fuse import fuse
+
     model = random_network("torch", SIZE, 0.35, "flatten")
     fused, calibration = fuse(model), diverse_images(48, SIZE, np.random.default_rng(1))
     graphs = {"fp32.tflite": tflite.to_fp32(fused), "fp32.onnx": onnx.to_fp32(fused)}
     fused = fuse(model, in_blocks=True)
     graphs |= {"int8.tflite": tflite.to_int8(fused, calibration), "int8.onnx": onnx.to_int8(fused, calibration)}
     return Converted(model, 114, graphs)
+
+
+# pytest keeps one value of a fixture with parameters, so each of the two has a fixture of its own, made once.
+@pytest.fixture(params=["keras", "torch"])
+def converted(request: pytest.FixtureRequest) -> Converted:
+    """One of the two networks."""
+    found: Converted = request.getfixturevalue(f"converted_{request.param}")
+    return found
 
 
 @pytest.fixture(scope="session")

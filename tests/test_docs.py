@@ -201,8 +201,9 @@ CANNOT_RUN = (
     "--device edgetpu",
     "pi.json",
 )
-# `benchmark --compare` fails if the machine was slower the second time.
-MAY_FAIL = ("--compare",)
+# `benchmark --compare` fails if the machine was slower the second time, and an export for a Coral, whose scores have 256
+# steps, if one of these 16 images is labeled differently.
+MAY_FAIL = ("--compare", "--board coral-usb")
 
 
 def run_command(command: str, folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgecls.benchmark.compare import SpeedComparison
-from edgecls.benchmark.record import Record, find_ratio
+from edgecls.benchmark.record import Record, Result, find_ratio
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -126,6 +127,19 @@ def warning_lines(record: Record, *, names: bool = True) -> list[str]:
         _merge(texts[kind]) + (f" ({'; '.join(found)})" if names and len(found) < len(record.results) else "")
         for kind, found in concerned.items()
     ]
+
+
+def why_invalid(record: Record) -> str:
+    """Return why results are not valid, and what to do about it: each cause once, for all that it disturbed."""
+    return " ".join(warning_lines(dataclasses.replace(record, results=list(_only_causes(record))), names=False))
+
+
+def _only_causes(record: Record) -> Iterator[Result]:
+    """Yield the invalid results with those warnings alone that make them so, without the names of their rules."""
+    for result in record.results:
+        if not result.valid:
+            texts = [warning.split(": ", 1) for warning in result.warnings]
+            yield dataclasses.replace(result, warnings=[text[-1] for text in texts if text[0] in result.causes])
 
 
 # The end of a sentence is not part of a number.

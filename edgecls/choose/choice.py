@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgecls import __version__
-from edgecls.benchmark.record import Result
-from edgecls.benchmark.table import warning_lines
+from edgecls.benchmark.table import why_invalid
 from edgecls.choose import candidates as candidate_module
 from edgecls.choose import rounds
 from edgecls.choose.candidates import Candidate, Images
@@ -111,10 +110,7 @@ class Choice:
 
 def _find_doubts(timing: Timing) -> Iterator[str]:
     winner = timing.winner
-    invalid = [result for result in timing.record.results if not result.valid]
-    # Each cause once, with what to do about it, for all that it disturbed.
-    texts = warning_lines(replace(timing.record, results=[_only_causes(result) for result in invalid]), names=False)
-    why, causes = " ".join(texts), ", ".join(winner.result.causes)
+    why, causes = why_invalid(timing.record), ", ".join(winner.result.causes)
     if not winner.is_usable:
         yield f"No time is valid ({causes}), so the order may change. {why} Then choose again."
         return
@@ -129,9 +125,3 @@ def _find_doubts(timing: Timing) -> Iterator[str]:
             f"{each.candidate.name} may be faster ({each.ratio.ratio:.2f} times), but its time is invalid "
             f"({', '.join(each.result.causes)}). {'' if not winner.result.valid else why}".rstrip()
         )
-
-
-def _only_causes(result: Result) -> Result:
-    """Return the result with those warnings alone that make it invalid, without the names of their rules."""
-    texts = [warning.split(": ", 1) for warning in result.warnings]
-    return replace(result, warnings=[text[-1] for text in texts if text[0] in result.causes])

@@ -26,10 +26,8 @@ WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED",
 
 def to_fp32(fused: FusedModel) -> bytes:
     """Return a float TFLite file: uint8 image in, float32 scores (1, C) out."""
-    import tensorflow as tf
-
     with quietly("conversion to fp32 TFLite"):
-        return scores_first(tf.lite.TFLiteConverter.from_keras_model(with_uint8_input(fused)).convert())
+        return scores_first(_converter_of(with_uint8_input(fused)).convert())
 
 
 def to_fp16(fused: FusedModel) -> bytes:
@@ -40,7 +38,7 @@ def to_fp16(fused: FusedModel) -> bytes:
     import tensorflow as tf
 
     with quietly("conversion to fp16 TFLite"):
-        converter = tf.lite.TFLiteConverter.from_keras_model(with_uint8_input(fused))
+        converter = _converter_of(with_uint8_input(fused))
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
         return scores_first(converter.convert())
@@ -65,7 +63,7 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
 
     with quietly("conversion to int8 TFLite"):
         core = for_npu(fused).core if target.accelerator else fused.core
-        converter = tf.lite.TFLiteConverter.from_keras_model(bounded(core))
+        converter = _converter_of(bounded(core))
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([image] for image in centered_inputs(calibration, fused.pad_gray))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -77,6 +75,23 @@ def to_int8(fused: FusedModel, calibration: NDArray[np.uint8], target: Target = 
         graph = bytes(converter.convert())
     check_mapping(graph, target)
     return graph
+
+
+def _converter_of(network: keras.Model) -> Any:
+    """Return TensorFlow's converter of a network.
+
+    `TFLiteConverter.from_keras_model` writes a SavedModel that can also be trained: it traces the network seven times.
+    """
+    import tensorflow as tf
+
+    (image,) = network.inputs
+    serve = tf.function(
+        lambda image: network(image, training=False),
+        input_signature=[tf.TensorSpec(image.shape, image.dtype, name=image.name)],
+    )
+    weights = tf.Module()
+    weights.all = [variable.value for variable in network.variables]
+    return tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], weights)
 
 
 def _quantize_all_but_last_layer(converter: Any, per_tensor: bool) -> bytes:

@@ -11,6 +11,7 @@ from statistics import NormalDist
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.record import Record
 from edgecls.benchmark.session import run_benchmark
+from edgecls.benchmark.table import why_invalid
 from edgecls.boards.doctor import find_profile
 from edgecls.boards.machine import read_machine
 from edgecls.boards.profiles import Profile
@@ -125,6 +126,7 @@ def measure_latencies(
     found = []
     for start in range(0, len(files), LARGEST_BATCH):
         record = benchmark(files[start : start + LARGEST_BATCH], progress)
+        doubt = _find_doubt(record)
         found += [
             Latency(
                 result.p50_ms,
@@ -132,8 +134,20 @@ def measure_latencies(
                 result.p50_high_ms,
                 "measured",
                 f"{result.engine} {result.engine_version}, threads: {result.threads}",
-                () if result.valid else (f"not valid: {', '.join(result.causes)}",),
+                () if result.valid else (doubt,),
             )
             for result in record.results
         ]
     return found
+
+
+def _find_doubt(record: Record) -> str:
+    """Return which times are not valid, why, and what to do about it."""
+    invalid = [result for result in record.results if not result.valid]
+    whose = (
+        "No time is"
+        if len(invalid) == len(record.results)
+        else f"{len(invalid)} of {len(record.results)} times are not"
+    )
+    causes = ", ".join(dict.fromkeys(cause for result in invalid for cause in result.causes))
+    return f"{whose} valid ({causes}). {why_invalid(record)} Repeat the command: it only measures again."

@@ -111,11 +111,7 @@ def _step_json(step: Step | None) -> dict[str, Any] | None:
 
 def notes(found: Sweep) -> list[str]:
     """Return the warnings and remarks on the result."""
-    of_latencies = []
-    for row in found.rows:
-        latency = row.latency if row.scored else None
-        whose = f"{row.candidate.name}: " if latency and latency.source == "measured" else ""
-        of_latencies += [f"{whose}{note}" for note in latency.notes] if latency else []
+    of_latencies = [note for row in found.rows if row.scored and row.latency for note in row.latency.notes]
     lines = [*found.warnings, *dict.fromkeys(of_latencies)]
     scored = [row for row in found.rows if row.scored and row.scored.comparison]
     # A search chooses on other images.

@@ -63,7 +63,7 @@ def search(
 
     def train(chosen: Sequence[Scanned]) -> Sweep:
         candidates = [NamedNetwork(name_of(c), c) for c in dict.fromkeys([*(each.config for each in chosen), base])]
-        asked = _what_remains(began, request, _near_best(possible, chosen, max_loss))
+        asked = _what_remains(began, request, _proven(scanned, chosen, base, max_loss))
         return sweep(data, out, candidates, asked, progress, benchmark)
 
     found = train(chosen := shortlist(possible, cost, max_loss))
@@ -135,6 +135,17 @@ def shortlist(scanned: Sequence[Scanned], cost: Cost, max_loss: float) -> list[S
 def _near_best(scanned: Sequence[Scanned], chosen: Sequence[Scanned], max_loss: float) -> list[Scanned]:
     """Return those of `chosen` that lose at most `max_loss` against the best of `scanned`."""
     least = max(each.accuracy for each in scanned) - max_loss - 1e-9
+    return [each for each in chosen if each.accuracy >= least]
+
+
+def _proven(scanned: Sequence[Scanned], chosen: Sequence[Scanned], base: TrainConfig, max_loss: float) -> list[Scanned]:
+    """Return those of `chosen` that lose at most `max_loss` in the scan against the best, or against the default.
+
+    The default is what a user would take without a search: the images of the scan, which are many, show that a network
+    as good as that one is good enough.
+    """
+    default = [each.accuracy for each in scanned if NamedNetwork("", base).is_like(each.config)]
+    least = min([max(each.accuracy for each in scanned), *default]) - max_loss - 1e-9
     return [each for each in chosen if each.accuracy >= least]
 
 

@@ -42,6 +42,17 @@ def test_the_fastest_that_keeps_the_best_accuracy_is_listed_and_faster_ones_that
     assert listed(900, 980, max_loss=0) == [2]
 
 
+def test_networks_as_good_as_the_best_or_as_the_default_have_proven_themselves() -> None:
+    scanned = [make_scanned(blocks, count) for blocks, count in enumerate((940, 951, 976, 980), 1)]
+    default = Scanned(TrainConfig(unfreeze=0), np.arange(IMAGES) < 955)
+
+    def proven(*found: Scanned) -> list[int | None]:
+        return [each.config.blocks for each in searching._proven(found, scanned, default.config, 0.005)]
+
+    assert proven(*scanned) == [3, 4]
+    assert proven(*scanned, default) == [2, 3, 4]
+
+
 def measured(name: str, ms: float, val_accuracy: float, val_images: int = 10_000) -> Point:
     point = make_point(name, (), ms)
     return Point(name, point.accuracy, point.wrong, point.latency, 1, val_accuracy, val_images)
