@@ -44,15 +44,17 @@ class LiveProgress:
         """Show that `done` of `total` are done, and `note` until the next note."""
         if stage != self._stage or done < self._done:
             self._finish()
-            self._stage, self._note = stage, ""
+            self._stage, self._note, self._done = stage, "", -1
             self._began = self._printed = time.monotonic()
             if self._bars is not None:
                 self._bars.add_task(safe(stage), total=total, note="")
+        # The last of several networks has many notes of its own.
+        goes_on = done < total or done == self._done
         self._done, self._total, self._note = done, total, note or self._note
         if self._bars is not None:
             self._bars.update(self._bars.task_ids[0], completed=done, total=total, note=safe(self._note))
         # The last call's line comes when the stage ends.
-        elif done < total and time.monotonic() - self._printed >= SECONDS_A_LINE:
+        elif goes_on and time.monotonic() - self._printed >= SECONDS_A_LINE:
             self._printed = time.monotonic()
             echo(self._line(), err=True)
 

@@ -74,6 +74,14 @@ def test_the_end_of_a_long_stage_is_one_line(capsys: pytest.CaptureFixture[str],
     assert capsys.readouterr().err.splitlines() == ["convert model-int8.tflite: 1/1 in 44 s"]
 
 
+def test_the_last_of_several_networks_is_heard_of_too(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    with LiveProgress() as progress:
+        for epoch in range(1, 5):
+            progress("network b", 2, 2, f"epoch {epoch}")
+            clock.now += 10
+    assert [line.split(", ")[1] for line in capsys.readouterr().err.splitlines()] == ["epoch 3", "epoch 4"]
+
+
 def test_the_same_stage_can_begin_again(capsys: pytest.CaptureFixture[str]) -> None:
     with LiveProgress() as progress:
         progress("score", 5, 5)
