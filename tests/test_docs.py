@@ -201,8 +201,8 @@ CANNOT_RUN = (
     "--device edgetpu",
     "pi.json",
 )
-# `benchmark --compare` fails if the machine was slower the second time, and an export for a Coral, whose scores have 256
-# steps, if one of these 16 images is labeled differently.
+# `benchmark --compare` fails if the machine was slower the second time. An export for a Coral, whose scores have 256
+# steps, fails if one of these 16 images is labeled differently.
 MAY_FAIL = ("--compare", "--board coral-usb")
 
 

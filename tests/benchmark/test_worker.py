@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,6 +83,24 @@ def test_warm_up_batches_and_pace(worker: WorkerProcess, model: str) -> None:
     paced = worker.ask("pace", fps=100, seconds=0.3)
     assert paced["paced"]["frames"] == 30 == len(paced["ms"]) + paced["paced"]["dropped"]
     assert 0.25 < paced["wall_s"]
+
+
+def test_a_turn_ends_when_the_threads_of_the_engine_wait() -> None:
+    threads: list[threading.Thread] = []
+
+    def look_for_work() -> None:
+        end = time.perf_counter() + 0.15
+        while time.perf_counter() < end:
+            pass
+
+    def call() -> None:
+        threads.append(threading.Thread(target=look_for_work))
+        threads[-1].start()
+
+    turn = worker_module.Worker()
+    turn._action = call
+    turn.batch(1)
+    assert threads and not any(thread.is_alive() for thread in threads)
 
 
 def test_the_usual_number_of_threads_is_reported(worker: WorkerProcess, model: str) -> None:
