@@ -70,7 +70,7 @@ def new_array(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
         return np.memmap(file, dtype, "r+", shape=shape)
 
 
-def forget_pages(array: NDArray[Any]) -> None:
+def forget_pages(array: object) -> None:
     """Return the memory of a mapped array to the system; its content stays in the file. Other arrays are left alone."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):

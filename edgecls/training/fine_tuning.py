@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.networks.model import FEATURES_LAYER
-from edgecls.networks.split_layer import split_at
+from edgecls.networks.split_layer import block_before, split_at
 from edgecls.training.context import Context
 from edgecls.training.features.frozen import FeatureExtractor, frozen_examples
 from edgecls.training.fit import FitResult
@@ -60,7 +60,9 @@ def _solve(context: Context, recipe: Recipe, fitted: FitResult) -> Learned:
     name, layer, known = recipe.phase, context.model.layers[-1], FeatureExtractor()
     tuned = layer.get_weights()
     extractor, classifier = split_at(context.model, FEATURES_LAYER)
-    train, val = frozen_examples(f"{name}, classifier", extractor, FEATURES_LAYER, context, known)
+    # The features below the blocks that learned are cached; the phase without a split layer has none.
+    below = block_before(context.model, context.config.unfreeze or 0) if name == "fine-tuning" else None
+    train, val = frozen_examples(f"{name}, classifier", extractor, FEATURES_LAYER, context, known, through=below)
     solved = solve(
         classifier,
         train,

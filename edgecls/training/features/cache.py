@@ -65,6 +65,10 @@ class Features:
     def __len__(self) -> int:
         return len(self.index)
 
+    def __getitem__(self, chosen: Sequence[int]) -> NDArray[np.float16]:
+        """Return the features, float16 (len(chosen), ...), of the images `chosen`."""
+        return self.take(np.array(chosen, np.int64))
+
     def take(self, chosen: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the features, float16 (len(chosen), ...), of the images `chosen`."""
         found = np.asarray(self.rows[self.index[chosen]])
@@ -86,6 +90,7 @@ def cached_features(
     digests: Sequence[bytes],
     copy: AugmentedCopy,
     *,
+    below: Callable[[], Features] | None = None,
     cache: Path | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
 ) -> Features:
@@ -97,6 +102,8 @@ def cached_features(
         images: uint8 (N, S, S, 1), 0..255.
         digests: `data.sha256_of_each(images)`.
         copy: the copy of the images to pass to the network.
+        below: returns features of this copy, which the network of `forward` takes in place of the images; called only
+            if features are missing.
         cache: folder of all caches, by default the user's.
         progress: called as progress(images done, all images), and with a note before it waits.
 
@@ -107,12 +114,13 @@ def cached_features(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Another process may be computing the same features.
-        wait = functools.partial(progress, 0, len(images), "waiting for another run that computes them")
+        wait = functools.partial(progress, 0, len(digests), "waiting for another run that computes them")
         with locked(folder / LOCK_FILE, on_wait=wait):
             os.utime(folder)
-            stored = files.read_checked(folder, set(digests), functools.partial(progress, 0, len(images)))
+            stored = files.read_checked(folder, set(digests), functools.partial(progress, 0, len(digests)))
             if missing := set(digests) - stored.row_of.keys():
-                _compute(folder, forward(), images, digests, missing, copy, stored.rows, progress)
+                inputs, applied = (below(), AugmentedCopy()) if below else (images, copy)
+                _compute(folder, forward(), inputs, digests, missing, applied, stored.rows, progress)
                 stored = files.read_stored(folder)
     except OSError as error:
         remedy = "free some of the disk, set XDG_CACHE_HOME to a larger one, or use fewer --augmented-copies"
@@ -152,7 +160,7 @@ def _key(network: dict[str, Any], copy: AugmentedCopy) -> str:
 def _compute(
     folder: Path,
     forward: Forward,
-    images: NDArray[np.uint8],
+    inputs: NDArray[np.uint8] | Features,
     digests: Sequence[bytes],
     missing: set[bytes],
     copy: AugmentedCopy,
@@ -164,7 +172,7 @@ def _compute(
     writer: files.Writer | None = None
     with contextlib.ExitStack() as stack:
         batches = (
-            _Batch(chosen, np.asarray(images[chosen]), [image_key(digests[i]) for i in chosen])
+            _Batch(chosen, np.asarray(inputs[chosen]), [image_key(digests[i]) for i in chosen])
             for chosen in _batches_of_missing(digests, missing)
         )
         # In order, so that the files do not depend on the pool.
@@ -180,14 +188,14 @@ def _compute(
             done += len(batch.chosen)
             progress(done, total)
             if done % (FORGET_EVERY * BATCH_SIZE) == 0:
-                forget_pages(images)
-    forget_pages(images)
+                forget_pages(inputs)
+    forget_pages(inputs)
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
     chosen: list[int]
-    images: NDArray[np.uint8]  # (N, S, S, 1)
+    inputs: NDArray[Any]  # images, uint8 (N, S, S, 1), or features of them
     keys: list[int]  # of `AugmentedCopy.apply`
 
     def __str__(self) -> str:
@@ -197,7 +205,7 @@ class _Batch:
 def _compute_rows(shared: tuple[Forward, AugmentedCopy], batch: _Batch) -> NDArray[np.float16]:
     forward, copy = shared
     with np.errstate(over="ignore"):  # the caller checks for it
-        return forward(copy.apply(batch.images, batch.keys)).astype(np.float16)
+        return forward(copy.apply(batch.inputs, batch.keys)).astype(np.float16)
 
 
 def _batches_of_missing(digests: Sequence[bytes], missing: set[bytes]) -> Iterator[list[int]]:

@@ -36,7 +36,7 @@ WORTH_CONVERTING = 1000
 MOST_DIFFERENCE = 1e-3
 TIMED_BATCHES = 3
 
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 Pack = Callable[[], "Packed"]
 
 
@@ -56,7 +56,9 @@ class Forward:
 
     engine: str  # "keras" or "openvino"
     why: str  # why it was chosen
-    run: Run  # takes exactly BATCH_SIZE images, uint8 (BATCH_SIZE, S, S, 1), and returns float32 (BATCH_SIZE, ...)
+    # Takes exactly BATCH_SIZE images, uint8 (BATCH_SIZE, S, S, 1), or features of them, and returns float32
+    # (BATCH_SIZE, ...).
+    run: Run
     pack: Pack | None = None  # returns the network for another process; None if `run` can be pickled
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -65,20 +67,20 @@ class Forward:
             return Forward, (self.engine, self.why, self.run)
         return _unpack, (self.why, self.pack())
 
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the outputs, float32 (N, ...), of at most BATCH_SIZE images, uint8 (N, S, S, 1), 0..255."""
+    def __call__(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the outputs, float32 (N, ...), of at most BATCH_SIZE images, uint8 (N, S, S, 1), or features."""
         # One shape for every batch: nothing is compiled twice, and no row depends on the size of its batch.
-        padded = np.zeros((BATCH_SIZE, *images.shape[1:]), np.uint8)
-        padded[: len(images)] = images
-        return self.run(padded)[: len(images)]
+        padded = np.zeros((BATCH_SIZE, *inputs.shape[1:]), inputs.dtype)
+        padded[: len(inputs)] = inputs
+        return self.run(padded)[: len(inputs)]
 
 
-def fastest_forward(model: keras.Model, sample: NDArray[np.uint8], images: int) -> Forward:
+def fastest_forward(model: keras.Model, sample: NDArray[Any], images: int) -> Forward:
     """Return `model` in the engine that is fastest on this machine, measured on `sample`.
 
     Args:
-        model: takes uint8 images and has one output.
-        sample: images, uint8 (N, S, S, 1), on which the engines must agree.
+        model: takes uint8 images, or features of them, and has one output.
+        sample: inputs, (N, ...), on which the engines must agree.
         images: number of images to run; for few, Keras is used without a measurement.
     """
     import tensorflow as tf
@@ -123,9 +125,10 @@ def run_all(
 def _keras_forward(model: keras.Model) -> Run:
     import tensorflow as tf
 
-    signature = [tf.TensorSpec((BATCH_SIZE, *model.input.shape[1:]), tf.uint8)]
+    dtype = model.input.dtype
+    signature = [tf.TensorSpec((BATCH_SIZE, *model.input.shape[1:]), dtype)]
     traced = tf.function(lambda batch: model(batch, training=False), input_signature=signature)
-    return lambda batch: np.asarray(traced(tf.constant(batch)).numpy(), np.float32)
+    return lambda batch: np.asarray(traced(tf.constant(batch.astype(dtype, copy=False))).numpy(), np.float32)
 
 
 def _to_openvino(model: keras.Model) -> Any:
@@ -146,7 +149,8 @@ def _openvino_forward(network: Any, threads: int | None = None) -> Run:
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         compiled = openvino.Core().compile_model(network, "CPU", settings)
-    return lambda batch: np.array(compiled(batch)[0], np.float32)
+    dtype = compiled.input(0).get_element_type().to_dtype()
+    return lambda batch: np.array(compiled(batch.astype(dtype, copy=False))[0], np.float32)
 
 
 def _pack_keras(model: keras.Model) -> Packed:
@@ -190,7 +194,7 @@ def _open(packed: Packed) -> Run:
         return _keras_forward(keras.saving.load_model(path, compile=False))
 
 
-def _time(run: Run, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+def _time(run: Run, batch: NDArray[Any]) -> tuple[NDArray[np.float32], float]:
     """Return (outputs, seconds of the fastest of a few batches) after one batch that may compile."""
     outputs = run(batch)
     seconds = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
 from edgecls.images.dataset import Split
+from edgecls.networks.split_layer import split_at
 from edgecls.training.context import Context
 from edgecls.training.features.cache import AugmentedCopy, Features, cached_features
 from edgecls.training.features.examples import FeatureExamples
-from edgecls.training.features.forward import Forward, fastest_forward
+from edgecls.training.features.forward import BATCH_SIZE, Forward, fastest_forward
 
 if TYPE_CHECKING:
     import keras
@@ -56,6 +56,7 @@ def frozen_examples(
     *,
     copies: int | None = None,
     planned_images: int = 0,
+    through: str | None = None,
 ) -> tuple[FeatureExamples, FeatureExamples]:
     """Return (training examples, validation examples) of a phase, and update `known`.
 
@@ -67,11 +68,11 @@ def frozen_examples(
         known: what is known of the extractor.
         copies: augmented copies of each training image, or None for those of the settings.
         planned_images: how many images the extractor will run in all phases, if they are more than here.
+        through: name of a layer below, from whose features, which are cached, the others are computed; or None.
     """
     data, config = context.dataset, context.config
-    network = network_key(extractor, split_layer, config)
-    forward = functools.partial(_find_forward, extractor, context, known, planned_images)
-    compute = functools.partial(_compute, name, network, forward, context)
+    network = _Network(extractor, split_layer, known, through)
+    compute = functools.partial(_compute, name, network, context, planned_images)
     val = compute(data.val, 0, "validation images")
     began = now = time.monotonic()
     copies = copy_count(config) if copies is None else copies
@@ -86,27 +87,47 @@ def frozen_examples(
     return FeatureExamples(features, data.train.labels, config.seed), FeatureExamples([val], data.val.labels)
 
 
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """A frozen network whose features are cached."""
+
+    model: keras.Model  # image -> output of the split layer
+    split_layer: str
+    known: FeatureExtractor
+    through: str | None = None  # as of `frozen_examples`
+
+
 def _compute(
-    phase: str,
-    network: dict[str, Any],
-    forward: Callable[[], Forward],
-    context: Context,
-    part: Split,
-    number: int,
-    stage: str,
+    phase: str, network: _Network, context: Context, planned_images: int, part: Split, number: int, stage: str
 ) -> Features:
     """Return the features of augmented copy `number`, 0 for the images themselves; `stage` is its name for progress."""
-    copy = AugmentedCopy(number, context.config.augment, context.config.seed)
-    report = functools.partial(context.progress, f"{phase}: features of {stage}")
-    return cached_features(network, forward, part.images, part.digests, copy, cache=context.cache, progress=report)
+    below = None
+    if network.through is not None:
+        lower = _Network(split_at(network.model, network.through)[0], network.through, FeatureExtractor())
+        below = functools.partial(_compute, phase, lower, context, planned_images, part, number, stage)
+    return cached_features(
+        network_key(network.model, network.split_layer, context.config),
+        functools.partial(_find_forward, network, context, planned_images),
+        part.images,
+        part.digests,
+        AugmentedCopy(number, context.config.augment, context.config.seed),
+        below=below,
+        cache=context.cache,
+        progress=functools.partial(context.progress, f"{phase}: features of {stage}"),
+    )
 
 
-def _find_forward(extractor: keras.Model, context: Context, known: FeatureExtractor, planned_images: int) -> Forward:
-    """Return the engine that `known` has, or the fastest for all images of this phase and the next."""
+def _find_forward(network: _Network, context: Context, planned_images: int) -> Forward:
+    """Return the engine that is known, or the fastest for all images of this phase and the next."""
+    known = network.known
     if known.forward is None:
         train, val = context.dataset.train, context.dataset.val
         total = len(val.labels) + (1 + copy_count(context.config)) * len(train.labels)
-        known.forward = fastest_forward(extractor, train.images[:32], max(total, planned_images))
+        model, sample = network.model, np.asarray(train.images[:BATCH_SIZE])
+        if network.through is not None:
+            lower, model = split_at(network.model, network.through)
+            sample = np.asarray(lower(sample, training=False))
+        known.forward = fastest_forward(model, sample, max(total, planned_images))
     return known.forward
 
 
