@@ -102,8 +102,7 @@ def cached_features(
         images: uint8 (N, S, S, 1), 0..255.
         digests: `data.sha256_of_each(images)`.
         copy: the copy of the images to pass to the network.
-        below: returns features of this copy, which the network of `forward` takes in place of the images; called only
-            if features are missing.
+        below: returns features of this copy for the network, in place of the images; called only if some are missing.
         cache: folder of all caches, by default the user's.
         progress: called as progress(images done, all images), and with a note before it waits.
 
@@ -113,20 +112,27 @@ def cached_features(
     folder = (cache or feature_folder()) / _key(network, copy)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Another process may be computing the same features.
-        wait = functools.partial(progress, 0, len(digests), "waiting for another run that computes them")
-        with locked(folder / LOCK_FILE, on_wait=wait):
+        report = functools.partial(progress, 0, len(digests))
+        with locked(folder / LOCK_FILE, on_wait=lambda: report("waiting for another run that computes them")):
             os.utime(folder)
-            stored = files.read_checked(folder, set(digests), functools.partial(progress, 0, len(digests)))
+            stored = files.read_checked(folder, set(digests), report)
             if missing := set(digests) - stored.row_of.keys():
                 inputs, applied = (below(), AugmentedCopy()) if below else (images, copy)
-                _compute(folder, forward(), inputs, digests, missing, applied, stored.rows, progress)
+                _compute(folder, forward(), inputs, applied, digests, missing, stored.rows, progress)
                 stored = files.read_stored(folder)
     except OSError as error:
-        remedy = "free some of the disk, set XDG_CACHE_HOME to a larger one, or use fewer --augmented-copies"
-        raise TrainingError(f"the features cannot be kept in {folder}: {error.strerror or error}; {remedy}") from error
+        raise _no_room(folder, error) from error
+    return _open(folder, stored, digests)
+
+
+def _open(folder: Path, stored: files.Stored, digests: Sequence[bytes]) -> Features:
     rows = np.memmap(folder / files.ROWS_FILE, np.float16, "r", shape=(stored.rows, *stored.shape))
     return Features(rows, np.array([stored.row_of[digest] for digest in digests], np.int64))
+
+
+def _no_room(folder: Path, error: OSError) -> TrainingError:
+    remedy = "free some of the disk, set XDG_CACHE_HOME to a larger one, or use fewer --augmented-copies"
+    return TrainingError(f"the features cannot be kept in {folder}: {error.strerror or error}; {remedy}")
 
 
 def feature_folder() -> Path:
@@ -161,9 +167,9 @@ def _compute(
     folder: Path,
     forward: Forward,
     inputs: NDArray[np.uint8] | Features,
+    copy: AugmentedCopy,
     digests: Sequence[bytes],
     missing: set[bytes],
-    copy: AugmentedCopy,
     known: int,
     progress: Callable[..., None],
 ) -> None:
