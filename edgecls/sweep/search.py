@@ -17,6 +17,7 @@ from edgecls.errors import ConfigError
 from edgecls.estimate.model import relative_cost
 from edgecls.estimate.operators import count_network
 from edgecls.progress import Progress, silent
+from edgecls.sweep.frontier import Before
 from edgecls.sweep.grid import SIZES, NamedNetwork, name_of
 from edgecls.sweep.latency import Benchmark, Deployment, benchmark_here, estimate_latency, find_deployment
 from edgecls.sweep.scan import Scanned, scan
@@ -63,7 +64,7 @@ def search(
 
     def train(chosen: Sequence[Scanned]) -> Sweep:
         candidates = [NamedNetwork(name_of(c), c) for c in dict.fromkeys([*(each.config for each in chosen), base])]
-        asked = _what_remains(began, request, _proven(scanned, chosen, base, max_loss))
+        asked = _what_remains(began, request, _before(scanned, base))
         return sweep(data, out, candidates, asked, progress, benchmark)
 
     found = train(chosen := shortlist(possible, cost, max_loss))
@@ -106,9 +107,15 @@ def _without_obstacle(
     return [each for each, obstacle in zip(scanned, obstacles, strict=True) if not obstacle]
 
 
-def _what_remains(began: float, request: Request, proven: Sequence[Scanned]) -> Request:
-    """Return the request with what is left of its time budget, and with the networks that the scan vouches for."""
-    asked = dataclasses.replace(request, proven=frozenset(name_of(each.config) for each in proven))
+def _before(scanned: Sequence[Scanned], base: TrainConfig) -> Before:
+    """Return what the scan says of the networks."""
+    accuracies = {name_of(each.config): each.accuracy for each in scanned}
+    return Before(accuracies, len(scanned[0].correct), name_of(base))
+
+
+def _what_remains(began: float, request: Request, before: Before) -> Request:
+    """Return the request with what is left of its time budget, and with what the scan says of the networks."""
+    asked = dataclasses.replace(request, before=before)
     if request.time_budget_s is None:
         return asked
     return dataclasses.replace(asked, time_budget_s=max(1.0, request.time_budget_s - (time.monotonic() - began)))
@@ -128,25 +135,9 @@ def shortlist(scanned: Sequence[Scanned], cost: Cost, max_loss: float) -> list[S
     The best of a hundred looks better than it is, so a network that comes this near to it does not fall behind by more.
     """
     by_cost = sorted(scanned, key=lambda each: cost(each.config))
+    best = max(each.accuracy for each in scanned) - 1e-9
     losses = [factor * max_loss for factor in (*HOPEFUL_LOSSES, 1.0)]
-    return list(dict.fromkeys(_near_best(scanned, by_cost, loss)[0] for loss in losses))
-
-
-def _near_best(scanned: Sequence[Scanned], chosen: Sequence[Scanned], max_loss: float) -> list[Scanned]:
-    """Return those of `chosen` that lose at most `max_loss` against the best of `scanned`."""
-    least = max(each.accuracy for each in scanned) - max_loss - 1e-9
-    return [each for each in chosen if each.accuracy >= least]
-
-
-def _proven(scanned: Sequence[Scanned], chosen: Sequence[Scanned], base: TrainConfig, max_loss: float) -> list[Scanned]:
-    """Return those of `chosen` that lose at most `max_loss` in the scan against the best, or against the default.
-
-    The default is what a user would take without a search: the images of the scan, which are many, show that a network
-    as good as that one is good enough.
-    """
-    default = [each.accuracy for each in scanned if NamedNetwork("", base).is_like(each.config)]
-    least = min([max(each.accuracy for each in scanned), *default]) - max_loss - 1e-9
-    return [each for each in chosen if each.accuracy >= least]
+    return list(dict.fromkeys(next(e for e in by_cost if e.accuracy >= best - loss) for loss in losses))
 
 
 def _cost(classes: int, deployment: Deployment) -> Cost:

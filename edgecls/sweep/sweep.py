@@ -226,7 +226,7 @@ def conclude(data: Path, request: Request, deployment: Deployment, rows: Sequenc
     if request.max_loss is None:
         chosen = recommend(frontier, request.budget_ms)
     else:
-        chosen = recommend_fastest(points, request.budget_ms, request.max_loss, request.proven)
+        chosen = recommend_fastest(points, request.budget_ms, request.max_loss, request.before)
     slower, faster = find_steps(frontier, chosen) if chosen else (None, None)
     known = sorted(rows, key=lambda row: row.latency.p50_ms if row.latency else math.inf)
     return Sweep(data, request, deployment, tuple(known), frontier, chosen, slower, faster)

@@ -20,6 +20,7 @@ from edgecls.estimate.operators import count_network
 from edgecls.parallel.pool import LocalPool, current_pool
 from edgecls.progress import Progress, silent
 from edgecls.sweep import halving
+from edgecls.sweep.frontier import NOTHING_BEFORE, Before
 from edgecls.sweep.grid import NamedNetwork
 from edgecls.sweep.latency import Deployment
 from edgecls.sweep.run import ScoredRun, score_run, train_run
@@ -36,7 +37,7 @@ class Request:
     Attributes:
         max_loss: accuracy that the recommended network may lose against the best; None recommends the most accurate one
             that meets the budget.
-        proven: names of networks that other images than the validation images have shown to lose no more.
+        before: what a search knows of the networks before they are trained.
         time_budget_s: no network is started that is not expected to end within these seconds; None for no limit.
     """
 
@@ -44,7 +45,7 @@ class Request:
     profile: Profile | None = None  # the board, or None for this machine
     max_drop: float = ExportConfig.max_drop  # accuracy that a file may lose against its float model
     max_loss: float | None = None
-    proven: frozenset[str] = frozenset()
+    before: Before = NOTHING_BEFORE
     max_size_bytes: int | None = None  # of the file; None for no limit
     time_budget_s: float | None = None
     full_grid: bool = False  # True to train all networks in full, however many
