@@ -71,7 +71,7 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 @click.option(
     "--max-drop",
     type=float,
-    help=f"Accuracy that a faster network may lose against the best.  [default: {SMALL_GAIN}]",
+    help=f"Accuracy that a faster network may lose against the default one.  [default: {SMALL_GAIN}]",
 )
 @click.option("--time-budget", "time_budget_s", type=DURATION, help="Start no training that would end later: 30m, 2h.")
 @click.option("--full-grid", is_flag=True, help="Train all networks in full, however many.")
@@ -81,7 +81,7 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 def sweep(
     data: Path, out: Path, board: str | None, as_json: bool, host: Host | None, ray: str | None, **options: Any
 ) -> None:
-    """Find the fastest network for DATA that is as accurate as the best within --max-drop.
+    """Find the fastest network for DATA that is as accurate as the default one, within --max-drop.
 
     A quick test of every depth (--blocks) at every image size shows which networks keep the accuracy; test images have
     no part in it. The fastest of them, a few faster ones and the default network are trained as by `edgecls train` into

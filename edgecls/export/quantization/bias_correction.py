@@ -79,8 +79,8 @@ def _fit_layer(
     corrected.set_weights([kernel, layer.get_weights()[1]])
     # Both are linear: a ReLU is a layer of its own here, and the last layer is skipped.
     outputs = [(layer(exact), corrected(rounded)) for exact, rounded in inputs]
-    wanted, given, squared, product = _means(outputs)
-    slope = np.clip((product - wanted * given) / np.maximum(squared - given**2, 1e-12), *SLOPE)
+    wanted, given, variance, covariance = _moments(outputs)
+    slope = np.clip(covariance / np.maximum(variance, 1e-12), *SLOPE)
     slope = np.ones_like(slope) if per_tensor else slope
     offset = wanted - given * slope
     kernel, bias = corrected.get_weights()
@@ -89,16 +89,18 @@ def _fit_layer(
     return [(wanted, given * scale + shift) for wanted, given in outputs]
 
 
-def _means(pairs: Batches) -> Array:
-    """Return the means by channel of first, second, second squared and first times second, float64 (4, C)."""
+def _moments(pairs: Batches) -> tuple[Array, Array, Array, Array]:
+    """Return the means of first and second, the variance of second, and their covariance, by channel, float64 (C,)."""
     import tensorflow as tf
 
     total, count = np.zeros(()), 0
     for pair in pairs:
         first, second = (tf.reshape(tf.cast(values, tf.float64), (-1, values.shape[-1])) for values in pair)
-        total = total + tf.reduce_sum(tf.stack([first, second, second**2, first * second]), 1).numpy()
+        sums = (tf.reduce_sum(values, 0) for values in (first, second, second * second, first * second))
+        total = total + np.array([each.numpy() for each in sums])
         count += len(first)
-    return np.asarray(total / count)
+    wanted, given, squared, product = total / count
+    return wanted, given, squared - given**2, product - wanted * given
 
 
 def _quantize(outputs: Batches) -> Batches:

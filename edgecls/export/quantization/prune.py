@@ -211,9 +211,9 @@ class _Fit:
 
     def choose(self, max_kl: float) -> Array:
         """Return the channels to keep, a multiple of STEP or all, if one may cost `max_kl` of divergence."""
-        order, costs = self._eliminate()
+        order, costs = self._eliminate(max_kl)
         channels = len(self._products)
-        left = np.array([channels, *range(channels // STEP * STEP, 0, -STEP)])
+        left = np.array([channels, *range(channels // STEP * STEP, channels - len(costs), -STEP)])
         best = left[np.argmin(costs[channels - left] + max_kl * left)]
         return np.sort(np.setdiff1d(np.arange(channels), order[: channels - best]))
 
@@ -223,23 +223,30 @@ class _Fit:
         kernel[kept] = np.linalg.solve(self._products[np.ix_(kept, kept)], self._towards[kept])
         return [kernel[None, None], self._bias + self._wanted_mean - self._mean @ kernel]
 
-    def _eliminate(self) -> tuple[Array, Array]:
-        """Return the channels in order of removal, and the expected divergence after 0, 1, 2, ... removals."""
+    def _eliminate(self, max_kl: float) -> tuple[Array, Array]:
+        """Return the channels in order of removal, and the expected divergence after 0, 1, 2, ... removals.
+
+        It ends where fewer channels cannot be worth it.
+        """
         inverse = np.linalg.inv(self._products)
         kernel = inverse @ self._towards
-        order, costs = [], [0.0]
-        left = np.ones(len(kernel), bool)
-        for _ in range(len(kernel) - 1):
-            powers = np.einsum("io,op,ip->i", kernel, self._information, kernel, optimize=True)
-            losses = np.where(left, powers / 2 / np.maximum(np.diag(inverse), 1e-300), np.inf)
+        weighted = kernel @ self._information
+        left = np.arange(len(kernel))
+        order, costs, least = [], [0.0], max_kl * len(left)
+        while len(left) > 1 and costs[-1] < least:
+            losses = (kernel * weighted).sum(1) / 2 / np.maximum(np.diag(inverse), 1e-300)
             removed = int(losses.argmin())
-            column = inverse[:, removed] / inverse[removed, removed]
-            kernel = kernel - np.outer(column, kernel[removed])
-            inverse = inverse - np.outer(column, inverse[removed])
-            left[removed] = False
-            order.append(removed)
+            order.append(left[removed])
             costs.append(costs[-1] + losses[removed])
-        return np.array(order), np.array(costs)
+            others = np.delete(np.arange(len(left)), removed)
+            column = inverse[others, removed] / inverse[removed, removed]
+            kernel = kernel[others] - np.outer(column, kernel[removed])
+            weighted = weighted[others] - np.outer(column, weighted[removed])
+            inverse = inverse[np.ix_(others, others)] - np.outer(column, inverse[removed, others])
+            left = left[others]
+            if len(left) % STEP == 0:
+                least = min(least, costs[-1] + max_kl * len(left))
+        return np.array(order, np.int64), np.array(costs)
 
 
 def _without(core: keras.Model, blocks: list[_Block], kept: dict[str, Array]) -> keras.Model:

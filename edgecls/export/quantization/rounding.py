@@ -107,21 +107,29 @@ def _tap_covariance(layer: keras.layers.Layer, inputs: Sequence[Any]) -> Array:
     """Return the covariance of the pixels under a depthwise kernel of T weights, float64 (C, T, T)."""
     random = np.random.default_rng(0)
     height, width = layer.kernel_size
-    edge = [(0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)]
+    above, before = (height // 2, width // 2) if layer.padding == "same" else (0, 0)
     total, square, positions = np.zeros(()), np.zeros(()), 0
     for batch in (each.numpy() for each in inputs):
-        batch = np.pad(batch, edge) if layer.padding == "same" else batch
-        count = min(-(-POSITIONS // len(inputs)), batch[..., 0].size)
+        rows, columns = batch.shape[1:3]
+        count = min(-(-POSITIONS // len(inputs)), len(batch) * (rows + 2 * above) * (columns + 2 * before))
         image, top, left = (
             random.integers(0, limit, count)
-            for limit in (len(batch), batch.shape[1] - height + 1, batch.shape[2] - width + 1)
+            for limit in (len(batch), rows + 2 * above - height + 1, columns + 2 * before - width + 1)
         )
-        taps = [batch[image, top + row, left + column] for row in range(height) for column in range(width)]
+        taps = [_pixels(batch, image, top + y - above, left + x - before) for y in range(height) for x in range(width)]
         values = np.stack(taps).transpose(2, 0, 1).astype(np.float64)
         total, square = total + values.sum(2), square + values @ values.transpose(0, 2, 1)
         positions += count
     mean = np.asarray(total / positions)
     return np.asarray(square / positions - mean[:, :, None] * mean[:, None, :])
+
+
+def _pixels(batch: Array, image: Array, row: Array, column: Array) -> Array:
+    """Return pixels of `batch` (N, H, W, C), (P, C); zeros where they are in the padding."""
+    rows, columns = batch.shape[1:3]
+    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    found = batch[image, row.clip(0, rows - 1), column.clip(0, columns - 1)]
+    return np.asarray(found * inside[:, None])
 
 
 def _round_all_ways(kernel: Array, covariance: Array, steps: Array, weight_steps: int) -> Array:
