@@ -224,15 +224,11 @@ class _Fit:
         return [kernel[None, None], self._bias + self._wanted_mean - self._mean @ kernel]
 
     def _eliminate(self, max_kl: float) -> tuple[Array, Array]:
-        """Return the channels in order of removal, and the expected divergence after 0, 1, 2, ... removals.
-
-        It ends where fewer channels cannot be worth it.
-        """
+        """Return the channels in order of removal, while it may pay, and the divergence after 0, 1, 2, ... removals."""
         inverse = np.linalg.inv(self._products)
         kernel = inverse @ self._towards
         weighted = kernel @ self._information
-        left = np.arange(len(kernel))
-        order, costs, least = [], [0.0], max_kl * len(left)
+        order, costs, left, least = [], [0.0], np.arange(len(kernel)), max_kl * len(kernel)
         while len(left) > 1 and costs[-1] < least:
             losses = (kernel * weighted).sum(1) / 2 / np.maximum(np.diag(inverse), 1e-300)
             removed = int(losses.argmin())
@@ -244,8 +240,7 @@ class _Fit:
             weighted = weighted[others] - np.outer(column, weighted[removed])
             inverse = inverse[np.ix_(others, others)] - np.outer(column, inverse[removed, others])
             left = left[others]
-            if len(left) % STEP == 0:
-                least = min(least, costs[-1] + max_kl * len(left))
+            least = min(least, costs[-1] + max_kl * len(left)) if len(left) % STEP == 0 else least
         return np.array(order, np.int64), np.array(costs)
 
 
