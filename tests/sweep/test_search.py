@@ -65,7 +65,7 @@ def test_the_images_of_the_scan_count_where_there_are_few_validation_images() ->
     def chosen(*accuracies: float, images: int = 1000) -> str | None:
         known = dict(zip(("slow", "fast", "faster"), accuracies, strict=True))
         found = recommend_fastest(points, None, 0.005, Before(known, images))
-        return found and found.name
+        return found.name if found else None
 
     assert chosen(0.96, 0.96, 0.96) == "faster"
     assert chosen(0.96, 0.955, 0.9) == "fast"
