@@ -35,8 +35,8 @@ class Request:
     """What is asked of a sweep.
 
     Attributes:
-        max_loss: accuracy that the recommended network may lose against the best; None recommends the most accurate one
-            that meets the budget.
+        max_loss: accuracy that the recommended network may lose, see `frontier.recommend_fastest`; None recommends the
+            most accurate one that meets the budget.
         before: what a search knows of the networks before they are trained.
         time_budget_s: no network is started that is not expected to end within these seconds; None for no limit.
     """

@@ -104,7 +104,7 @@ def test_a_solution_stays_unless_the_validation_images_show_that_it_is_worse(
     images = SimpleNamespace(labels=np.zeros(100, np.int64))
     epoch = EpochRecord("fine-tuning", 1, 0.1, 1, 0.2, 0.9, 1e-4, 0.1, 1.0)
     fitted = FitResult((epoch,), 1, 0.2, 0.9, 0.5, None, "all epochs done")
-    monkeypatch.setattr(fine_tuning, "frozen_examples", lambda *_: (images, images))
+    monkeypatch.setattr(fine_tuning, "frozen_examples", lambda *_, **__: (images, images))
     found = dataclasses.replace(fitted, best_accuracy=solved)
     monkeypatch.setattr(fine_tuning, "solve", lambda *_, **__: found)
     learned = fine_tuning.solve_again(context(), Recipe("fine-tuning", 1), fitted, fitted)

@@ -118,7 +118,7 @@ def cached_features(
             stored = files.read_checked(folder, set(digests), report)
             if missing := set(digests) - stored.row_of.keys():
                 inputs, applied = (below(), AugmentedCopy()) if below else (images, copy)
-                _compute(folder, forward(), inputs, applied, digests, missing, stored.rows, progress)
+                _compute(folder, forward(), inputs, digests, missing, applied, stored.rows, progress)
                 stored = files.read_stored(folder)
     except OSError as error:
         raise _no_room(folder, error) from error
@@ -167,9 +167,9 @@ def _compute(
     folder: Path,
     forward: Forward,
     inputs: NDArray[np.uint8] | Features,
-    copy: AugmentedCopy,
     digests: Sequence[bytes],
     missing: set[bytes],
+    copy: AugmentedCopy,
     known: int,
     progress: Callable[..., None],
 ) -> None:
