@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from record import RESULTS, rows_verdict, session_rows, write_record
 
 from edgecls.benchmark.plan import Configuration, Settings
@@ -28,8 +29,10 @@ from edgecls.benchmark.record import find_ratio
 from edgecls.benchmark.session import run_benchmark
 from edgecls.choose.candidates import load_images
 from edgecls.config import ExportConfig
-from edgecls.evaluate import mcnemar_p, score_images
+from edgecls.evaluate import score_images
+from edgecls.export import gate
 from edgecls.export.artifact import export_run
+from edgecls.images.dataset import Split
 from edgecls.limits import Format
 from edgecls.runtime.classifier import load
 
@@ -61,29 +64,31 @@ def find_files(run: Path) -> dict[Format, Path]:
     return {kind: next(folder.glob(f"model-int8*.{kind}")) for kind in FORMATS}
 
 
-def score(data: Path, run: Path, file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the file's labels of the run's test images, and the true ones, int64 (N,)."""
-    split = load_images(run, data).split
-    with load(file) as classifier:
-        return score_images(classifier, split.images).argmax(1), split.labels
+def score(run: Path, split: Split) -> dict[Format, NDArray[np.float32]]:
+    """Return the scores, float32 (N, C), that the run's files give the images."""
+    found = {}
+    for kind, file in find_files(run).items():
+        with load(file) as classifier:
+            found[kind] = score_images(classifier, split.images)
+    return found
 
 
 def compare(data: Path, default: Path, chosen: Path) -> dict[str, Any]:
     """Return the accuracy of both networks in both formats, and what differs."""
-    found: dict[str, Any] = {}
-    for kind in FORMATS:
-        (first, labels), (second, _) = (score(data, run, find_files(run)[kind]) for run in (default, chosen))
-        lost, won = (
-            int(np.sum((one == labels) & (other != labels))) for one, other in ((first, second), (second, first))
-        )
-        found[kind] = {
-            "default_accuracy": float(np.mean(first == labels)),
-            "accuracy": float(np.mean(second == labels)),
-            "mcnemar_p": mcnemar_p(lost, won),
-            "agreement": float(np.mean(first == second)),
-            "images": len(labels),
+    classes = json.loads((chosen / "run.json").read_text(encoding="utf-8"))["classes"]
+    splits = [load_images(run, data).split for run in (default, chosen)]
+    old, new = (score(run, split) for run, split in zip((default, chosen), splits, strict=True))
+    found = {kind: gate.compare(new[kind], old[kind], splits[0].labels, classes, 1) for kind in FORMATS}
+    return {
+        kind: {
+            "default_accuracy": each.accuracy + each.drop,
+            "accuracy": each.accuracy,
+            "mcnemar_p": each.mcnemar_p,
+            "agreement": each.agreement,
+            "images": len(splits[0].labels),
         }
-    return found
+        for kind, each in found.items()
+    }
 
 
 def measure(default: Path, chosen: Path, seconds: float) -> list[dict[str, Any]]:
@@ -169,7 +174,7 @@ def main() -> None:
     rows = [run_seed(arguments.data, out, seed, arguments.seconds) for seed in arguments.seeds]
     for line in table({"rows": rows}):
         print("  ".join(line))
-    verdict = rows_verdict([engine | {"warnings": []} for row in rows for engine in row["engines"]])
+    verdict = rows_verdict([engine for row in rows for engine in row["engines"]])
     path = write_record(f"smallest-{arguments.name}", {"rows": rows}, verdict, arguments.results)
     shutil.copyfile(out / f"seed-{arguments.seeds[0]}" / "frontier.png", path.with_suffix(".png"))
     print(path)

@@ -71,7 +71,7 @@ def frozen_examples(
         through: name of a layer below, from whose features, which are cached, the others are computed; or None.
     """
     data, config = context.dataset, context.config
-    network = _Network(extractor, split_layer, known, through)
+    network = _find_network(extractor, split_layer, config, known, through)
     compute = functools.partial(_compute, name, network, context, planned_images)
     val = compute(data.val, 0, "validation images")
     began = now = time.monotonic()
@@ -91,10 +91,20 @@ def frozen_examples(
 class _Network:
     """A frozen network whose features are cached."""
 
-    model: keras.Model  # image -> output of the split layer
-    split_layer: str
+    key: dict[str, Any]  # as of `network_key`
+    model: keras.Model  # from images, or from the features of `below`
     known: FeatureExtractor
-    through: str | None = None  # as of `frozen_examples`
+    below: _Network | None = None
+
+
+def _find_network(
+    extractor: keras.Model, split_layer: str, config: TrainConfig, known: FeatureExtractor, through: str | None
+) -> _Network:
+    key = network_key(extractor, split_layer, config)
+    if through is None:
+        return _Network(key, extractor, known)
+    lower, upper = split_at(extractor, through)
+    return _Network(key, upper, known, _find_network(lower, through, config, FeatureExtractor(), None))
 
 
 def _compute(
@@ -102,11 +112,10 @@ def _compute(
 ) -> Features:
     """Return the features of augmented copy `number`, 0 for the images themselves; `stage` is its name for progress."""
     below = None
-    if network.through is not None:
-        lower = _Network(split_at(network.model, network.through)[0], network.through, FeatureExtractor())
-        below = functools.partial(_compute, phase, lower, context, planned_images, part, number, stage)
+    if network.below:
+        below = functools.partial(_compute, phase, network.below, context, planned_images, part, number, stage)
     return cached_features(
-        network_key(network.model, network.split_layer, context.config),
+        network.key,
         functools.partial(_find_forward, network, context, planned_images),
         part.images,
         part.digests,
@@ -123,11 +132,10 @@ def _find_forward(network: _Network, context: Context, planned_images: int) -> F
     if known.forward is None:
         train, val = context.dataset.train, context.dataset.val
         total = len(val.labels) + (1 + copy_count(context.config)) * len(train.labels)
-        model, sample = network.model, np.asarray(train.images[:BATCH_SIZE])
-        if network.through is not None:
-            lower, model = split_at(network.model, network.through)
-            sample = np.asarray(lower(sample, training=False))
-        known.forward = fastest_forward(model, sample, max(total, planned_images))
+        sample = np.asarray(train.images[:BATCH_SIZE])
+        if network.below:
+            sample = np.asarray(network.below.model(sample, training=False))
+        known.forward = fastest_forward(network.model, sample, max(total, planned_images))
     return known.forward
 
 
