@@ -141,7 +141,7 @@ def compare(found: Audit, before: Audit, truth: dict[str, Any]) -> dict[str, Any
     false = [pair for pair in pairs - old if not pair & planted and not pair & set(truth["wrong"])]
     ranking = [found.material.paths[index] for index, _, _ in found.wrong]
     top = ranking[: len(found.material.paths) * 3 // 100]
-    empty = {found.material.paths[f.index] for f in found.faults if f.kind in ("black", "flat", "saturated")}
+    empty = {found.material.paths[f.index] for f in found.faults if f.kind == "black"}
     labels = {frozenset((found.material.paths[a], found.material.paths[b])) for a, b, _ in found.contradictory()}
     return {
         "near duplicates recall": np.mean([hit for hit, _ in near]),

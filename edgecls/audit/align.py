@@ -14,11 +14,22 @@ SIDE = 28
 # Pixels along a side of the finer picture for each of the small one.
 FINER = 3
 # Steps of the alignment with blurred, less blurred and full structure.
-_STEPS = (4, 3, 3)
+_STEPS = (6, 3, 3)
 _MOST_SCALE, _MOST_SHIFT = 0.15, 0.1 * SIDE
-_KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
 Floats = NDArray[np.float32]
+
+
+def _blur_matrix() -> Floats:
+    """Return what blurs a row of 28 pixels, float32 (28, 28); the row is mirrored at its ends."""
+    padded = np.pad(np.eye(SIDE), [(2, 2), (0, 0)], mode="reflect")
+    taps = enumerate((1, 4, 6, 4, 1))
+    rows = [weight / 16 * padded[offset : offset + SIDE] for offset, weight in taps]
+    result: Floats = np.sum(rows, axis=0).astype(np.float32)
+    return result
+
+
+_BLUR = _blur_matrix()
 
 
 def shrink(image: NDArray[np.uint8], side: int = SIDE) -> Floats:
@@ -28,14 +39,8 @@ def shrink(image: NDArray[np.uint8], side: int = SIDE) -> Floats:
 
 def blur(images: Floats) -> Floats:
     """Return the images (N, 28, 28) without their finest structure."""
-    for axis in (1, 2):
-        width = [(0, 0)] * 3
-        width[axis] = (2, 2)
-        padded = np.pad(images, width, mode="reflect")
-        images = np.zeros_like(images)
-        for offset, weight in enumerate(_KERNEL):
-            images += weight * np.take(padded, range(offset, offset + SIDE), axis)
-    return images
+    result: Floats = (_BLUR @ images @ _BLUR.T).astype(np.float32, copy=False)
+    return result
 
 
 def unit(images: Floats) -> Floats:
@@ -52,9 +57,10 @@ def align(images: Floats, targets: Floats) -> tuple[Floats, Floats]:
 
     Also return the correlation of their coarse structure then, float32 (N,).
     """
-    found = _improve(blur(blur(images)), blur(blur(targets)), np.zeros((len(images), 4), np.float32), _STEPS[0])
-    moved = warp(blur(blur(images)), found)
-    return found, (unit(moved) * unit(blur(blur(targets)))).sum((1, 2))
+    # Blurred so much, a quarter of the pixels says as much.
+    coarse, goal = (mean_blocks(blur(blur(each)), 2) for each in (images, targets))
+    found = _improve(coarse, goal, np.zeros((len(images), 4), np.float32), _STEPS[0])
+    return found, (unit(warp(coarse, found)) * unit(goal)).sum((1, 2))
 
 
 def refine(images: Floats, targets: Floats, found: Floats) -> Floats:
@@ -64,15 +70,17 @@ def refine(images: Floats, targets: Floats, found: Floats) -> Floats:
 
 
 def _improve(images: Floats, targets: Floats, found: Floats, steps: int) -> Floats:
-    count, grid = len(images), np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
+    count, side = images.shape[:2]
+    grid, pixel = np.arange(side, dtype=np.float32) - (side - 1) / 2, np.float32(side / SIDE)
     goal = unit(targets)
     for _ in range(steps):
         moved = warp(images, found)
-        norm = np.linalg.norm((moved - moved.mean((1, 2), keepdims=True)).reshape(count, -1), axis=1)
+        norm = np.linalg.norm((moved - moved.mean((1, 2), keepdims=True)).reshape(count, side * side), axis=1)
         down, right = (each / np.maximum(norm, 1e-6)[:, None, None] for each in np.gradient(moved, axis=(1, 2)))
-        slopes = np.stack([right * grid, right, down * grid[:, None], down], -1).reshape(count, -1, 4)
+        slopes = np.stack([right * grid, right * pixel, down * grid[:, None], down * pixel], -1)
+        slopes = slopes.reshape(count, side * side, 4)
         slopes -= slopes.mean(1, keepdims=True)
-        rest = (goal - unit(moved)).reshape(count, -1, 1)
+        rest = (goal - unit(moved)).reshape(count, side * side, 1)
         turned = slopes.transpose(0, 2, 1)
         found = found + np.linalg.solve(turned @ slopes + 1e-5 * np.eye(4, dtype=np.float32), turned @ rest)[..., 0]
         found[:, ::2] = np.clip(found[:, ::2], -_MOST_SCALE, _MOST_SCALE)
@@ -81,7 +89,7 @@ def _improve(images: Floats, targets: Floats, found: Floats, steps: int) -> Floa
 
 
 def warp(images: Floats, found: Floats) -> Floats:
-    """Return images, float32 (N, S, S) with S a multiple of 28, scaled and shifted about their middle."""
+    """Return images, float32 (N, S, S), scaled and shifted about their middle; shifts are in pixels of a side of 28."""
     side, rows = images.shape[1], np.arange(len(images))[:, None]
     center = (side - 1) / 2
     for scale, shift in ((2, 3), (0, 1)):
@@ -95,7 +103,8 @@ def warp(images: Floats, found: Floats) -> Floats:
     return images
 
 
-def mean_blocks(images: Floats) -> Floats:
-    """Return the finer images, float32 (N, 84, 84), as (N, 28, 28)."""
-    result: Floats = images.reshape(len(images), SIDE, FINER, SIDE, FINER).mean((2, 4))
+def mean_blocks(images: Floats, block: int = FINER) -> Floats:
+    """Return images, float32 (N, S, S), as (N, S / block, S / block); the default block makes 28 of 84 pixels."""
+    side = images.shape[1] // block
+    result: Floats = images.reshape(len(images), side, block, side, block).mean((2, 4))
     return result

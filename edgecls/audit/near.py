@@ -2,38 +2,46 @@
 
 Two images are near duplicates if their own fine structure correlates: each is shrunk to 28 x 28, its blurred self is
 subtracted, and so is what the images of the data set share (its first principal components, such as an outline or
-stripes that all have). Brightness and contrast do not change the rest. Candidates that a crop has shifted are aligned
-first (`align`).
+stripes that all have). Brightness and contrast do not change the rest. How much must correlate depends on how much
+other images do that are merely similar. The images that each is most alike are also compared at lower resolutions
+(`resolution`), and aligned, as they may be crops (`crops`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.audit.align import FINER, SIDE, Floats, align, blur, mean_blocks, refine, shrink, unit, warp
+from edgecls.audit.align import FINER, SIDE, Floats, blur, mean_blocks, shrink, unit
+from edgecls.audit.crops import find_crops
 from edgecls.audit.material import Material
+from edgecls.audit.nearest import BLOCK, blocks_of_nearest, project
+from edgecls.audit.resolution import compare_lower
 from edgecls.progress import Progress, silent
 
 # Least correlation of near duplicates, and of copies of one file, of which the finest structure correlates too. On
 # 1,068 images of magnetic tiles, copies had 0.97 and more there; of other shots of a tile that reach 0.9, 5 % did.
 SAME, COPY, SAME_FINEST = 0.75, 0.93, 0.965
+# Below COPY, a near duplicate lacks at most this part of what the twelfth nearest image lacks of a correlation of 1. On
+# 4,000 pieces of clothing, this left all resized and compressed copies, and 67 of 343 pairs that are merely similar.
+STANDS_OUT, CROWD = 0.4, 12
 # Principal components that are taken away; of few images they would be the images themselves.
 COMPONENTS, IMAGES_A_COMPONENT = 16, 16
-# Of candidates for a crop: images that each is most alike, and the least correlation of their coarse structure.
-NEIGHBORS = 12
-LEAST_ALIKE = 0.8
-# Least correlation of their coarse structure after it; copies have more than 0.97, and more than 0.85 if the crop is
-# aligned to the whole picture, of which it lacks a part.
-LEAST_COARSE, LEAST_TURNED = 0.96, 0.85
+# The most alike images, by so many principal components of the fine structure, and of the features: a crop keeps these.
+STRUCTURES, FEATURES, NEIGHBORS = 192, 64, 3
+# What these components may lack of the correlation; they rarely lack 0.002.
+SLACK = 0.01
+# Least correlation of the coarse structure of an image and its copy of lower resolution; 0.997 and more were seen.
+LEAST_COARSE = 0.99
 # Standard deviation of the gray values below which an image has no structure to compare.
 FLAT = 2.0
-_BLOCK = 512
-_MARGIN = 2  # pixels at the border that an alignment may lack
 
 Own = Callable[[Floats], Floats]
+Pairs = NDArray[np.int64]  # (P, 2): indices of two images, the first smaller
 
 
 def find_near(material: Material, progress: Progress = silent) -> NDArray[np.float64]:
@@ -47,17 +55,97 @@ def find_near(material: Material, progress: Progress = silent) -> NDArray[np.flo
     small = np.stack([shrink(image) for image in material.each()])
     chosen = np.array([one for one, index in same if one == index and small[one].std() > FLAT], np.int64)
     pairs = {(one, index): 1.0 for one, index in same if one != index}
-    own = _find_shared(small[chosen])
-    for start, found, neighbors in _compare(unit(own(small[chosen])).reshape(len(chosen), -1)):
-        for row, column, value in found:
-            pairs[int(chosen[row]), int(chosen[column])] = value
-        rows = np.repeat(np.arange(start, start + len(neighbors)), neighbors.shape[1])
-        candidates = np.sort(np.stack([chosen[rows], chosen[neighbors.ravel()]], 1))
-        for one, other, value in _find_crops(material, small, candidates, own, pairs):
-            pairs[one, other] = value
-        progress("compare images", start + len(neighbors), len(chosen))
+    if len(chosen) > 1:
+        for (one, other), value in _compare(material, chosen, small[chosen], progress).items():
+            pairs[int(chosen[one]), int(chosen[other])] = value
     listed = np.array([(*pair, value) for pair, value in sorted(pairs.items())], np.float64).reshape(-1, 3)
     return np.column_stack([listed, _are_copies(material, listed)])
+
+
+def _compare(
+    material: Material, chosen: NDArray[np.int64], small: Floats, progress: Progress
+) -> dict[tuple[int, int], float]:
+    """Return the pairs of near duplicates among the images `chosen`, by their places there, with their correlation."""
+    own = _find_shared(small)
+    fine = unit(own(small)).reshape(len(small), -1)
+    likely, nearest, limits = _find_alike(fine, progress)
+    features = _find_nearest(material.take(chosen), progress)
+    candidates = _unique(nearest, features)
+    found: dict[tuple[int, int], float] = {}
+    for pairs in _split(likely):
+        values = (fine[pairs[:, 0]] * fine[pairs[:, 1]]).sum(1)
+        found |= _keep(pairs, values, limits)
+    for pairs in _split(nearest):
+        coarse = (unit(blur(blur(small[pairs[:, 0]]))) * unit(blur(blur(small[pairs[:, 1]])))).sum((1, 2))
+        ones, others = (pairs := pairs[coarse >= LEAST_COARSE]).T
+        both = compare_lower(small[ones], fine[others], own), compare_lower(small[others], fine[ones], own)
+        lower = _keep(pairs, np.maximum(*both), limits)
+        found |= {pair: max(value, found.get(pair, 0.0)) for pair, value in lower.items()}
+    for _ in range(2):
+        unsure = [pair for pair in map(tuple, candidates.tolist()) if found.get(pair, 0.0) < COPY]
+        done = 0
+        for pairs in _split(np.array(unsure, np.int64).reshape(-1, 2)):
+            crops = find_crops(material, chosen, small, pairs, own)
+            found |= {pair: max(value, found.get(pair, 0.0)) for pair, value in crops}
+            progress("align pairs", done := done + len(pairs), len(unsure))
+        # Of many crops of one image, each has some of the others among its nearest images.
+        candidates = _find_siblings(found, candidates)
+    return found
+
+
+def _find_siblings(found: Iterable[tuple[int, int]], known: Pairs) -> Pairs:
+    """Return the pairs of images that have a near duplicate in common, without those that are found or known."""
+    others: dict[int, list[int]] = {}
+    for one, other in found:
+        others.setdefault(one, []).append(other)
+        others.setdefault(other, []).append(one)
+    siblings = {pair for each in others.values() for pair in itertools.combinations(sorted(each)[:CROWD], 2)}
+    return np.array(sorted(siblings - set(found) - set(map(tuple, known.tolist()))), np.int64).reshape(-1, 2)
+
+
+def _find_alike(fine: Floats, progress: Progress) -> tuple[Pairs, Pairs, Floats]:
+    """Return (pairs that may be alike enough, pairs of nearest images, least correlation of each image's pairs)."""
+    limits = np.full(len(fine), SAME, np.float32)
+    likely: list[Pairs] = []
+    nearest: list[Pairs] = []
+    for start, alike, order in blocks_of_nearest(project(fine, STRUCTURES), CROWD):
+        rows = np.arange(start, start + len(order))
+        if len(fine) > CROWD:
+            others = (fine[rows] * fine[order[:, -1]]).sum(1)
+            limits[rows] = np.clip(1 - STANDS_OUT * (1 - others), SAME, COPY)
+        found = np.nonzero(alike >= limits[rows, np.newaxis] - SLACK)
+        likely.append(np.stack([start + found[0], found[1]], 1))
+        nearest.append(_pair(rows, order[:, :NEIGHBORS]))
+        progress("compare images", int(rows[-1]) + 1, len(fine))
+    return _unique(*likely), _unique(*nearest), limits
+
+
+def _find_nearest(features: Floats, progress: Progress) -> Pairs:
+    """Return the pairs of images of which one has the nearest features of the other."""
+    pairs = []
+    for start, _, order in blocks_of_nearest(project(features, FEATURES), NEIGHBORS):
+        rows = np.arange(start, start + len(order))
+        pairs.append(_pair(rows, order))
+        progress("compare features", int(rows[-1]) + 1, len(features))
+    return _unique(*pairs)
+
+
+def _pair(rows: NDArray[np.int64], others: NDArray[np.int64]) -> Pairs:
+    return np.stack([np.repeat(rows, others.shape[1]), others.ravel()], 1)
+
+
+def _unique(*pairs: NDArray[np.int64]) -> Pairs:
+    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+
+
+def _split(pairs: Pairs) -> list[Pairs]:
+    return np.array_split(pairs, -(-len(pairs) // (8 * BLOCK))) if len(pairs) else []
+
+
+def _keep(pairs: Pairs, values: NDArray[Any], limits: Floats) -> dict[tuple[int, int], float]:
+    """Return the pairs whose correlation reaches the limits of both images."""
+    enough = values >= limits[pairs].max(1)
+    return dict(zip(map(tuple, pairs[enough].tolist()), values[enough].tolist(), strict=True))
 
 
 def _are_copies(material: Material, pairs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -65,7 +153,7 @@ def _are_copies(material: Material, pairs: NDArray[np.float64]) -> NDArray[np.fl
     digests = material.digests
     result = np.array([digests[int(one)] == digests[int(other)] for one, other in pairs[:, :2]], np.float64)
     chosen = np.flatnonzero((pairs[:, 2] >= COPY) & (result == 0))
-    for part in np.array_split(chosen, -(-len(chosen) // _BLOCK)) if len(chosen) else ():
+    for part in np.array_split(chosen, -(-len(chosen) // BLOCK)) if len(chosen) else ():
         ones, others = (
             np.stack([_finest(material.pixels(int(index))) for index in pairs[part, side]]) for side in (0, 1)
         )
@@ -79,20 +167,6 @@ def _finest(image: NDArray[np.uint8]) -> Floats:
     return fine - np.kron(mean_blocks(fine[np.newaxis])[0], np.ones((FINER, FINER), np.float32))
 
 
-def _compare(fine: Floats) -> Iterator[tuple[int, list[tuple[int, int, float]], NDArray[np.int64]]]:
-    """Yield the start of each block of images, its pairs that are alike, and the nearest images, int64 (rows, K)."""
-    count = min(NEIGHBORS, len(fine) - 1)
-    for start in range(0, len(fine) if count > 0 else 0, _BLOCK):
-        alike = fine[start : start + _BLOCK] @ fine.T
-        alike[np.arange(len(alike)), start + np.arange(len(alike))] = -2
-        found = [
-            (start + int(row), int(column), float(alike[row, column]))
-            for row, column in np.argwhere(alike >= SAME)
-            if start + row < column
-        ]
-        yield start, found, np.argpartition(-alike, count - 1, axis=1)[:, :count]
-
-
 def _find_shared(images: Floats) -> Own:
     """Return a function that takes the blurred image, and what `images` share, away from images (N, 28, 28)."""
     fine = unit(images - blur(blur(images))).reshape(len(images), -1)
@@ -102,55 +176,8 @@ def _find_shared(images: Floats) -> Own:
     shared = vectors[:, SIDE * SIDE - count :]
 
     def own(others: Floats) -> Floats:
-        rest = unit(others - blur(blur(others))).reshape(len(others), -1) - mean
+        rest = unit(others - blur(blur(others))).reshape(len(others), SIDE * SIDE) - mean
         result: Floats = (rest - (rest @ shared) @ shared.T).reshape(others.shape)
         return result
 
     return own
-
-
-def _find_crops(
-    material: Material,
-    small: Floats,
-    candidates: NDArray[np.int64],
-    own: Own,
-    known: dict[tuple[int, int], float],
-) -> Iterator[tuple[int, int, float]]:
-    """Yield the candidates, int64 (P, 2), that are more alike after alignment than they are known to be."""
-    found = {(one, other) for one, other in candidates.tolist() if known.get((one, other), 0) < COPY}
-    new = np.array(sorted(found), np.int64).reshape(-1, 2)
-    coarse = [unit(blur(blur(small[new[:, side]]))) for side in (0, 1)]
-    alike = (coarse[0] * coarse[1]).sum((1, 2)) > LEAST_ALIKE
-    if alike.any():
-        for one, other, value in _align_pairs(material, small, new[alike], own):
-            if value > known.get((one, other), 0):
-                yield one, other, value
-
-
-def _align_pairs(
-    material: Material, small: Floats, pairs: NDArray[np.int64], own: Own
-) -> Iterator[tuple[int, int, float]]:
-    """Yield the pairs, int64 (P, 2), that are alike after alignment, with their correlation."""
-    found, coarse = align(small[pairs[:, 0]], small[pairs[:, 1]])
-    kept = coarse >= LEAST_TURNED
-    if not kept.any():
-        return
-    # The crop shows less: it is the target, onto which the other one is enlarged.
-    turned = found[kept, ::2].mean(1) > 0
-    images, targets = (np.where(turned, pairs[kept, 1 - k], pairs[kept, k]) for k in (0, 1))
-    found, coarse = align(small[images], small[targets])
-    kept = coarse >= LEAST_COARSE
-    images, targets, found = images[kept], targets[kept], found[kept]
-    if not len(images):
-        return
-    found = refine(small[images], small[targets], found)
-    fine, goal = (
-        np.stack([shrink(material.pixels(index), FINER * SIDE) for index in each.tolist()])
-        for each in (images, targets)
-    )
-    inner = slice(_MARGIN, -_MARGIN)
-    moved, aim = (unit(own(mean_blocks(each))[:, inner, inner]) for each in (warp(fine, found), goal))
-    values = (moved * aim).sum((1, 2))
-    for index in np.flatnonzero(values >= SAME):
-        one, other = sorted((int(images[index]), int(targets[index])))
-        yield one, other, float(values[index])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from edgecls.audit.material import Material
+from edgecls.audit.nearest import blocks_of_nearest
 from edgecls.images.archive import read_member
 from edgecls.images.pillow import DECODE_ERRORS
 from edgecls.images.resizing import upright_size
@@ -27,7 +28,7 @@ BLURRED, UNLIKE = -6.0, 6.0
 _TO_DEVIATION = 1.4826  # from the median absolute deviation, for a normal distribution
 # A size or kind of fewer images than this fraction is unusual.
 RARE = 0.02
-_NEIGHBOR, _BLOCK = 5, 512
+_NEIGHBOR = 5
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,9 @@ def _find_unlike(material: Material, known: set[int]) -> Iterator[Fault]:
     rows = np.concatenate([material.take(part) @ random for part in np.array_split(every, -(-count // 8192))])
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
     distance = np.zeros(count)
-    for start in range(0, count, _BLOCK):
-        alike = rows[start : start + _BLOCK] @ rows.T
-        distance[start : start + _BLOCK] = 1 - np.partition(alike, -_NEIGHBOR - 1, axis=1)[:, -_NEIGHBOR - 1]
+    for start, alike, nearest in blocks_of_nearest(rows, _NEIGHBOR + 1):
+        own = np.arange(len(nearest))
+        distance[start + own] = 1 - alike[own, nearest[:, -1]]
     deviations = _deviations(np.log(distance + 1e-6))
     for index in np.argsort(-deviations):
         if deviations[index] < UNLIKE:

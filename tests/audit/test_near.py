@@ -33,6 +33,9 @@ class Fake:
     def pixels(self, index: int) -> NDArray[np.uint8]:
         return self.images[index]
 
+    def take(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.stack([shrink(self.images[index])[::4, ::4].ravel() for index in chosen])
+
 
 def draw_part(seed: int) -> Image.Image:
     """A part of one kind: the same outline and light, a texture and marks of its own."""
