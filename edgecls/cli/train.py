@@ -171,6 +171,11 @@ def _print_run(record: dict[str, Any]) -> None:
         blocks = f"{counted(phase['unfreeze'], 'block')}, " if phase.get("unfreeze") else ""
         accuracy = f"{100 * phase['val_accuracy_after']:.1f} %"
         echo(f"{phase['name']}: validation accuracy {accuracy} ({blocks}{best}, {phase['seconds']:.0f} s)")
+    if (errors := record.get("flip_errors")) and record["config"]["augment"]["flip"] == "none":
+        echo(
+            "copies      not mirrored: mirrored ones raise the squared error of unseen training images from "
+            f"{errors['none']:.3f} to {errors['horizontal']:.3f} (--flip horizontal mirrors)"
+        )
     before = ""
     if images := record.get("refit_images"):
         echo(f"refit: the classifier was solved again for {images:,} images, training and validation images together")

@@ -68,7 +68,7 @@ GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
     "Augmentation": {
         "augment": (bool, "Also train on randomly changed copies of the images."),
         "augmented_copies": (int, "Changed copies of each image."),
-        "flip": (click.Choice(FLIPS), "Random mirroring; none for digits and letters."),
+        "flip": (click.Choice(FLIPS), "Random mirroring; auto finds out whether it helps."),
         "rotation": (float, "Largest rotation, as a fraction of a full turn; 0 is off."),
         "translation": (float, "Largest shift, as a fraction of the side; 0 is off."),
         "zoom": (float, "Largest zoom in or out, as a fraction; 0 is off."),

@@ -13,7 +13,7 @@ class AugmentConfig:
     """Random changes to training images; a zero (or "none") switches that change off.
 
     Attributes:
-        flip: one of `FLIPS`.
+        flip: one of `FLIPS`; "auto" is "horizontal", or "none" where the training images show that it is better.
         rotation: largest turn either way, as a fraction of a full turn (0.01 is 3.6 degrees).
         translation: largest shift either way, as a fraction of the image's side.
         zoom: largest zoom in or out, as a fraction.
@@ -21,7 +21,7 @@ class AugmentConfig:
         contrast: largest change of contrast, as a fraction.
     """
 
-    flip: str = "horizontal"
+    flip: str = "auto"
     rotation: float = 0.01
     translation: float = 0.04
     zoom: float = 0.04

@@ -8,7 +8,7 @@ HEADS = ("gap", "flatten")
 SCHEDULES = ("cosine", "plateau", "constant")
 SOLVERS = ("lbfgs", "sgd")
 EFFORTS = ("quick", "normal", "best")
-FLIPS = ("none", "horizontal", "vertical", "horizontal_and_vertical")
+FLIPS = ("auto", "none", "horizontal", "vertical", "horizontal_and_vertical")
 # Settings of learning in steps; whoever changes one wants a classifier that learns so.
 CLASSIFIER_STEPS = ("epochs", "learning_rate", "hidden", "batch_norm")
 ALL_STEPS = (

@@ -28,6 +28,7 @@ from edgecls.training.features.frozen import FeatureExtractor, copy_count, froze
 from edgecls.training.fine_tuning import Learned, find_checkpoint, solve_again
 from edgecls.training.fit import ALL_DONE, FitResult, fit
 from edgecls.training.history import Divergence, EpochRecord
+from edgecls.training.mirroring import choose_flip
 from edgecls.training.phase_names import BLOCK_PHASES, MAIN_PHASES, OPENING_PHASES, SOLVABLE_PHASES
 from edgecls.training.recipe import make_recipe
 from edgecls.training.solve import score_copies, solve
@@ -62,6 +63,8 @@ class Training:
         phases: in order.
         history: all epochs of all phases.
         divergence: the first number that was not finite, or None; no phase follows it.
+        config: the settings, with what was chosen for `--flip auto`.
+        flip_errors: squared errors from which it was chosen; empty if it was not.
         train_scores: float32 (1 + copies, N, C) of the training images, if only the classifier learned.
         l2: strength of the penalty with which the classifier was solved; None if it was not.
     """
@@ -69,6 +72,8 @@ class Training:
     phases: tuple[PhaseResult, ...]
     history: tuple[EpochRecord, ...]
     divergence: Divergence | None
+    config: TrainConfig
+    flip_errors: dict[str, float]
     train_scores: NDArray[np.float32] | None = None
     l2: float | None = None
 
@@ -100,6 +105,8 @@ class _Run:
 def run_phases(context: Context) -> Training:
     """Train `context.model` in place, phase by phase, and return the results."""
     run = _Run()
+    backbone = run.extractors.setdefault(FEATURES_LAYER, FeatureExtractor())
+    context, flip_errors = choose_flip(context, backbone)
     for name in phase_names(context.config):
         if run.may_go_on(context):
             run.add(name, context)
@@ -110,9 +117,9 @@ def run_phases(context: Context) -> Training:
             run.add("fine-tuning", dataclasses.replace(context, config=fine_settings(context, blocks)))
         if effort == "best" and run.may_go_on(context):
             run.add("backbone", dataclasses.replace(context, config=whole_settings(context)))
-    return Training(
-        tuple(run.results), tuple(run.history), run.divergence, run.train_scores, run.kept.l2 if run.kept else None
-    )
+    l2 = run.kept.l2 if run.kept else None
+    history = tuple(run.history)
+    return Training(tuple(run.results), history, run.divergence, context.config, flip_errors, run.train_scores, l2)
 
 
 def phase_names(config: TrainConfig) -> list[str]:

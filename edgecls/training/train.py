@@ -125,9 +125,12 @@ def _train(
         workers=workers,
     )
     training = _learn(context, work)
+    config = training.config
+    context = dataclasses.replace(context, config=config)
     folder = work / FINISHED_FOLDER
     watcher.keep(folder)
-    record = make_record(config, weights, dataset, data) | {"workers": workers.count}
+    record = make_record(config, weights, dataset, data)
+    record |= {"workers": workers.count, "flip_errors": training.flip_errors}
     findings = _finish(folder, context, training, weights, record)
     if config.augment is not None:
         draw_preview(dataset.train, config, folder / run_folder.PICTURES_FOLDER / "preview.png", pictures)

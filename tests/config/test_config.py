@@ -65,7 +65,7 @@ UNCHECKED = {"joint", "refit", "balance", "batch_norm", "preset", "weights", "go
 # Read by `images.layout`, which checks them.
 LAYOUT = {"labels", "columns", "class_from", "splits", "group", "exclude", "more_data"}
 AUGMENT: dict[str, tuple[list[Any], list[Any], str]] = {
-    "flip": (list(FLIPS), ["", "both", None], "flip must be one of none, horizontal, vertical"),
+    "flip": (list(FLIPS), ["", "both", None], "flip must be one of auto, none, horizontal, vertical"),
     **{
         name: ([0, 0.999], [-0.01, 1, NAN, INF], f"{name} must be at least 0 and below 1")
         for name in ("rotation", "translation", "zoom", "brightness", "contrast")

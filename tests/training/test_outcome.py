@@ -43,7 +43,7 @@ def phase(name: str, *, kept: bool = True, reason: str = "all epochs done") -> P
 
 
 def make_training(*phases: PhaseResult) -> Training:
-    return Training(phases or (phase("classifier"),), (), None)
+    return Training(phases or (phase("classifier"),), (), None, CONFIG, {})
 
 
 def scores(*answers: int) -> np.ndarray:

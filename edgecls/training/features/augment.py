@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from edgecls.config import AugmentConfig
 
+# What "auto" stands for where nothing was measured.
+HORIZONTAL = ("horizontal", "horizontal_and_vertical", "auto")
+
 
 @dataclass(frozen=True, eq=False)
 class Changes:
@@ -39,9 +42,9 @@ def draw_changes(config: AugmentConfig, size: int, keys: Sequence[int], copy: in
         copy: number of the copy, or of the epoch.
         seed: of the run.
     """
-    drawn = np.stack([np.random.default_rng([seed, copy, key]).uniform(-1, 1, 8) for key in keys])
+    drawn = _draw(keys, copy, seed)
     flip_x, flip_y, turn, shift_x, shift_y, zoom, contrast, brightness = drawn.T
-    sign_x = np.where(flip_x < 0, -1.0, 1.0) if config.flip in ("horizontal", "horizontal_and_vertical") else 1.0
+    sign_x = np.where(flip_x < 0, -1.0, 1.0) if config.flip in HORIZONTAL else 1.0
     sign_y = np.where(flip_y < 0, -1.0, 1.0) if config.flip in ("vertical", "horizontal_and_vertical") else 1.0
     angle = turn * config.rotation * 2 * np.pi
     scale = 1 + zoom * config.zoom
@@ -57,6 +60,16 @@ def draw_changes(config: AugmentConfig, size: int, keys: Sequence[int], copy: in
         (1 + contrast * config.contrast).astype(np.float32),
         (brightness * config.brightness * 255).astype(np.float32),
     )
+
+
+def draw_mirrored(keys: Sequence[int], copy: int, seed: int) -> NDArray[np.bool_]:
+    """Return which copies a horizontal flip mirrors, bool (N,); for the arguments, see `draw_changes`."""
+    result: NDArray[np.bool_] = _draw(keys, copy, seed)[:, 0] < 0
+    return result
+
+
+def _draw(keys: Sequence[int], copy: int, seed: int) -> NDArray[np.float64]:
+    return np.stack([np.random.default_rng([seed, copy, key]).uniform(-1, 1, 8) for key in keys])
 
 
 def find_borders(changes: Changes, size: int) -> NDArray[np.float64]:

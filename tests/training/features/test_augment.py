@@ -90,6 +90,7 @@ def test_a_flip_gives_exact_mirror_images_and_only_the_allowed_ones(flip: str) -
     image = GRADIENT[0]
     mirrors = {"none": {image.tobytes()}}
     mirrors["horizontal"] = {image.tobytes(), image[:, ::-1].tobytes()}
+    mirrors["auto"] = mirrors["horizontal"]
     mirrors["vertical"] = {image.tobytes(), image[::-1].tobytes()}
     mirrors["horizontal_and_vertical"] = mirrors["horizontal"] | mirrors["vertical"] | {image[::-1, ::-1].tobytes()}
     found = {each.tobytes() for each in augment(dataclasses.replace(OFF, flip=flip), np.repeat(GRADIENT, 64, axis=0))}
