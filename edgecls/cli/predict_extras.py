@@ -93,13 +93,15 @@ def _heatmap_step(folder: Path, file: Path, spec: ModelSpec) -> Extra:
 @contextlib.contextmanager
 def _collect_step(folder: Path, limit_bytes: int, classifier: Classifier) -> Iterator[Extra]:
     """Yield the step that keeps uncertain images in `folder`."""
+    from edgecls.model_file.known_images import read_known
     from edgecls.serve.collect import Collection, Limits, find_doubt
 
-    collection = Collection(folder, classifier.spec.labels, Limits(limit_bytes))
+    known = read_known(classifier.spec)
+    collection = Collection(folder, classifier.spec.labels, Limits(limit_bytes), known)
     warned: set[str] = set()
 
     def keep(source: Path | bytes, prediction: Prediction, entry: dict[str, Any]) -> dict[str, Any]:
-        if find_doubt(prediction):
+        if find_doubt(prediction, known):
             identity = collection.consider(source, classifier.read(source), prediction, entry["image"])
             if collection.fault and collection.fault not in warned:
                 warned.add(collection.fault)

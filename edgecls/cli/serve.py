@@ -17,6 +17,7 @@ from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from edgecls.model_file.metadata import ModelSpec
     from edgecls.serve.app import Access
     from edgecls.serve.collect import Collection
     from edgecls.serve.live import Frame, Live
@@ -66,7 +67,7 @@ def serve(file: Path, **options: Any) -> None:
     access = _access(listener, options["token"], options["allow_host"])
     settings = {name: options[name] for name in ("engine", "threads", "device", "threshold", "untrusted")}
     classifier = load(file, **settings)
-    session = Session(classifier, _open_collection(classifier.spec.labels, options["collect"]))
+    session = Session(classifier, _open_collection(classifier.spec, options["collect"]))
     frames = _frames(options["camera"], options["watch"])
     live = Live(session, frames) if frames is not None else None
     if session.selftest["passed"] is False:
@@ -113,10 +114,11 @@ def _access(listener: socket.socket, token: str | None, names: tuple[str, ...]) 
     return Access({*names, *(() if loopback else own_names())}, loopback, token)
 
 
-def _open_collection(labels: tuple[str, ...], collect: tuple[Path, int] | None) -> Collection | None:
+def _open_collection(spec: ModelSpec, collect: tuple[Path, int] | None) -> Collection | None:
+    from edgecls.model_file.known_images import read_known
     from edgecls.serve.collect import Collection, Limits
 
-    return None if collect is None else Collection(collect[0], labels, Limits(collect[1]))
+    return None if collect is None else Collection(collect[0], spec.labels, Limits(collect[1]), read_known(spec))
 
 
 def _frames(camera: int | None, watch: Path | None) -> Iterator[Frame] | None:

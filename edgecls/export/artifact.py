@@ -22,6 +22,7 @@ from edgecls.export.export_folder import ExportedFile
 from edgecls.export.gate import compare
 from edgecls.export.heatmap import add_heatmap
 from edgecls.export.job import Job, open_job
+from edgecls.export.known import measure_known
 from edgecls.export.mistakes import Mistakes, draw_flips, write_tables
 from edgecls.export.quantization.bias_correction import correct_bias
 from edgecls.export.quantization.layer_error import measure_layers, worst_layer, write_layers
@@ -113,13 +114,12 @@ def _write_file(
     labels, classes = job.samples.held_out.labels, job.record["classes"]
     comparison = compare(scores, job.keras_scores, labels, classes, job.config.max_drop)
     evaluation = score(scores, labels, classes)
-    metrics = asdict(comparison) | {"macro_f1": evaluation.macro_f1, "images": len(labels)}
-    spec = replace(classifier.spec, metrics=metrics, golden=add_scores(job.golden, classifier))
+    found = {"macro_f1": evaluation.macro_f1, "images": len(labels)} | measure_known(job.samples, classifier)
+    spec = replace(classifier.spec, metrics=asdict(comparison) | found, golden=add_scores(job.golden, classifier))
     picture = folder / export_folder.rates_name(precision, kind)
     spec, inspection = _inspect(job, classifier, scores, spec, picture, progress) if job.good_class else (spec, None)
     data = attach_spec(graph, spec, kind)
-    if not comparison.passed:
-        name = export_folder.model_name(precision, kind, rejected=True)
+    name = export_folder.model_name(precision, kind, rejected=not comparison.passed)
     (folder / name).write_bytes(data)
     with_layers = precision == "int8" and kind == "tflite" and (job.config.layers or not comparison.passed)
     with_layers = with_layers and job.config.input == "gray"

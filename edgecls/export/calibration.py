@@ -27,14 +27,14 @@ class ExportSamples:
         calibration: training images, the same number of each class where there are enough.
         held_out: the run's test images, or its validation images if it has no test.
         held_out_name: "test" or "val".
-        validation: the run's validation images, if asked for.
+        validation: the run's validation images.
     """
 
     root: Path
     calibration: Split
     held_out: Split
     held_out_name: str
-    validation: Split | None = None
+    validation: Split
 
 
 def load_samples(
@@ -43,12 +43,11 @@ def load_samples(
     data: Path | None,
     count: int,
     seed: int,
-    validation: bool = False,
     progress: ProgressCallback | None = None,
 ) -> ExportSamples:
     """Return held-out images and `count` calibration images of the run whose run.json is `record`.
 
-    `data` is the folder of images, if it was moved since the run; `validation` asks for the validation images too.
+    `data` is the folder of images, if it was moved since the run.
 
     Raises:
         DataError: images are missing, or the held-out ones are not those that the run was scored on.
@@ -64,8 +63,8 @@ def load_samples(
     calibration = load_paths(root, *samples, size, size, preprocessing=preprocessing)
     name = record["held_out"]["split"]
     held_out = _load_part(root, record, name, record["held_out"]["sha256"], progress)
-    if not validation or name == "val":
-        return ExportSamples(root, calibration, held_out, name, held_out if validation else None)
+    if name == "val":
+        return ExportSamples(root, calibration, held_out, name, held_out)
     val = _load_part(root, record, "val", record.get("val_sha256"), progress)
     return ExportSamples(root, calibration, held_out, name, val)
 

@@ -110,7 +110,7 @@ def inspect(
         DataError: the limit cannot be held.
     """
     index, limit = classifier.spec.labels.index(good), make_limit(config.max_missed, config.max_false_alarms)
-    validation, curve = samples.validation or samples.held_out, None
+    validation, curve = samples.validation, None
     is_good = validation.labels == index
     if limit or (is_good.any() and not is_good.all()):
         is_same = validation is samples.held_out

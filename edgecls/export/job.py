@@ -64,10 +64,10 @@ class Job:
         Raises:
             ModelFileError: they are missing or damaged.
         """
-        validation = self.samples.validation
-        if validation is None or not self.record.get("refit_images"):
+        if not self.record.get("refit_images"):
             return None
-        return run_folder.read_validation_scores(self.run, len(validation.labels), len(self.record["classes"]))
+        images, classes = len(self.samples.validation.labels), len(self.record["classes"])
+        return run_folder.read_validation_scores(self.run, images, classes)
 
     @property
     def is_imported(self) -> bool:
@@ -126,7 +126,6 @@ def open_job(run: Path, config: ExportConfig, data: Path | None, progress: Progr
         data=data,
         count=config.calibration_images + (CHOICE_IMAGES if record["arch"] == ARCH else 0),
         seed=config.seed,
-        validation=bool(good),
         progress=functools.partial(progress, "read held-out images"),
     )
     choice = samples.calibration.images[-CHOICE_IMAGES:]

@@ -29,6 +29,7 @@ from edgecls.errors import ConfigError, DataError
 from edgecls.files import locked, read_json, remove_leftovers, write_atomically, write_json
 from edgecls.images.decode import Source
 from edgecls.images.folders import COLLECTED, LABELED, NO_CLASS, RECORDS
+from edgecls.model_file.known_images import KnownImages
 from edgecls.runtime.classifier import Prediction
 
 LEAST_MARGIN = 0.3
@@ -58,14 +59,17 @@ class Collection:
     """A folder of images without labels and with them. Threads may share it; `close` lets other processes use it.
 
     Attributes:
+        known: what the file knows, so that images that it does not know are kept; None if it does not say it.
         fault: why the last image could not be kept; "" if it could.
 
     Raises:
         ConfigError: another process collects into the folder, or a label is no name of a folder.
     """
 
-    def __init__(self, root: Path, labels: Sequence[str], limits: Limits | None = None) -> None:
-        self.labels, self.limits = tuple(labels), limits or Limits()
+    def __init__(
+        self, root: Path, labels: Sequence[str], limits: Limits | None = None, known: KnownImages | None = None
+    ) -> None:
+        self.labels, self.limits, self.known = tuple(labels), limits or Limits(), known
         for label in labels:
             if Path(label).name != label or label in (".", "..") or set(label) & set('\\/:*?"<>|'):
                 raise ConfigError(f"label {label!r} cannot be the name of a folder; collecting needs such labels")
@@ -105,7 +109,7 @@ class Collection:
             prediction: for the image.
             name: of the image, for the record.
         """
-        reason, thumbnail = find_doubt(prediction), _shrink(pixels)
+        reason, thumbnail = find_doubt(prediction, self.known), _shrink(pixels)
         with self._lock:
             if not reason or self._is_too_fast() or self._is_known(thumbnail):
                 return ""
@@ -231,12 +235,14 @@ class Collection:
         self._stack.close()
 
 
-def find_doubt(prediction: Prediction) -> str:
-    """Return why a prediction is uncertain: "rejected" or "low margin"; "" if it is not."""
+def find_doubt(prediction: Prediction, known: KnownImages | None = None) -> str:
+    """Return why a prediction is uncertain: "rejected", "low margin" or "unlike training images"; "" if it is not."""
     if prediction.label is None:
         return "rejected"
     others = np.delete(prediction.scores, prediction.index)
-    return "low margin" if len(others) and prediction.score - float(others.max()) < LEAST_MARGIN else ""
+    if len(others) and prediction.score - float(others.max()) < LEAST_MARGIN:
+        return "low margin"
+    return "" if known is None or known.knows(prediction.scores) else "unlike training images"
 
 
 def sync_folder(folder: Path) -> None:

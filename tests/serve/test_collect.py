@@ -14,6 +14,7 @@ from PIL import Image
 from edgecls.errors import ConfigError, DataError
 from edgecls.images.find import find_images
 from edgecls.images.leftovers import LeftOut
+from edgecls.model_file.known_images import measure_known
 from edgecls.runtime.classifier import Prediction
 from edgecls.serve.collect import Collection, Limits, find_doubt
 
@@ -54,6 +55,16 @@ def test_uncertain_images_are_kept_byte_by_byte_with_what_was_predicted(tmp_path
 )
 def test_doubt(scores: list[float], doubt: str) -> None:
     assert find_doubt(Prediction("a", 0, scores[0], np.array(scores, np.float32))) == doubt
+
+
+def test_an_image_unlike_the_training_images_is_kept_although_its_score_is_high(tmp_path: Path) -> None:
+    known = measure_known(np.tile([0.97, 0.02, 0.01], (5, 1)), np.tile([0.96, 0.03, 0.01], (5, 1)))
+    like, unlike = (np.array(scores, np.float32) for scores in ([0.97, 0.02, 0.01], [0.97, 0.03, 1e-6]))
+    collection = Collection(tmp_path, LABELS, known=known)
+    assert not collection.consider(content(1), pixels(1), Prediction("bolt", 0, 0.97, like), "a.png")
+    assert collection.consider(content(2), pixels(2), Prediction("bolt", 0, 0.97, unlike), "b.png")
+    (record,) = collection.list_unlabeled(10)
+    assert record["reason"] == "unlike training images"
 
 
 def test_near_duplicates_are_not_kept_even_after_a_restart(tmp_path: Path) -> None:
