@@ -1,4 +1,4 @@
-"""What a file tells of the images that it knows: its scores of training images, and how far others may be."""
+"""Measures which images a written file knows: its scores of training images, and how far away others may be."""
 
 from __future__ import annotations
 

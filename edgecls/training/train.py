@@ -125,10 +125,8 @@ def _train(
         workers=workers,
     )
     training = _learn(context, work)
-    config = training.config
-    context = dataclasses.replace(context, config=config)
-    folder = work / FINISHED_FOLDER
-    watcher.keep(folder)
+    context = dataclasses.replace(context, config=(config := training.config))
+    watcher.keep(folder := work / FINISHED_FOLDER)
     record = make_record(config, weights, dataset, data)
     record |= {"workers": workers.count, "flip_errors": training.flip_errors}
     findings = _finish(folder, context, training, weights, record)
