@@ -22,31 +22,29 @@ LEAST_ALIKE = 0.9
 LEAST_COARSE, LEAST_TURNED = 0.94, 0.85
 _MARGIN = 2  # pixels at the border that an alignment may lack
 _INNER = slice(_MARGIN, -_MARGIN)
-_TOGETHER = 2048  # pairs
 
 Own = Callable[[Floats], Floats]
 
 
 def find_crops(
-    material: Material, chosen: NDArray[np.int64], small: Floats, pairs: NDArray[np.int64], own: Own
-) -> Iterator[tuple[tuple[int, int], float]]:
-    """Yield the pairs that are an image and a crop of it, with the correlation after alignment.
+    material: Material, chosen: NDArray[np.int64], small: Floats, own: Own, pairs: NDArray[np.int64]
+) -> list[tuple[tuple[int, int], float]]:
+    """Return the pairs that are an image and a crop of it, with the correlation after alignment.
 
     Args:
         material: the images.
         chosen: int64 (N,), which of them are compared.
         small: these, float32 (N, 28, 28).
-        pairs: int64 (P, 2), indices of `chosen`, the first smaller.
         own: takes away what all images share.
+        pairs: int64 (P, 2), indices of `chosen`, the first smaller.
     """
-    for part in np.array_split(pairs, max(1, -(-len(pairs) // _TOGETHER))):
-        coarse = [unit(blur(blur(small[part[:, side]]))) for side in (0, 1)]
-        alike = part[(coarse[0] * coarse[1]).sum((1, 2)) > LEAST_ALIKE]
-        yield from _align_pairs(material, chosen, small, alike, own)
+    coarse = [unit(blur(blur(small[pairs[:, side]]))) for side in (0, 1)]
+    alike = pairs[(coarse[0] * coarse[1]).sum((1, 2)) > LEAST_ALIKE]
+    return list(_align_pairs(material, chosen, small, own, alike))
 
 
 def _align_pairs(
-    material: Material, chosen: NDArray[np.int64], small: Floats, pairs: NDArray[np.int64], own: Own
+    material: Material, chosen: NDArray[np.int64], small: Floats, own: Own, pairs: NDArray[np.int64]
 ) -> Iterator[tuple[tuple[int, int], float]]:
     found, coarse = align(small[pairs[:, 0]], small[pairs[:, 1]])
     # The crop shows less: it is the target, onto which the other one is enlarged.

@@ -9,8 +9,10 @@ other images do that are merely similar. The images that each is most alike are 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from edgecls.audit.crops import find_crops
 from edgecls.audit.material import Material
 from edgecls.audit.nearest import BLOCK, blocks_of_nearest, project
 from edgecls.audit.resolution import compare_lower
+from edgecls.boards.cpus import allowed_cpus
 from edgecls.progress import Progress, silent
 
 # Least correlation of near duplicates, and of copies of one file, of which the finest structure correlates too. On
@@ -81,15 +84,16 @@ def _compare(
         both = compare_lower(small[ones], fine[others], own), compare_lower(small[others], fine[ones], own)
         lower = _keep(pairs, np.maximum(*both), limits)
         found |= {pair: max(value, found.get(pair, 0.0)) for pair, value in lower.items()}
-    for _ in range(2):
-        unsure = [pair for pair in map(tuple, candidates.tolist()) if found.get(pair, 0.0) < COPY]
-        done = 0
-        for pairs in _split(np.array(unsure, np.int64).reshape(-1, 2)):
-            crops = find_crops(material, chosen, small, pairs, own)
-            found |= {pair: max(value, found.get(pair, 0.0)) for pair, value in crops}
-            progress("align pairs", done := done + len(pairs), len(unsure))
-        # Of many crops of one image, each has some of the others among its nearest images.
-        candidates = _find_siblings(found, candidates)
+    search = functools.partial(find_crops, material, chosen, small, own)
+    with ThreadPoolExecutor(len(allowed_cpus())) as pool:
+        for _ in range(2):
+            unsure = [pair for pair in map(tuple, candidates.tolist()) if found.get(pair, 0.0) < COPY]
+            parts, done = _split(np.array(unsure, np.int64).reshape(-1, 2)), 0
+            for part, crops in zip(parts, pool.map(search, parts), strict=True):
+                found |= {pair: max(value, found.get(pair, 0.0)) for pair, value in crops}
+                progress("align pairs", done := done + len(part), len(unsure))
+            # Of many crops of one image, each has some of the others among its nearest images.
+            candidates = _find_siblings(found, candidates)
     return found
 
 
