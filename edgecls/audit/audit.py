@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.audit.judge import Accuracies, add_votes, choose_l2, find_wrong_labels, measure_leak, score_out_of_fold
+from edgecls.audit.judge import (
+    Accuracies,
+    add_votes,
+    choose_l2,
+    find_wrong_labels,
+    measure_leak,
+    score_by_neighbors,
+    score_out_of_fold,
+)
 from edgecls.audit.material import Material, read_material
 from edgecls.audit.names import clusters, propose_group
 from edgecls.audit.near import find_near
@@ -98,10 +106,11 @@ def audit(data: Path, config: TrainConfig, progress: Progress = silent) -> Audit
     group_of = _read_groups(material, group) if not config.group else dict(material.group_of)
     sizes = read_sizes(material)
     ratios = np.array([width / height if height else np.nan for width, height, _ in sizes])
+    judged = ((scores + score_by_neighbors(material, cluster_of)) / 2).astype(np.float32)
     return Audit(
         material,
         tuple((one, other, float(value)) for (one, other), value in zip(indices, pairs[:, 2], strict=True)),
-        tuple(find_wrong_labels(scores, material.labels, add_votes(scores, material.labels, pairs))),
+        tuple(find_wrong_labels(judged, material.labels, add_votes(judged, material.labels, pairs))),
         tuple(find_faults(material, sizes)),
         measure_leak(material, pairs, l2),
         _accuracy(scores, material) if group_of else None,

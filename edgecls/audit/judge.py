@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.audit.material import TEST, TRAIN, Material
+from edgecls.audit.nearest import blocks_of_nearest, project
 from edgecls.progress import Progress, silent
 from edgecls.training.linear import L2_STRENGTHS, cross_entropy, fit_linear
 
@@ -17,6 +18,10 @@ FOLDS = 5
 MOST_TO_CHOOSE = 4000
 # A classifier learns from at most so many; of 56,000 images, one took 92 s of processor time.
 MOST_LEARNED = 20_000
+# Images whose labels say what an image is, by the nearest features in so many principal components, and how much more
+# the nearest one counts; and how many more are looked at because of copies.
+NEIGHBORS, COMPONENTS, SHARPNESS, SPARE = 15, 128, 10.0, 20
+SMALLEST_MEAN = 1e-6
 Indices = NDArray[np.int64]
 
 
@@ -160,6 +165,25 @@ def _divide(labels: Indices, units: Sequence[object]) -> Indices:
     return fold[unit]
 
 
+def score_by_neighbors(material: Material, units: Sequence[object]) -> NDArray[np.float32]:
+    """Return the weighted labels, float32 (N, C), of the images with the nearest features; rows add up to 1 or 0.
+
+    Unlike a linear classifier, they show a wrong label within a part of a class. `units` are those of
+    `score_out_of_fold`: images of the same unit do not count.
+    """
+    _, unit_of = np.unique(np.array([str(each) for each in units]), return_inverse=True)
+    every = np.arange(len(material.labels))
+    result = np.zeros((len(every), len(material.dataset.classes)), np.float32)
+    for start, alike, nearest in blocks_of_nearest(project(material.take(every), COMPONENTS), NEIGHBORS + SPARE):
+        rows = start + np.arange(len(nearest))
+        other = unit_of[nearest] != unit_of[rows, np.newaxis]
+        used = other & (other.cumsum(1) <= NEIGHBORS)
+        weights = np.exp(SHARPNESS * (np.take_along_axis(alike, nearest, 1) - 1)) * used
+        np.add.at(result, (rows[:, np.newaxis], material.labels[nearest]), weights)
+    result /= np.maximum(result.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+    return result
+
+
 def add_votes(scores: NDArray[np.float32], labels: Indices, pairs: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the scores, float32 (N, C), averaged with the labels of each image's near duplicates.
 
@@ -180,11 +204,12 @@ def find_wrong_labels(
     """Return (image, likely class, margin) of images whose label is likely wrong, the most likely first.
 
     By confident learning (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068): an image counts as one of another class
-    if its score there reaches the mean score of the images that are labeled so, and is its highest. They are ranked by
-    the difference between that score and the score of the label, 0..1.
+    if its score there reaches the mean score of the images that are labeled so, and is its highest. As many images as
+    that are returned: those with the lowest score of their label, as a part of the mean score of images labeled so. The
+    margin is the difference between the likely class's score and the label's, 0..1.
 
     Args:
-        scores: of `score_out_of_fold`, whose means are reached.
+        scores: by classifiers that did not see the image, whose means are reached.
         labels: of the images.
         votes: of `add_votes`, which are ranked; None ranks the scores.
     """
@@ -194,7 +219,9 @@ def find_wrong_labels(
         [scores[labels == k, k].mean() if (labels == k).any() else np.inf for k in range(count)], np.float32
     )
     confident = np.where(judged >= means, judged, -1)
-    likely = confident.argmax(1)
-    margin = judged[rows, likely] - judged[rows, labels]
-    wrong = np.flatnonzero((confident.max(1) > 0) & (likely != labels) & (margin > 0))
-    return [(int(i), int(likely[i]), float(margin[i])) for i in wrong[np.argsort(-margin[wrong], kind="stable")]]
+    number = int(((confident.max(1) > 0) & (confident.argmax(1) != labels)).sum())
+    likely, own = judged.argmax(1), judged[rows, labels]
+    doubted = np.flatnonzero(likely != labels)
+    order = np.argsort((own / np.maximum(means[labels], SMALLEST_MEAN))[doubted], kind="stable")
+    wrong = doubted[order][:number]
+    return [(int(i), int(likely[i]), float(judged[i, likely[i]] - own[i])) for i in wrong]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -12,15 +12,22 @@ from edgecls.audit.material import TEST, TRAIN
 
 
 @dataclass
+class Dataset:
+    classes: tuple[str, ...] = ("no", "yes")
+
+
+@dataclass
 class Fake:
     """Features that say nothing of the classes, so that only a copy can be known."""
 
     labels: np.ndarray
     parts: np.ndarray
     features: np.ndarray
+    dataset: Dataset = field(default_factory=Dataset)
 
     def take(self, chosen: np.ndarray) -> np.ndarray:
-        return self.features[chosen]
+        taken: np.ndarray = self.features[chosen]
+        return taken
 
 
 def make(train: int, test: int, copies: int) -> tuple[Fake, np.ndarray]:
@@ -57,3 +64,26 @@ def test_without_a_leak_both_are_the_same() -> None:
 def test_only_leaks_leave_nothing_to_learn_from() -> None:
     material, pairs = make(train=40, test=40, copies=40)
     assert judge.measure_leak(material, pairs, l2=1.0).without_copies is None  # type: ignore[arg-type]
+
+
+def test_neighbors_say_what_an_image_is_and_its_copies_do_not_count() -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(100) % 2
+    features = random.normal(0, 0.2, (100, 20)).astype(np.float32)
+    features[:, 0] += 2 * labels
+    # The last image is a copy of the one before, with the wrong label, as that one has.
+    features[99], labels[98:] = features[98], 1
+    material = Fake(labels, np.zeros(100, np.int64), features)
+    scores = judge.score_by_neighbors(material, [*range(99), 98])  # type: ignore[arg-type]
+    np.testing.assert_allclose(scores.sum(1), 1, atol=1e-5)
+    assert (scores[:98].argmax(1) == labels[:98]).all()
+    assert (scores[98:, 0] > 0.9).all()
+
+
+def test_the_lowest_score_of_the_label_comes_first_and_small_classes_are_not_blamed() -> None:
+    # Images of the second class, which is small, have low scores anyway.
+    scores = np.array([[0.9, 0.1]] * 8 + [[0.45, 0.55], [0.7, 0.3], [0.4, 0.6], [0.3, 0.7], [0.05, 0.95]], np.float32)
+    labels = np.array([0] * 8 + [1, 1, 1, 0, 0])
+    found = judge.find_wrong_labels(scores, labels)
+    assert [(index, likely) for index, likely, _ in found] == [(12, 1), (11, 1)]
+    assert found[0][2] == pytest.approx(0.9)
