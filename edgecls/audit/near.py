@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edgecls.audit.align import FINER, SIDE, Floats, blur, mean_blocks, shrink, unit
 from edgecls.audit.crops import find_crops
 from edgecls.audit.material import Material
+from edgecls.audit.names import clusters
 from edgecls.audit.nearest import BLOCK, blocks_of_nearest, project
 from edgecls.audit.resolution import compare_lower
 from edgecls.boards.cpus import allowed_cpus
@@ -29,6 +30,8 @@ from edgecls.progress import Progress, silent
 # Least correlation of near duplicates, and of copies of one file, of which the finest structure correlates too. On
 # 1,068 images of magnetic tiles, copies had 0.97 and more there; of other shots of a tile that reach 0.9, 5 % did.
 SAME, COPY, SAME_FINEST = 0.75, 0.93, 0.965
+# Of two images of which nothing was taken away. On tiles and clothing, all such pairs were found otherwise too.
+SAME_WHOLE = 0.985
 # Below COPY, a near duplicate lacks at most this part of what the twelfth nearest image lacks of a correlation of 1. On
 # 4,000 pieces of clothing, this left all resized and compressed copies, and 67 of 343 pairs that are merely similar.
 STANDS_OUT, CROWD = 0.4, 12
@@ -36,6 +39,8 @@ STANDS_OUT, CROWD = 0.4, 12
 COMPONENTS, IMAGES_A_COMPONENT = 16, 16
 # The most alike images, by so many principal components of the fine structure, and of the features: a crop keeps these.
 STRUCTURES, FEATURES, NEIGHBORS = 192, 64, 3
+# Pairs of one image.
+MOST_PAIRS = 100
 # What these components may lack of the correlation; they rarely lack 0.002.
 SLACK = 0.01
 # Least correlation of the coarse structure of an image and its copy of lower resolution; 0.997 and more were seen.
@@ -69,24 +74,26 @@ def _compare(
     material: Material, chosen: NDArray[np.int64], small: Floats, progress: Progress
 ) -> dict[tuple[int, int], float]:
     """Return the pairs of near duplicates among the images `chosen`, by their places there, with their correlation."""
-    own = _find_shared(small)
+    features = _find_nearest(material.take(chosen), progress)
+    # What many frames of one scene share is not what all images share: one of them is enough.
+    scenes = clusters(len(small), list(_find_identical(small, features, {})))
+    own = _find_shared(small[np.unique(scenes)])
     fine = unit(own(small)).reshape(len(small), -1)
     likely, nearest, limits = _find_alike(fine, progress)
-    features = _find_nearest(material.take(chosen), progress)
     candidates = _unique(nearest, features)
     found: dict[tuple[int, int], float] = {}
     for pairs in _split(likely):
         values = (fine[pairs[:, 0]] * fine[pairs[:, 1]]).sum(1)
         found |= _keep(pairs, values, limits)
     for pairs in _split(nearest):
-        coarse = (unit(blur(blur(small[pairs[:, 0]]))) * unit(blur(blur(small[pairs[:, 1]])))).sum((1, 2))
-        ones, others = (pairs := pairs[coarse >= LEAST_COARSE]).T
+        ones, others = (pairs := pairs[_correlate(_blur_twice, small, pairs) >= LEAST_COARSE]).T
         both = compare_lower(small[ones], fine[others], own), compare_lower(small[others], fine[ones], own)
         lower = _keep(pairs, np.maximum(*both), limits)
         found |= {pair: max(value, found.get(pair, 0.0)) for pair, value in lower.items()}
     search = functools.partial(find_crops, material, chosen, small, own)
     with ThreadPoolExecutor(len(allowed_cpus())) as pool:
         for _ in range(2):
+            found |= _find_identical(small, candidates, found)
             unsure = [pair for pair in map(tuple, candidates.tolist()) if found.get(pair, 0.0) < COPY]
             parts, done = _split(np.array(unsure, np.int64).reshape(-1, 2)), 0
             for part, crops in zip(parts, pool.map(search, parts), strict=True):
@@ -95,6 +102,28 @@ def _compare(
             # Of many crops of one image, each has some of the others among its nearest images.
             candidates = _find_siblings(found, candidates)
     return found
+
+
+def _find_identical(
+    small: Floats, candidates: Pairs, found: Mapping[tuple[int, int], float]
+) -> dict[tuple[int, int], float]:
+    """Return the pairs that are alike although nothing was taken away from them, with the higher correlation."""
+    result: dict[tuple[int, int], float] = {}
+    for pairs in _split(candidates):
+        values = _correlate(lambda images: images - _blur_twice(images), small, pairs)
+        enough = values >= SAME_WHOLE
+        result |= dict(zip(map(tuple, pairs[enough].tolist()), values[enough].tolist(), strict=True))
+    return {pair: max(value, found.get(pair, 0.0)) for pair, value in result.items()}
+
+
+def _correlate(change: Own, small: Floats, pairs: Pairs) -> Floats:
+    ones, others = (unit(change(small[pairs[:, side]])) for side in (0, 1))
+    result: Floats = (ones * others).sum((1, 2))
+    return result
+
+
+def _blur_twice(images: Floats) -> Floats:
+    return blur(blur(images))
 
 
 def _find_siblings(found: Iterable[tuple[int, int]], known: Pairs) -> Pairs:
@@ -117,11 +146,20 @@ def _find_alike(fine: Floats, progress: Progress) -> tuple[Pairs, Pairs, Floats]
         if len(fine) > CROWD:
             others = (fine[rows] * fine[order[:, -1]]).sum(1)
             limits[rows] = np.clip(1 - STANDS_OUT * (1 - others), SAME, COPY)
-        found = np.nonzero(alike >= limits[rows, np.newaxis] - SLACK)
-        likely.append(np.stack([start + found[0], found[1]], 1))
+        likely.append(_list_alike(alike, limits[rows] - SLACK) + np.array([start, 0]))
         nearest.append(_pair(rows, order[:, :NEIGHBORS]))
         progress("compare images", int(rows[-1]) + 1, len(fine))
     return _unique(*likely), _unique(*nearest), limits
+
+
+def _list_alike(alike: Floats, limits: Floats) -> Pairs:
+    """Return (row, column) of the products, float32 (B, N), that reach the limits; of a row the highest at most."""
+    enough = alike >= limits[:, np.newaxis]
+    # Of thousands of frames of one still scene, every pair would be alike.
+    for row in np.flatnonzero(enough.sum(1) > MOST_PAIRS):
+        enough[row] = False
+        enough[row, np.argpartition(-alike[row], MOST_PAIRS)[:MOST_PAIRS]] = True
+    return np.argwhere(enough)
 
 
 def _find_nearest(features: Floats, progress: Progress) -> Pairs:
@@ -173,14 +211,14 @@ def _finest(image: NDArray[np.uint8]) -> Floats:
 
 def _find_shared(images: Floats) -> Own:
     """Return a function that takes the blurred image, and what `images` share, away from images (N, 28, 28)."""
-    fine = unit(images - blur(blur(images))).reshape(len(images), -1)
+    fine = unit(images - _blur_twice(images)).reshape(len(images), -1)
     count = min(COMPONENTS, len(images) // IMAGES_A_COMPONENT)
     mean = fine.mean(0) if count else np.zeros(SIDE * SIDE, np.float32)
     _, vectors = np.linalg.eigh((fine - mean).T @ (fine - mean))
     shared = vectors[:, SIDE * SIDE - count :]
 
     def own(others: Floats) -> Floats:
-        rest = unit(others - blur(blur(others))).reshape(len(others), SIDE * SIDE) - mean
+        rest = unit(others - _blur_twice(others)).reshape(len(others), SIDE * SIDE) - mean
         result: Floats = (rest - (rest @ shared) @ shared.T).reshape(others.shape)
         return result
 

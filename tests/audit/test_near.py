@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgecls.audit import near
 from edgecls.audit.align import SIDE, align, refine, shrink
 from edgecls.audit.near import COPY, find_near
 
@@ -115,3 +116,24 @@ def test_another_shot_of_an_object_is_no_copy() -> None:
     pairs = find_near(Fake([load(Image.fromarray(part.astype(np.uint8))) for part in parts] + [load(s) for s in shots]))  # type: ignore[arg-type]
     assert [(int(one), int(other)) for one, other in pairs[:, :2]] == [(number, 12 + number) for number in range(12)]
     assert (pairs[:, 2] >= COPY).all() and not pairs[:, 3].any()
+
+
+def draw_frames(scene: int, count: int) -> list[NDArray[np.uint8]]:
+    random = np.random.default_rng(scene)
+    still = np.asarray(draw_part(scene).resize((SIZE, SIZE)), np.int16)
+    return [np.clip(still + random.integers(-9, 10, still.shape), 0, 255).astype(np.uint8) for _ in range(count)]
+
+
+def test_frames_of_a_still_scene_are_found_and_are_no_flood_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near, "MOST_PAIRS", 15)
+    images = draw_frames(0, 60) + [load(draw_part(seed)) for seed in range(1, 20)]
+    pairs = find_near(Fake(images))  # type: ignore[arg-type]
+    assert set(pairs[:, :2].ravel().astype(int)) == set(range(60))
+    assert len(pairs) < 60 * 59 / 2
+
+
+def test_frames_of_several_scenes_are_found_although_they_are_most_of_what_all_images_share() -> None:
+    images = [frame for scene in range(12) for frame in draw_frames(scene, 20)]
+    pairs = find_near(Fake(images))[:, :2].astype(int)  # type: ignore[arg-type]
+    assert set(pairs.ravel()) == set(range(240))
+    assert (pairs[:, 0] // 20 == pairs[:, 1] // 20).all()
