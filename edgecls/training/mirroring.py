@@ -35,7 +35,8 @@ COPY = 1  # number of the augmented copy
 def choose_flip(context: Context, known: FeatureExtractor) -> tuple[Context, dict[str, float]]:
     """Return the context with `--flip auto` replaced by what is better, and the squared error of each.
 
-    Without a classifier that is solved at once, or with a time budget, copies are mirrored and no error is returned.
+    Without a classifier that is solved at once, with a time budget, or where no copies are used, they count as mirrored
+    and no error is returned.
 
     Args:
         context: of the run.
@@ -44,9 +45,11 @@ def choose_flip(context: Context, known: FeatureExtractor) -> tuple[Context, dic
     config = context.config
     if config.augment is None or config.augment.flip != "auto":
         return context, {}
-    solved = config.arch == "mobilenet_v2" and config.classifier_solver == "lbfgs"
+    solved = config.arch == "mobilenet_v2" and config.classifier_solver == "lbfgs" and config.gray_to_rgb != "random"
+    # Where no phase learns from copies, there is nothing to choose.
+    used = copy_count(config) or config.joint or config.main_effort == "best"
     errors: dict[str, float] = {}
-    if solved and config.gray_to_rgb != "random" and context.deadline is None:
+    if solved and used and context.deadline is None:
         errors = _recall(context, known)
     chosen = min(errors, key=errors.__getitem__) if errors else "horizontal"
     return _with_flip(context, chosen), errors
