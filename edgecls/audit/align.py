@@ -6,6 +6,8 @@ from one of 84 x 84, as a second resize of the small one would blur it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,6 +20,7 @@ _STEPS = (6, 3, 3)
 _MOST_SCALE, _MOST_SHIFT = 0.15, 0.1 * SIDE
 
 Floats = NDArray[np.float32]
+Own = Callable[[Floats], Floats]
 
 
 def _blur_matrix() -> Floats:
@@ -43,6 +46,11 @@ def blur(images: Floats) -> Floats:
     return result
 
 
+def blur_twice(images: Floats) -> Floats:
+    """Return the coarse structure of the images (N, 28, 28)."""
+    return blur(blur(images))
+
+
 def unit(images: Floats) -> Floats:
     """Return each image with a mean of 0 and a norm of 1; the sum of the product of two is their correlation."""
     # Not -1: there may be no image.
@@ -52,13 +60,20 @@ def unit(images: Floats) -> Floats:
     return result
 
 
+def correlate(change: Own, images: Floats, pairs: NDArray[np.int64]) -> Floats:
+    """Return the correlation, float32 (P,), of the changed images of each pair, int64 (P, 2)."""
+    ones, others = (unit(change(images[pairs[:, side]])) for side in (0, 1))
+    result: Floats = (ones * others).sum((1, 2))
+    return result
+
+
 def align(images: Floats, targets: Floats) -> tuple[Floats, Floats]:
     """Return scale and shift along x and y, float32 (N, 4), that bring each image closest to its target.
 
     Also return the correlation of their coarse structure then, float32 (N,).
     """
     # Blurred so much, a quarter of the pixels says as much.
-    coarse, goal = (mean_blocks(blur(blur(each)), 2) for each in (images, targets))
+    coarse, goal = (mean_blocks(blur_twice(each), 2) for each in (images, targets))
     found = _improve(coarse, goal, np.zeros((len(images), 4), np.float32), _STEPS[0])
     return found, (unit(warp(coarse, found)) * unit(goal)).sum((1, 2))
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.audit.align import FINER, SIDE, Floats, align, blur, mean_blocks, refine, shrink, unit, warp
+from edgecls.audit.align import (
+    FINER,
+    SIDE,
+    Floats,
+    Own,
+    align,
+    blur_twice,
+    correlate,
+    mean_blocks,
+    refine,
+    shrink,
+    unit,
+    warp,
+)
 from edgecls.audit.material import Material
 
 # Least correlation of a crop and its image after alignment. Crops by up to 5 % at each side had 0.98 and more, but for
@@ -23,8 +36,6 @@ LEAST_COARSE, LEAST_TURNED = 0.94, 0.85
 _MARGIN = 2  # pixels at the border that an alignment may lack
 _INNER = slice(_MARGIN, -_MARGIN)
 
-Own = Callable[[Floats], Floats]
-
 
 def find_crops(
     material: Material, chosen: NDArray[np.int64], small: Floats, own: Own, pairs: NDArray[np.int64]
@@ -38,8 +49,7 @@ def find_crops(
         own: takes away what all images share.
         pairs: int64 (P, 2), indices of `chosen`, the first smaller.
     """
-    coarse = [unit(blur(blur(small[pairs[:, side]]))) for side in (0, 1)]
-    alike = pairs[(coarse[0] * coarse[1]).sum((1, 2)) > LEAST_ALIKE]
+    alike = pairs[correlate(blur_twice, small, pairs) > LEAST_ALIKE]
     return list(_align_pairs(material, chosen, small, own, alike))
 
 

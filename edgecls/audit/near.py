@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.audit.align import FINER, SIDE, Floats, blur, mean_blocks, shrink, unit
+from edgecls.audit.align import FINER, SIDE, Floats, Own, blur_twice, correlate, mean_blocks, shrink, unit
 from edgecls.audit.crops import find_crops
 from edgecls.audit.material import Material
 from edgecls.audit.names import clusters
@@ -48,7 +48,6 @@ LEAST_COARSE = 0.99
 # Standard deviation of the gray values below which an image has no structure to compare.
 FLAT = 2.0
 
-Own = Callable[[Floats], Floats]
 Pairs = NDArray[np.int64]  # (P, 2): indices of two images, the first smaller
 
 
@@ -86,7 +85,7 @@ def _compare(
         values = (fine[pairs[:, 0]] * fine[pairs[:, 1]]).sum(1)
         found |= _keep(pairs, values, limits)
     for pairs in _split(nearest):
-        ones, others = (pairs := pairs[_correlate(_blur_twice, small, pairs) >= LEAST_COARSE]).T
+        ones, others = (pairs := pairs[correlate(blur_twice, small, pairs) >= LEAST_COARSE]).T
         both = compare_lower(small[ones], fine[others], own), compare_lower(small[others], fine[ones], own)
         lower = _keep(pairs, np.maximum(*both), limits)
         found |= {pair: max(value, found.get(pair, 0.0)) for pair, value in lower.items()}
@@ -110,20 +109,10 @@ def _find_identical(
     """Return the pairs that are alike although nothing was taken away from them, with the higher correlation."""
     result: dict[tuple[int, int], float] = {}
     for pairs in _split(candidates):
-        values = _correlate(lambda images: images - _blur_twice(images), small, pairs)
+        values = correlate(lambda images: images - blur_twice(images), small, pairs)
         enough = values >= SAME_WHOLE
         result |= dict(zip(map(tuple, pairs[enough].tolist()), values[enough].tolist(), strict=True))
     return {pair: max(value, found.get(pair, 0.0)) for pair, value in result.items()}
-
-
-def _correlate(change: Own, small: Floats, pairs: Pairs) -> Floats:
-    ones, others = (unit(change(small[pairs[:, side]])) for side in (0, 1))
-    result: Floats = (ones * others).sum((1, 2))
-    return result
-
-
-def _blur_twice(images: Floats) -> Floats:
-    return blur(blur(images))
 
 
 def _find_siblings(found: Iterable[tuple[int, int]], known: Pairs) -> Pairs:
@@ -211,14 +200,14 @@ def _finest(image: NDArray[np.uint8]) -> Floats:
 
 def _find_shared(images: Floats) -> Own:
     """Return a function that takes the blurred image, and what `images` share, away from images (N, 28, 28)."""
-    fine = unit(images - _blur_twice(images)).reshape(len(images), -1)
+    fine = unit(images - blur_twice(images)).reshape(len(images), -1)
     count = min(COMPONENTS, len(images) // IMAGES_A_COMPONENT)
     mean = fine.mean(0) if count else np.zeros(SIDE * SIDE, np.float32)
     _, vectors = np.linalg.eigh((fine - mean).T @ (fine - mean))
     shared = vectors[:, SIDE * SIDE - count :]
 
     def own(others: Floats) -> Floats:
-        rest = unit(others - _blur_twice(others)).reshape(len(others), SIDE * SIDE) - mean
+        rest = unit(others - blur_twice(others)).reshape(len(others), SIDE * SIDE) - mean
         result: Floats = (rest - (rest @ shared) @ shared.T).reshape(others.shape)
         return result
 
