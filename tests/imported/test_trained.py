@@ -43,11 +43,15 @@ def train(path: Path, scaling: str, order: Callable[[list[str]], list[str]] = so
     labels = np.arange(600) % len(names)
     images = np.stack([draw(names[label], rng) for label in labels])[..., None]
     layers, units = keras.layers, 1 if last == "sigmoid" else len(names)
-    stack = [layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.BatchNormalization()]
+    normalization = layers.BatchNormalization(momentum=0.9)
+    stack = [layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D(), normalization]
     model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), *stack, layers.Dense(units, activation=last)])
     loss = "binary_crossentropy" if last == "sigmoid" else "sparse_categorical_crossentropy"
-    model.compile(keras.optimizers.Adam(2e-2), loss)
-    model.fit(parse_scaling(scaling, 3).apply(images, 3), labels, epochs=25, verbose=0)
+    # A learning rate that ends at zero: with a constant one, how well the last epoch is depends on the processor.
+    epochs, batch_size = 25, 32
+    decay = keras.optimizers.schedules.CosineDecay(2e-2, epochs * -(-len(images) // batch_size))
+    model.compile(keras.optimizers.Adam(decay), loss)
+    model.fit(parse_scaling(scaling, 3).apply(images, 3), labels, batch_size, epochs, verbose=0)
     model.save(path)
     return path
 
@@ -60,8 +64,7 @@ def bring(model: Path, photos: Path, **settings: Any) -> ImportResult:
 def test_the_scaling_and_the_order_of_channels_are_found(scaling: str, photos: Path, tmp_path: Path) -> None:
     result = bring(train(tmp_path / "model.keras", scaling), photos)
     assert result.measured.scaling.name == scaling
-    # How far it learns in these epochs depends on the processor; with another scaling it is no better than chance.
-    assert result.record["metrics"]["test_accuracy"] > 0.6
+    assert result.record["metrics"]["test_accuracy"] > 0.8
     assert not any("scaling" in warning for warning in result.record["warnings"])
 
 

@@ -167,23 +167,29 @@ def test_preparation_leaves_its_input_alone_and_every_weight_on_the_grid(head: s
             )
 
 
-def test_batches_cost_nothing(uneven: FusedModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_change_nothing(uneven: FusedModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     # Which positions are drawn depends on the batches.
     monkeypatch.setattr(
         bias_correction,
         "round_weights",
         lambda layer, _, steps, **__: rounding.round_to_grid(layer, layer.get_weights()[0], steps),
     )
+    # Processors add the floats of other batches in another order. Quantized activations enlarge such a difference of
+    # 1e-7 to a tenth of a weak channel's weights, as it moves a value to the next step. So they are compared alone.
+    monkeypatch.setattr(bias_correction, "_quantize", lambda outputs: outputs)
     whole = bias_correction.correct_bias(uneven, images[:16])
     monkeypatch.setattr(graph, "BATCH_PIXELS", 3 * images.shape[1] * images.shape[2])
     in_batches = bias_correction.correct_bias(uneven, images[:16])
-    # Some processors add the floats of other batches in another order. Where a value then falls on the other side of a
-    # step, weak channels differ, and more so in later layers: so what is lost against the float network is compared.
-    wanted = float_scores(uneven, images[:16])
-    lost, lost_in_batches = (
-        float(np.abs(float_scores(fused, images[:16]) - wanted).mean()) for fused in (whole, in_batches)
-    )
-    assert lost_in_batches == pytest.approx(lost, rel=0.5, abs=0.02)
+    for one, other in zip(whole.core.get_weights(), in_batches.core.get_weights(), strict=True):
+        assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(one)
+
+
+def test_activations_in_batches_have_one_range() -> None:
+    values = np.random.default_rng(5).normal(0, [1.0, 3.0, 0.2], (16, 3)).astype(np.float32)
+    ((_, whole),) = bias_correction._quantize([(values, values)])
+    in_batches = bias_correction._quantize([(part, part) for part in np.split(values, [3, 9])])
+    assert np.array_equal(whole, np.concatenate([rounded for _, rounded in in_batches]))
+    assert not np.array_equal(whole, values)
 
 
 @pytest.mark.slow
