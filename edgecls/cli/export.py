@@ -220,7 +220,6 @@ def check_board(result: ExportResult, board: str, run: Path) -> None:
 
 def print_export(result: ExportResult) -> None:
     """Print the table of files and the paths of their pictures and tables."""
-    from edgecls.export.export_folder import layers_name
     from edgecls.export.gate import format_change
 
     for note in result.notes:
@@ -234,17 +233,35 @@ def print_export(result: ExportResult) -> None:
         echo(f"{file.path:30} {figures} {agreement}  {measured.verdict}", fg=None if file.passed else "red")
     echo(f"{counted(result.images, 'held-out image')}; files in {result.folder}")
     for file in result.files:
-        if file.inspection:
-            echo(f"{file.path}:")
-            print_inspection(file.inspection)
-            echo(f"  At all thresholds: {result.folder / file.inspection['picture']}")
-        if file.comparison.accuracy < 1:
-            echo(f"Images that {file.path} predicts incorrectly: {result.folder / file.mistakes}")
-        if file.flips:
-            echo(f"Images that {file.path} labels differently: {result.folder / file.flips}")
-        if file.worst_layer:
-            table = result.folder / layers_name(file.precision, file.format)
-            echo(f"Layer of {file.path} that loses most of the signal: {file.worst_layer} (all layers: {table})")
+        _print_findings(result.folder, file)
+
+
+def _print_findings(folder: Path, file: ExportedFile) -> None:
+    """Print what else was measured of a file, and the paths of its pictures and tables."""
+    from edgecls.export.export_folder import layers_name
+
+    if file.inspection:
+        echo(f"{file.path}:")
+        print_inspection(file.inspection)
+        echo(f"  At all thresholds: {folder / file.inspection['picture']}")
+    if file.in_mediapipe:
+        _print_mediapipe(file.path, file.in_mediapipe)
+    if file.comparison.accuracy < 1:
+        echo(f"Images that {file.path} predicts incorrectly: {folder / file.mistakes}")
+    if file.flips:
+        echo(f"Images that {file.path} labels differently: {folder / file.flips}")
+    if file.worst_layer:
+        table = folder / layers_name(file.precision, file.format)
+        echo(f"Layer of {file.path} that loses most of the signal: {file.worst_layer} (all layers: {table})")
+
+
+def _print_mediapipe(name: str, found: dict[str, Any]) -> None:
+    accuracy, agreement, resized = (
+        f"{found[key] * 100:.2f} %" for key in ("accuracy", "agreement", "accuracy_of_files")
+    )
+    echo(f"{name} in MediaPipe: accuracy {accuracy}; LiteRT gives {agreement} of the images the same label")
+    if found["accuracy"] - found["accuracy_of_files"] > ExportConfig.max_drop:
+        warn(f"MediaPipe's own resizing costs accuracy: {resized}. Resize images as in training, and give it those")
 
 
 def check_gate(result: ExportResult) -> None:

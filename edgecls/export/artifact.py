@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import hashlib
 from collections.abc import Callable
@@ -13,13 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.boards.versions import tool_versions
 from edgecls.config import ExportConfig
 from edgecls.errors import ExportError
 from edgecls.evaluate import score, score_images
-from edgecls.export import export_folder, inspect, onnx, tflite
+from edgecls.export import export_folder, inspect, mediapipe, onnx, tflite
 from edgecls.export.export_folder import ExportedFile
-from edgecls.export.gate import compare
+from edgecls.export.gate import Comparison, compare
 from edgecls.export.heatmap import add_heatmap
 from edgecls.export.job import Job, open_job
 from edgecls.export.known import measure_known
@@ -27,7 +25,7 @@ from edgecls.export.mistakes import Mistakes, draw_flips, write_tables
 from edgecls.export.quantization.bias_correction import correct_bias
 from edgecls.export.quantization.layer_error import measure_layers, worst_layer, write_layers
 from edgecls.export.rgb import add_metadata, as_rgb, to_rgb
-from edgecls.images.decode import LUMA, RESAMPLE
+from edgecls.export.spec import make_spec
 from edgecls.limits import Format
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.selftest import add_scores
@@ -82,6 +80,7 @@ def export_run(
     folder = out or run / ("export" if config.input == "gray" else "export-rgb")
     files = []
     notes = [job.rewritten.problem] if job.is_imported and job.rewritten.problem else []
+    notes += [mediapipe.NOT_INSTALLED] if config.input == "rgb" and not mediapipe.is_installed() else []
     with export_folder.work_in(folder, run, run_folder.run_id(job.record)) as (partial, older):
         for note in older.notes:
             progress("check earlier exports", 1, 1, note)
@@ -119,6 +118,7 @@ def _write_file(
     picture = folder / export_folder.rates_name(precision, kind)
     spec, inspection = _inspect(job, classifier, scores, spec, picture, progress) if job.good_class else (spec, None)
     data = attach_spec(graph, spec, kind)
+    comparison, in_mediapipe = _run_in_mediapipe(job, data, spec, scores, comparison, progress)
     name = export_folder.model_name(precision, kind, rejected=not comparison.passed)
     (folder / name).write_bytes(data)
     with_layers = precision == "int8" and kind == "tflite" and (job.config.layers or not comparison.passed)
@@ -138,7 +138,19 @@ def _write_file(
         worst_layer=_write_layers(job, graph, table, prepare) if with_layers else "",
         mistakes=write_tables(mistakes, folder, precision, kind),
         inspection=inspection,
+        in_mediapipe=in_mediapipe,
     )
+
+
+def _run_in_mediapipe(
+    job: Job, data: bytes, spec: ModelSpec, scores: NDArray[np.float32], comparison: Comparison, progress: Progress
+) -> tuple[Comparison, dict[str, Any] | None]:
+    """Return the comparison of a file with RGB input judged in MediaPipe too, and what MediaPipe says, if it can."""
+    if job.config.input != "rgb" or not mediapipe.is_installed():
+        return comparison, None
+    report = functools.partial(progress, f"score {export_folder.model_name(spec.precision, 'tflite')} in MediaPipe")
+    found = mediapipe.run_in_mediapipe(data, spec, job.samples.root, job.samples.held_out, scores, report)
+    return mediapipe.judge(comparison, found, spec.precision), asdict(found)
 
 
 def _make_graph(job: Job, precision: str, kind: Format, notes: list[str], progress: Progress) -> tuple[bool, bytes]:
@@ -168,7 +180,7 @@ def _inspect(
 
 def _load(job: Job, graph: bytes, precision: str, kind: Format, *, heatmap: bool) -> Classifier:
     """Return the classifier of a converted graph, in its format's own engine whatever else is installed."""
-    return load(attach_spec(graph, _spec(job, precision, heatmap), kind), engine=own_engine(kind))
+    return load(attach_spec(graph, make_spec(job, precision, heatmap=heatmap), kind), engine=own_engine(kind))
 
 
 def _convert(job: Job, precision: str, kind: Format, *, heatmap: bool, prepare: bool = True) -> bytes:
@@ -254,36 +266,6 @@ def _write_layers(job: Job, graph: bytes, path: Path, prepare: bool) -> str:
     rows = measure_layers(fused, graph, job.samples.calibration.images[:LAYER_IMAGES])
     write_layers(rows, path)
     return worst_layer(rows).layer if rows else ""
-
-
-def _spec(job: Job, precision: str, heatmap: bool) -> ModelSpec:
-    size = job.record["config"]["image_size"]
-    quantized = precision == "int8"
-    return ModelSpec(
-        labels=tuple(job.record["classes"]),
-        height=size,
-        width=size,
-        channels=3 if job.config.input == "rgb" else 1,
-        **vars(read_preprocessing(job.record["config"])),
-        resample=RESAMPLE,
-        luma=LUMA,
-        precision=precision,
-        input_dtype="uint8",
-        input_scale=1.0,
-        input_zero_point=round(job.int8_fused.pad_gray) if quantized else 0,
-        target=job.target.name if quantized else "",
-        per_tensor=quantized and job.target.per_tensor,
-        heatmap=heatmap,
-        arch=job.record["arch"],
-        weights=job.record["weights"],
-        metrics={},
-        train_sha256=job.record["train_sha256"],
-        calibration_sha256=run_folder.images_sha256(job.samples.calibration.images) if quantized else None,
-        versions=tool_versions(
-            "tensorflow", "tensorflow-cpu", "keras", "onnx", "tf2onnx", "onnxruntime", "ai-edge-litert"
-        ),
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    )
 
 
 def _record(job: Job) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class ExportedFile:
         mistakes: name of the CSV file of the incorrectly predicted images; flips-... lists what the file labels
             differently than the float model.
         inspection: of a file with a good class, `good_class.Inspection.to_json` and its `picture`; else None.
+        in_mediapipe: of a file with an RGB input, `mediapipe.InMediaPipe` if MediaPipe is installed; else None.
     """
 
     path: str  # file name inside the export folder
@@ -83,6 +84,7 @@ class ExportedFile:
     worst_layer: str  # the layer of an int8 TFLite file that loses most of the signal, or "" if not measured
     mistakes: str = ""
     inspection: dict[str, Any] | None = None
+    in_mediapipe: dict[str, Any] | None = None
 
     @property
     def passed(self) -> bool:
