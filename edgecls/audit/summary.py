@@ -73,7 +73,9 @@ def list_notes(found: Audit) -> list[str]:
     counts = Counter(found.material.labels[found.material.parts == 0].tolist())
     sizes = {name: counts[index] for index, name in enumerate(dataset.classes)}
     least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
-    notes.append(f"Classes: {len(sizes)}, from {sizes[least]:,} ({least}) to {sizes[most]:,} ({most}) training images.")
+    span = f"from {sizes[least]:,} ({least}) to {sizes[most]:,} ({most})"
+    span = f"each with {sizes[most]:,}" if sizes[least] == sizes[most] else span
+    notes.append(f"Classes: {len(sizes)}, {span} training images.")
     if few := [name for name, size in sizes.items() if size < FEW_IMAGES]:
         notes.append(f"{', '.join(few)}: fewer than {FEW_IMAGES} training images; take more pictures.")
     if found.group_accuracy is not None and found.random_accuracy is not None:

@@ -14,7 +14,7 @@ from edgecls.audit.audit import Audit, audit, to_json
 from edgecls.audit.judge import add_votes, find_wrong_labels
 from edgecls.audit.moves import write_moves
 from edgecls.audit.page import write_page
-from edgecls.audit.summary import describe_accuracy, list_rows
+from edgecls.audit.summary import describe_accuracy, list_notes, list_rows
 from edgecls.config import TrainConfig
 from edgecls.images.dataset import load_dataset
 from edgecls.images.layout import Layout
@@ -59,6 +59,10 @@ def test_every_planted_fault_is_found(found: Audit) -> None:
     assert record["images"] == sum(sum(parts.values()) for parts in record["classes"].values())
     assert record["accuracy"]["copies"] == 1 and record["accuracy"]["part"] == "test"
     assert 0.8 <= record["accuracy"]["without_copies"] <= 1
+
+
+def test_the_smallest_and_the_largest_class_are_named(found: Audit) -> None:
+    assert any("Classes: 3, from " in note and note.endswith(" training images.") for note in list_notes(found))
 
 
 def test_the_table_can_be_applied(found: Audit, data: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def test_audit_writes_what_it_prints_and_a_table_that_train_reads(tiny_data: Pat
     assert (
         record["images"] == 42 and f"A linear classifier reaches {record['accuracy']['with_leak']:.1%}" in shown.output
     )
-    assert "Classes: 3, from " in shown.output
+    assert "Classes: 3, each with 10 training images." in shown.output
     assert f"Next: edgecls train {tiny_data} --exclude '{fix}' --out run" in shown.output
 
 
