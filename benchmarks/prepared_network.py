@@ -11,6 +11,7 @@ held-out images. Results go to benchmarks/results/prepared-network-NAME.json.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,24 +98,49 @@ def by_tensorflow(fused: FusedModel, calibration: Array, *, per_channel: bool) -
     return score
 
 
+def by_nncf(fused: FusedModel, calibration: Array) -> Scorer:
+    """Return the network as OpenVINO's NNCF quantizes it, one scale per channel, with its own bias correction."""
+    import nncf
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "float.onnx"
+        source.write_bytes(onnx.to_float_nchw(fused))
+        network = openvino.Core().read_model(source)
+    images = _nchw(fused, calibration)
+    compiled = openvino.compile_model(nncf.quantize(network, nncf.Dataset(images), subset_size=len(images)), "CPU")
+
+    def score(images: Array) -> Array:
+        return np.concatenate([compiled(image[None])[0] for image in _center(fused, images)])
+
+    return score
+
+
 QUANTIZERS: dict[str, Callable[[FusedModel, Array], Scorer]] = {
     "onnxruntime, per channel": lambda fused, images: by_onnxruntime(fused, images, per_channel=True),
     "onnxruntime, per layer": lambda fused, images: by_onnxruntime(fused, images, per_channel=False),
     "TensorFlow, per channel": lambda fused, images: by_tensorflow(fused, images, per_channel=True),
     "TensorFlow, per layer": lambda fused, images: by_tensorflow(fused, images, per_channel=False),
 }
+# pip install nncf: no part of the development environment.
+if importlib.util.find_spec("nncf"):
+    QUANTIZERS["NNCF (OpenVINO), per channel"] = by_nncf
 
 
 def _nchw(fused: FusedModel, images: Array) -> list[Array]:
     return [image.transpose(0, 3, 1, 2) for image in centered_inputs(images, fused.pad_gray)]
 
 
+def _center(fused: FusedModel, images: Array) -> Array:
+    centered: Array = images.transpose(0, 3, 1, 2).astype(np.float32) - np.float32(fused.pad_gray)
+    return centered
+
+
 def _run_onnx(network: bytes, fused: FusedModel) -> Scorer:
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
 
     def score(images: Array) -> Array:
-        centered = images.transpose(0, 3, 1, 2).astype(np.float32) - np.float32(fused.pad_gray)
-        return np.concatenate([session.run(None, {onnx.INPUT: image[None]})[0] for image in centered])
+        return np.concatenate([session.run(None, {onnx.INPUT: image[None]})[0] for image in _center(fused, images)])
 
     return score
 
