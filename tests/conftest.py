@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from board_sshd import BoardSshd, start_sshd
+from hypothesis import settings
 from PIL import Image
 from random_networks import calibrate, diverse_images, random_network
 from tiny import CLASSES, HEIGHT, SIZE, WIDTH, Converted, build_network, draw, make_data, make_spec
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
     from edgecls.parallel.ray import RayPool
 
+# A busy machine may pause during any example, so none has a time limit.
+settings.register_profile("edgecls", deadline=None)
+settings.load_profile("edgecls")
 # A job in the background of a shell, as CI may be, ignores Ctrl-C, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

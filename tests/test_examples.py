@@ -59,7 +59,7 @@ def test_epochs_and_seeds_choose_other_copies() -> None:
     assert len({copies(1), copies(2), copies(1, seed=1)}) == 3
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(chosen=st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=20), epochs=st.permutations([0, 1, 2, 1]))
 def test_what_is_shown_depends_on_nothing_that_was_shown_before(chosen: list[int], epochs: list[int]) -> None:
     # Or a resumed run would not go on like an uninterrupted one.

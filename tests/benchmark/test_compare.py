@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from benchmark_files import MACHINE, MODEL, make_record, make_result, make_state, make_times
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecls.benchmark.compare import TOLERANCE, compare_records, find_verdict, unpaired
@@ -103,7 +103,6 @@ def test_nothing_in_common_is_an_error() -> None:
             compare_records(OLD, new, force=force)
 
 
-@settings(deadline=None)
 @given(st.floats(0.1, 10), st.floats(0, 3))
 def test_an_interval_that_touches_the_tolerance_is_no_difference(low: float, width: float) -> None:
     high = low + width

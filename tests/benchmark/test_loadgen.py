@@ -218,7 +218,7 @@ def test_what_cannot_be_run_is_refused(tiny_tflite: Path, monkeypatch: pytest.Mo
         drive(lambda index: None, 1, "offline", 1, 1)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(count=st.integers(1, 7))
 def test_our_loop_asks_for_one_image_after_the_other(count: int) -> None:
     asked: list[int] = []

@@ -110,7 +110,7 @@ def test_garbage_collection_is_off_meanwhile_and_then_as_before(enabled: bool, f
     assert len(seen) == (BATCH_CALLS + 1 if fails else 3 * BATCH_CALLS) and not any(seen)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(fast=st.floats(1e-3, 1e3), slow=st.floats(1e-3, 1e3), batches=st.integers(1, 6))
 def test_constant_times_have_an_exact_ratio(fast: float, slow: float, batches: int) -> None:
     found = compare_times(np.full((batches, CALLS), slow), np.full((batches, CALLS), fast))
@@ -236,7 +236,7 @@ def test_one_hiccup_is_seen_in_age_and_jitter(clock: Clock) -> None:
     assert paced.jitter_ms > 3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(fps=st.floats(1, 200), seconds=st.floats(0.01, 3), call_ms=st.floats(0.1, 300))
 def test_every_frame_is_done_or_dropped(fps: float, seconds: float, call_ms: float) -> None:
     with pytest.MonkeyPatch.context() as patch:

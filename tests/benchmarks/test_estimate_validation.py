@@ -124,7 +124,7 @@ def test_coverage_is_found_with_other_boards_intervals() -> None:
     assert coverage(calm + wild) == 0.5
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(factor=st.floats(0.1, 10))
 def test_the_model_scales_with_its_data(factor: float) -> None:
     # A ridge draws towards zero, and what is common to all is drawn least.

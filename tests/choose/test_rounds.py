@@ -119,7 +119,7 @@ def test_a_machine_that_slows_down_does_not_favor_those_that_came_first(together
     assert timing.timed[-1].ratio.ratio == pytest.approx(3.0 / 1.6, rel=0.05)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     medians=st.lists(st.floats(0.5, 4.0), min_size=1, max_size=9),
     together=st.integers(2, 12),

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
@@ -148,7 +148,6 @@ def test_small_networks_may_be_small_and_have_nothing_to_unfreeze(arch: str) -> 
             TrainConfig(arch=arch, **change)
 
 
-@settings(deadline=None)
 @given(size=st.integers(8, 200), kernel=st.integers(1, 7), count=st.integers(0, 8))
 def test_convolutions_that_leave_no_picture_are_refused(size: int, kernel: int, count: int) -> None:
     side, fits = size, count > 0
@@ -221,7 +220,6 @@ def test_a_config_cannot_be_changed_past_its_checks() -> None:
         TrainConfig().epochs = 0  # type: ignore[misc]
 
 
-@settings(deadline=None)
 @given(st.integers(32, 1024), st.floats(0, 1, exclude_max=True), st.none() | st.sampled_from(FLIPS))
 def test_what_run_json_stores_gives_the_same_config_again(size: int, dropout: float, flip: str | None) -> None:
     augment = AugmentConfig(flip=flip) if flip else None

@@ -121,7 +121,7 @@ def test_the_less_is_known_the_wider_the_interval() -> None:
     assert known < width(estimate(small(96, 0.35), PI4, "int8"))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=st.integers(64, 480), alpha=st.sampled_from((0.35, 0.5, 0.75, 1.0)), name=st.sampled_from(ESTIMATED))
 def test_larger_networks_take_longer(size: int, alpha: float, name: str) -> None:
     profile = load_profile(name)

@@ -46,7 +46,7 @@ def test_an_archive_has_the_order_of_names(tmp_path: Path) -> None:
     assert times["a/1.png"] < times["a/2.png"] and source == "the order of their names"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 500), min_size=1, max_size=60), st.booleans(), st.booleans())
 def test_parts_follow_each_other_in_time(seconds: list[int], is_known: bool, has_test: bool) -> None:
     times = {f"{number}.png": float(second) for number, second in enumerate(seconds)}

@@ -35,7 +35,7 @@ def test_right_is_green_and_wrong_is_red_with_the_truth_below() -> None:
     assert inks_of(sheet, 1) == {"red", "ink"}
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 30), st.integers(1, 9))
 def test_every_image_has_its_cell(count: int, columns: int) -> None:
     sheet = contact_sheet(black_images(count), ["a"] * count, ["a"] * count, [1.0] * count, columns)

@@ -249,7 +249,7 @@ def assert_array_or_data_error(data: bytes) -> None:
             assert pixels.shape == (3, 5, 1) and pixels.dtype == np.uint8
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     seed=st.sampled_from(SEEDS),
     flips=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=5),
@@ -279,7 +279,7 @@ MAGICS = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(magic=st.sampled_from(MAGICS), tail=st.binary(max_size=200))
 def test_random_bytes_give_an_array_or_data_error(magic: bytes, tail: bytes) -> None:
     assert_array_or_data_error(magic + tail)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecls.images import memmap
@@ -139,7 +139,6 @@ def test_other_arrays_are_left_alone() -> None:
     np.testing.assert_array_equal(array, range(5))
 
 
-@settings(deadline=None)
 @given(rows=st.integers(0, 40), columns=st.integers(1, 9), most=st.integers(1, 100))
 def test_chunks_are_the_rows_in_order_and_not_too_many_at_a_time(rows: int, columns: int, most: int) -> None:
     array = np.arange(rows * columns, dtype=np.uint8).reshape(rows, columns)

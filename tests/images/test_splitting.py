@@ -15,7 +15,7 @@ groups = st.dictionaries(names, st.lists(names, min_size=3, max_size=20, unique=
 fractions = st.tuples(st.floats(0.01, 0.49), st.floats(0.01, 0.49)).map(lambda pair: {"val": pair[0], "test": pair[1]})
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(groups, fractions, st.integers(0, 2**32 - 1), st.randoms())
 def test_split_is_complete_stratified_and_blind_to_listing_order(
     groups: dict[str, list[str]], fractions: dict[str, float], seed: int, shuffler: random.Random
@@ -35,7 +35,7 @@ def test_split_is_complete_stratified_and_blind_to_listing_order(
     }
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.sets(st.integers(0, 10**6), min_size=3, max_size=60), st.integers(10**6 + 1, 10**6 + 99), fractions)
 def test_one_more_image_moves_at_most_one_image_over_each_border(
     numbers: set[int], more: int, fractions: dict[str, float]
@@ -47,7 +47,7 @@ def test_one_more_image_moves_at_most_one_image_over_each_border(
     assert len(moved) <= len(fractions)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 2**31), st.integers(1, 2**31))
 def test_other_seed_gives_other_split(seed: int, step: int) -> None:
     groups = {"cat": [f"cat/{number}.png" for number in range(200)]}

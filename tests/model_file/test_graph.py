@@ -144,7 +144,7 @@ def test_onnx_domains_open_shapes_and_operator_sets() -> None:
     assert [make_onnx(domain).nodes[0].domain for domain in ("", "ai.onnx", "com.acme")] == ["", "", "com.acme"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_an_error_of_ours(data: st.DataObject, tiny_tflite: Path, tiny_onnx: Path) -> None:
     kind: Format = data.draw(st.sampled_from(("tflite", "onnx")))

@@ -23,7 +23,7 @@ from edgecls.model_file.read import detect_format, read_bytes, read_model_file, 
 from edgecls.model_file.write import attach_spec
 from edgecls.preprocessing import Preprocessing
 
-quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 lines = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=12)
 

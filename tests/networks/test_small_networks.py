@@ -138,7 +138,7 @@ def test_a_saved_network_is_the_same_network(config: TrainConfig, tmp_path: Path
     np.testing.assert_array_equal(again(images, training=False), model(images, training=False))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(8, 80), st.integers(1, 7))
 def test_as_many_convolutions_as_the_picture_has_room_for(size: int, kernel: int) -> None:
     deepest = 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch_writer import Call, Global, Storage, Tensor, dump, legacy_file, row_order, state_dict_file
@@ -57,7 +57,6 @@ def test_tensors_may_share_a_storage_at_offsets(folder: Path) -> None:
     assert found["a"].tolist() == [[0, 1], [2, 3]] and found["b"].tolist() == [4, 5, 6, 7, 8, 9]
 
 
-@settings(deadline=None)
 @given(shape=st.lists(st.integers(1, 4), max_size=4).map(tuple), seed=st.integers(0, 99))
 def test_every_shape_comes_back(folder: Path, shape: tuple[int, ...], seed: int) -> None:
     array = np.random.default_rng(seed).normal(size=shape).astype(np.float32)

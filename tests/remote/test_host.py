@@ -242,7 +242,7 @@ NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(NAMES)
 def test_any_python_survives_the_shell_there(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     home = tmp_path_factory.mktemp("home")

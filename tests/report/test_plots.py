@@ -76,7 +76,7 @@ def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(tmp_path: Pat
 numbers = st.floats(width=32) | st.floats(0, 10)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.lists(st.tuples(numbers, numbers, st.sampled_from(["classifier", "joint"])), min_size=1, max_size=6))
 def test_curves_of_a_run_that_went_wrong_are_drawn_quietly(
     tmp_path_factory: pytest.TempPathFactory, values: list[tuple[float, float, str]]

@@ -25,7 +25,7 @@ from edgecls.runtime.classifier import Classifier, load
 
 FILES = pytest.mark.parametrize("fixture", ["tiny_tflite", "tiny_tflite_fp32", "tiny_onnx"])
 KINDS = pytest.mark.parametrize("fixture", ["tiny_tflite", "tiny_onnx"])
-fast = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fast = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def random_images(count: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -43,7 +43,7 @@ def gray(value: int) -> NDArray[np.uint8]:
     return np.full((30, 20), value, np.uint8)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(st.integers(0, 255), st.none()), max_size=30), st.integers(1, 4))
 def test_every_source_gets_its_own_answer(classifier: Classifier, values: list[int | None], workers: int) -> None:
     sources: list[Any] = [b"no image" if value is None else gray(value) for value in values]

@@ -23,7 +23,7 @@ def wait_for_the_end() -> None:
     assert our_threads() == []
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 5))
 def test_the_order_is_kept_whatever_takes_longest(delays: list[int], workers: int) -> None:
     items = list(enumerate(delays))

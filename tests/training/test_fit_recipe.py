@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from points import CLASSES, RECIPE, STEPS, TRAIN, VAL, Points, blobs, network, run, swapped, taught_wrong
 
@@ -74,7 +74,6 @@ def test_plateau_leaves_the_rate_while_validation_gets_better() -> None:
     assert {round(record.learning_rate, 6) for record in result.history} == {1e-3}
 
 
-@settings(deadline=None)
 @given(
     schedule=st.sampled_from(["cosine", "plateau", "constant"]),
     warmup=st.integers(0, 12),

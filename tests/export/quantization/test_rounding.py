@@ -38,7 +38,7 @@ def output_error(layer: keras.layers.Layer, rounded: np.ndarray, inputs: np.ndar
     return float(added.std(axis=(0, 1, 2)).mean())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from([7, 64, WEIGHT_STEPS]))
 def test_the_kernel_is_on_the_grid_and_its_largest_weights_stay(seed: int, steps: int) -> None:
     random = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ def smooth(random: np.random.Generator, images: int, channels: int) -> np.ndarra
     return np.asarray(random.uniform(0, 6, (images, 1, 1, 1)) + random.normal(0, 0.02, (images, 8, 8, channels)), "f")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.sampled_from([31, WEIGHT_STEPS]))
 def test_an_edge_detector_stays_blind_to_smooth_gray(seed: int, steps: int) -> None:
     random = np.random.default_rng(seed)

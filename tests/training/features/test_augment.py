@@ -117,7 +117,7 @@ def test_contrast_leaves_the_mean_of_a_picture() -> None:
     assert spreads.max() > 1.1 * spreads.min()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     flip=st.sampled_from(FLIPS),
     amounts=st.lists(st.floats(0, 0.99), min_size=5, max_size=5),

@@ -58,7 +58,7 @@ def cut(path: Path, share: float) -> None:
         file.truncate(int(share * path.stat().st_size))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.floats(0, 1) | st.just(1.0), index=st.floats(0, 1) | st.just(1.0), known=st.integers(1, 70))
 def test_files_cut_short_at_any_place_are_fixed(
     tmp_path_factory: pytest.TempPathFactory, rows: float, index: float, known: int

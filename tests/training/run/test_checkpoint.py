@@ -61,7 +61,7 @@ def test_what_was_written_last_comes_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [checkpoint.path]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.dictionaries(
         st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1),
@@ -167,7 +167,7 @@ def test_a_damaged_head_of_an_array_is_refused(tmp_path: Path, whole: bytes) -> 
                 assert assert_refused_or_whole(Checkpoint(tmp_path / "checkpoint.npz"), data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_a_changed_file_is_refused_or_still_right(
     tmp_path_factory: pytest.TempPathFactory, whole: bytes, changes: list[tuple[float, int]]

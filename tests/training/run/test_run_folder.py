@@ -54,7 +54,6 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # The record
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text().filter(lambda name: name not in ("sha256", "files")),
@@ -108,7 +107,7 @@ epoch_records = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(epoch_records, max_size=4))
 def test_a_history_comes_back_to_the_last_bit(
     tmp_path_factory: pytest.TempPathFactory, history: list[EpochRecord]
