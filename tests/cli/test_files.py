@@ -138,6 +138,8 @@ def test_info_shows_the_metadata(file_named: Callable[[str], Path], name: str) -
     text = run("info", path).stdout
     assert "bright, dark, striped" in text
     assert f"{path.stat().st_size:,}" in text
+    points = contract["metrics"]["known_images"]["points"]
+    assert f'"points": "{len(points)} values, see --json"' in text and max(map(len, text.splitlines())) < 2000
 
 
 def test_info_notices_a_damaged_file(int8: Path, tmp_path: Path) -> None:
