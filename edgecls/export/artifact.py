@@ -78,9 +78,7 @@ def export_run(
     job = open_job(run, config, data, progress)
     # Both kinds of files have the same names.
     folder = out or run / ("export" if config.input == "gray" else "export-rgb")
-    files = []
-    notes = [job.rewritten.problem] if job.is_imported and job.rewritten.problem else []
-    notes += [mediapipe.NOT_INSTALLED] if config.input == "rgb" and not mediapipe.is_installed() else []
+    files, notes = [], _list_notes(job)
     with export_folder.work_in(folder, run, run_folder.run_id(job.record)) as (partial, older):
         for note in older.notes:
             progress("check earlier exports", 1, 1, note)
@@ -97,6 +95,12 @@ def export_run(
         image=job.samples.root / job.samples.held_out.paths[0],
         notes=(*older.notes, *notes),
     )
+
+
+def _list_notes(job: Job) -> list[str]:
+    """Return what the user should know of all files."""
+    notes = [job.rewritten.problem] if job.is_imported and job.rewritten.problem else []
+    return notes + ([mediapipe.NOT_INSTALLED] if job.config.input == "rgb" and not mediapipe.is_installed() else [])
 
 
 def _write_file(
@@ -121,9 +125,8 @@ def _write_file(
     comparison, in_mediapipe = _run_in_mediapipe(job, data, spec, scores, comparison, progress)
     name = export_folder.model_name(precision, kind, rejected=not comparison.passed)
     (folder / name).write_bytes(data)
-    with_layers = precision == "int8" and kind == "tflite" and (job.config.layers or not comparison.passed)
-    with_layers = with_layers and job.config.input == "gray"
-    table = folder / export_folder.layers_name(precision, kind)
+    with_layers = (precision, kind, job.config.input) == ("int8", "tflite", "gray")
+    with_layers &= job.config.layers or not comparison.passed
     mistakes = Mistakes(job.samples, classes, scores, job.keras_scores, read_preprocessing(job.record["config"]))
     return ExportedFile(
         path=name,
@@ -135,7 +138,7 @@ def _write_file(
         macro_f1=evaluation.macro_f1,
         per_class=evaluation.to_json()["per_class"],
         flips=draw_flips(mistakes, folder / export_folder.flips_name(precision, kind)),
-        worst_layer=_write_layers(job, graph, table, prepare) if with_layers else "",
+        worst_layer=_write_layers(job, graph, folder, prepare) if with_layers else "",
         mistakes=write_tables(mistakes, folder, precision, kind),
         inspection=inspection,
         in_mediapipe=in_mediapipe,
@@ -259,12 +262,12 @@ def _check_same_scores(
         )
 
 
-def _write_layers(job: Job, graph: bytes, path: Path, prepare: bool) -> str:
-    """Write the table of all layers' errors and return the layer that loses most of the signal."""
+def _write_layers(job: Job, graph: bytes, folder: Path, prepare: bool) -> str:
+    """Write the table of the int8 TFLite layers' errors and return the layer that loses most of the signal."""
     # Layers are found by their names in the file; converters rename some of an imported network's.
     fused = job.equalized if prepare else job.int8_fused
     rows = measure_layers(fused, graph, job.samples.calibration.images[:LAYER_IMAGES])
-    write_layers(rows, path)
+    write_layers(rows, folder / export_folder.layers_name("int8", "tflite"))
     return worst_layer(rows).layer if rows else ""
 
 
