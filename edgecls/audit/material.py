@@ -15,7 +15,7 @@ from edgecls.images.assign import place_in
 from edgecls.images.dataset import Dataset, Split
 from edgecls.images.folders import check_root
 from edgecls.images.grouping import NO_GROUPS, find_groups
-from edgecls.images.layout import Layout, list_dataset
+from edgecls.images.layout import list_dataset
 from edgecls.images.memmap import chunks
 from edgecls.networks.model import FEATURES_LAYER, build_model
 from edgecls.networks.split_layer import split_at
@@ -24,7 +24,7 @@ from edgecls.progress import Progress, silent
 from edgecls.training.features.cache import AugmentedCopy, Features, cached_features
 from edgecls.training.features.forward import Forward, fastest_forward
 from edgecls.training.features.frozen import network_key
-from edgecls.training.train import load_images
+from edgecls.training.train import layout_of, load_images
 
 TRAIN, VAL, TEST = range(3)
 
@@ -85,7 +85,7 @@ def read_material(data: Path, config: TrainConfig, progress: Progress = silent) 
     Raises:
         DataError: the images cannot be used. WeightsError: there are no weights.
     """
-    layout = Layout(config.labels, config.columns, config.class_from, config.splits, NO_GROUPS, config.exclude)
+    layout = layout_of(config)
     dataset = load_images(data, replace(config, group=NO_GROUPS), True, progress)
     # Groups are those of the first folder.
     first = check_root(data)

@@ -50,7 +50,7 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 
 
 @click.command()
-@click.argument("data", type=PATH)
+@click.argument("data", type=PATH, nargs=-1, required=True)
 @click.option("--budget", "budget_ms", type=LATENCY, help="Longest latency of one image: 25ms.")
 @click.option("--max-size", "max_size_bytes", type=Size(), help="Largest file: 500kB, 2MB.")
 @click.option("--board", help="A board that 'edgecls devices' lists.  [default: this machine, measured]")
@@ -79,9 +79,17 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 @host_options
 @ray_option("Train and export")
 def sweep(
-    data: Path, out: Path, board: str | None, as_json: bool, host: Host | None, ray: str | None, **options: Any
+    data: tuple[Path, ...],
+    out: Path,
+    board: str | None,
+    as_json: bool,
+    host: Host | None,
+    ray: str | None,
+    **options: Any,
 ) -> None:
     """Find the fastest network for DATA that is as accurate as the default one, within --max-drop.
+
+    DATA, one folder or several, is read as by train.
 
     A quick test of every depth (--blocks) at every image size shows which networks keep the accuracy; test images have
     no part in it. The fastest of them, a few faster ones and the default network are trained as by `edgecls train` into
@@ -106,7 +114,8 @@ def sweep(
       edgecls sweep photos --budget 3ms --ray local
     """
     old_board = options.pop("old_board")
-    run = _plan(data, out, board or old_board, host, options)
+    options["more_data"] = tuple(str(folder.resolve()) for folder in data[1:])
+    run = _plan(data[0], out, board or old_board, host, options)
     load_tensorflow()
     found = _run(run, ray)
     _print_sweep(found, out, as_json)

@@ -139,8 +139,8 @@ def _print_next(data: Path, out: Path, config: TrainConfig) -> None:
 
     run = shlex.quote(str(out))
     echo(f"Next: edgecls export {run} --int8\n      edgecls report {run}")
-    if config.uses_backbone and not config.blocks and not config.more_data:
-        command = shlex.join(["edgecls", "sweep", str(data), *data_arguments(config)])
+    if config.uses_backbone and not config.blocks:
+        command = shlex.join(["edgecls", "sweep", str(data), *config.more_data, *data_arguments(config)])
         echo(f"Is a smaller network as accurate? This tries all depths: {command}")
 
 

@@ -69,7 +69,7 @@ def train_command(config: TrainConfig, folders: Sequence[str], out: Path) -> str
 
 
 def data_arguments(config: TrainConfig) -> list[str]:
-    """Return the options of `edgecls train` and `sweep` that read the images of one folder as these settings do."""
+    """Return the options of `edgecls train` and `sweep` that read the images as these settings do."""
     names = {field.name for field in dataclasses.fields(DataConfig)} - {"val_fraction", "test_fraction", "more_data"}
     changes = find_changes(config, TrainConfig())
     pairs = ((f"--{_option(name)}", _format(name, value)) for name, value in changes.items() if name in names)

@@ -36,6 +36,7 @@ def to_json(found: Sweep) -> dict[str, Any]:
         "edgecls": __version__,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "data": str(found.data),
+        **({"more_data": list(more)} if (more := found.rows[0].candidate.config.more_data) else {}),
         "device": deployment.profile.name if deployment.profile else None,
         "host": deployment.host or None,
         "budget_ms": request.budget_ms,

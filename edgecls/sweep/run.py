@@ -22,6 +22,7 @@ from edgecls.errors import ConfigError, DataError
 from edgecls.evaluate import score_images
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.run_files import RunFile, export_missing, find_files
+from edgecls.images.assign import find_common
 from edgecls.images.folders import check_root
 from edgecls.progress import Progress
 from edgecls.report.pictures import PICTURES
@@ -78,19 +79,20 @@ def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
     usual, now = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (TrainConfig(), config))
     # A setting that an older version did not have was what it usually is now.
     before = usual | {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
-    before["data"], now["data"] = record["data"], str(check_root(data))
+    before["data"] = record["data"]
+    now["data"] = str(find_common([check_root(folder) for folder in (data, *map(Path, config.more_data))]))
     if what := list_changes(before, now):
         raise ConfigError(f"{run} was made with other settings: {what}; give --out another folder, or remove that run")
 
 
-def score_run(data: Path, run: Path, deployment: Deployment, max_drop: float, progress: Progress) -> ScoredRun:
+def score_run(run: Path, deployment: Deployment, max_drop: float, progress: Progress) -> ScoredRun:
     """Return what the run's file scores in its runtime on the held-out images; it is exported if it is missing.
 
     Raises:
         DataError: the run's images changed. ModelFileError: `run` is no run, or its file is damaged.
     """
     record = run_folder.read_whole_record(run)
-    images = load_images(run, data, progress)
+    images = load_images(run, Path(record["data"]), progress)
     if images.float_scores is None:
         raise DataError(f"the held-out images of {run} changed since it was trained; give --out another folder")
     file = _export(run, deployment, max_drop, progress)

@@ -60,7 +60,7 @@ def scan(
         path, key = out / f"scan-{size}.json", _key(config, images, weights)
         correct = _read(path, key)
         if correct is None:
-            correct = dict(_classify(data, config, weights, images, progress))
+            correct = dict(_classify(config, weights, images, progress))
             _write(path, key, correct)
             forget_networks()
         yield [Scanned(dataclasses.replace(config, blocks=blocks), correct[blocks]) for blocks in DEPTHS]
@@ -68,6 +68,7 @@ def scan(
 
 @dataclass(frozen=True)
 class _Images:
+    root: Path  # the folder that the paths are relative to
     paths: tuple[str, ...]
     labels: tuple[int, ...]
     class_count: int
@@ -75,12 +76,13 @@ class _Images:
 
 
 def _classify(
-    data: Path, config: TrainConfig, weights: Weights, images: _Images, progress: Progress
+    config: TrainConfig, weights: Weights, images: _Images, progress: Progress
 ) -> Iterator[tuple[int | None, NDArray[np.bool_]]]:
     """Yield each of `DEPTHS` and which images are labeled correctly."""
     size, stage = config.image_size, f"{config.image_size} pixels: "
     read = functools.partial(progress, f"{stage}read images")
-    split = load_paths(data, images.paths, images.labels, size, size, preprocessing=config.preprocessing, progress=read)
+    how = config.preprocessing
+    split = load_paths(images.root, images.paths, images.labels, size, size, preprocessing=how, progress=read)
     for done, (blocks, features) in enumerate(features_of_depths(config, weights, split, progress=progress), 1):
         yield blocks, label_each_from_the_others(features, split.labels, images.class_count) == split.labels
         progress(f"{stage}classifiers of all depths", done, len(DEPTHS))
@@ -99,7 +101,7 @@ def _choose_images(data: Path, config: TrainConfig, size: int, progress: Progres
     order = np.random.default_rng(config.seed).permutation(len(chosen))[:MOST_IMAGES]
     digests = [chosen[place] for place in order]
     paths, labels = zip(*(found[digest] for digest in digests), strict=True)
-    return _Images(paths, labels, len(dataset.classes), hashlib.sha256(b"".join(digests)).hexdigest())
+    return _Images(dataset.root, paths, labels, len(dataset.classes), hashlib.sha256(b"".join(digests)).hexdigest())
 
 
 def _key(config: TrainConfig, images: _Images, weights: Weights) -> str:

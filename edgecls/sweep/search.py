@@ -16,13 +16,15 @@ from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.estimate.model import relative_cost
 from edgecls.estimate.operators import count_network
+from edgecls.images.leftovers import LeftOut
 from edgecls.progress import Progress, silent
 from edgecls.sweep.frontier import Before
 from edgecls.sweep.grid import SIZES, NamedNetwork, name_of
 from edgecls.sweep.latency import Benchmark, Deployment, benchmark_here, estimate_latency, find_deployment
 from edgecls.sweep.scan import Scanned, scan
-from edgecls.sweep.sweep import Sweep, count_classes, sweep, too_large, too_slow
+from edgecls.sweep.sweep import Sweep, sweep, too_large, too_slow
 from edgecls.sweep.trials import Request
+from edgecls.training.train import list_classes
 
 # The trainings, exports and timings after the scan need the rest of a time budget.
 SCAN_FRACTION = 0.4
@@ -57,7 +59,7 @@ def search(
     """
     assert request.max_loss is not None, "a search recommends the fastest"
     began, max_loss = time.monotonic(), request.max_loss
-    deployment, classes = find_deployment(request.profile, request.host), count_classes(data)
+    deployment, classes = find_deployment(request.profile, request.host), len(list_classes(data, base, LeftOut()))
     cost = _cost(classes, deployment)
     scanned, warnings = _scan(data, out, base, request, sizes, progress)
     possible = _without_obstacle(scanned, classes, deployment, request)

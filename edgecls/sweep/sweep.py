@@ -11,8 +11,6 @@ from edgecls.benchmark.table import format_ms
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, DataError, WeightsError
 from edgecls.estimate.operators import WEIGHT_BYTES, count_network
-from edgecls.images.folders import check_root
-from edgecls.images.layout import list_dataset
 from edgecls.images.leftovers import LeftOut
 from edgecls.messages.lists import some, some_lines
 from edgecls.networks.weights import find_weights
@@ -31,6 +29,7 @@ from edgecls.sweep.latency import (
 from edgecls.sweep.run import ScoredRun
 from edgecls.sweep.scan import Scanned
 from edgecls.sweep.trials import Request, Trials
+from edgecls.training.train import list_classes
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def sweep(
     Called again with the same arguments, it continues where it was interrupted.
 
     Args:
-        data: folder of images, as for training.
+        data: folder of images, as for training; the networks' `more_data` may name others.
         out: folder of the runs.
         candidates: of `grid.list_candidates`.
         request: what is asked of them.
@@ -93,7 +92,7 @@ def sweep(
         ConfigError: nothing in the grid can meet the budget, or a run in `out` was made with other settings.
         DataError: the images cannot be used. WeightsError: no network's weights are available.
     """
-    classes = count_classes(data, left_out := LeftOut())
+    classes = len(list_classes(data, candidates[0].config, left_out := LeftOut()))
     deployment = find_deployment(request.profile, request.host)
     latencies = {each.name: estimate_latency(each.config, classes, deployment) for each in candidates}
     work = Trials(data, out, deployment, request, classes, progress)
@@ -115,15 +114,6 @@ def _time(scored: Mapping[str, ScoredRun], benchmark: Benchmark, progress: Progr
     """Return the measured latency of each network that has a file, by its name."""
     files = {name: found.file for name, found in scored.items() if found.comparison is not None}
     return dict(zip(files, measure_latencies(list(files.values()), benchmark, progress), strict=True))
-
-
-def count_classes(data: Path, left_out: LeftOut | None = None) -> int:
-    """Return the number of classes in a folder of images; what is no image is counted in `left_out`.
-
-    Raises:
-        DataError: it is no such folder.
-    """
-    return len(list_dataset(check_root(data), left_out=left_out or LeftOut()).parts["train"])
 
 
 def _merge(warnings: Mapping[str, Sequence[str]]) -> list[str]:

@@ -126,7 +126,7 @@ def train_fully(setting: Setting, trial: QueuedNetwork) -> Outcome:
     began, run, progress = time.monotonic(), setting.out / trial.candidate.name, _one_stage(setting, trial)
     try:
         result = train_run(setting.data, run, trial.candidate.config, progress)
-        found = score_run(setting.data, run, setting.deployment, setting.max_drop, progress)
+        found = score_run(run, setting.deployment, setting.max_drop, progress)
     except (TrainingError, ExportError, WeightsError) as error:
         return Outcome(failed_because=str(error))
     if found.comparison is not None:

@@ -15,9 +15,11 @@ from edgecls import __version__
 from edgecls.config import TrainConfig
 from edgecls.errors import TrainingError
 from edgecls.evaluate import write_mistakes
+from edgecls.images.assign import assign
 from edgecls.images.dataset import Dataset, Split, load_dataset
 from edgecls.images.folders import find_good_class
 from edgecls.images.layout import Layout
+from edgecls.images.leftovers import LeftOut
 from edgecls.networks.model import build_model
 from edgecls.networks.weights import Weights, find_weights
 from edgecls.progress import Progress, silent
@@ -193,10 +195,28 @@ def load_images(data: Path, config: TrainConfig, skip_bad: bool, progress: Progr
         seed=config.seed,
         skip_bad=skip_bad,
         preprocessing=config.preprocessing,
-        layout=Layout(config.labels, config.columns, config.class_from, config.splits, config.group, config.exclude),
+        layout=layout_of(config),
         more=[Path(folder) for folder in config.more_data],
         progress=functools.partial(progress, "read images"),
     )
+
+
+def layout_of(config: TrainConfig) -> Layout:
+    """Return what the settings say of the images and the folders alone do not."""
+    return Layout(config.labels, config.columns, config.class_from, config.splits, config.group, config.exclude)
+
+
+def list_classes(data: Path, config: TrainConfig, left_out: LeftOut) -> tuple[str, ...]:
+    """Return the classes of the images of `data`, as a run of `config` reads them; no image is read.
+
+    What is no image is counted in `left_out`.
+
+    Raises:
+        DataError: the images cannot be used.
+    """
+    folders = [data, *map(Path, config.more_data)]
+    held_out = {"val": config.val_fraction, "test": config.test_fraction}
+    return assign(folders, layout_of(config), held_out, config.seed, left_out).classes
 
 
 def _read(

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgecls.config import TrainConfig
 from edgecls.images.dataset import Split, load_dataset
@@ -45,6 +47,18 @@ def test_every_depth_and_size_is_there_and_test_images_play_no_part(
     assert set(passes[0]) <= {*dataset.train.paths, *dataset.val.paths}
     assert passes[0] == passes[1] and not set(passes[0]) & set(dataset.test.paths)
     assert len(found[0][0].correct) == len(passes[0])
+
+
+def test_images_of_several_folders_are_looked_at(
+    tiny_data: Path, tmp_path: Path, passes: list[tuple[str, ...]]
+) -> None:
+    one, other = (Path(shutil.copytree(tiny_data, tmp_path / name)) for name in ("one", "other"))
+    for path in other.rglob("*.png"):
+        # Each is another picture, as no two images are alike.
+        pixels = np.asarray(Image.open(path))
+        Image.fromarray(255 - pixels if pixels.dtype == np.uint8 else pixels[::-1]).save(path)
+    next(scan(one, tmp_path / "out", replace(BASE, more_data=(str(other),)), [32]))
+    assert {path.split("/")[0] for path in passes[0]} == {"one", "other"}
 
 
 def test_it_continues_where_it_was_interrupted(tiny_data: Path, tmp_path: Path, passes: list[tuple[str, ...]]) -> None:

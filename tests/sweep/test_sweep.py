@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from choices import FakeMachine
 from command_line import run as edgecls
+from PIL import Image
+from tiny import CLASSES, draw
 
 from edgecls.boards.profiles import load_profile
 from edgecls.config import TrainConfig
@@ -256,6 +259,35 @@ def test_the_command_reports_writes_and_continues(
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
     again = edgecls(*arguments, "--json")
     assert json.loads(again.stdout)["frontier"] == document["frontier"]
+
+
+def test_tables_of_labels_and_several_folders_are_read_as_by_train(tiny_data: Path, tmp_path: Path) -> None:
+    flat, more, table = tmp_path / "flat", tmp_path / "more", tmp_path / "labels.csv"
+    flat.mkdir()
+    rows = ["image,label"]
+    for path in sorted(tiny_data.glob("*/*.png")):
+        shutil.copy(path, flat / f"{path.parent.name}-{path.name}")
+        rows.append(f"{path.parent.name}-{path.name},{path.parent.name}")
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    random = np.random.default_rng(8)
+    for name in (*CLASSES, "new"):
+        (more / name).mkdir(parents=True)
+        for number in range(12):
+            Image.fromarray(draw(CLASSES[number % 3] if name == "new" else name, random)).save(
+                more / name / f"{number}.png"
+            )
+    options = ("--labels", table, "--board", "raspberry-pi-4b", "--budget", "25ms", "--arch", "mlp")
+    limits = ("--image-size", 32, "--epochs", 2, "--no-augment", "--max-drop", 1, "--out", tmp_path / "out", "--json")
+    done = edgecls("sweep", flat, more, *options, *limits)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["more_data"] == [str(more)]
+    record = read_checked(tmp_path / "out/mlp-32/run.json")
+    assert record["classes"] == sorted([*CLASSES, "new"]) and record["folders"] == [str(flat), str(more)]
+    before = (tmp_path / "out/mlp-32/run.json").read_bytes()
+    assert edgecls("sweep", flat, more, *options, *limits).exit_code == 0
+    assert (tmp_path / "out/mlp-32/run.json").read_bytes() == before
+    other = edgecls("sweep", flat, *options, *limits)
+    assert other.exit_code == 2 and "made with other settings" in other.output
 
 
 def test_a_run_that_was_interrupted_continues_or_is_refused(
