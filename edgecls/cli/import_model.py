@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecls.cli.data_options import LAYOUT, data_options, to_layout
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
 from edgecls.messages.lists import some
@@ -36,14 +37,15 @@ SHOWN_CLASSES = 20
     help="Adapt the last layer and the BatchNorm statistics to edgecls' resizing of the training images; kept if the "
     "validation accuracy improves.",
 )
-@click.option("--bits", type=int, help="Bits used in 16-bit images that do not say it, 8 to 16.  [default: 16]")
+@data_options((*LAYOUT, "bits"))
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 def import_model(model: Path, data: Path, out: Path, overwrite: bool, skip_bad: bool, **settings: Any) -> None:
     """Make a run of MODEL, a Keras model that was trained elsewhere: a .keras or .h5 file.
 
-    DATA holds images of the model's classes: one folder for each class, or train/, val/ and test/ of them. The training
-    images show how the model's images were scaled and which class each output is. No code in MODEL is run.
+    DATA holds images of the model's classes: one folder for each class, or train/, val/ and test/ of them, or as
+    --labels, --class-from or --splits say. The training images show how the model's images were scaled and which class
+    each output is. No code in MODEL is run.
 
     \b
     Examples:
@@ -55,10 +57,9 @@ def import_model(model: Path, data: Path, out: Path, overwrite: bool, skip_bad: 
     from edgecls.imported.measure import ImportConfig
     from edgecls.imported.run import import_model as run_import
 
+    config = ImportConfig(layout=to_layout({name: settings.pop(name) for name in LAYOUT}), **settings)
     with LiveProgress() as bars:
-        result = run_import(
-            model, data, out, ImportConfig(**settings), skip_bad=skip_bad, overwrite=overwrite, progress=bars
-        )
+        result = run_import(model, data, out, config, skip_bad=skip_bad, overwrite=overwrite, progress=bars)
     for warning in result.record["warnings"]:
         warn(warning)
     print_import(result)

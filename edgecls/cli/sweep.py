@@ -78,15 +78,7 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @host_options
 @ray_option("Train and export")
-def sweep(
-    data: tuple[Path, ...],
-    out: Path,
-    board: str | None,
-    as_json: bool,
-    host: Host | None,
-    ray: str | None,
-    **options: Any,
-) -> None:
+def sweep(data: tuple[Path, ...], out: Path, as_json: bool, host: Host | None, ray: str | None, **options: Any) -> None:
     """Find the fastest network for DATA that is as accurate as the default one, within --max-drop.
 
     DATA, one folder or several, is read as by train.
@@ -113,7 +105,7 @@ def sweep(
       edgecls sweep photos --budget 25ms --host pi@raspberrypi.local --python env/bin/python
       edgecls sweep photos --budget 3ms --ray local
     """
-    old_board = options.pop("old_board")
+    board, old_board = options.pop("board"), options.pop("old_board")
     options["more_data"] = tuple(str(folder.resolve()) for folder in data[1:])
     run = _plan(data[0], out, board or old_board, host, options)
     load_tensorflow()

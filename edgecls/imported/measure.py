@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgecls.export.calibration import choose_stratified
 from edgecls.images.dataset import Dataset, Split
+from edgecls.images.layout import FOLDERS, Layout
 from edgecls.imported.build import Scaling, Source
 from edgecls.imported.class_order import ClassOrder, check_order, parse_classes
 from edgecls.imported.resizing import Resizing, compare_resizing, load_as_notebooks
@@ -43,6 +44,7 @@ class ImportConfig:
         scaling: its name or "SCALE,OFFSET", or None to find it.
         classes: "A,B": the class folder of each output, or None for alphabetical order.
         image_size: side in pixels, for a model that takes images of any size.
+        layout: what the folders of the images do not say.
         bits: of `load_gray`.
         seed: of the split of the images and of the choice of those that are measured on.
         refit: adapt the classifier and the BatchNorm statistics to the pixel path of edgecls, if that is better.
@@ -51,6 +53,7 @@ class ImportConfig:
     scaling: str | None = None
     classes: str | None = None
     image_size: int | None = None
+    layout: Layout = FOLDERS
     bits: int | None = None
     seed: int = 0
     refit: bool = False

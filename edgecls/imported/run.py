@@ -16,6 +16,8 @@ from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, ModelFileError
 from edgecls.files import file_sha256
 from edgecls.images.dataset import Dataset, Split, load_dataset
+from edgecls.images.folders import check_root
+from edgecls.images.layout import FOLDERS, Layout, list_dataset
 from edgecls.images.memmap import chunks
 from edgecls.imported.build import Source, build_float, build_network, read_source
 from edgecls.imported.class_order import check_count
@@ -65,7 +67,7 @@ def import_model(
 
     Args:
         model: a .keras file, or an .h5 file with layers.
-        data: folder of class folders, or of train/, val/ and test/ of them, of the classes that the model knows.
+        data: images of the classes that the model knows, as `config.layout` says.
         out: the run folder.
         config: the settings.
         skip_bad: leave out images that cannot be read.
@@ -121,6 +123,7 @@ def _load(data: Path, size: int, config: ImportConfig, skip_bad: bool, progress:
         val_fraction=TrainConfig.val_fraction,
         test_fraction=TrainConfig.test_fraction,
         seed=config.seed,
+        layout=config.layout,
         skip_bad=skip_bad,
         preprocessing=Preprocessing(config.bits),
         progress=functools.partial(progress, "read images"),
@@ -152,9 +155,9 @@ def _in_order(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     return dataclasses.replace(dataset, classes=classes, train=train, val=val, test=test)
 
 
-def _is_split_here(dataset: Dataset) -> bool:
-    """Return True if the held-out images were chosen from all images, not given as a folder of their own."""
-    return dataset.train.paths[0].split("/")[0] in dataset.classes
+def _is_split_here(data: Path, layout: Layout) -> bool:
+    """Return True if the held-out images were chosen from all images, not given as a folder or a column of a table."""
+    return list_dataset(check_root(data), layout).is_flat
 
 
 def _write(
@@ -207,7 +210,11 @@ def _make_record(
         "resizing": {way.name: {"accuracy": way.accuracy, "p_value": way.p_value} for way in measured.resizing},
     }
     return record | {
-        "warnings": [*measured.warnings, *([SEEN] if _is_split_here(dataset) else []), *data_warnings(dataset)],
+        "warnings": [
+            *measured.warnings,
+            *([SEEN] if _is_split_here(data, config.layout) else []),
+            *data_warnings(dataset),
+        ],
         "arch": ARCH,
         "config": {"image_size": size, "bits": config.bits, "seed": config.seed},
         "weights": {"source": str(model.resolve()), "sha256": sha256},
@@ -221,4 +228,7 @@ def _options(config: ImportConfig, measured: Measured) -> list[str]:
     for name in ("classes", "image_size", "bits", "seed"):
         if (value := getattr(config, name)) != getattr(ImportConfig, name):
             options += [f"--{name.replace('_', '-')}", str(value)]
+    for name, value in vars(config.layout).items():
+        if value != getattr(FOLDERS, name):
+            options += [f"--{name.replace('_', '-')}", ",".join(value) if name == "labels" else value]
     return [*options, *(["--refit"] if config.refit else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,30 @@ def test_scaling_and_classes_are_found_and_shown(imported: tuple[Path, str]) -> 
     record = json.loads((out / "run.json").read_text())
     assert record["arch"] == "imported"
     assert record["metrics"]["test_accuracy"] == 1.0
+
+
+def test_a_table_says_the_classes_and_the_split(trained: Path, tiny_data: Path, tmp_path: Path) -> None:
+    flat, table, out = tmp_path / "flat", tmp_path / "my labels.csv", tmp_path / "run"
+    flat.mkdir()
+    rows = ["image,label,split"]
+    for path in sorted(tiny_data.glob("*/*.png")):
+        name = f"{path.parent.name}-{path.name}"
+        shutil.copy(path, flat / name)
+        rows.append(f"{name},{path.parent.name},{('train', 'train', 'val', 'test')[len(rows) % 4]}")
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    model = trained / "model.keras"
+    options = ("--scaling", "-1..1", "--out", out)
+    refused = run("import", model, flat, *options)
+    assert refused.exit_code == 1 and "outside class folders" in refused.output
+    done = run("import", model, flat, "--labels", table, *options)
+    assert done.exit_code == 0, done.output
+    assert "may have been trained on the held-out images" not in done.output
+    record = json.loads((out / "run.json").read_text())
+    assert record["metrics"]["test_accuracy"] == 1.0
+    assert sum(map(len, record["split"]["test"].values())) == len(rows[3::4])
+    assert record["imported"]["options"][-2:] == ["--labels", str(table)]
+    exported = run("export", out, "--int8", "--format", "tflite")
+    assert exported.exit_code == 0, exported.output
 
 
 def test_all_commands_take_the_run(imported: tuple[Path, str], tiny_data: Path) -> None:
