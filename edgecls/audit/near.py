@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -76,7 +76,7 @@ def _compare(
     """Return the pairs of near duplicates among the images `chosen`, by their places there, with their correlation."""
     features = _find_nearest(material.take(chosen), progress)
     # What many frames of one scene share is not what all images share: one of them is enough.
-    scenes = clusters(len(small), list(_find_identical(small, features, {})))
+    scenes = clusters(len(small), list(_find_identical(small, features)))
     own = _find_shared(small[np.unique(scenes)])
     fine = unit(own(small)).reshape(len(small), -1)
     likely, nearest, limits = _find_alike(fine, progress)
@@ -84,36 +84,39 @@ def _compare(
     found: dict[tuple[int, int], float] = {}
     for pairs in _split(likely):
         values = (fine[pairs[:, 0]] * fine[pairs[:, 1]]).sum(1)
-        found |= _keep(pairs, values, limits)
+        _add(found, _keep(pairs, values, limits).items())
     for pairs in _split(nearest):
         ones, others = (pairs := pairs[correlate(blur_twice, small, pairs) >= LEAST_COARSE]).T
         both = compare_lower(small[ones], fine[others], own), compare_lower(small[others], fine[ones], own)
-        lower = _keep(pairs, np.maximum(*both), limits)
-        found |= {pair: max(value, found.get(pair, 0.0)) for pair, value in lower.items()}
+        _add(found, _keep(pairs, np.maximum(*both), limits).items())
     search = functools.partial(find_crops, material, chosen, small, own)
     with ThreadPoolExecutor(len(allowed_cpus())) as pool:
         for _ in range(2):
-            found |= _find_identical(small, candidates, found)
+            _add(found, _find_identical(small, candidates).items())
             unsure = [pair for pair in map(tuple, candidates.tolist()) if found.get(pair, 0.0) < COPY]
             parts, done = _split(np.array(unsure, np.int64).reshape(-1, 2)), 0
             for part, crops in zip(parts, pool.map(search, parts), strict=True):
-                found |= {pair: max(value, found.get(pair, 0.0)) for pair, value in crops}
+                _add(found, crops)
                 progress("align pairs", done := done + len(part), len(unsure))
             # Of many crops of one image, each has some of the others among its nearest images.
             candidates = _find_siblings(found, candidates)
     return found
 
 
-def _find_identical(
-    small: Floats, candidates: Pairs, found: Mapping[tuple[int, int], float]
-) -> dict[tuple[int, int], float]:
-    """Return the pairs that are alike although nothing was taken away from them, with the higher correlation."""
+def _add(found: dict[tuple[int, int], float], others: Iterable[tuple[tuple[int, int], float]]) -> None:
+    """Add other pairs to those that were found; a pair keeps its highest correlation."""
+    for pair, value in others:
+        found[pair] = max(value, found.get(pair, 0.0))
+
+
+def _find_identical(small: Floats, candidates: Pairs) -> dict[tuple[int, int], float]:
+    """Return the pairs that are alike although nothing was taken away from them, with their correlation."""
     result: dict[tuple[int, int], float] = {}
     for pairs in _split(candidates):
         values = correlate(lambda images: images - blur_twice(images), small, pairs)
         enough = values >= SAME_WHOLE
         result |= dict(zip(map(tuple, pairs[enough].tolist()), values[enough].tolist(), strict=True))
-    return {pair: max(value, found.get(pair, 0.0)) for pair, value in result.items()}
+    return result
 
 
 def _find_siblings(found: Iterable[tuple[int, int]], known: Pairs) -> Pairs:
