@@ -206,12 +206,16 @@ CANNOT_RUN = (
 MAY_FAIL = ("--compare", "--board coral-usb")
 
 
-def run_command(command: str, folder: Path) -> None:
-    """Run a command of a document in a shell, and fail with its output if it fails or has none."""
+def run_command(command: str, folder: Path) -> bool:
+    """Run a command of a document in a shell; fail with its output if it has none, or may not fail and does.
+
+    Return whether it succeeded.
+    """
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder)}
     done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 or any(flag in command for flag in MAY_FAIL), (command, done.stdout, done.stderr)
     assert done.stdout, command
+    return done.returncode == 0
 
 
 def runnable() -> Iterator[tuple[str, str]]:
@@ -245,7 +249,9 @@ def test_every_command_and_all_python_shown_runs(photos: Path, monkeypatch: pyte
         if text.startswith("python predict.py"):
             folder = photos / "run" / "deploy"
             shutil.copy(photos / "part.png", folder)
-        run_command(text, folder)
+        if not run_command(text, folder) and text.startswith("edgecls export run "):
+            # The rejected file replaced the one that other commands take.
+            run_command("edgecls export run --int8", folder)
         ran.append(text.split()[1])
         if ran[-1] == "export":
             for file in (photos / "run" / "export").glob("model-int8.*"):
