@@ -93,7 +93,7 @@ def export_run(
         files=tuple(files),
         data=job.samples.root,
         image=job.samples.root / job.samples.held_out.paths[0],
-        notes=(*older.notes, *notes),
+        notes=(*older.notes, *notes, *export_folder.list_removed(folder, older)),
     )
 
 

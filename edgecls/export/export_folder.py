@@ -224,3 +224,13 @@ def publish(
             else:
                 (folder / name).unlink(missing_ok=True)
     write_checked(folder / RECORD_FILE, record | {"files": kept + [file.to_json() for file in files]})
+
+
+def list_removed(folder: Path, older: Earlier) -> list[str]:
+    """Return a sentence for each file of an earlier export that passed and is gone, as the new one was rejected."""
+    return [
+        f"{entry['path']} of an earlier export passed and was removed, as the new file did not pass; to have it again, "
+        "repeat the earlier export"
+        for entry in older.entries
+        if entry["passed"] and not (folder / entry["path"]).exists()
+    ]

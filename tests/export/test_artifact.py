@@ -197,9 +197,11 @@ def test_a_rejected_file_takes_the_place_of_a_good_one(
     run_copy: Path, converters: Callable[..., None], ignorant_graph: bytes
 ) -> None:
     config = ExportConfig(formats=("tflite",), max_drop=0)
-    export_run(run_copy, config)
+    assert export_run(run_copy, config).notes == ()
     converters(fp32_tflite=ignorant_graph)
-    export_run(run_copy, config)
+    (note,) = export_run(run_copy, config).notes
+    assert note.startswith("model-fp32.tflite of an earlier export passed and was removed")
+    assert export_run(run_copy, config).notes == ()
     names = names_in(run_copy / "export")
     assert "model-fp32.rejected.tflite" in names
     assert "model-fp32.tflite" not in names
