@@ -282,7 +282,7 @@ def _finish(
 
 def _score(context: Context, name: str, part: Split) -> NDArray[np.float32]:
     """Return the model's scores on the images of a part, called `name`."""
-    forward = fastest_forward(context.model, part.images[:32], len(part.labels))
+    forward = fastest_forward(context.model, part.images, len(part.labels))
     return run_all(forward, part.images, functools.partial(context.progress, f"score {name} images"))
 
 

@@ -80,7 +80,7 @@ def fastest_forward(model: keras.Model, sample: NDArray[Any], images: int) -> Fo
 
     Args:
         model: takes uint8 images, or features of them, and has one output.
-        sample: inputs, (N, ...), on which the engines must agree.
+        sample: inputs, (N, ...); the engines must agree on the first ones.
         images: number of images to run; for few, Keras is used without a measurement.
     """
     import tensorflow as tf
@@ -98,7 +98,7 @@ def fastest_forward(model: keras.Model, sample: NDArray[Any], images: int) -> Fo
         openvino_forward = _openvino_forward(network)
     except ExportError as error:
         return in_keras(f"OpenVINO cannot run this network ({error})")
-    batch = np.resize(sample, (BATCH_SIZE, *sample.shape[1:]))
+    batch = np.resize(sample[:BATCH_SIZE], (BATCH_SIZE, *sample.shape[1:]))
     expected, keras_s = _time(keras_forward, batch)
     received, openvino_s = _time(openvino_forward, batch)
     difference = float(np.abs(received - expected).max() / max(1e-6, np.abs(expected).max()))
