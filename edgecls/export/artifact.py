@@ -123,10 +123,10 @@ def _write_file(
     spec, inspection = _inspect(job, classifier, scores, spec, picture, progress) if job.good_class else (spec, None)
     data = attach_spec(graph, spec, kind)
     comparison, in_mediapipe = _run_in_mediapipe(job, data, spec, scores, comparison, progress)
+    data = attach_spec(graph, replace(spec, metrics=spec.metrics | asdict(comparison)), kind)
     name = export_folder.model_name(precision, kind, rejected=not comparison.passed)
     (folder / name).write_bytes(data)
-    with_layers = (precision, kind, job.config.input) == ("int8", "tflite", "gray")
-    with_layers &= job.config.layers or not comparison.passed
+    with_layers = kind == "tflite" and (job.config.layers or not comparison.passed)
     mistakes = Mistakes(job.samples, classes, scores, job.keras_scores, read_preprocessing(job.record["config"]))
     return ExportedFile(
         path=name,
@@ -138,7 +138,7 @@ def _write_file(
         macro_f1=evaluation.macro_f1,
         per_class=evaluation.to_json()["per_class"],
         flips=draw_flips(mistakes, folder / export_folder.flips_name(precision, kind)),
-        worst_layer=_write_layers(job, graph, folder, prepare) if with_layers else "",
+        worst_layer=_write_layers(job, graph, folder, prepare) if with_layers and precision == "int8" else "",
         mistakes=write_tables(mistakes, folder, precision, kind),
         inspection=inspection,
         in_mediapipe=in_mediapipe,
@@ -263,7 +263,9 @@ def _check_same_scores(
 
 
 def _write_layers(job: Job, graph: bytes, folder: Path, prepare: bool) -> str:
-    """Write the table of the int8 TFLite layers' errors and return the layer that loses most of the signal."""
+    """Write the table of the int8 TFLite layers' errors and return the layer that loses most; "" for RGB input."""
+    if job.config.input == "rgb":
+        return ""
     # Layers are found by their names in the file; converters rename some of an imported network's.
     fused = job.equalized if prepare else job.int8_fused
     rows = measure_layers(fused, graph, job.samples.calibration.images[:LAYER_IMAGES])

@@ -95,6 +95,18 @@ def test_other_labels_than_those_of_litert_fail(precision: str, agreement: float
     assert ("99.2 % of the images the same label in MediaPipe as in LiteRT" in judged.verdict) is not passes
 
 
+def test_a_file_that_mediapipe_labels_otherwise_is_rejected_and_says_so(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mediapipe, "is_installed", lambda: True)
+    monkeypatch.setattr(mediapipe, "run_in_mediapipe", lambda *_: mediapipe.InMediaPipe(0.6, 0.5, 0.4))
+    arguments = [str(tiny_run), "--input", "rgb", "--max-drop", "1", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(export, arguments)
+    assert result.exit_code == 1 and "50.0 % of the images the same label in MediaPipe as in LiteRT" in result.output
+    assert "MediaPipe's own resizing costs accuracy: 40.00 %" in result.output
+    assert read_spec(tmp_path / "out/model-fp32.rejected.tflite").metrics["passed"] is False
+
+
 def test_without_mediapipe_the_user_is_told(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mediapipe, "is_installed", lambda: False)
     result = CliRunner().invoke(
