@@ -8,8 +8,8 @@ versus_stock.py. A script has a function `table(record)`, which returns rows of 
 Markdown. The line below a table says how the numbers were measured, and names what the record lacks.
 
 `<!-- table: NAME, short: A; B -->` shows only the rows, or the recorded commands, that begin with A or B, and a short
-line below it. `<!-- table: NAME, short -->` shows all of them. `--check` writes nothing and fails if a document differs
-from the results.
+line below it; of a command's output, `A (5 lines)` shows the first 5 lines. `<!-- table: NAME, short -->` shows all of
+them. `--check` writes nothing and fails if a document differs from the results.
 """
 
 from __future__ import annotations
@@ -64,11 +64,25 @@ def render(name: str, results: Path, short: bool = False, beginnings: tuple[str,
     module = importlib.import_module(script)
     below = short_caption(record, path) if short else caption(record, script)
     if hasattr(module, "text"):
-        commands = _select(record["commands"], [row["command"] for row in record["commands"]], beginnings, name)
+        limits = dict(_split_limit(beginning) for beginning in beginnings)
+        commands = _select(record["commands"], [row["command"] for row in record["commands"]], tuple(limits), name)
+        commands = [_cut(row, limits) for row in commands]
         return f"{module.text(record | {'commands': commands})}\n\n{below}"
     header, *lines = module.table(record)
     lines = _select(lines, [" ".join(line).replace("*", "") for line in lines], beginnings, name)
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *lines)) + f"\n\n{below}"
+
+
+def _split_limit(beginning: str) -> tuple[str, int | None]:
+    """Return the beginning of a command, and how many lines of its output are shown; None for all."""
+    limited = re.fullmatch(r"(.+) \((\d+) lines\)", beginning)
+    return (limited[1], int(limited[2])) if limited else (beginning, None)
+
+
+def _cut(row: dict[str, Any], limits: dict[str, int | None]) -> dict[str, Any]:
+    """Return a recorded command with the lines that are shown."""
+    limit = next((limit for beginning, limit in limits.items() if row["command"].startswith(beginning)), None)
+    return row if limit is None or len(row["lines"]) <= limit else row | {"lines": [*row["lines"][:limit], "..."]}
 
 
 def _select(rows: list[Any], texts: list[str], beginnings: tuple[str, ...], name: str) -> list[Any]:

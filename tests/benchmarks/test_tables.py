@@ -126,10 +126,15 @@ def test_a_short_table_has_the_rows_named_and_a_short_line_below(tmp_path: Path)
 
 
 def test_a_short_record_has_the_commands_named(tmp_path: Path) -> None:
-    commands = [{"command": name, "prompt": True, "lines": ["x"]} for name in ("edgecls train a", "edgecls export b")]
+    names = ("edgecls train a", "edgecls export b")
+    commands = [{"command": name, "prompt": True, "lines": ["x", "y", "z"]} for name in names]
     (tmp_path / "readme-output-x.json").write_text(json.dumps(RECORD | {"commands": commands}), encoding="utf-8")
     shown = tables.render("readme-output-x", tmp_path, short=True, beginnings=("edgecls export",))
-    assert shown.startswith("```\n$ edgecls export b\nx\n```\n\nSome CPU")
+    assert shown.startswith("```\n$ edgecls export b\nx\ny\nz\n```\n\nSome CPU")
+    cut = tables.render(
+        "readme-output-x", tmp_path, short=True, beginnings=("edgecls e (2 lines)", "edgecls t (3 lines)")
+    )
+    assert cut.startswith("```\n$ edgecls train a\nx\ny\nz\n\n$ edgecls export b\nx\ny\n...\n```\n\nSome CPU")
 
 
 def test_the_picture_of_the_readme_is_small_and_keeps_its_red(tmp_path: Path) -> None:
