@@ -18,11 +18,12 @@ from edgecls.remote import agent
 
 SOURCE = Path(agent.__file__).read_text()
 WAIT_S = 60
-# An edgecls that says where it is, and then works for ever.
+# An edgecls that says where it is, and then works for ever. A signal just before a sleep only counts after it.
 WORK = """
 import sys, time
 print(sys.argv[1:], flush=True)
-time.sleep(1000)
+while True:
+    time.sleep(0.1)
 """
 
 

@@ -45,7 +45,7 @@ def test_a_second_folder_adds_to_the_first(
     # Of the first folder everything is cached.
     assert sum(missing) <= 2 * 9
     assert f"{more} is split by the time of the last change" in done.stderr and "Only" in done.stderr
-    assert "sweep" not in done.stdout
+    assert f"edgecls sweep {tiny_data} {more}\n" in done.stdout
     one, two = (json.loads((out / "run.json").read_text()) for out in runs)
     assert two["classes"] == ["bright", "dark", "hatched", "striped"] and two["folders"] == [str(tiny_data), str(more)]
     root = Path(two["data"])
