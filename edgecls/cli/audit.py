@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.data_options import LAYOUT
+from edgecls.cli.data_options import LAYOUT, more_data
 from edgecls.cli.terminal import PATH, echo, load_tensorflow
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def audit(data: tuple[Path, ...], out: Path, fix: Path | None, show: bool, **set
     """
     from edgecls.config import TrainConfig
 
-    settings["more_data"] = tuple(str(folder.resolve()) for folder in data[1:])
+    settings["more_data"] = more_data(data)
     config = TrainConfig(**{name: value for name, value in settings.items() if value is not None})
     load_tensorflow()
     from edgecls.audit.audit import audit as find

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,11 @@ def to_layout(given: Mapping[str, Any]) -> Layout:
     from edgecls.images.layout import Layout
 
     return Layout(**{name: value for name, value in given.items() if value is not None})
+
+
+def more_data(folders: Sequence[Path]) -> tuple[str, ...]:
+    """Return the setting `more_data` for DATA of several folders: the absolute paths of all but the first."""
+    return tuple(str(folder.resolve()) for folder in folders[1:])
 
 
 def report_note(note: str) -> None:

@@ -11,7 +11,7 @@ import click
 
 from edgecls.cli import remote
 from edgecls.cli.bulk import pool_at, ray_option
-from edgecls.cli.data_options import LAYOUT, data_options
+from edgecls.cli.data_options import LAYOUT, data_options, more_data
 from edgecls.cli.option_types import DURATION, LATENCY, Several, Size
 from edgecls.cli.terminal import PATH, echo, host_options, load_tensorflow, print_json, warn
 from edgecls.cli.train_options import SETTINGS
@@ -106,7 +106,7 @@ def sweep(data: tuple[Path, ...], out: Path, as_json: bool, host: Host | None, r
       edgecls sweep photos --budget 3ms --ray local
     """
     board, old_board = options.pop("board"), options.pop("old_board")
-    options["more_data"] = tuple(str(folder.resolve()) for folder in data[1:])
+    options["more_data"] = more_data(data)
     run = _plan(data[0], out, board or old_board, host, options)
     load_tensorflow()
     found = _run(run, ray)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.bulk import pool_at, ray_option
+from edgecls.cli.data_options import more_data
 from edgecls.cli.help_groups import GroupedCommand
 from edgecls.cli.inspection import print_inspection
 from edgecls.cli.progress import LiveProgress
@@ -76,7 +77,7 @@ def train(
     settings = {name: options.pop(name) for name in SETTINGS}
     if settings["augmented_copies"] is None:
         settings["augmented_copies"] = views
-    settings["more_data"] = tuple(str(folder.resolve()) for folder in data[1:])
+    settings["more_data"] = more_data(data)
     config = resolve(preset or "", {name: value for name, value in settings.items() if value is not None})
     if preview:
         return _preview(data[0], config, out.with_name(f"{out.name}-preview.png"))

@@ -116,17 +116,17 @@ def _write_file(
         _check_same_scores(job, scores, precision, kind, prepare, report)
     labels, classes = job.samples.held_out.labels, job.record["classes"]
     comparison = compare(scores, job.keras_scores, labels, classes, job.config.max_drop)
+    comparison, in_mediapipe = _run_in_mediapipe(job, graph, classifier.spec, scores, comparison, progress)
     evaluation = score(scores, labels, classes)
     found = {"macro_f1": evaluation.macro_f1, "images": len(labels)} | measure_known(job.samples, classifier)
     spec = replace(classifier.spec, metrics=asdict(comparison) | found, golden=add_scores(job.golden, classifier))
     picture = folder / export_folder.rates_name(precision, kind)
     spec, inspection = _inspect(job, classifier, scores, spec, picture, progress) if job.good_class else (spec, None)
     data = attach_spec(graph, spec, kind)
-    comparison, in_mediapipe = _run_in_mediapipe(job, data, spec, scores, comparison, progress)
-    data = attach_spec(graph, replace(spec, metrics=spec.metrics | asdict(comparison)), kind)
     name = export_folder.model_name(precision, kind, rejected=not comparison.passed)
     (folder / name).write_bytes(data)
-    with_layers = kind == "tflite" and (job.config.layers or not comparison.passed)
+    with_layers = (precision, kind, job.config.input) == ("int8", "tflite", "gray")
+    with_layers &= job.config.layers or not comparison.passed
     mistakes = Mistakes(job.samples, classes, scores, job.keras_scores, read_preprocessing(job.record["config"]))
     return ExportedFile(
         path=name,
@@ -138,7 +138,7 @@ def _write_file(
         macro_f1=evaluation.macro_f1,
         per_class=evaluation.to_json()["per_class"],
         flips=draw_flips(mistakes, folder / export_folder.flips_name(precision, kind)),
-        worst_layer=_write_layers(job, graph, folder, prepare) if with_layers and precision == "int8" else "",
+        worst_layer=_write_layers(job, graph, folder, prepare) if with_layers else "",
         mistakes=write_tables(mistakes, folder, precision, kind),
         inspection=inspection,
         in_mediapipe=in_mediapipe,
@@ -146,12 +146,14 @@ def _write_file(
 
 
 def _run_in_mediapipe(
-    job: Job, data: bytes, spec: ModelSpec, scores: NDArray[np.float32], comparison: Comparison, progress: Progress
+    job: Job, graph: bytes, spec: ModelSpec, scores: NDArray[np.float32], comparison: Comparison, progress: Progress
 ) -> tuple[Comparison, dict[str, Any] | None]:
     """Return the comparison of a file with RGB input judged in MediaPipe too, and what MediaPipe says, if it can."""
     if job.config.input != "rgb" or not mediapipe.is_installed():
         return comparison, None
     report = functools.partial(progress, f"score {export_folder.model_name(spec.precision, 'tflite')} in MediaPipe")
+    # MediaPipe reads the labels that come with the metadata.
+    data = attach_spec(graph, spec, "tflite")
     found = mediapipe.run_in_mediapipe(data, spec, job.samples.root, job.samples.held_out, scores, report)
     return mediapipe.judge(comparison, found, spec.precision), asdict(found)
 
@@ -263,9 +265,7 @@ def _check_same_scores(
 
 
 def _write_layers(job: Job, graph: bytes, folder: Path, prepare: bool) -> str:
-    """Write the table of the int8 TFLite layers' errors and return the layer that loses most; "" for RGB input."""
-    if job.config.input == "rgb":
-        return ""
+    """Write the table of the int8 TFLite layers' errors and return the layer that loses most of the signal."""
     # Layers are found by their names in the file; converters rename some of an imported network's.
     fused = job.equalized if prepare else job.int8_fused
     rows = measure_layers(fused, graph, job.samples.calibration.images[:LAYER_IMAGES])

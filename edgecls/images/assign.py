@@ -31,6 +31,7 @@ class Assignment:
     group_of: Mapping[str, str]  # path -> the group of the images that are in one
     notes: tuple[str, ...]  # sentences that say how the images were read and split
     doubts: tuple[str, ...]  # sentences that say why the folders may not be classes
+    is_split_here: bool  # True if neither folders nor a table split the first folder
 
 
 def assign(
@@ -71,6 +72,7 @@ def assign(
         {places[0] + path: group for path, group in group_of.items()},
         (*listings[0].notes, *describe_groups(first, group_of, fractions), *_describe(folders, listings, divided)),
         tuple(doubt for listing in listings for doubt in listing.doubts),
+        listings[0].is_flat,
     )
 
 

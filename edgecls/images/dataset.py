@@ -71,6 +71,7 @@ class Dataset:
     group_of: Mapping[str, str] = field(default_factory=dict)  # path -> the group of the images that are in one
     left_out: str = ""  # which files are not used, as a sentence; "" if all are used
     scales: tuple[Scale, ...] = ()  # of each image of more than 8 bits, in any order
+    is_split_here: bool = False  # True if neither folders nor a table split the first folder
 
 
 def load_dataset(  # noqa: PLR0913
@@ -111,7 +112,7 @@ def load_dataset(  # noqa: PLR0913
     _check_left(found.root, splits, found.classes, bad, skip_bad)
     return Dataset(
         *(found.root, found.classes, splits["train"], splits["val"], splits.get("test"), bad, *find_identical(splits)),
-        *(found.doubts, found.notes, found.group_of, str(left_out), tuple(scales)),
+        *(found.doubts, found.notes, found.group_of, str(left_out), tuple(scales), found.is_split_here),
     )
 
 

@@ -16,8 +16,7 @@ from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError, ModelFileError
 from edgecls.files import file_sha256
 from edgecls.images.dataset import Dataset, Split, load_dataset
-from edgecls.images.folders import check_root
-from edgecls.images.layout import FOLDERS, Layout, list_dataset
+from edgecls.images.layout import FOLDERS
 from edgecls.images.memmap import chunks
 from edgecls.imported.build import Source, build_float, build_network, read_source
 from edgecls.imported.class_order import check_count
@@ -155,11 +154,6 @@ def _in_order(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     return dataclasses.replace(dataset, classes=classes, train=train, val=val, test=test)
 
 
-def _is_split_here(data: Path, layout: Layout) -> bool:
-    """Return True if the held-out images were chosen from all images, not given as a folder or a column of a table."""
-    return list_dataset(check_root(data), layout).is_flat
-
-
 def _write(
     folder: Path, network: keras.Model, dataset: Dataset, record: dict[str, Any], started: float, progress: Progress
 ) -> dict[str, Any]:
@@ -212,7 +206,7 @@ def _make_record(
     return record | {
         "warnings": [
             *measured.warnings,
-            *([SEEN] if _is_split_here(data, config.layout) else []),
+            *([SEEN] if dataset.is_split_here else []),
             *data_warnings(dataset),
         ],
         "arch": ARCH,
