@@ -10,6 +10,7 @@ ENGINE_PACKAGES = {
     "litert": ("ai-edge-litert", "tflite-runtime"),
     "onnxruntime": ("onnxruntime",),
     "openvino": ("openvino",),
+    "torq": ("torq-runtime",),
 }
 # Advice where no wheel fits.
 _OTHER_WAYS = {
@@ -17,6 +18,7 @@ _OTHER_WAYS = {
     "onnxruntime": "use the .tflite file, or a 64-bit system",
     "onnxruntime-gpu": "take NVIDIA's own wheel for the Jetson from its Jetson Zoo",
     "openvino": "use another engine",
+    "torq-runtime": "it needs Linux on x86-64 with Python 3.12 and a C library of 2.39 or newer",
 }
 # What macOS and Windows call the processors that have wheels.
 _LINUX_NAMES = {"arm64": "aarch64", "AMD64": "x86_64"}

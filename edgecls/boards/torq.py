@@ -36,13 +36,12 @@ class TorqFile:
     cpu_layers: tuple[str, ...] = ()  # not known
 
 
-def compile_for_torq(path: Path, out: Path | None = None, options: tuple[str, ...] = ()) -> TorqFile:
+def compile_for_torq(path: Path, out: Path | None = None) -> TorqFile:
     """Compile an exported TFLite file into its folder or into `out`: model-int8.tflite -> model-int8.vmfb.
 
     Args:
         path: of the exported file.
         out: folder of the compiled file.
-        options: of the compiler, such as `SIMULATOR`.
 
     Raises:
         MissingDependency: a program is not installed.
@@ -51,17 +50,32 @@ def compile_for_torq(path: Path, out: Path | None = None, options: tuple[str, ..
     model = read_model_file(path)
     if model.format != "tflite":
         raise ModelFileError(f"{COMPILER} takes TFLite files, and {path.name} is {model.format}; use the .tflite file")
-    programs = [_find(name) for name in (CONVERTER, COMPILER)]
     target = (out or path.parent) / f"{path.stem}.vmfb"
+    compile_graph(model.graph, target, path.name)
+    return TorqFile(target, TorqReport(target.stat().st_size))
+
+
+def compile_graph(graph: bytes, target: Path, name: str, options: tuple[str, ...] = ()) -> None:
+    """Write a TFLite graph, compiled, to `target`.
+
+    Args:
+        graph: without the metadata behind it: the converter may not expect them.
+        target: the .vmfb file; its folder is made.
+        name: of the model, for error messages.
+        options: of the compiler, such as `SIMULATOR`.
+
+    Raises:
+        MissingDependency: a program is not installed.
+        ExportError: a program failed.
+    """
+    programs = [_find(each) for each in (CONVERTER, COMPILER)]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".torq-", dir=target.parent) as temporary:
         bare, text, written = (Path(temporary) / f"model.{ending}" for ending in ("tflite", "mlir", "vmfb"))
-        # The converter may not expect bytes after the graph.
-        bare.write_bytes(model.graph)
-        _run([programs[0], str(bare), "--text", "-o", str(text)], text, path.name)
-        _run([programs[1], str(text), "-o", str(written), *options], written, path.name)
+        bare.write_bytes(graph)
+        _run([programs[0], str(bare), "--text", "-o", str(text)], text, name)
+        _run([programs[1], str(text), "-o", str(written), *options], written, name)
         written.replace(target)
-    return TorqFile(target, TorqReport(target.stat().st_size))
 
 
 def _find(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.data_options import SCORED_LAYOUT, data_options, report_note, to_layout
 from edgecls.cli.inspection import limit_options, print_inspection
 from edgecls.cli.progress import LiveProgress
-from edgecls.cli.terminal import PATH, counting_left_out, echo, print_json, untrusted_option, warn
+from edgecls.cli.terminal import PATH, counting_left_out, device_option, echo, print_json, untrusted_option, warn
 from edgecls.messages.lists import some
 
 if TYPE_CHECKING:
@@ -34,11 +34,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @limit_options
 @click.option("--mistakes", type=PATH, metavar="CSV", help="Also write a table of the incorrect predictions, by name.")
+@device_option
 @untrusted_option
 @ray_option("Score")
-def evaluate(
-    file: Path, data: tuple[Path, ...], as_json: bool, mistakes: Path | None, untrusted: bool, **options: Any
-) -> None:
+def evaluate(file: Path, data: tuple[Path, ...], as_json: bool, mistakes: Path | None, **options: Any) -> None:
     """Measure the accuracy of an exported FILE on the class folders in each DATA, or on DATA/test if it exists.
 
     FILE runs in its own runtime. With --ray the workers need edgecls, and DATA under the same path; the results are
@@ -52,6 +51,7 @@ def evaluate(
     Examples:
       edgecls evaluate run/export/model-int8.tflite photos --json
       edgecls evaluate run/export/model-int8.tflite photos --good-class free --max-missed 0.01
+      edgecls evaluate run/export/model-int8_edgetpu.tflite photos --device edgetpu
       edgecls evaluate run/export/model-int8.tflite photos --ray local
     """
     from edgecls.evaluate import score, write_mistakes
@@ -59,10 +59,11 @@ def evaluate(
     from edgecls.model_file.read import read_spec
 
     spec, ray = read_spec(file), options.pop("ray")
+    how = {name: options.pop(name) for name in ("device", "untrusted")}
     layout = to_layout({name: options.pop(name) for name in SCORED_LAYOUT})
     # Before the images are read, which may take minutes.
     judge = inspect_file(spec, options.pop("good_class"), make_limit(**options))
-    paths, labels, scores = _score_each(data, lambda folder: _score(file, spec, folder, layout, untrusted, ray))
+    paths, labels, scores = _score_each(data, lambda folder: _score(file, spec, folder, layout, how, ray))
     result = score(scores, labels, spec.labels)
     inspection = judge(scores, labels) if judge else None
     _warn_of_missing(result.missing_classes, data)
@@ -98,19 +99,20 @@ def _warn_of_missing(classes: Sequence[str], data: Sequence[Path]) -> None:
         )
 
 
-def _score(file: Path, spec: ModelSpec, data: Path, layout: Layout, untrusted: bool, ray: str | None) -> Scored:
+def _score(file: Path, spec: ModelSpec, data: Path, layout: Layout, how: Mapping[str, Any], ray: str | None) -> Scored:
+    """Return the scores of a folder's images; `how` are arguments of `load`."""
     if ray is None:
-        return _score_local(file, spec, data, layout, untrusted)
-    return _score_on_ray(file, data, layout, untrusted, ray)
+        return _score_local(file, spec, data, layout, how)
+    return _score_on_ray(file, data, layout, how, ray)
 
 
-def _score_local(file: Path, spec: ModelSpec, data: Path, layout: Layout, untrusted: bool) -> Scored:
+def _score_local(file: Path, spec: ModelSpec, data: Path, layout: Layout, how: Mapping[str, Any]) -> Scored:
     from edgecls.evaluate import score_images
     from edgecls.images.dataset import load_paths
     from edgecls.images.layout import list_scored
     from edgecls.runtime.classifier import load
 
-    classifier = load(file, untrusted=untrusted)
+    classifier = load(file, **how)
     with counting_left_out() as left_out, LiveProgress() as bars:
         report = functools.partial(bars, "read images")
         samples, notes = list_scored(data, spec.labels, layout, left_out)
@@ -126,7 +128,7 @@ def _score_local(file: Path, spec: ModelSpec, data: Path, layout: Layout, untrus
         )
 
 
-def _score_on_ray(file: Path, data: Path, layout: Layout, untrusted: bool, address: str) -> Scored:
+def _score_on_ray(file: Path, data: Path, layout: Layout, how: Mapping[str, Any], address: str) -> Scored:
     import numpy as np
 
     from edgecls.bulk.evaluate import score_all
@@ -135,7 +137,7 @@ def _score_on_ray(file: Path, data: Path, layout: Layout, untrusted: bool, addre
 
     contents = read_bytes(file)
     with pool_at(address) as pool, counting_left_out() as left_out, LiveProgress() as bars:
-        model = pack_model(contents, pool, untrusted=untrusted)
+        model = pack_model(contents, pool, **how)
         report = functools.partial(bars, "score images")
         samples, scores = score_all(
             model, data, pool, layout=layout, left_out=left_out, report=report_note, progress=report

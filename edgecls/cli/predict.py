@@ -15,6 +15,7 @@ from edgecls.cli.terminal import (
     PATH,
     collect_options,
     counting_left_out,
+    device_option,
     echo,
     echo_csv,
     host_options,
@@ -27,7 +28,7 @@ from edgecls.cli.terminal import (
 from edgecls.limits import SHARD_IMAGES
 from edgecls.messages.lists import counted
 from edgecls.messages.names import as_cell, as_cell_path
-from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
+from edgecls.runtime.engines import ALIASES, ENGINES
 
 if TYPE_CHECKING:
     from edgecls.cli.predict_extras import Extra
@@ -55,7 +56,7 @@ EXTRAS = ("heatmap", "collect", "smooth", "sqlite")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, at the end.")
 @click.option("--engine", type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that runs FILE]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the big cores, at most 4]")
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What the model runs on.")
+@device_option
 @untrusted_option
 @click.option("--out", type=PATH, metavar="DIR", help="Write predictions into DIR, one file for each shard of images.")
 @click.option(

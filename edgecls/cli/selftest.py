@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecls.cli.terminal import PATH, echo, host_options, one_line, untrusted_option
-from edgecls.runtime.engines import DEVICES
+from edgecls.cli.terminal import PATH, device_option, echo, host_options, one_line, untrusted_option
 
 if TYPE_CHECKING:
     from edgecls.remote.host import Host
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=PATH)
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What the model runs on.")
+@device_option
 @untrusted_option
 @host_options
 def selftest(file: Path, device: str, host: Host | None, untrusted: bool) -> None:

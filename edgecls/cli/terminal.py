@@ -101,6 +101,17 @@ def echo(text: object, *, err: bool = False, nl: bool = True, **style: Any) -> N
             raise click.ClickException(f"cannot write to stdout: {cause}") from error
 
 
+def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the command with `--device`."""
+    # Imported late: most commands have no such option.
+    from edgecls.runtime.engines import DEVICES, SIMULATORS
+
+    choice = click.Choice([*DEVICES, *SIMULATORS])
+    return click.option(
+        "--device", type=choice, default="cpu", show_default=True, help="What the model runs on; a simulator is slow."
+    )(command)
+
+
 def untrusted_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command with `--untrusted`."""
     return click.option(

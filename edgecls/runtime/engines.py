@@ -17,6 +17,8 @@ from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import ModelFile, check_runnable
 
 DEVICES = ("cpu", "cuda", "tensorrt", "edgetpu")
+# What a program on this machine stands for: their answers count, their times mean nothing.
+SIMULATORS = ("torq-simulator",)
 ALIASES = {"ort": "onnxruntime"}
 # Characters of an interpreter's error that are shown.
 MAX_SHOWN = 500
@@ -35,7 +37,7 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str:
-        """Return what the graph runs on: a name in `DEVICES`."""
+        """Return what the graph runs on: a name in `DEVICES` or `SIMULATORS`."""
 
     @property
     def threads(self) -> int:
@@ -68,6 +70,7 @@ ENGINES: dict[str, EngineKind] = {
     "litert": EngineKind("edgecls.runtime.litert", ("tflite",), ("cpu", "edgetpu")),
     "onnxruntime": EngineKind("edgecls.runtime.ort", ("onnx",), ("cpu", "cuda", "tensorrt")),
     "openvino": EngineKind("edgecls.runtime.openvino", ("onnx", "tflite"), ("cpu",)),
+    "torq": EngineKind("edgecls.runtime.torq_simulator", ("tflite",), SIMULATORS),
 }
 
 
@@ -77,20 +80,20 @@ def choose_engine(kind: Format, engine: str | None = None, device: str = "cpu") 
     Args:
         kind: format of the file.
         engine: a name in `ENGINES` or `ALIASES`; None takes the first one that is installed, or else the first.
-        device: a name in `DEVICES`.
+        device: a name in `DEVICES` or `SIMULATORS`.
 
     Raises:
         ConfigError: an unknown engine or device, or none that runs such files.
     """
-    if device not in DEVICES:
-        raise ConfigError(f"unknown device {device!r}; devices are {', '.join(DEVICES)}")
+    if device not in (*DEVICES, *SIMULATORS):
+        raise ConfigError(f"unknown device {device!r}; devices are {', '.join((*DEVICES, *SIMULATORS))}")
     if engine is not None and not isinstance(engine, str):
         raise ConfigError(f"engine must be a name; received {engine!r}; engines are {', '.join(ENGINES)}")
     of_kind = {name: entry for name, entry in ENGINES.items() if kind in entry.kinds}
     able = [name for name, entry in of_kind.items() if device in entry.devices]
     name = ALIASES.get(engine, engine) if engine else None
     if name is not None and name not in of_kind:
-        raise ConfigError(f"engine {engine!r} cannot run {kind} files; these can: {', '.join(of_kind)}")
+        raise ConfigError(f"engine {engine!r} cannot run {kind} files; these can: {', '.join(able or of_kind)}")
     if name is not None and name not in able:
         others = [other for other, entry in ENGINES.items() if device in entry.devices]
         raise ConfigError(f"engine {name!r} cannot use device {device!r}; these can: {', '.join(others)}")
@@ -122,7 +125,7 @@ def open_engine(name: str, model: ModelFile, threads: int, device: str) -> Engin
         name: as `choose_engine` returns it.
         model: the shapes of its graph must be those of its metadata.
         threads: of the interpreter.
-        device: a name in `DEVICES` that this engine has.
+        device: one that this engine has.
 
     Raises:
         ConfigError: the graph would run on another device.

@@ -1,8 +1,9 @@
-"""The comparison with LiteRT's reference kernels, with a package that stands for the simulator."""
+"""The Torq engine and its comparison with LiteRT's reference kernels, with a package that stands for the simulator."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tiny import HEIGHT, WIDTH
 from torq_programs import Runner, install, install_runtime
 
 from edgecls.model_file.read import read_model_file
-from edgecls.model_file.selftest import add_scores, make_golden
+from edgecls.model_file.selftest import add_scores, golden_images, make_golden
 from edgecls.model_file.write import attach_spec
 from edgecls.runtime.classifier import load
 from edgecls.runtime.torq_simulator import compare_in_simulator
@@ -80,3 +81,54 @@ def test_without_the_simulator_the_note_says_why(
     install_runtime(monkeypatch, Broken)
     assert "torq-runtime failed: no such device" in compare_in_simulator(file).text
     assert "no golden samples" in compare_in_simulator(tiny_tflite).text
+
+
+def test_the_engine_gives_litert_scores(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path / "bin")
+    install_runtime(monkeypatch)
+    images = golden_images(read_model_file(file).spec)
+    with load(file) as classifier, load(file, device="torq-simulator") as simulated:
+        assert (simulated.engine.name, simulated.engine.device) == ("torq", "torq-simulator")
+        found, wanted = simulated.scores(images), classifier.scores(images)
+    # XNNPACK rounds in another way than the reference kernels.
+    assert wanted.std(0).max() > 0.05
+    assert np.abs(found - wanted).max() < 0.02
+
+
+def test_selftest_and_evaluate_run_in_the_simulator(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, tmp_path / "bin")
+    install_runtime(monkeypatch)
+    photos = tmp_path / "photos"
+    with load(file) as classifier:
+        for number in range(3):
+            image = tmp_path / f"{number}.png"
+            folder = photos / classifier.predict(image).label
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, folder)
+    arguments = file, "--device", "torq-simulator"
+    assert "torq of unknown version agree on 3 golden images" in run("selftest", *arguments).stdout
+    assert "accuracy 1.0000" in run("evaluate", *arguments, photos).stdout
+    # Not the CPU's answer under another name.
+    install_runtime(monkeypatch, Rotated)
+    done = run("selftest", *arguments)
+    assert done.exit_code == 1 and "engine differs" in done.stderr
+    assert "accuracy 0.0000" in run("evaluate", *arguments, photos).stdout
+
+
+def test_without_the_simulator_evaluate_says_what_to_install(file: Path, tmp_path: Path) -> None:
+    done = run("evaluate", file, tmp_path, "--device", "torq-simulator")
+    assert done.exit_code == 1
+    assert "torq-runtime cannot be imported" in done.stderr and "Python 3.12" in done.stderr
+
+
+def test_the_heat_map_is_its_second_output(tiny_heatmap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path / "bin")
+    install_runtime(monkeypatch)
+    image = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 1), np.uint8)
+    with load(tiny_heatmap) as classifier, load(tiny_heatmap, device="torq-simulator") as simulated:
+        found, wanted = simulated.predict(image), classifier.predict(image)
+    assert found.heatmap is not None and wanted.heatmap is not None
+    np.testing.assert_allclose(found.heatmap, wanted.heatmap, atol=1e-4)
+    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-5)

@@ -48,13 +48,15 @@ class Runner:
         self._interpreter.allocate_tensors()
 
     def infer(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        source, target = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        source, *_ = self._interpreter.get_input_details()
+        target, *more = self._interpreter.get_output_details()
         assert inputs[0].dtype == np.int8
         self._interpreter.set_tensor(source["index"], inputs[0].view(np.uint8))
         self._interpreter.invoke()
         scores: Any = self._interpreter.get_tensor(target["index"])
         moved = np.roll(scores, self.shift, -1)
-        return [moved.view(np.int8) if moved.dtype == np.uint8 else moved]
+        others = [self._interpreter.get_tensor(each["index"]) for each in more]
+        return [moved.view(np.int8) if moved.dtype == np.uint8 else moved, *others]
 
 
 def install_runtime(patch: pytest.MonkeyPatch, runner: type[Runner] = Runner) -> None:
