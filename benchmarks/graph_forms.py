@@ -26,7 +26,7 @@ from edgecls.export import onnx, tflite
 from edgecls.export.calibration import load_samples
 from edgecls.export.fuse import fuse
 from edgecls.export.heatmap import add_heatmap
-from edgecls.export.quantization.perturb import perturb
+from edgecls.export.quantization.perturb_images import perturb
 from edgecls.export.quantization.prepare import prepare
 from edgecls.training.run import run_folder
 

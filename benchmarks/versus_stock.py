@@ -27,7 +27,7 @@ from edgecls.boards.targets import find_target
 from edgecls.evaluate import score
 from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.run_files import export_missing, find_files
-from edgecls.images.figure import new_figure
+from edgecls.images.matplotlib_figure import new_figure
 from edgecls.model_file.read import read_bytes, read_model_file
 from edgecls.training.run import run_folder
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecls.benchmark.record import Record
 from edgecls.benchmark.table import caption
-from edgecls.images.figure import new_figure
+from edgecls.images.matplotlib_figure import new_figure
 from edgecls.messages.names import safe
 
 if TYPE_CHECKING:

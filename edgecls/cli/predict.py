@@ -31,13 +31,13 @@ from edgecls.messages.names import as_cell, as_cell_path
 from edgecls.runtime.engines import ALIASES, ENGINES
 
 if TYPE_CHECKING:
-    from edgecls.cli.predict_extras import Extra
+    from edgecls.cli.predict_outputs import Extra
     from edgecls.images.leftovers import LeftOut
     from edgecls.remote.host import Host
 
 # The name of an image that is read from stdin.
 STDIN = "-"
-# What is done with each prediction on this machine: see `cli.predict_extras`.
+# What is done with each prediction on this machine: see `cli.predict_outputs`.
 EXTRAS = ("heatmap", "collect", "smooth", "sqlite")
 
 
@@ -178,7 +178,7 @@ def _predict_local(
         labels = classifier.spec.labels
         extra: contextlib.AbstractContextManager[Extra | None] = contextlib.nullcontext()
         if extras:
-            from edgecls.cli.predict_extras import open_extras
+            from edgecls.cli.predict_outputs import open_extras
 
             extra = open_extras(extras, file, classifier, [*images, *([watch] if watch else [])])
         asked = {"defect": classifier.spec.good_class, "time": watch, "smoothed": "smooth" in extras}

@@ -14,8 +14,8 @@ from edgecls.config import ExportConfig
 from edgecls.errors import ConfigError
 from edgecls.evaluate import score_images
 from edgecls.export.calibration import ExportSamples
-from edgecls.images.figure import new_figure
 from edgecls.images.folders import find_good_class
+from edgecls.images.matplotlib_figure import new_figure
 from edgecls.inspection import (
     Curve,
     Limit,

@@ -12,7 +12,7 @@ from edgecls.errors import DataError
 from edgecls.images.by_time import read_times, split_by_time
 from edgecls.images.folders import Groups, Sample, check_classes, check_root, to_samples
 from edgecls.images.grouping import describe_groups, divide, find_groups
-from edgecls.images.labels import read_excluded
+from edgecls.images.label_tables import read_excluded
 from edgecls.images.layout import Layout, Listing, leave_out, list_dataset
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.parts import PARTS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from edgecls.errors import DataError
-from edgecls.images.figure import font_path
+from edgecls.images.matplotlib_figure import font_path
 from edgecls.messages.names import safe
 
 CELL = 112

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecls.errors import DataError
 from edgecls.images.folders import Groups, to_nfc
-from edgecls.images.labels import read_column
+from edgecls.images.label_tables import read_column
 from edgecls.images.layout import Listing, match_paths
 from edgecls.images.parts import TABLE_SUFFIXES
 from edgecls.images.splitting import split_groups

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from edgecls.images.figure import font_path
+from edgecls.images.matplotlib_figure import font_path
 from edgecls.messages.names import safe
 
 LEGEND = 40

@@ -21,7 +21,7 @@ from edgecls.images.folders import (
     to_nfc,
     to_samples,
 )
-from edgecls.images.labels import Labeled, folder_part, read_excluded, read_labels
+from edgecls.images.label_tables import Labeled, folder_part, read_excluded, read_labels
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.parts import NO_PARTS, PARTS, describe_parts, find_parts
 from edgecls.images.walk import is_image_in, list_folder, walk_images

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgecls.images.figure import new_figure
+from edgecls.images.matplotlib_figure import new_figure
 from edgecls.messages.lists import short
 from edgecls.messages.names import safe
 from edgecls.profiling.profile import OperatorTime, OperatorTimes, profile_caption

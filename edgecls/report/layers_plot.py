@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.images.figure import new_figure
+from edgecls.images.matplotlib_figure import new_figure
 from edgecls.report.plots import DPI, GRID, INK, STYLE, WIDTH, find_phases, short_names
 from edgecls.training.history import EpochRecord
 

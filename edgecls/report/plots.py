@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.evaluate import Evaluation, wilson_interval
-from edgecls.images.figure import new_figure
+from edgecls.images.matplotlib_figure import new_figure
 from edgecls.training.history import EpochRecord
 from edgecls.training.phase_names import phase_name
 

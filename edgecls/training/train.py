@@ -23,6 +23,7 @@ from edgecls.images.leftovers import LeftOut
 from edgecls.networks.model import build_model
 from edgecls.networks.weights import Weights, find_weights
 from edgecls.progress import Progress, silent
+from edgecls.training.augmentation_preview import draw_preview
 from edgecls.training.context import NO_PICTURES, Context, Pictures
 from edgecls.training.diagnosis.diagnose import diagnose
 from edgecls.training.diagnosis.finding import Finding, Scored
@@ -32,7 +33,6 @@ from edgecls.training.features.cache import feature_folder, prune
 from edgecls.training.features.forward import fastest_forward, run_all
 from edgecls.training.outcome import add_data_findings, make_record, metrics, warnings
 from edgecls.training.phases import Training, run_phases
-from edgecls.training.preview import draw_preview
 from edgecls.training.refit import refit
 from edgecls.training.remedies import measure_effects
 from edgecls.training.run import run_folder

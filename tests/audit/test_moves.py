@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edgecls.audit import moves
-from edgecls.images.labels import read_excluded
+from edgecls.images.label_tables import read_excluded
 from edgecls.images.leftovers import LeftOut
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from edgecls.benchmark.plot import draw_benchmark
 from edgecls.errors import MissingDependency
-from edgecls.images import figure
+from edgecls.images import matplotlib_figure
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -34,6 +34,6 @@ def test_a_single_sample_can_be_drawn(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figure, "find_spec", lambda _: None)
+    monkeypatch.setattr(matplotlib_figure, "find_spec", lambda _: None)
     with pytest.raises(MissingDependency, match="pip install matplotlib"):
         draw_benchmark(make_record(), tmp_path / "none.png")

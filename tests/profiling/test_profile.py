@@ -14,7 +14,7 @@ from PIL import Image
 from tiny import SIZE, Converted, build_network, make_spec
 
 from edgecls.errors import MissingDependency, ModelFileError
-from edgecls.images import figure
+from edgecls.images import matplotlib_figure
 from edgecls.model_file.graph import Graph, Node, Tensor
 from edgecls.model_file.read import read_model_file
 from edgecls.model_file.tflite import read_tflite
@@ -310,6 +310,6 @@ def test_operators_of_many_types_and_one_alone_can_be_drawn(tmp_path: Path) -> N
 
 
 def test_without_matplotlib_the_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figure, "find_spec", lambda name: None)
+    monkeypatch.setattr(matplotlib_figure, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match="pip install matplotlib"):
         draw_profile(PROFILE, tmp_path / "profile.png")

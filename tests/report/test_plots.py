@@ -18,7 +18,7 @@ from report_run import epoch, layer, make_scores
 
 from edgecls.errors import MissingDependency
 from edgecls.evaluate import Evaluation, score
-from edgecls.images import figure
+from edgecls.images import matplotlib_figure
 from edgecls.report import layers_plot, plots
 from edgecls.report.layers_plot import draw_layers
 from edgecls.report.plots import draw_confusion, draw_curves, draw_recall, draw_scores, short_names
@@ -217,7 +217,7 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyte
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figure, "find_spec", lambda _: None)
+    monkeypatch.setattr(matplotlib_figure, "find_spec", lambda _: None)
     with pytest.raises(MissingDependency, match=r"pip install 'edgecls\[train\]'"):
         draw_curves([epoch(1)], tmp_path / "curves.png")
 

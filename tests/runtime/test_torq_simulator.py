@@ -104,7 +104,9 @@ def test_selftest_and_evaluate_run_in_the_simulator(
     with load(file) as classifier:
         for number in range(3):
             image = tmp_path / f"{number}.png"
-            folder = photos / classifier.predict(image).label
+            label = classifier.predict(image).label
+            assert label is not None
+            folder = photos / label
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(image, folder)
     arguments = file, "--device", "torq-simulator"

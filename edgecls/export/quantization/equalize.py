@@ -21,7 +21,7 @@ from edgecls.export.graph import (
     walk,
     with_weights,
 )
-from edgecls.export.quantization.perturb import PERTURBED_FRACTION, perturb_some
+from edgecls.export.quantization.perturb_images import PERTURBED_FRACTION, perturb_some
 
 if TYPE_CHECKING:
     import keras

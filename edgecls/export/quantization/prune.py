@@ -25,7 +25,7 @@ from edgecls.export.graph import (
     walk,
     with_weights,
 )
-from edgecls.export.quantization.perturb import perturb_some
+from edgecls.export.quantization.perturb_images import perturb_some
 
 if TYPE_CHECKING:
     import keras

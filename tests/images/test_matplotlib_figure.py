@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from edgecls.errors import MissingDependency
-from edgecls.images import figure
-from edgecls.images.figure import new_figure
+from edgecls.images import matplotlib_figure
+from edgecls.images.matplotlib_figure import new_figure
 
 
 @pytest.mark.parametrize("tight", [True, False])
@@ -28,7 +28,7 @@ def test_a_failed_drawing_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figure, "find_spec", lambda _: None)
+    monkeypatch.setattr(matplotlib_figure, "find_spec", lambda _: None)
     message = r"pip install matplotlib, or pip install 'edgecls\[train\]'"
     with pytest.raises(MissingDependency, match=message), new_figure(tmp_path / "a.png", 1, 1, 50):
         pass
