@@ -25,6 +25,7 @@ from edgecls.choose.choice import Choice
 from edgecls.choose.choose import choose_run
 from edgecls.choose.report import text_report
 from edgecls.cli.progress import LiveProgress
+from edgecls.messages.numbers import percent
 
 MOST_SHARE = 0.05
 
@@ -94,7 +95,8 @@ def main() -> None:
     print(write_record(f"choose-vs-exhaustive-{arguments.name}", spent | {"rows": rows}, watch.verdict(), **place))
     good = picked["ratio"] <= 1 + MOST_SHARE
     share = picked["ratio"] - 1
-    print(f"the pick is {share:.1%} slower than the best: {'within' if good else 'NOT within'} {MOST_SHARE:.0%}")
+    verdict = f"{'within' if good else 'NOT within'} {percent(MOST_SHARE, 0)}"
+    print(f"the pick is {percent(share)} slower than the best: {verdict}")
     sys.exit(not good)
 
 

@@ -28,6 +28,7 @@ from edgecls.export.fuse import fuse
 from edgecls.export.heatmap import add_heatmap
 from edgecls.export.quantization.perturb_images import perturb
 from edgecls.export.quantization.prepare import prepare
+from edgecls.messages.numbers import percent
 from edgecls.training.run import run_folder
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def table(record: dict[str, Any]) -> list[list[str]]:
         form, suffix = row["file"].rsplit(".", 1)
         precision, form = form.split(" ", 1)
         own = row["engine"] == engines_of(row["file"])[0]
-        agreed = [f"{each[row['file']]:.2%}" if own and row["file"] in each else "" for each in agreements]
+        agreed = [percent(each[row["file"]], 2) if own and row["file"] in each else "" for each in agreements]
         ratio = f"{row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if form != FIRST else "1"
         lines.append([f"{precision}.{suffix}: {form}", row["engine"], ratio, *agreed])
     return lines

@@ -26,6 +26,7 @@ from record import RESULTS, Watch, write_record
 from edgecls.evaluate import mcnemar_p
 from edgecls.images.folders import list_images
 from edgecls.images.parts import find_parts
+from edgecls.messages.numbers import percent
 
 FOLDS = 5
 EFFORTS = ("quick", "normal")
@@ -92,7 +93,7 @@ def table(record: dict[str, Any]) -> list[list[str]]:
         accuracies = f"{row['float_accuracy']:.4f}", f"{row['accuracy']:.4f}"
         worst = f"{max(row['drops']) * 100:.2f} points"
         which = row.get("effort", "quick"), row["format"], str(row["images"])
-        lines.append([*which, *accuracies, lost, worst, f"{row['agreement']:.1%}"])
+        lines.append([*which, *accuracies, lost, worst, percent(row["agreement"])])
     return lines
 
 

@@ -22,6 +22,7 @@ from record import Watch, write_record
 
 from edgecls.benchmark.measure import BATCH_DROPPED, time_calls
 from edgecls.benchmark.worker import make_action
+from edgecls.messages.numbers import percent
 
 MOST_SHARE = 0.005
 
@@ -77,10 +78,10 @@ def main() -> None:
     watch = Watch()
     row = measure(arguments.ms, arguments.calls, arguments.turns)
     print(f"added to a sample: {row['added_us_p50']:.2f} us p50, {row['added_us_p99']:.2f} us p99 of {row['ms']} ms")
-    print(f"{row['added_share']:.4%} of each sample, {row['whole_loop_share']:.4%} of the whole loop")
+    print(f"{percent(row['added_share'], 4)} of each sample, {percent(row['whole_loop_share'], 4)} of the whole loop")
     print(write_record("loop-cost", {"rows": [row]}, watch.verdict()))
     if max(row["added_share"], row["whole_loop_share"]) >= MOST_SHARE:
-        sys.exit(f"the loop costs {MOST_SHARE:.1%} or more")
+        sys.exit(f"the loop costs {percent(MOST_SHARE)} or more")
 
 
 if __name__ == "__main__":

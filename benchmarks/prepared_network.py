@@ -28,6 +28,7 @@ from edgecls.export.calibration import centered_inputs
 from edgecls.export.fuse import FusedModel
 from edgecls.export.job import Job, open_job
 from edgecls.export.npu import for_npu
+from edgecls.messages.numbers import percent
 from edgecls.output_capture import quietly
 from edgecls.progress import silent
 
@@ -171,9 +172,9 @@ def table(record: dict[str, Any]) -> list[list[str]]:
     found = {(row["quantizer"], row["form"]): row["accuracy"] for row in record["rows"]}
     names = list(dict.fromkeys(row["quantizer"] for row in record["rows"]))
     lines = [["quantizer", *FORMS]]
-    lines.append(["(the trained network, float)", f"{record['float_accuracy']:.2%}", "", ""])
+    lines.append(["(the trained network, float)", percent(record["float_accuracy"], 2), "", ""])
     lines += [
-        [name if name != "none" else "(not quantized)"] + [f"{found[name, form]:.2%}" for form in FORMS]
+        [name if name != "none" else "(not quantized)"] + [percent(found[name, form], 2) for form in FORMS]
         for name in names
     ]
     return lines

@@ -28,6 +28,7 @@ from edgecls.evaluate import score
 from edgecls.export.calibration import ExportSamples, load_samples
 from edgecls.export.run_files import export_missing, find_files
 from edgecls.images.matplotlib_figure import new_figure
+from edgecls.messages.numbers import percent
 from edgecls.model_file.read import read_bytes, read_model_file
 from edgecls.training.run import run_folder
 
@@ -131,7 +132,7 @@ def ratios_of(times: dict[int, dict[tuple[str, str], Any]]) -> list[dict[str, An
 def table(record: dict[str, Any]) -> list[list[str]]:
     """Return the README's table, its header first: int8 before fp32, engine by engine, one thread."""
     ratios = {each["pair"]: each for each in record["ratios"] if each["threads"] == 1}
-    accuracy = f"accuracy (Keras: {record['float_accuracy']:.1%})"
+    accuracy = f"accuracy (Keras: {percent(record['float_accuracy'])})"
     lines = [["file", "runtime", accuracy, "agreement with Keras", "size", "its time / edgecls' time"]]
     for precision in ("int8", "fp32"):
         rows = [row for row in record["files"] if row["file"].split()[1].startswith(precision)]
@@ -140,7 +141,11 @@ def table(record: dict[str, Any]) -> list[list[str]]:
             ratio = ratios.get(f"{row['file']} in {row['engine']} / edgecls {what} in {row['engine']}")
             times = f"{ratio['ratio']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else ""
             bold = "**" if side == "edgecls" else ""
-            figures = [f"{bold}{row['accuracy']:.1%}{bold}", f"{row['agreement']:.1%}", f"{row['bytes'] / 1e6:.1f} MB"]
+            figures = [
+                f"{bold}{percent(row['accuracy'])}{bold}",
+                percent(row["agreement"]),
+                f"{row['bytes'] / 1e6:.1f} MB",
+            ]
             lines.append([f"{bold}{side}{bold} {what}", row["engine"], *figures, times])
     return lines
 

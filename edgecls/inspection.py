@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgecls.errors import ConfigError, DataError
 from edgecls.evaluate import wilson_interval
 from edgecls.images.folders import find_good_class
+from edgecls.messages.numbers import percent
 from edgecls.model_file.metadata import ModelSpec, is_good
 from edgecls.validation import build
 
@@ -281,9 +282,5 @@ def _fraction(hits: int, images: int) -> tuple[float | None, float | None, float
 def _describe(hits: int, images: int, what: str, one: str) -> str:
     if not images:
         return f"no {one} to measure on"
-    low, high = (_percent(end) for end in wilson_interval(hits, images))
-    return f"{hits} of {images} {what} ({_percent(hits / images)}, 95 % interval {low} to {high})"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
+    low, high = (percent(end) for end in wilson_interval(hits, images))
+    return f"{hits} of {images} {what} ({percent(hits / images)}, 95 % interval {low} to {high})"

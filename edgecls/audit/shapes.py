@@ -13,6 +13,7 @@ from edgecls.audit.material import Material, compute_features
 from edgecls.config import TrainConfig
 from edgecls.evaluate import SIGNIFICANT_P, mcnemar_p
 from edgecls.images.dataset import load_paths
+from edgecls.messages.numbers import percent
 from edgecls.preprocessing import RESIZES
 from edgecls.progress import Progress, silent
 
@@ -98,7 +99,7 @@ def _read(material: Material, chosen: NDArray[np.int64], config: TrainConfig, pr
 def describe_shapes(found: Shapes) -> str:
     """Return what was measured and, if another resize is better, the option to type."""
     order = [found.resize, *(name for name in RESIZES if name != found.resize)]
-    reached = ", ".join(f"{found.accuracy[name]:.1%} with --resize {name}" for name in order)
+    reached = ", ".join(f"{percent(found.accuracy[name])} with --resize {name}" for name in order)
     text = (
         f"Width / height of the images ranges from {found.narrow:.2f} to {found.wide:.2f}. On {found.images:,} of them "
         f"a linear classifier reaches {reached}"

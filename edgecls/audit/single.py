@@ -18,6 +18,7 @@ from edgecls.audit.nearest import blocks_of_nearest
 from edgecls.images.archive import read_member
 from edgecls.images.pillow import DECODE_ERRORS
 from edgecls.images.resizing import upright_size
+from edgecls.messages.numbers import percent
 
 # Gray values.
 DARK, BRIGHT = 12, 250
@@ -57,7 +58,7 @@ def find_faults(material: Material, sizes: list[tuple[int, int, str]]) -> list[F
             kind = "black" if mean < DARK else "saturated" if mean > BRIGHT else "flat"
             faults.append(Fault(index, kind, f"all gray values are near {mean:.0f}"))
         elif saturated > SATURATED_FRACTION:
-            faults.append(Fault(index, "saturated", f"{saturated:.0%} of the pixels are white"))
+            faults.append(Fault(index, "saturated", f"{percent(saturated, 0)} of the pixels are white"))
         sharpness[index] = _sharpness(image) / max(deviation, 1e-3)
     known = {fault.index for fault in faults}
     faults += [

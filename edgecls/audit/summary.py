@@ -9,6 +9,7 @@ from edgecls.audit.audit import Audit
 from edgecls.audit.shapes import describe_shapes
 from edgecls.evaluate import wilson_interval
 from edgecls.messages.lists import counted
+from edgecls.messages.numbers import percent
 
 # A class with fewer training images than this is hard to learn; as in the diagnosis of a run.
 FEW_IMAGES = 20
@@ -51,8 +52,8 @@ def describe_accuracy(found: Audit) -> str:
     leak, part = found.accuracies, found.accuracies.part
     low, high = wilson_interval(round(leak.with_leak * leak.images), leak.images)
     text = (
-        f"A linear classifier reaches {leak.with_leak:.1%} on {counted(leak.images, f'{part} image')} "
-        f"(95 % interval {low:.1%} to {high:.1%})."
+        f"A linear classifier reaches {percent(leak.with_leak)} on {counted(leak.images, f'{part} image')} "
+        f"(95 % interval {percent(low)} to {percent(high)})."
     )
     if not leak.near_duplicates:
         return f"{text} No training image is a near duplicate of a {part} image."
@@ -60,7 +61,7 @@ def describe_accuracy(found: Audit) -> str:
         (leak.without_copies, leak.copies, f"a copy of a {part} image, the accuracy without the leak is"),
         (leak.without_near_duplicates, leak.near_duplicates, "a near duplicate, such as another shot, it is"),
     ):
-        reached = f"{accuracy:.1%}" if accuracy is not None else "unknown, as nothing is left to learn from"
+        reached = percent(accuracy) if accuracy is not None else "unknown, as nothing is left to learn from"
         text += f" Without {counted(count, 'training image')}, each {what} {reached}." if count else ""
     if leak.near_duplicates == leak.copies:
         return text
@@ -81,8 +82,8 @@ def list_notes(found: Audit) -> list[str]:
     if found.group_accuracy is not None and found.random_accuracy is not None:
         origin = "" if found.material.group_of else "Near duplicates follow the file names. "
         notes.append(
-            f"{origin}With folds chosen at random, a linear classifier reaches {found.random_accuracy:.1%}; with folds "
-            f"by group, {found.group_accuracy:.1%}. Split so with --group {shlex.quote(found.group)}"
+            f"{origin}With folds chosen at random, a linear classifier reaches {percent(found.random_accuracy)}; with "
+            f"folds by group, {percent(found.group_accuracy)}. Split so with --group {shlex.quote(found.group)}"
         )
     if found.shapes:
         notes.append(describe_shapes(found.shapes))

@@ -10,6 +10,7 @@ import numpy as np
 from edgecls.benchmark.machine_state import SINCE_BOOT, State, firmware_text
 from edgecls.benchmark.record import Result
 from edgecls.boards.rule_result import RuleResult, is_yes
+from edgecls.messages.numbers import percent
 
 # Other processes used the CPUs.
 CONTENTION = "contention"
@@ -105,16 +106,16 @@ def _check_contention(observed: Mapping[str, float], cpus: Sequence[int], crowde
     others = observed["busy_s"] - observed["own_s"]
     if cpus and others > OTHERS_FRACTION * room + OTHERS_GRACE_S:
         where = ", ".join(map(str, cpus))
-        text = f"Other processes used {100 * others / room:.0f} % of CPU {where}. Close them and repeat."
+        text = f"Other processes used {percent(others / room, 0)} of CPU {where}. Close them and repeat."
         yield RuleResult(CONTENTION, "no", text)
     # With too many threads, ours wait for each other.
     elif not crowded and observed["waited_s"] > OTHERS_FRACTION * room + OTHERS_GRACE_S:
-        percent = 100 * observed["waited_s"] / room
-        text = f"The benchmark waited {percent:.0f} % of the time for other processes. Close them and repeat."
+        waited = percent(observed["waited_s"] / room, 0)
+        text = f"The benchmark waited {waited} of the time for other processes. Close them and repeat."
         yield RuleResult(CONTENTION, "no", text)
     if observed["steal_s"] > STEAL_FRACTION * room + OTHERS_GRACE_S:
-        percent = 100 * observed["steal_s"] / room
-        text = f"The host gave {percent:.0f} % of the time to other virtual machines. Repeat at another time."
+        stolen = percent(observed["steal_s"] / room, 0)
+        text = f"The host gave {stolen} of the time to other virtual machines. Repeat at another time."
         yield RuleResult(CONTENTION, "no", text)
 
 
@@ -127,7 +128,9 @@ def _check_samples(result: Result) -> Iterator[RuleResult]:
         yield RuleResult("warm-up", "note", "it still got faster at the end of the warm-up")
     width = (result.p50_high_ms - result.p50_low_ms) / result.p50_ms
     if width > WIDE_INTERVAL:
-        yield RuleResult("spread", "note", f"the confidence interval of p50 is {width:.0%} wide; raise --seconds")
+        yield RuleResult(
+            "spread", "note", f"the confidence interval of p50 is {percent(width, 0)} wide; raise --seconds"
+        )
 
 
 def _check_clock(

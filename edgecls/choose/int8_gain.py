@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from edgecls.choose.candidates import Candidate
 from edgecls.choose.rounds import TimedCandidate, Timing
+from edgecls.messages.numbers import percent
 from edgecls.profiling.profile import OperatorTimes, profile_file
 
 # Conversions between float and int8 at a graph's input and output take a smaller fraction of its time.
@@ -63,7 +64,7 @@ def find_causes(profile: OperatorTimes, isa: Sequence[str], image: str) -> Itera
     conversions = [each for each in profile.operators if "quantize" in each.type.lower()]
     fraction = sum(each.share for each in conversions)
     if fraction >= CONVERSION_FRACTION:
-        taking = f"{len(conversions)}, which take {fraction * 100:.0f} % of its time"
+        taking = f"{len(conversions)}, which take {percent(fraction, 0)} of its time"
         yield f"conversions between float and int8 (Q/DQ) remain: {taking}"
     call_us = profile.invoke_ms * 1e3 / max(1, len(profile.operators))
     if call_us < CALL_US:

@@ -10,6 +10,7 @@ from edgecls.choose.candidates import Candidate, on_device
 from edgecls.choose.choice import Choice
 from edgecls.choose.rounds import NEAR, TimedCandidate, Timing
 from edgecls.export.gate import format_change
+from edgecls.messages.numbers import percent
 
 COLUMNS = ("file", "engine", "threads", "p50 ms", "times (95 % interval)", "accuracy", "")
 # Of those that only took part in the screening round: their times are of another moment than the finalists'.
@@ -92,7 +93,7 @@ def _way(candidate: Candidate) -> list[str]:
 
 
 def _accuracy(candidate: Candidate) -> str:
-    return f"{candidate.comparison.accuracy * 100:.2f} %" if candidate.comparison else ""
+    return percent(candidate.comparison.accuracy, 2) if candidate.comparison else ""
 
 
 def rejection_lines(choice: Choice) -> list[str]:
@@ -118,11 +119,11 @@ def _conclusion(choice: Choice) -> list[str]:
     winner = choice.timing.winner
     comparison, result = winner.candidate.comparison, winner.result
     change = "" if comparison is None else f" ({format_change(comparison.drop)} points)"
-    accuracy = "" if comparison is None else f", accuracy {comparison.accuracy * 100:.2f} %{change}"
+    accuracy = "" if comparison is None else f", accuracy {percent(comparison.accuracy, 2)}{change}"
     valid = ["All times are valid."] if all(each.valid for each in choice.timing.record.results) else choice.doubts
     method = (
         "All candidates were timed in turns in a screening round, then for longer the two fastest and those whose "
-        f"confidence interval begins within {(NEAR - 1) * 100:.0f} % of the fastest."
+        f"confidence interval begins within {percent(NEAR - 1, 0)} of the fastest."
     )
     lines = [
         f"Recommended: {winner.candidate.name}: {format_ms(result.p50_ms)} ms{accuracy}.",

@@ -11,6 +11,7 @@ from edgecls.cli.data_options import SCORED_LAYOUT, data_options, report_note, t
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, counting_left_out, echo, print_json, untrusted_option, warn
 from edgecls.messages.lists import counted, some
+from edgecls.messages.numbers import percent
 from edgecls.messages.path_kinds import RUN_FILE
 
 if TYPE_CHECKING:
@@ -96,12 +97,14 @@ def _find_held_out(run: Path, layout: dict[str, Any]) -> tuple[Path, dict[str, l
 
 def _print_comparison(result: ModelComparison) -> None:
     new, old = result.new, result.old
-    echo(f"{'class':24} {'images':>7} {'old':>9} {'new':>9}")
+    echo(f"{'class':24} {'images':>7} {'old':>10} {'new':>10}")
     for label, metrics in new.per_class.items():
-        if metrics.recall is not None:
-            echo(f"{label:24} {metrics.support:7} {old.per_class[label].recall:9.2%} {metrics.recall:9.2%}")
-    echo(f"{'all images (accuracy)':24} {new.images:7} {old.accuracy:9.2%} {new.accuracy:9.2%}")
-    echo(f"{'macro F1':32} {old.macro_f1:9.4f} {new.macro_f1:9.4f}")
+        before, after = old.per_class[label].recall, metrics.recall
+        # A class without images has none.
+        if before is not None and after is not None:
+            echo(f"{label:24} {metrics.support:7} {percent(before, 2):>10} {percent(after, 2):>10}")
+    echo(f"{'all images (accuracy)':24} {new.images:7} {percent(old.accuracy, 2):>10} {percent(new.accuracy, 2):>10}")
+    echo(f"{'macro F1':32} {old.macro_f1:10.4f} {new.macro_f1:10.4f}")
     echo(
         f"\n{result.verdict}: {counted(result.fixed, 'image')} fixed, {result.broken} broken, p = {result.p_value:.2g}"
     )

@@ -18,6 +18,7 @@ from edgecls.estimate.model import COVERAGE
 from edgecls.estimate.operators import KINDS, WEIGHT_BYTES, Network, count_network
 from edgecls.limits import PRECISIONS
 from edgecls.messages.lists import counted
+from edgecls.messages.numbers import percent
 from edgecls.runtime.engines import ALIASES
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _print_one(network: Network, found: Estimate) -> None:
         "estimate": f"{_ms(found)} for one image, the network alone",
         "calibrated": "yes, with a measurement on this board" if found.calibrated else "no",
         "errors": f"of {validation.latencies} published latencies that were left out, half were predicted within "
-        f"{validation.median_error:.0%}, and {validation.coverage:.0%} lay inside such an interval; "
+        f"{percent(validation.median_error, 0)}, and {percent(validation.coverage, 0)} lay inside such an interval; "
         f"{EVIDENCE_TEXTS[validation.evidence]}",
     }
     for label, text in rows.items():
@@ -176,7 +177,7 @@ def _print_one(network: Network, found: Estimate) -> None:
 
 def _ms(found: Estimate) -> str:
     low, p50, high = _times(found)
-    return f"{p50} ms, {COVERAGE:.0%} interval {low} to {high} ms"
+    return f"{p50} ms, {percent(COVERAGE, 0)} interval {low} to {high} ms"
 
 
 def _times(found: Estimate) -> list[str]:
@@ -193,6 +194,6 @@ def _print_all(network: Network, found: dict[str, Estimate], refused: dict[str, 
     for name, row in sorted(found.items(), key=lambda item: item[1].p50_ms):
         low, p50, high = _times(row)
         setting = f"{row.precision}, {row.engine}, threads: {row.threads}"
-        rows.append([name, p50, f"{low} to {high}", f"{row.validation.median_error:.0%}", setting])
+        rows.append([name, p50, f"{low} to {high}", percent(row.validation.median_error, 0), setting])
     rows += [[name, "-", "", "", reason] for name, reason in refused.items()]
     echo(align(rows, left=(0, 4)))

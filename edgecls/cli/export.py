@@ -18,6 +18,7 @@ from edgecls.cli.web import write_page
 from edgecls.config import ExportConfig
 from edgecls.limits import FORMATS, INPUTS, PRECISIONS
 from edgecls.messages.lists import counted
+from edgecls.messages.numbers import percent
 
 if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
@@ -256,9 +257,7 @@ def _print_findings(folder: Path, file: ExportedFile) -> None:
 
 
 def _print_mediapipe(name: str, found: dict[str, Any]) -> None:
-    accuracy, agreement, resized = (
-        f"{found[key] * 100:.2f} %" for key in ("accuracy", "agreement", "accuracy_of_files")
-    )
+    accuracy, agreement, resized = (percent(found[key], 2) for key in ("accuracy", "agreement", "accuracy_of_files"))
     echo(f"{name} in MediaPipe: accuracy {accuracy}; LiteRT gives {agreement} of the images the same label")
     if found["accuracy"] - found["accuracy_of_files"] > ExportConfig.max_drop:
         warn(f"MediaPipe's own resizing costs accuracy: {resized}. Resize images as in training, and give it those")

@@ -82,7 +82,7 @@ def print_import(result: ImportResult) -> None:
     if result.refit:
         echo(f"refit       {result.refit.describe()}")
     metrics = record["metrics"]
-    echo(f"validation  {100 * metrics['val_accuracy']:.2f} % accuracy")
+    echo(f"validation  {percent(metrics['val_accuracy'], 2)} accuracy")
     if metrics["test_accuracy"] is not None:
-        echo(f"test        {100 * metrics['test_accuracy']:.2f} % accuracy")
+        echo(f"test        {percent(metrics['test_accuracy'], 2)} accuracy")
     echo(f"time        {record['seconds']:.0f} s")

@@ -22,6 +22,7 @@ from edgecls.cli.train_options import FIRST, GROUPS, LAST, SETTINGS, setting_opt
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.messages.lists import counted, some
+from edgecls.messages.numbers import percent
 from edgecls.networks.presets import PRESETS, resolve
 from edgecls.parallel.pool import work_in
 from edgecls.training.distributed.cluster import VARIABLE, Cluster, read_cluster
@@ -170,7 +171,7 @@ def _print_run(record: dict[str, Any]) -> None:
         if phase.get("solver") == "lbfgs":
             best = "solved" if phase["kept"] else "discarded"
         blocks = f"{counted(phase['unfreeze'], 'block')}, " if phase.get("unfreeze") else ""
-        accuracy = f"{100 * phase['val_accuracy_after']:.1f} %"
+        accuracy = percent(phase["val_accuracy_after"])
         echo(f"{phase['name']}: validation accuracy {accuracy} ({blocks}{best}, {phase['seconds']:.0f} s)")
     if (errors := record.get("flip_errors")) and record["config"]["augment"]["flip"] == "none":
         echo(
@@ -181,9 +182,9 @@ def _print_run(record: dict[str, Any]) -> None:
     if images := record.get("refit_images"):
         echo(f"refit: the classifier was solved again for {images:,} images, training and validation images together")
         before = ", before the refit"
-    echo(f"validation  {100 * metrics['val_accuracy']:.2f} % accuracy{before}")
+    echo(f"validation  {percent(metrics['val_accuracy'], 2)} accuracy{before}")
     if metrics["test_accuracy"] is not None:
-        echo(f"test        {100 * metrics['test_accuracy']:.2f} % accuracy")
+        echo(f"test        {percent(metrics['test_accuracy'], 2)} accuracy")
     echo(f"macro F1    {metrics['macro_f1']:.4f}")
     if text := metrics.get("confusions"):
         echo(f"confusions  {text}")

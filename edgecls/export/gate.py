@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.evaluate import SIGNIFICANT_P, mcnemar_p, wilson_interval
+from edgecls.messages.numbers import percent
 
 # Collapsed: the file gives this fraction of the images one label, and the float model does not.
 COLLAPSED_FRACTION = 0.9
@@ -109,9 +110,9 @@ def _find_collapse(scores: NDArray[np.float32], float_scores: NDArray[np.float32
 
     fraction, label = most_frequent(scores)
     if fraction >= COLLAPSED_FRACTION > most_frequent(float_scores)[0]:
-        return f"labels {fraction * 100:.0f} % of the images {classes[label]!r}"
+        return f"labels {percent(fraction, 0)} of the images {classes[label]!r}"
     if saturated(scores) >= SATURATED_FRACTION and saturated(float_scores) < SATURATED_FRACTION / 2:
-        return f"has saturated scores: {saturated(scores) * 100:.0f} % of the images score almost 1"
+        return f"has saturated scores: {percent(saturated(scores), 0)} of the images score almost 1"
     return ""
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgecls.export.gate import Comparison
 from edgecls.images.dataset import Split
 from edgecls.images.decode import decode_part
+from edgecls.messages.numbers import percent
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.output_capture import quietly
 
@@ -107,5 +108,5 @@ def judge(comparison: Comparison, found: InMediaPipe, precision: str) -> Compari
     """Return `comparison`, which fails if MediaPipe labels the images otherwise than LiteRT does."""
     if found.agreement >= LEAST_AGREEMENT[precision] or not comparison.passed:
         return comparison
-    collapse = f"gives {found.agreement * 100:.1f} % of the images the same label in MediaPipe as in LiteRT"
+    collapse = f"gives {percent(found.agreement)} of the images the same label in MediaPipe as in LiteRT"
     return replace(comparison, collapse=collapse, passed=False, verdict=f"failed: the file {collapse}")

@@ -18,6 +18,7 @@ from edgecls.images.layout import Listing, match_paths
 from edgecls.images.parts import TABLE_SUFFIXES
 from edgecls.images.splitting import split_groups
 from edgecls.messages.lists import some
+from edgecls.messages.numbers import percent
 
 NO_GROUPS, BY_FOLDER = "none", "folder"
 
@@ -179,7 +180,7 @@ def describe_groups(
         off = {name: len(parts[part][name]) / max(1, count) - wanted for name, count in total.items()}
         worst = max(off, key=lambda name: abs(off[name]))
         shares.append(
-            f"{part} has {size / max(1, len(paths)):.1%} of the images ({wanted:.0%} wanted; {worst} "
-            f"{wanted + off[worst]:.1%})"
+            f"{part} has {percent(size / max(1, len(paths)))} of the images ({percent(wanted, 0)} wanted; {worst} "
+            f"{percent(wanted + off[worst])})"
         )
     return (f"{text}. No group is in two splits{': ' if shares else ''}{', '.join(shares)}.",)

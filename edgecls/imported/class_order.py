@@ -12,6 +12,7 @@ from edgecls.errors import ConfigError, DataError
 from edgecls.evaluate import mcnemar_p, wilson_interval
 from edgecls.imported.assignment import assign
 from edgecls.messages.lists import some
+from edgecls.messages.numbers import percent
 
 # Standard errors of the intervals, and the p-value of the comparison: stricter than usual, as the best of all orders is
 # compared with one.
@@ -87,7 +88,7 @@ def check_order(
     lost, won = int((best_hits & ~hits).sum()), int((hits & ~best_hits).sum())
     is_worse = lost > won and mcnemar_p(won, lost) < STRICT_P
     is_known = wilson_interval(int(hits.sum()), count, STRICT_Z)[0] > 1 / len(folders)
-    figures, best_figure = f"{accuracy * 100:.1f} % of {count} training images", f"{best_accuracy * 100:.1f} %"
+    figures, best_figure = f"{percent(accuracy)} of {count} training images", percent(best_accuracy)
     if is_worse and best_accuracy > (1 + 1 / len(folders)) / 2:
         raise DataError(
             f"the outputs are in another order: as {some(names, SHOWN_CLASSES)} they label {figures} correctly, "

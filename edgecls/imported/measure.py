@@ -26,6 +26,7 @@ from edgecls.imported.scaling import (
     try_scalings,
     usual_scalings,
 )
+from edgecls.messages.numbers import percent
 from edgecls.progress import Progress
 
 if TYPE_CHECKING:
@@ -152,6 +153,6 @@ def _doubt_resizing(accuracy: float, resizing: tuple[Resizing, ...]) -> Iterator
     best = max(resizing, key=lambda way: way.accuracy)
     if best.is_better_than(accuracy):
         yield (
-            f"with Keras' resizing ({best.name}, without antialiasing) {best.accuracy * 100:.1f} % of the training "
-            f"images are correct, with that of edgecls {accuracy * 100:.1f} %. --refit adapts the model to it"
+            f"with Keras' resizing ({best.name}, without antialiasing) {percent(best.accuracy)} of the training "
+            f"images are correct, with that of edgecls {percent(accuracy)}. --refit adapts the model to it"
         )

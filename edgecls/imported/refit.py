@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.images.dataset import Dataset
+from edgecls.messages.numbers import percent
 from edgecls.networks.imported import BOTH_CLASSES
 from edgecls.progress import Progress
 from edgecls.training.linear import fit_linear
@@ -43,7 +44,7 @@ class Refit:
 
     def describe(self) -> str:
         """Return the result as text."""
-        before, after = (f"{accuracy * 100:.2f} %" for accuracy in (self.before, self.after))
+        before, after = (percent(accuracy, 2) for accuracy in (self.before, self.after))
         if not self.changed:
             return f"no gain, so the model is unchanged: validation accuracy {before}"
         return f"{' and '.join(self.changed)} adapted: validation accuracy {before}, now {after}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgecls.errors import ConfigError, DataError
 from edgecls.imported.assignment import assign
 from edgecls.imported.build import Scaling
+from edgecls.messages.numbers import percent
 
 # Mean and standard deviation of ImageNet in R, G, B, as PyTorch's networks and keras.applications' DenseNet take them.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -150,7 +151,7 @@ def choose_scaling(trials: Sequence[ScalingTrial], *, scales_itself: bool) -> Sc
 
 def describe_trials(trials: Sequence[ScalingTrial]) -> str:
     """Return the accuracies as text."""
-    return ", ".join(f"{trial.scaling.name} {trial.accuracy * 100:.1f} %" for trial in trials)
+    return ", ".join(f"{trial.scaling.name} {percent(trial.accuracy)}" for trial in trials)
 
 
 def _class_scores(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgecls.errors import MissingDependency
 from edgecls.messages.names import safe
+from edgecls.messages.numbers import percent
 
 if TYPE_CHECKING:
     import jinja2
@@ -31,4 +32,5 @@ def load_template(package: str, name: str, page: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["percent"] = percent
     return environment.from_string(resources.files(package).joinpath(name).read_text("utf-8"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgecls.images.matplotlib_figure import new_figure
 from edgecls.messages.lists import short
 from edgecls.messages.names import safe
+from edgecls.messages.numbers import percent
 from edgecls.profiling.profile import OperatorTime, OperatorTimes, profile_caption
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _draw_flame(axes: Axes, profile: OperatorTimes, colors: dict[str, str]) -> N
     shares = {name: sum(o.share for o in profile.operators if o.type == name) for name in colors}
     shown = list(colors)[: len(COLORS)]
     handles = [axes.barh([0], [0], color=colors[name]) for name in shown]
-    labels = [f"{name[:LONGEST_TYPE]} {shares[name]:.0%}" for name in shown]
+    labels = [f"{name[:LONGEST_TYPE]} {percent(shares[name], 0)}" for name in shown]
     axes.legend(handles, labels, ncols=len(shown), loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
 
 
@@ -133,7 +134,8 @@ def _draw_slowest(axes: Axes, operators: Sequence[OperatorTime], bars: int, colo
     places = range(bars)[::-1]
     axes.barh(places, [operator.mean_ms for operator in shown], 0.8, color=[colors[each.type] for each in shown])
     for place, operator in zip(places, shown, strict=True):
-        axes.text(operator.mean_ms, place, f" {operator.mean_ms:.4f} ms, {operator.share:.1%}", va="center", fontsize=8)
+        text = f" {operator.mean_ms:.4f} ms, {percent(operator.share)}"
+        axes.text(operator.mean_ms, place, text, va="center", fontsize=8)
     axes.set_yticks(places, [short(operator.name, LONGEST_NAME) for operator in shown], fontsize=8)
     axes.set(xlabel="ms", ylim=(-0.6, bars - 0.4), title=f"the {bars} slowest of {len(operators)} operators")
     axes.margins(x=0.14)

@@ -15,6 +15,7 @@ import numpy as np
 from edgecls.benchmark.measure import warm_up
 from edgecls.benchmark.table import align
 from edgecls.messages.lists import counted
+from edgecls.messages.numbers import percent
 from edgecls.model_file.read import read_graph, read_model_file
 from edgecls.profiling.layers import find_layers
 from edgecls.profiling.timed import Timed, time_runs
@@ -84,11 +85,11 @@ def profile_table(profile: OperatorTimes, most: int | None = None) -> str:
     summed = 0.0
     for operator in slowest[:most]:
         summed += operator.share
-        shares = (f"{operator.share:.1%}", f"{summed:.1%}")
+        shares = (percent(operator.share), percent(summed))
         rows.append((f"{operator.mean_ms:.4f}", *shares, operator.type, operator.name))
     lines = [align(rows, left=(3, 4))]
     if left := len(slowest[len(rows) - 1 :]):
-        lines.append(f"and {left} faster ones, {1 - summed:.1%} together")
+        lines.append(f"and {left} faster ones, {percent(1 - summed)} together")
     return "\n".join([*lines, "", profile_caption(profile)])
 
 

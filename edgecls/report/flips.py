@@ -10,6 +10,7 @@ from pathlib import Path
 from edgecls.compare import Flip, ModelComparison
 from edgecls.files import write_rendered
 from edgecls.messages.names import safe
+from edgecls.messages.numbers import percent
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1d2328; --soft: #5b6670; --good: #16783c; --bad: #b3261e; }
@@ -31,7 +32,8 @@ def write_flips(path: Path, result: ModelComparison, new: Path, old: Path) -> No
 
 
 def _render(result: ModelComparison, new: Path, old: Path) -> str:
-    accuracy = f"{result.old.accuracy:.2%} (old) and {result.new.accuracy:.2%} (new) of {result.new.images} images"
+    old_accuracy, new_accuracy = percent(result.old.accuracy, 2), percent(result.new.accuracy, 2)
+    accuracy = f"{old_accuracy} (old) and {new_accuracy} (new) of {result.new.images} images"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

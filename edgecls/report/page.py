@@ -20,6 +20,7 @@ from edgecls.evaluate import ClassMetrics, Evaluation, wilson_interval
 from edgecls.export.export_folder import read_entries
 from edgecls.files import write_atomically
 from edgecls.messages.lists import some
+from edgecls.messages.numbers import percent
 from edgecls.messages.templates import load_template
 from edgecls.report import gallery, pictures
 from edgecls.report.exports import describe, read_latencies
@@ -124,7 +125,7 @@ def _list_classes(evaluation: Evaluation) -> list[tuple[object, ...]]:
 
 def _judge(evaluation: Evaluation, split: str, diagnosis: Sequence[dict[str, str]], warnings: Sequence[str]) -> str:
     """Return the result of the run in one sentence: how accurate it is, and the worst that was found."""
-    accuracy = f"{evaluation.accuracy * 100:.1f} % accuracy on {evaluation.images:,} {split} images"
+    accuracy = f"{percent(evaluation.accuracy)} accuracy on {evaluation.images:,} {split} images"
     found = [each["name"].replace("-", " ") for each in diagnosis if each["name"] not in NO_PROBLEMS and each["remedy"]]
     found += ["a warning about the images"] * bool(warnings)
     if not found:
@@ -163,17 +164,17 @@ def _with_interval(metrics: ClassMetrics, name: str) -> str:
     value, interval = getattr(metrics, name), getattr(metrics, f"{name}_interval")
     if value is None or interval is None:
         return ""
-    return f"{value:.1%} ({interval[0] * 100:.1f} to {interval[1]:.1%})"
+    return f"{percent(value)} ({interval[0] * 100:.1f} to {percent(interval[1])})"
 
 
 def _describe_import(imported: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what the import of a Keras model found: a name and a text each."""
-    tried = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in imported["scalings"].items())
-    resizing = ", ".join(f"{name} {way['accuracy']:.1%}" for name, way in imported["resizing"].items())
+    tried = ", ".join(f"{name} {percent(accuracy)}" for name, accuracy in imported["scalings"].items())
+    resizing = ", ".join(f"{name} {percent(way['accuracy'])}" for name, way in imported["resizing"].items())
     return [
         ("scaling of a pixel", f"{imported['scaling']['name']} (training images: {tried})"),
         ("class order", imported["classes"]),
-        ("resizing", f"edgecls {imported['accuracy']:.1%}; without antialiasing, as Keras: {resizing}"),
+        ("resizing", f"edgecls {percent(imported['accuracy'])}; without antialiasing, as Keras: {resizing}"),
         *([("refit", imported["refit"]["text"])] if "refit" in imported else []),
     ]
 
@@ -187,7 +188,7 @@ def _interval(fraction: float, images: int) -> str:
     if not images:
         return ""
     low, high = wilson_interval(round(fraction * images), images)
-    return f"{low:.1%} to {high:.1%}"
+    return f"{percent(low)} to {percent(high)}"
 
 
 def _summarize(record: dict[str, Any]) -> list[tuple[str, str]]:

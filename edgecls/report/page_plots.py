@@ -21,7 +21,7 @@ WORDS = {
     "accuracy": "Accuracy of training and validation images over the epochs",
     "layers": "Update ratios and gradient norms of each layer over the epochs",
     "confusion": "Confusion matrix: true classes in rows, predicted classes in columns",
-    "recall": "Recall of each class with its 95% interval",
+    "recall": "Recall of each class with its 95 % interval",
     "scores": "Histograms of the scores of correct and of incorrect predictions",
 }
 

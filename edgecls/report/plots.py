@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgecls.evaluate import Evaluation, wilson_interval
 from edgecls.images.matplotlib_figure import new_figure
+from edgecls.messages.numbers import percent
 from edgecls.training.history import EpochRecord
 from edgecls.training.phase_names import phase_name
 
@@ -190,7 +191,7 @@ def draw_recall(evaluation: Evaluation, path: Path) -> None:
     with new_figure(path, WIDTH - 1.6, 0.9 + 0.27 * len(found), DPI, style=STYLE, tight=True) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         for row, (_, metrics) in enumerate(found):
-            text = "no image" if metrics.recall is None else f"{metrics.recall:.1%} of {metrics.support}"
+            text = "no image" if metrics.recall is None else f"{percent(metrics.recall)} of {metrics.support}"
             axes.annotate(text, (1.015, row), xycoords=("axes fraction", "data"), va="center", fontsize=10)
             if metrics.recall is not None:
                 low, high = wilson_interval(round(metrics.recall * metrics.support), metrics.support)
@@ -200,7 +201,7 @@ def draw_recall(evaluation: Evaluation, path: Path) -> None:
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
-        axes.set_xlabel("recall (line: 95% interval)")
+        axes.set_xlabel("recall (line: 95 % interval)")
         axes.grid(axis="x", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
 

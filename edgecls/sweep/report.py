@@ -11,6 +11,7 @@ from edgecls import __version__
 from edgecls.benchmark.table import align, format_ms
 from edgecls.config import TrainConfig
 from edgecls.evaluate import SIGNIFICANT_P
+from edgecls.messages.numbers import percent
 from edgecls.sweep.frontier import SMALL_GAIN, Point, Step, compare_points, is_fast_enough
 from edgecls.sweep.grid import name_of
 from edgecls.sweep.latency import Latency
@@ -141,7 +142,7 @@ def _table(found: Sweep, rows: Sequence[Row]) -> list[str]:
     tables = [align(lines, left={0, len(lines[0]) - 1}) for lines in (full, no_bytes, short_times)]
     table = next((each for each in tables if max(map(len, each.splitlines())) <= WIDTH), tables[-1])
     assert rows[0].scored is not None and rows[0].latency is not None
-    of_times = "" if table == tables[-1] else f", {rows[0].latency.coverage * 100:.0f} % interval of the time"
+    of_times = "" if table == tables[-1] else f", {percent(rows[0].latency.coverage, 0)} interval of the time"
     images = f"{len(rows[0].scored.held_out):,} held-out images"
     return [table, f"{images}. In parentheses: 95 % interval of the accuracy{of_times}."]
 
@@ -184,7 +185,7 @@ def _conclusion(found: Sweep) -> list[str]:
         _describe_step("slower", found.slower, budget),
         _describe_step("faster", found.faster, budget),
         f"Times are {source} of one image, the network alone: {deployment.precision} .{deployment.format} in "
-        f"{latency.setting}; {latency.coverage * 100:.0f} % intervals.",
+        f"{latency.setting}; {percent(latency.coverage, 0)} intervals.",
     ]
     return [line for line in lines if line]
 
@@ -192,7 +193,7 @@ def _conclusion(found: Sweep) -> list[str]:
 def _accuracy(scored: ScoredRun) -> str:
     assert scored.comparison is not None
     low, high = scored.comparison.accuracy_low, scored.comparison.accuracy_high
-    return f"Accuracy {scored.comparison.accuracy * 100:.1f} % (95 % interval {low * 100:.1f} to {high * 100:.1f} %)"
+    return f"Accuracy {percent(scored.comparison.accuracy)} (95 % interval {low * 100:.1f} to {percent(high)})"
 
 
 def _describe_search(found: Sweep, chosen: Point) -> list[str]:
@@ -201,7 +202,7 @@ def _describe_search(found: Sweep, chosen: Point) -> list[str]:
     images, best = len(found.scanned[0].correct), max(each.accuracy for each in found.scanned)
     lines = [
         f"It is one of {len(found.scanned)} networks (image sizes: {len(sizes)}, all depths). Their linear "
-        f"classifiers were compared on {images:,} training and validation images; the best labels {best * 100:.1f} % "
+        f"classifiers were compared on {images:,} training and validation images; the best labels {percent(best)} "
         "of them correctly."
     ]
     default = next((point_of(row) for row in found.rows if row.candidate.name == found.default), None)
@@ -222,7 +223,7 @@ def _budget_risk(latency: Latency, budget_ms: float | None) -> str:
     chance = latency.chance_above(budget_ms)
     if chance < SURE:
         return f"  It meets the budget of {budget_ms:g} ms, almost certainly."
-    return f"  It may exceed the budget of {budget_ms:g} ms, with a probability of {chance * 100:.0f} %."
+    return f"  It may exceed the budget of {budget_ms:g} ms, with a probability of {percent(chance, 0)}."
 
 
 _SOURCES = {"estimate": "estimates from published latencies, not measurements,", "measured": "medians measured {}"}
@@ -248,7 +249,7 @@ def _describe_step(direction: str, step: Step | None, budget_ms: float | None) -
     significance = "not significant" if step.mcnemar_p >= SIGNIFICANT_P else "significant"
     latency = step.point.latency
     chance = latency.chance_above(budget_ms)
-    risk = f", over the budget with a probability of {chance * 100:.0f} %" if chance >= SURE else ""
+    risk = f", over the budget with a probability of {percent(chance, 0)}" if chance >= SURE else ""
     if chance > 1 - SURE:
         risk = ", over the budget"
     return (

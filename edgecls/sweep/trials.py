@@ -17,6 +17,7 @@ from edgecls.boards.profiles import Profile
 from edgecls.config import ExportConfig
 from edgecls.errors import ConfigError, ExportError, TrainingError, WeightsError
 from edgecls.estimate.operators import count_network
+from edgecls.messages.numbers import percent
 from edgecls.parallel.pool import LocalPool, current_pool
 from edgecls.progress import Progress, silent
 from edgecls.sweep import halving
@@ -130,7 +131,7 @@ def train_fully(setting: Setting, trial: QueuedNetwork) -> Outcome:
     except (TrainingError, ExportError, WeightsError) as error:
         return Outcome(failed_because=str(error))
     if found.comparison is not None:
-        progress(f"accuracy {found.comparison.accuracy * 100:.1f} %", 1, 1)
+        progress(f"accuracy {percent(found.comparison.accuracy)}", 1, 1)
     # The record of a run that was there already says how long it took.
     seconds = max(time.monotonic() - began, float(result.record.get("seconds", 0)))
     accuracy = float(result.record["metrics"]["val_accuracy"])

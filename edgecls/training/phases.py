@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
+from edgecls.messages.numbers import percent
 from edgecls.networks.model import FEATURES_LAYER
 from edgecls.networks.split_layer import block_before, learn_above, learn_gray_and_head, split_at
 from edgecls.training.context import Context
@@ -276,7 +277,7 @@ def _report(context: Context, earlier: list[EpochRecord], record: EpochRecord, s
 
 def _report_end(context: Context, result: PhaseResult, fitted: FitResult) -> None:
     """Say what happened, in place of the values of the last epoch."""
-    epochs, accuracy = len(fitted.history), f"validation accuracy {result.val_accuracy_after * 100:.1f} %"
+    epochs, accuracy = len(fitted.history), f"validation accuracy {percent(result.val_accuracy_after)}"
     if _is_solved(result.name, context.config):
         note = f"{fitted.ended}{'' if result.kept else ', discarded'}, {accuracy}"
     else:

@@ -15,6 +15,7 @@ import numpy as np
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.evaluate import Evaluation, score
+from edgecls.messages.numbers import percent
 from edgecls.networks.model import build_model
 from edgecls.networks.weights import Weights
 from edgecls.progress import silent
@@ -72,7 +73,7 @@ def _try(config: TrainConfig, context: Context, weights: Weights | None) -> Eval
 
 def _add_effect(finding: Finding, before: Evaluation, after: Evaluation) -> Finding:
     measures = {"accuracy": (before.accuracy, after.accuracy), "mean recall": (_recall(before), _recall(after))}
-    shown = [f"{name} {100 * old:.1f} % -> {100 * new:.1f} %" for name, (old, new) in measures.items()]
+    shown = [f"{name} {percent(old)} -> {percent(new)}" for name, (old, new) in measures.items()]
     shown.append(f"calibration error {before.ece:.2f} -> {after.ece:.2f}")
     option, _, rest = finding.remedy.partition(", or ")
     gain = before.ece - after.ece if finding.name == "calibration" else _recall(after) - _recall(before)

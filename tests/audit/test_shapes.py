@@ -16,6 +16,7 @@ from edgecls.audit.material import Material
 from edgecls.audit.shapes import describe_shapes, measure_shapes
 from edgecls.config import TrainConfig
 from edgecls.images.dataset import Split, load_dataset
+from edgecls.messages.numbers import percent
 from edgecls.training.features.cache import Features
 
 SIZE = 32
@@ -65,7 +66,7 @@ def test_another_resize_is_named_where_it_is_better(material: Callable[..., tupl
     assert result is not None and result.images == len(found.paths) // 2 and result.better == "crop"
     assert result.narrow < 0.6 and result.wide > 1.7 and result.accuracy["crop"] > result.accuracy["stretch"] + 0.04
     text = describe_shapes(result)
-    assert f"{result.accuracy['crop']:.1%} with --resize crop" in text and ": use --resize crop (p = " in text
+    assert f"{percent(result.accuracy['crop'])} with --resize crop" in text and ": use --resize crop (p = " in text
     again = measure_shapes(found, TrainConfig(image_size=SIZE, resize="crop"), ratios, range(len(found.paths)), 0.001)
     assert again is not None and again.accuracy == result.accuracy and again.better == ""
     assert describe_shapes(again).endswith("no other is significantly better than crop.")

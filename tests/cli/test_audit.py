@@ -5,6 +5,8 @@ from pathlib import Path
 
 from command_line import run
 
+from edgecls.messages.numbers import percent
+
 
 def test_audit_writes_what_it_prints_and_a_table_that_train_reads(tiny_data: Path, tmp_path: Path) -> None:
     out, fix = tmp_path / "audit", tmp_path / "my moves.csv"
@@ -13,7 +15,8 @@ def test_audit_writes_what_it_prints_and_a_table_that_train_reads(tiny_data: Pat
     assert (out / "audit.html").is_file() and fix.is_file()
     record = json.loads((out / "audit.json").read_text(encoding="utf-8"))
     assert (
-        record["images"] == 42 and f"A linear classifier reaches {record['accuracy']['with_leak']:.1%}" in shown.output
+        record["images"] == 42
+        and f"A linear classifier reaches {percent(record['accuracy']['with_leak'])}" in shown.output
     )
     assert "Classes: 3, each with 10 training images." in shown.output
     assert f"Next: edgecls train {tiny_data} --exclude '{fix}' --out run" in shown.output

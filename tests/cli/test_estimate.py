@@ -11,6 +11,7 @@ from command_line import run, run_process
 from measured_board import measured_record
 
 from edgecls.boards.profiles import board_names
+from edgecls.messages.numbers import percent
 
 ARCH = ("--arch", "mobilenet_v2", "--image-size", "160", "--alpha", "0.5", "--classes", "6")
 
@@ -39,9 +40,9 @@ def test_the_text_has_all_that_the_document_has(int8: Path) -> None:
     text = run("estimate", int8, "--board", "raspberry-pi-4b").stdout
     found = json.loads(run("estimate", int8, "--board", "raspberry-pi-4b", "--json").stdout)
     assert f"{found['multiply_adds'] / 1e6:.1f} M multiply-adds, {found['weight_bytes']:,} bytes" in text
-    assert f"within {found['validation']['median_error']:.0%}" in text
-    assert f"{found['validation']['coverage']:.0%} lay inside" in text
-    assert "80% interval" in text
+    assert f"within {percent(found['validation']['median_error'], 0)}" in text
+    assert f"{percent(found['validation']['coverage'], 0)} lay inside" in text
+    assert "80 % interval" in text
     assert all(row["source"] in text for row in found["nearest_references"])
 
 

@@ -22,6 +22,7 @@ from edgecls.estimate.measured import read_measured
 from edgecls.estimate.model import Evidence
 from edgecls.estimate.operators import Network, count_network
 from edgecls.estimate.published_latencies import load_latencies
+from edgecls.messages.numbers import percent
 
 NETWORK = count_network(TrainConfig(), 6)
 PI4 = load_profile("raspberry-pi-4b")
@@ -216,4 +217,4 @@ def test_the_documentation_shows_the_stored_errors() -> None:
     text = (Path(__file__).parents[2] / "docs/estimates.md").read_text(encoding="utf-8")
     for evidence in get_args(Evidence):
         row = load_validation(evidence)
-        assert f"| {row.latencies} | {row.median_error:.0%} | {row.coverage:.0%} |".replace("%", " %") in text, evidence
+        assert f"| {row.latencies} | {percent(row.median_error, 0)} | {percent(row.coverage, 0)} |" in text, evidence

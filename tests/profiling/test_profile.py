@@ -276,9 +276,9 @@ def test_interquartile_mean_lies_within_and_ignores_the_largest(values: list[flo
 
 def test_the_table_begins_with_the_slowest_and_names_the_method() -> None:
     lines = profile_table(PROFILE, most=2).splitlines()
-    assert lines[1].split() == ["0.6000", "60.0%", "60.0%", "Conv", "block_1_$x$"]
-    assert lines[2].split()[:4] == ["0.2000", "20.0%", "80.0%", "Conv"]
-    assert lines[3] == "and 2 faster ones, 20.0% together"
+    assert lines[1].split() == ["0.6000", "60.0", "%", "60.0", "%", "Conv", "block_1_$x$"]
+    assert lines[2].split()[:6] == ["0.2000", "20.0", "%", "80.0", "%", "Conv"]
+    assert lines[3] == "and 2 faster ones, 20.0 % together"
     assert lines[-1].startswith(
         "model.onnx in onnxruntime 1.2.3, 2 threads: 4 operators, sum 1.000 ms, the whole network 1"
     )

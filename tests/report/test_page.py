@@ -100,14 +100,14 @@ def test_the_page_tells_what_the_run_came_to(tmp_path: Path) -> None:
     )
     text = Page(write_report(run)).text
     # 16 of 18; Wilson's interval computed by hand.
-    assert "88.89% accuracy on 18 test images; 95% interval 67.2% to 96.9%" in text
+    assert "88.89 % accuracy on 18 test images; 95 % interval 67.2 % to 96.9 %" in text
     assert "warning: too few images Class <b>nut</b> has 6. Try: Add some & more." in text
     assert "No problems found." in text and "note:" not in text and text.count("Try:") == 1
-    assert "joint 4 2 91.00% 90.50% discarded validation got worse" in text
+    assert "joint 4 2 91.00 % 90.50 % discarded validation got worse" in text
     assert "88.9 % accuracy on 18 test images; look at: too few images, a warning about the images" in text
-    assert "1. bolt 6 83.3% (43.6 to 97.0%) 83.3% (43.6 to 97.0%) 83.3% (" in text
+    assert "1. bolt 6 83.3 % (43.6 to 97.0 %) 83.3 % (43.6 to 97.0 %) 83.3 % (" in text
     assert "bolt taken for nut : 1 of 6" in text and "All incorrect predictions, the most confident first" in text
-    assert "✗ bolt 95% , is nut 1/1.png" in text and "✗ nut 80% , is bolt 0/0.png" in text
+    assert "✗ bolt 95 % , is nut 1/1.png" in text and "✗ nut 80 % , is bolt 0/0.png" in text
     assert (
         "83 s" in text
         and "1 image is <b>twice</b>" in text
@@ -185,7 +185,7 @@ def test_exported_files_and_their_flips_are_shown(tmp_path: Path) -> None:
     files = [export_entry("a.tflite", flips="flips.png"), export_entry("b.onnx", passed=True, flips="gone.png")]
     write_exports(run, files)
     shown = Page(write_report(run))
-    assert "a.tflite 2.82 92.50% -1.23 98.00% no not yet unknown" in shown.text and "98.00% yes" in shown.text
+    assert "a.tflite 2.82 92.50 % -1.23 98.00 % no not yet unknown" in shown.text and "98.00 % yes" in shown.text
     assert "find the fastest: edgecls choose run" in shown.text
     assert len(shown.values("src")) == plain + 1
     assert "Images that a.tflite labels differently. failed: 1.23 points" in shown.text
@@ -212,12 +212,12 @@ def test_missed_defects_are_shown_by_name(tmp_path: Path) -> None:
     run = make_run(tmp_path, wrong=[(0, 1, 0.8), (7, 0, 0.95), (13, 0, 0.97)], config=TrainConfig(good_class="bolt"))
     shown = Page(write_report(run))
     assert "edgecls export run --int8 --good-class bolt --max-missed 0.01" in shown.text
-    assert shown.text.index("✗ bolt 97% , is Mutter ä 2/1.png") < shown.text.index("✗ bolt 95% , is nut 1/1.png")
+    assert shown.text.index("✗ bolt 97 % , is Mutter ä 2/1.png") < shown.text.index("✗ bolt 95 % , is nut 1/1.png")
     (run / "export").mkdir()
     files = [export_entry("a.tflite", inspection=INSPECTION), export_entry("b.onnx", inspection=None)]
     write_exports(run, files)
     shown = Page(write_report(run))
-    assert "a.tflite 0.8125 1 of 12 (1.5% to 35.4%) 2 of 6 (9.7% to 70.0%) at most 2% missed" in shown.text
+    assert "a.tflite 0.8125 1 of 12 (1.5 % to 35.4 %) 2 of 6 (9.7 % to 70.0 %) at most 2 % missed" in shown.text
     assert "a.tflite: 12 validation images are defects, but 49 are needed" in shown.text
     assert "Histograms of the score of bolt for good images and for defects" in shown.values("aria-label")
     assert "from 0.8125 on called bolt" in shown.text and "#missed" in shown.values("href")
@@ -269,7 +269,7 @@ def test_a_run_without_its_images_has_a_page(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     shown = Page(write_report(run))
-    assert shown.text.count("The image can no longer be read") == 2 and "✗ bolt 95% , is nut 1/1.png" in shown.text
+    assert shown.text.count("The image can no longer be read") == 2 and "✗ bolt 95 % , is nut 1/1.png" in shown.text
     assert shown.values("src") == []
 
 

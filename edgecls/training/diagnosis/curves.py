@@ -9,6 +9,7 @@ import numpy as np
 from edgecls.config import TrainConfig
 from edgecls.config.choices import CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE
 from edgecls.messages.lists import counted
+from edgecls.messages.numbers import percent
 from edgecls.training.diagnosis.evidence import END_EPOCHS, MIN_EPOCHS, Evidence, Phase
 from edgecls.training.diagnosis.finding import Problem, confidence_interval
 from edgecls.training.phase_names import trained_part
@@ -124,7 +125,7 @@ def check_epochs(run: Evidence) -> Iterator[Problem]:
         yield (
             "note",
             f"Training {trained_part(phase.name)} ended while it still improved: {_pace(phase)}, the validation loss "
-            f"fell by {falls[1]:.0%} in the last {last}.",
+            f"fell by {percent(falls[1], 0)} in the last {last}.",
             f"--epochs {2 * len(phase.records)}, or a longer --time-budget.",
         )
 
@@ -136,7 +137,7 @@ def check_short(run: Evidence) -> Iterator[Problem]:
         yield (
             "warning",
             f"Training {trained_part(phase.name)} ended after {counted(epochs, 'epoch')}, before "
-            f"it could settle: {accuracy:.0%} of the validation images are correct, validation loss "
+            f"it could settle: {percent(accuracy, 0)} of the validation images are correct, validation loss "
             f"{phase.end('val_loss'):.3g} (without looking at the images: {run.baseline_loss:.3g}).",
             f"{run.more_epochs}, or a longer --time-budget.",
         )
@@ -159,8 +160,9 @@ def check_underfitting(run: Evidence) -> Iterator[Problem]:
     if phase and (learned := run.normalized_accuracy(phase)) < LITTLE_LEARNED:
         yield (
             "error" if learned < NOTHING_LEARNED else "warning",
-            f"The network does not learn the training images: {phase.end('train_accuracy'):.0%} of them are correct "
-            f"at the end, the baseline is {run.baseline_accuracy:.0%}; training loss {phase.end('train_loss'):.3g}.",
+            f"The network does not learn the training images: {percent(phase.end('train_accuracy'), 0)} of them are "
+            f"correct at the end, the baseline is {percent(run.baseline_accuracy, 0)}; training loss "
+            f"{phase.end('train_loss'):.3g}.",
             _underfitting_remedy(run.config),
         )
 
@@ -184,8 +186,8 @@ def check_overfitting(run: Evidence) -> Iterator[Problem]:
         grown = f"; the validation loss was lowest in epoch {best + 1} and rose to {rise:.1f} times that"
         yield (
             "warning",
-            f"The network overfits: {learned:.0%} of the training images are correct, {held:.0%} of the validation "
-            f"images{grown if rise >= LOSS_RISE else ''}. The weights of the best epoch were kept.",
+            f"The network overfits: {percent(learned, 0)} of the training images are correct, {percent(held, 0)} of "
+            f"the validation images{grown if rise >= LOSS_RISE else ''}. The weights of the best epoch were kept.",
             _overfitting_remedy(run.config),
         )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
 from edgecls.evaluate import calibration_error, wilson_interval
+from edgecls.messages.numbers import percent
 from edgecls.training.diagnosis.evidence import Evidence
 from edgecls.training.diagnosis.finding import Problem, Scored
 
@@ -46,9 +47,10 @@ def check_majority(run: Evidence) -> Iterator[Problem]:
     yield (
         "warning" if recall - chance >= USEFUL_RECALL * (1 - chance) else "error",
         f"The network is no better than always answering {run.classes[largest]}: {hits} of {images} "
-        f"{' and '.join(part.part for part in parts)} images are correct ({hits / images:.1%}, 95 % interval {low:.1%} "
-        f"to {high:.1%}), and {support[largest] / images:.1%} of them are {run.classes[largest]}. The mean recall of "
-        f"the classes is {recall:.0%}; by chance it is {chance:.0%}.",
+        f"{' and '.join(part.part for part in parts)} images are correct ({percent(hits / images)}, 95 % interval "
+        f"{percent(low)} to {percent(high)}), and {percent(support[largest] / images)} of them are "
+        f"{run.classes[largest]}. The mean recall of the classes is {percent(recall, 0)}; by chance it is "
+        f"{percent(chance, 0)}.",
         *_majority_remedy(run),
     )
 
@@ -129,8 +131,8 @@ def check_calibration(run: Evidence) -> Iterator[Problem]:
         return
     yield (
         "warning",
-        f"The scores are too {'high' if mean > accuracy else 'low'}: they are {mean:.0%} on average, but "
-        f"{accuracy:.0%} of the {len(correct)} {' and '.join(part.part for part in parts)} images are correct "
+        f"The scores are too {'high' if mean > accuracy else 'low'}: they are {percent(mean, 0)} on average, but "
+        f"{percent(accuracy, 0)} of the {len(correct)} {' and '.join(part.part for part in parts)} images are correct "
         f"(calibration error {error:.2f}). A threshold on a score does not mean what it says.",
         *_calibration_remedy(run.config, too_high=mean > accuracy),
     )
@@ -185,4 +187,4 @@ def _interval(part: Scored) -> tuple[float, float]:
 def _result(part: Scored) -> str:
     low, high = _interval(part)
     correct = f"{part.confusion.trace()} of {len(part.labels)} {part.part} images are correct"
-    return f"{correct} (95 % interval {low:.0%} to {high:.0%})"
+    return f"{correct} (95 % interval {percent(low, 0)} to {percent(high, 0)})"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.messages.lists import some
+from edgecls.messages.numbers import percent
 from edgecls.training.diagnosis.evidence import Evidence, Phase
 from edgecls.training.diagnosis.finding import Problem
 from edgecls.training.history import Divergence
@@ -118,7 +119,7 @@ def check_dead_relus(run: Evidence) -> Iterator[Problem]:
             yield (
                 "error" if max(dead.values()) >= ALL_DEAD_SHARE else "warning",
                 "Outputs that are zero for every image, and so learn nothing more: "
-                f"{some(f'{name} ({share:.0%})' for name, share in dead.items())}.",
+                f"{some(f'{name} ({percent(share, 0)})' for name, share in dead.items())}.",
                 f"{run.lower_rate(phase.name)}, --clip-norm 1, --batch-norm, or He initialization; a layer "
                 "that works with few live outputs may be made smaller (--filters, --hidden).",
             )

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgecls.config import TrainConfig
 from edgecls.messages.lists import MOST_NAMES, counted, some
+from edgecls.messages.numbers import percent
 from edgecls.training.diagnosis.evidence import Evidence
 from edgecls.training.diagnosis.finding import Problem, Scored, confidence_interval
 
@@ -91,7 +92,9 @@ def check_labels(run: Evidence) -> Iterator[Problem]:
         held = find_suspects(run.val, run.classes)
         text += f" and {len(held)} of {len(run.val.labels)} validation images"
         suspects = (*suspects, *held)
-    shown = some((f"{s.path} is labeled {s.given} but looks like {s.predicted} ({s.score:.0%})" for s in suspects), 5)
+    shown = some(
+        (f"{s.path} is labeled {s.given} but looks like {s.predicted} ({percent(s.score, 0)})" for s in suspects), 5
+    )
     yield (
         "warning" if count / images >= WARNED_SHARE else "note",
         f"The network contradicts the labels of {text}, with high scores: {shown}.",
@@ -113,7 +116,7 @@ def check_confusion(run: Evidence) -> Iterator[Problem]:
     if pairs:
         listed = "; ".join(
             f"{classes[given]} taken for {classes[other]} in {counts[given, other]} of "
-            f"{counted(support[given], 'image')} ({rate:.0%})"
+            f"{counted(support[given], 'image')} ({percent(rate, 0)})"
             for rate, given, other in sorted(pairs, reverse=True)[:MOST_NAMES]
         )
         yield (
@@ -170,7 +173,7 @@ def check_balance(run: Evidence) -> Iterator[Problem]:
         yield (
             "warning",
             f"Small classes are less accurate: {listed}; the largest class has {counts.max()} training images, and "
-            f"{run.val.accuracy:.0%} of all validation images are correct.",
+            f"{percent(run.val.accuracy, 0)} of all validation images are correct.",
             *_balance_remedy(run.config),
         )
 

@@ -93,7 +93,7 @@ def test_gap_of_a_handful_of_images_is_chance() -> None:
 def test_kept_weights_show_overfitting_that_dropout_hid() -> None:
     train, val = scored(np.diag([200] * 4), "training"), scored(np.diag([70] * 4) + 10 * (1 - np.eye(4, dtype=int)))
     assert (
-        "100% of the training images are correct, 70% of the"
+        "100 % of the training images are correct, 70 % of the"
         in diagnosed(normal_epochs(), train=train, val=val)["overfitting"].text
     )
 
@@ -109,7 +109,7 @@ def test_majority_baseline_is_underfitting_too() -> None:
     labels = np.repeat(range(4), [270, 10, 10, 10])
     level: dict[str, Any] = {"train_accuracy": [0.9] * 8, "val_accuracy": [0.9] * 8}
     found = diagnosed(normal_epochs(8, **level), train_labels=labels)
-    assert "the baseline is 90%" in found["underfitting"].text
+    assert "the baseline is 90 %" in found["underfitting"].text
     # With class weights, 90 % were won otherwise.
     assert "underfitting" not in diagnosed(
         normal_epochs(8, **level), dataclasses.replace(CONFIG, balance=True), train_labels=labels

@@ -42,8 +42,8 @@ def test_a_network_must_beat_the_majority_clearly(matrix: np.ndarray, severity: 
 def test_the_majority_is_named_and_the_first_remedy_fits() -> None:
     val = scored(answers(70, 3))
     finding = diagnosed(normal_epochs(), val=val)["no-better-than-majority"]
-    assert "always answering bolt: 73 of 100 validation images are correct (73.0%" in finding.text
-    assert "mean recall of the classes is 55%; by chance it is 50%" in finding.text
+    assert "always answering bolt: 73 of 100 validation images are correct (73.0 %" in finding.text
+    assert "mean recall of the classes is 55 %; by chance it is 50 %" in finding.text
     assert finding.remedy.startswith("--arch mobilenet_v2")
     assert diagnosed(normal_epochs(), BACKBONE, val=val)["no-better-than-majority"].settings == {"balance": True}
     preset = dataclasses.replace(BACKBONE, preset="lecture-transfer")
@@ -91,7 +91,7 @@ def test_few_held_out_images_prove_nothing(correct: int, images: int, few: bool,
     if images == 4:
         # Wilson's interval of 4 in 4.
         text = found[f"too-few-{part}-images"].text
-        assert "4 of 4" in text and "51% to 100%" in text
+        assert "4 of 4" in text and "51 % to 100 %" in text
 
 
 def test_a_tiny_validation_folder_is_better_removed() -> None:
@@ -134,7 +134,7 @@ def test_scores_must_mean_what_they_say(certainty: float, what: str | None) -> N
     found = diagnosed(normal_epochs(), val=val)
     assert ("calibration" in found) == (what is not None)
     if what:
-        assert what in found["calibration"].text and "80% of the 200 validation images" in found["calibration"].text
+        assert what in found["calibration"].text and "80 % of the 200 validation images" in found["calibration"].text
     # So few images are off by chance.
     few = scored(np.diag([5, 5, 5, 4]) + np.diag([0, 0, 1], 1), certainty=0.8)
     assert "calibration" not in diagnosed(normal_epochs(), val=few)

@@ -36,7 +36,7 @@ def test_dead_layers_are_not_called_vanishing() -> None:
     bad = with_layers(*(layer(index, 10.0 ** (index - 8), dead_share=0.999 if index == 4 else 0) for index in range(6)))
     found = diagnosed(bad)
     assert "vanishing-gradients" not in found
-    assert found["dead-relus"].severity == "error" and "layer_4 (100%)" in found["dead-relus"].text
+    assert found["dead-relus"].severity == "error" and "layer_4 (100 %)" in found["dead-relus"].text
 
 
 @pytest.mark.parametrize(("share", "severity"), [(0.6, None), (0.85, "warning"), (1.0, "error"), (None, None)])

@@ -127,7 +127,7 @@ def test_nan_image_is_a_nan_after_some_steps() -> None:
 def test_dead_relus() -> None:
     found = examine(dense(2, bias_initializer=keras.initializers.Constant(-50)), epochs=4)
     assert list(found) == ["dead-relus", "no-better-than-majority"]
-    assert found["dead-relus"].severity == "error" and "hidden_1 (100%)" in found["dead-relus"].text
+    assert found["dead-relus"].severity == "error" and "hidden_1 (100 %)" in found["dead-relus"].text
 
 
 def test_rate_too_high() -> None:
@@ -159,7 +159,7 @@ def test_few_images_are_overfitted() -> None:
     few, other = clouds((8, 8, 8, 8), spread=6), clouds((60, 60, 60, 60), seed=1, spread=6)
     found = examine(dense(2, width=128), few, other, epochs=30)
     assert {"overfitting", "too-few-images"} <= set(found)
-    assert "100% of the training images are correct" in found["overfitting"].text
+    assert "100 % of the training images are correct" in found["overfitting"].text
 
 
 def test_linear_network_underfits_what_is_not_linear() -> None:

@@ -28,7 +28,7 @@ def test_wrong_labels_shows_images_of_both_parts() -> None:
     val = dataclasses.replace(mislabeled(1), part="validation")
     finding = diagnosed(normal_epochs(), train=mislabeled(20), val=val)["wrong-labels"]
     assert "20 of 400 training images and 1 of 400 validation images" in finding.text
-    assert "training/180.png is labeled nut but looks like screw (97%)" in finding.text
+    assert "training/180.png is labeled nut but looks like screw (97 %)" in finding.text
 
 
 def test_suspects_are_confident_stable_mistakes_in_order() -> None:
@@ -51,7 +51,7 @@ def test_network_that_learned_nothing_suspects_nobody() -> None:
 
 def test_confused_classes_are_pairs_with_rates() -> None:
     found = diagnosed(normal_epochs(), val=scored([[95, 5, 0, 0], [0, 60, 40, 0], [0, 0, 100, 0], [0, 0, 0, 100]]))
-    assert "nut taken for screw in 40 of 100 images (40%)" in found["confused-classes"].text
+    assert "nut taken for screw in 40 of 100 images (40 %)" in found["confused-classes"].text
     assert "bolt" not in found["confused-classes"].text
     # One of three images proves nothing.
     assert "confused-classes" not in diagnosed(
