@@ -40,6 +40,12 @@ def dataset(photos: Path) -> Dataset:
     return load_dataset(photos, SIZE, val_fraction=0.15, test_fraction=0.15, seed=0)
 
 
+def scaling_of(name: str, channels: int) -> str:
+    scaling = APPLICATIONS[name][0]
+    # The means of red, green and blue have no meaning for gray images.
+    return "-1..1" if channels == 1 and scaling in ("imagenet-rgb", "mean-bgr") else scaling
+
+
 def train(name: str, channels: int, dataset: Dataset) -> Any:
     """Return the network after a few epochs, which is enough for these classes."""
     import keras
@@ -50,7 +56,7 @@ def train(name: str, channels: int, dataset: Dataset) -> Any:
             layer.momentum = 0.7  # for so few batches
     # VGG16 has no BatchNorm: a larger rate leaves it at chance.
     model.compile(keras.optimizers.Adam(1e-4 if name == "VGG16" else 1e-3), "sparse_categorical_crossentropy")
-    scaled = parse_scaling(APPLICATIONS[name][0], channels).apply(dataset.train.images, channels)
+    scaled = parse_scaling(scaling_of(name, channels), channels).apply(dataset.train.images, channels)
     model.fit(scaled, dataset.train.labels, batch_size=16, epochs=4, verbose=0)
     return model
 
@@ -62,7 +68,7 @@ def test_imported_and_exported_files_equal_the_keras_model(
 ) -> None:
     model = train(name, channels, dataset)
     model.save(tmp_path / "model.keras")
-    scaling = APPLICATIONS[name][0]
+    scaling = scaling_of(name, channels)
     assert dataset.test is not None
     scaled = parse_scaling(scaling, channels).apply(dataset.test.images, channels)
     expected = model.predict(scaled, verbose=0)
