@@ -14,7 +14,7 @@ from edgecls.boards.targets import ANY, Target
 from edgecls.errors import ExportError
 from edgecls.export.calibration import centered_inputs
 from edgecls.export.fuse import BLOCKS, FusedModel
-from edgecls.export.onnx_fixes import add_features, drop_unused, merge_pads, write_erfc
+from edgecls.export.onnx_fixes import add_features, drop_unused, merge_pads, name_by_place, write_erfc
 from edgecls.output_capture import quietly
 
 if TYPE_CHECKING:
@@ -129,7 +129,10 @@ def _convert(core: keras.Model, *, nchw: bool = False) -> onnx.ModelProto:
         forward, input_signature=[signature], opset=OPSET, inputs_as_nchw=inputs, custom_op_handlers=handlers
     )
     add_features(proto.graph)
-    return merge_pads(proto)
+    merge_pads(proto.graph)
+    drop_unused(proto.graph)
+    name_by_place(proto.graph)
+    return proto
 
 
 def _accept_uint8(proto: onnx.ModelProto, fused: FusedModel) -> None:

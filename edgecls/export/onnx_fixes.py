@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import onnx
+
+# The end of a name that tf2onnx made of a counter, which goes on while the process lives.
+NUMBERED = re.compile(r"__\d+(:\d+)?$")
+# What follows a layer's name in that of its bias.
+BIAS_ENDING = re.compile(r"(/BiasAdd)?/[^/]+$")
 
 
 def add_features(graph: onnx.GraphProto) -> None:
@@ -35,7 +42,6 @@ def add_features(graph: onnx.GraphProto) -> None:
         for number, new in enumerate(added):
             graph.node.insert(place + number, new)
     graph.initializer.append(shape)
-    drop_unused(graph)
 
 
 def write_erfc(graph: Any, node: Any, name: str, arguments: Any) -> None:
@@ -48,11 +54,10 @@ def write_erfc(graph: Any, node: Any, name: str, arguments: Any) -> None:
     graph.replace_all_inputs(node.output[0], result.output[0], ops=readers)
 
 
-def merge_pads(proto: onnx.ModelProto) -> onnx.ModelProto:
+def merge_pads(graph: onnx.GraphProto) -> None:
     """Move each Pad into the padding attribute of the convolution that follows it."""
     from onnx import helper, numpy_helper
 
-    graph = proto.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     producers = {node.output[0]: node for node in graph.node}
     readers = Counter(name for node in graph.node for name in node.input)
@@ -69,8 +74,6 @@ def merge_pads(proto: onnx.ModelProto) -> onnx.ModelProto:
         )
         node.input[0] = pad.input[0]
         graph.node.remove(pad)
-    drop_unused(graph)
-    return proto
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:
@@ -79,3 +82,41 @@ def drop_unused(graph: onnx.GraphProto) -> None:
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
     del graph.value_info[:]
+
+
+def name_by_place(graph: onnx.GraphProto) -> None:
+    """Name and order the constants, and name what tf2onnx numbers, by the place in the graph.
+
+    tf2onnx's own names and order change from run to run. With these, a network gives the same file each time.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    results = {output.name for output in graph.output}
+    _name_nodes(graph, constants)
+    names: dict[str, str] = {}
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in constants:
+                names.setdefault(name, f"{node.name}_constant_{place}")
+            node.input[place] = names.get(name, name)
+        for place, name in enumerate(node.output):
+            if NUMBERED.search(name) and name not in results:
+                names[name] = node.output[place] = f"{node.name}:{place}"
+    ordered = [constants[name] for name in names if name in constants]
+    del graph.initializer[:]
+    for tensor in ordered:
+        tensor.name = names[tensor.name]
+    graph.initializer.extend(ordered)
+    # It names the traced function, by a counter too.
+    graph.doc_string = ""
+
+
+def _name_nodes(graph: onnx.GraphProto, constants: Container[str]) -> None:
+    """Name nodes that have a number for a name, as depthwise convolutions have, after the layer of their bias."""
+    readers = Counter(name for node in graph.node for name in node.input)
+    for number, node in enumerate(graph.node):
+        if not NUMBERED.search(node.name):
+            continue
+        # Equal constants were merged under the name of any one of them.
+        own = (name for name in node.input[2:] if name in constants and readers[name] == 1 and name.count("/") > 1)
+        layer = next((BIAS_ENDING.sub("", name) for name in own), None)
+        node.name = f"{layer}/{node.op_type}" if layer else f"{node.op_type}_{number}"

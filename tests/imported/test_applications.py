@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keras_models import APPLICATIONS, application
+from keras_models import APPLICATIONS, application, scaling_of
 
 from edgecls.config import ExportConfig
 from edgecls.demo import unpack_demo_data
@@ -38,12 +38,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dataset(photos: Path) -> Dataset:
     return load_dataset(photos, SIZE, val_fraction=0.15, test_fraction=0.15, seed=0)
-
-
-def scaling_of(name: str, channels: int) -> str:
-    scaling = APPLICATIONS[name][0]
-    # The means of red, green and blue have no meaning for gray images.
-    return "-1..1" if channels == 1 and scaling in ("imagenet-rgb", "mean-bgr") else scaling
 
 
 def train(name: str, channels: int, dataset: Dataset) -> Any:

@@ -34,8 +34,15 @@ def application(name: str, size: int = 32, classes: int = 3, channels: int = 3, 
         backbone = build(**options, include_top=False)
         x = keras.layers.GlobalAveragePooling2D()(backbone.output)
         model = keras.Model(backbone.input, keras.layers.Dense(classes, activation="softmax")(x))
-    settle(model, APPLICATIONS[name][0])
+    settle(model, scaling_of(name, channels))
     return model
+
+
+def scaling_of(name: str, channels: int) -> str:
+    """The scaling that a notebook would use."""
+    scaling = APPLICATIONS[name][0]
+    # The means of red, green and blue have no meaning for gray images.
+    return "-1..1" if channels == 1 and scaling in ("imagenet-rgb", "mean-bgr") else scaling
 
 
 def settle(model: Any, scaling: str, size: int | None = None) -> None:
