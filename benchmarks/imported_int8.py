@@ -92,6 +92,10 @@ def _backbone(recipe: Recipe, size: int) -> Any:
     build = getattr(keras.applications, recipe.network)
     backbone = build(input_shape=(size, size, 3), include_top=False, weights=None, **options)
     if not recipe.pretrained:
+        for layer in backbone.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                # The statistics of 0.99 or 0.999 need more steps than these few epochs have.
+                layer.momentum = 0.9
         return backbone
 
     def pad_both(layer: Any) -> Any:

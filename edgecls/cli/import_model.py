@@ -12,6 +12,7 @@ from edgecls.cli.data_options import LAYOUT, data_options, to_layout
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, warn
 from edgecls.messages.lists import some
+from edgecls.messages.numbers import percent
 
 if TYPE_CHECKING:
     from edgecls.imported.run import ImportResult
@@ -72,13 +73,12 @@ def print_import(result: ImportResult) -> None:
     from edgecls.imported.scaling import describe_trials
 
     measured, record = result.measured, result.record
-    percent = "{:.1f} %".format
     size = record["config"]["image_size"]
-    ways = ", ".join(f"{way.name} {percent(way.accuracy * 100)}" for way in measured.resizing)
+    ways = ", ".join(f"{way.name} {percent(way.accuracy)}" for way in measured.resizing)
     echo(f"images      {size} x {size} pixels")
     echo(f"scaling     {measured.scaling.name} (training images: {describe_trials(measured.trials)})")
     echo(f"classes     {some(record['classes'], SHOWN_CLASSES)} ({measured.order.text})")
-    echo(f"resizing    edgecls {percent(measured.accuracy * 100)}; without antialiasing, as Keras: {ways}")
+    echo(f"resizing    edgecls {percent(measured.accuracy)}; without antialiasing, as Keras: {ways}")
     if result.refit:
         echo(f"refit       {result.refit.describe()}")
     metrics = record["metrics"]

@@ -19,6 +19,10 @@ from edgecls.messages.numbers import percent
 STRICT_Z = 3.3
 STRICT_P = 1e-3
 SHOWN_CLASSES = 20
+_NOT_CONFIRMED = (
+    "would be correct by chance, so the images do not confirm its classes. It may have been trained on other classes, "
+    "or with other preprocessing"
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def check_order(
     order = ",".join(np.array(folders)[np.argsort(best)].tolist())
     lost, won = int((best_hits & ~hits).sum()), int((hits & ~best_hits).sum())
     is_worse = lost > won and mcnemar_p(won, lost) < STRICT_P
-    is_known = wilson_interval(int(hits.sum()), count, STRICT_Z)[0] > 1 / len(folders)
+    chance = _chance(outputs[labels], predicted)
+    is_known = wilson_interval(int(hits.sum()), count, STRICT_Z)[0] > chance
     figures, best_figure = f"{percent(accuracy)} of {count} training images", percent(best_accuracy)
     if is_worse and best_accuracy > (1 + 1 / len(folders)) / 2:
         raise DataError(
@@ -96,11 +101,18 @@ def check_order(
         )
     problem = ""
     if is_worse or not is_known:
-        problem = (
-            f"the model labels only {figures} correctly ({best_figure} in the order {order}), so the images do not "
-            "confirm its classes. It may have been trained on other classes, or with other preprocessing"
-        )
+        other = f" ({best_figure} in the order {order})" if is_worse else ""
+        problem = f"the model labels only {figures} correctly{other}, and {percent(chance)} {_NOT_CONFIRMED}"
         if given is None:
             raise DataError(f"{problem}. To import it anyway, give --scaling and --classes")
     where = "as given" if given else "alphabetical order confirmed"
     return ClassOrder(names, accuracy, count, f"{where}: {figures} correct", problem)
+
+
+def _chance(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Return the accuracy of predictions with these frequencies that do not look at the images, as in Cohen's kappa.
+
+    With frequent and rare classes, always answering the frequent one is often correct and confirms nothing.
+    """
+    values = np.unique(truth)
+    return float(sum((truth == value).mean() * (predicted == value).mean() for value in values))

@@ -51,6 +51,8 @@ def test_scaling_and_classes_are_found_and_shown(imported: tuple[Path, str]) -> 
     out, shown = imported
     assert "scaling     -1..1 (training images: -1..1 100.0 %" in shown
     assert f"classes     {', '.join(CLASSES)} (alphabetical order confirmed: 100.0 % of" in shown
+    assert "resizing    edgecls 100.0 %;" in shown
+    assert "validation  100.00 % accuracy\ntest        100.00 % accuracy\n" in shown
     assert "the model may have been trained on the held-out images" in shown
     record = json.loads((out / "run.json").read_text())
     assert record["arch"] == "imported"

@@ -117,6 +117,23 @@ def test_a_model_of_other_classes_is_refused() -> None:
         check_count(5, CLASSES)
 
 
+def test_always_answering_the_most_frequent_class_confirms_nothing() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [350, 100, 50])
+    always = np.tile(np.array([0.8, 0.15, 0.05], np.float32), (len(labels), 1))
+    with pytest.raises(
+        DataError, match=r"only 70.0 % of 500 training images correctly, and 70.0 % would be correct by"
+    ):
+        check_order(always, labels, CLASSES, None)
+    # One that tells classes apart is accepted, even if it is correct less often than that.
+    fair = 0.5 * np.eye(3)[labels] + rng.dirichlet((1, 1, 1), len(labels))
+    found = check_order((fair / fair.sum(1, keepdims=True)).astype(np.float32), labels, CLASSES, None)
+    assert found.classes == CLASSES and 0.6 < found.accuracy
+    shifted = np.where(rng.random(500) < 0.4, labels, rng.integers(0, 3, 500))
+    weak = check_order(np.eye(3, dtype=np.float32)[shifted] * 0.8 + 0.1, labels, CLASSES, None)
+    assert weak.accuracy < 0.7 and not weak.doubt
+
+
 def test_classes_must_be_the_folders() -> None:
     assert parse_classes("screw, bolt,nut", CLASSES) == ("screw", "bolt", "nut")
     for text in ("bolt,nut", "bolt,nut,screw,screw", "bolt,nut,saw"):
