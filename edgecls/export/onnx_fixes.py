@@ -113,10 +113,13 @@ def name_by_place(graph: onnx.GraphProto) -> None:
 def _name_nodes(graph: onnx.GraphProto, constants: Container[str]) -> None:
     """Name nodes that have a number for a name, as depthwise convolutions have, after the layer of their bias."""
     readers = Counter(name for node in graph.node for name in node.input)
+    taken = {node.name for node in graph.node}
     for number, node in enumerate(graph.node):
         if not NUMBERED.search(node.name):
             continue
         # Equal constants were merged under the name of any one of them.
         own = (name for name in node.input[2:] if name in constants and readers[name] == 1 and name.count("/") > 1)
         layer = next((BIAS_ENDING.sub("", name) for name in own), None)
-        node.name = f"{layer}/{node.op_type}" if layer else f"{node.op_type}_{number}"
+        name = f"{layer}/{node.op_type}" if layer else f"{node.op_type}_{number}"
+        node.name = f"{name}_{number}" if name in taken else name
+        taken.add(node.name)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from onnx import TensorProto, helper
+import numpy as np
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
 
 from edgecls.export.onnx_fixes import name_by_place
 
@@ -43,10 +45,6 @@ def test_a_network_gives_the_same_files_whenever_it_is_exported(tmp_path: Path) 
 
 
 def test_names_are_those_of_the_place_and_the_graph_computes_the_same() -> None:
-    import numpy as np
-    import onnxruntime
-    from onnx import numpy_helper
-
     def build(first: str, second: str, result: str) -> bytes:
         nodes = [
             helper.make_node("Add", ["x", first], [f"{result}:0"], result),
@@ -68,3 +66,27 @@ def test_names_are_those_of_the_place_and_the_graph_computes_the_same() -> None:
     assert session.run(None, {"x": np.array([4], np.float32)})[0] == (4 + 2) * 3 + 2
     # Names of layers stay.
     assert b"layer/mul" in data and b"__1" not in data
+
+
+def test_numbered_nodes_of_one_layer_keep_names_of_their_own() -> None:
+    rng, constants, nodes = np.random.default_rng(0), [], []
+    for number in (1, 2):
+        kernel, bias = f"const_fold__{number}", f"model/layer/bias{number}:0"
+        constants += [
+            numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+            for name, shape in ((kernel, (1, 1, 1, 1)), (bias, (1,)))
+        ]
+        nodes.append(helper.make_node("Conv", [f"x{number}", kernel, bias], [f"x{number + 1}"], f"Conv__{number}"))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 1]) for name in ("x1", "x3")]
+    graph = helper.make_graph(nodes, "graph", ends[:1], ends[1:], constants)
+    image = np.ones((1, 1, 1, 1), np.float32)
+
+    def run() -> np.ndarray:
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        return np.asarray(onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x1": image})[0])
+
+    before = run()
+    name_by_place(graph)
+    assert [node.name for node in graph.node] == ["model/layer/Conv", "model/layer/Conv_1"]
+    assert len({tensor.name for tensor in graph.initializer}) == 4
+    np.testing.assert_array_equal(run(), before)
