@@ -95,8 +95,11 @@ def choose_engine(kind: Format, engine: str | None = None, device: str = "cpu") 
     if name is not None and name not in of_kind:
         raise ConfigError(f"engine {engine!r} cannot run {kind} files; these can: {', '.join(able or of_kind)}")
     if name is not None and name not in able:
-        others = [other for other, entry in ENGINES.items() if device in entry.devices]
-        raise ConfigError(f"engine {name!r} cannot use device {device!r}; these can: {', '.join(others)}")
+        others = able or [other for other, entry in ENGINES.items() if device in entry.devices]
+        raise ConfigError(
+            f"engine {name!r} cannot use device {device!r}; these can: {', '.join(others)}. Devices of {name!r}: "
+            f"{', '.join(ENGINES[name].devices)}"
+        )
     if not able:
         kinds = [other for entry in ENGINES.values() if device in entry.devices for other in entry.kinds]
         raise ConfigError(f"no engine runs {kind} files on device {device!r}; pass a file of kind {' or '.join(kinds)}")

@@ -69,6 +69,7 @@ def test_what_is_chosen_can_run_the_file_and_other_engines_cannot(kind: Any, eng
         ("tflite", "ort", "cpu", "engine 'ort' cannot run tflite files; these can: litert, openvino"),
         ("tflite", "nonsense", "cpu", "engine 'nonsense' cannot run tflite files"),
         ("onnx", "openvino", "cuda", "engine 'openvino' cannot use device 'cuda'; these can: onnxruntime"),
+        ("tflite", "torq", "cpu", "'cpu'; these can: litert, openvino. Devices of 'torq': torq-simulator"),
         ("tflite", None, "cuda", "no engine runs tflite files on device 'cuda'; pass a file of kind onnx"),
         ("onnx", None, "edgetpu", "no engine runs onnx files on device 'edgetpu'; pass a file of kind tflite"),
         ("onnx", None, "gpu", "unknown device 'gpu'; devices are cpu, cuda, tensorrt, edgetpu"),
