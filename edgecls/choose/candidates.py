@@ -32,7 +32,7 @@ from edgecls.images.leftovers import LeftOut
 from edgecls.preprocessing import read_preprocessing
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
-from edgecls.runtime.engines import ENGINES, is_installed
+from edgecls.runtime.engines import DEVICES, ENGINES, is_installed
 from edgecls.training.run import run_folder
 
 GPU_DEVICES = ("cuda", "tensorrt")
@@ -141,7 +141,8 @@ def find_candidates(
 def _list_ways(files: Sequence[RunFile]) -> Iterator[_Way]:
     for file in files:
         for engine, entry in ENGINES.items():
-            for device in entry.devices if file.format in entry.kinds else ():
+            # A simulator's times mean nothing.
+            for device in (each for each in DEVICES if file.format in entry.kinds and each in entry.devices):
                 # Only int8 files are compiled for the Edge TPU.
                 if device != "edgetpu":
                     yield _Way(file, engine, device)

@@ -45,6 +45,14 @@ def sleeping(gone: str) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+def wait_until_begun(pid: int) -> None:
+    end = time.monotonic() + 5
+    # Its starter goes on a moment before the new program has its environment.
+    while pid not in ray_processes.find_marked():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def wait_until_gone(pid: int) -> None:
     end = time.monotonic() + 5
     # A dead process that nobody waits for keeps its PID and has no environment.
@@ -87,6 +95,7 @@ def test_what_was_started_ends_after_a_kill_of_the_starter() -> None:
     with subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout is not None
         pid = int(starter.stdout.readline())
-        assert pid in ray_processes.find_marked() and pid not in ray_processes.find_left()
+        wait_until_begun(pid)
+        assert pid not in ray_processes.find_left()
         starter.kill()
         wait_until_gone(pid)
