@@ -226,11 +226,11 @@ def print_export(result: ExportResult) -> None:
     for note in result.notes:
         warn(note)
     echo(f"{'file':30} {'bytes':>10} {'accuracy':>9} {'change':>7} {'agreement':>10}")
-    echo(f"{'(Keras, float)':30} {'':>10} {result.float_accuracy * 100:7.2f} %")
+    echo(f"{'(Keras, float)':30} {'':>10} {percent(result.float_accuracy, 2):>9}")
     for file in result.files:
         measured = file.comparison
-        figures = f"{file.bytes:10,} {measured.accuracy * 100:7.2f} % {format_change(measured.drop):>7}"
-        agreement = f"{measured.agreement * 100:8.2f} %"
+        figures = f"{file.bytes:10,} {percent(measured.accuracy, 2):>9} {format_change(measured.drop):>7}"
+        agreement = f"{percent(measured.agreement, 2):>10}"
         echo(f"{file.path:30} {figures} {agreement}  {measured.verdict}", fg=None if file.passed else "red")
     echo(f"{counted(result.images, 'held-out image')}; files in {result.folder}")
     for file in result.files:

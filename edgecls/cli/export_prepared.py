@@ -10,6 +10,7 @@ import click
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import echo, load_tensorflow
 from edgecls.config import ExportConfig
+from edgecls.messages.numbers import percent
 
 if TYPE_CHECKING:
     from edgecls.export.prepared import PreparedResult
@@ -55,10 +56,10 @@ def _print_result(result: PreparedResult) -> None:
     from edgecls.export.gate import format_change
 
     echo(f"{'file':16} {'bytes':>10} {'accuracy':>9} {'change':>7}")
-    echo(f"{'(Keras, float)':16} {'':>10} {result.float_accuracy * 100:7.2f} %")
+    echo(f"{'(Keras, float)':16} {'':>10} {percent(result.float_accuracy, 2):>9}")
     for file in result.files:
         measured = file.comparison
-        figures = f"{file.bytes:10,} {measured.accuracy * 100:7.2f} % {format_change(measured.drop):>7}"
+        figures = f"{file.bytes:10,} {percent(measured.accuracy, 2):>9} {format_change(measured.drop):>7}"
         echo(f"{file.path:16} {figures}  {measured.verdict}")
     echo(f"{result.images} held-out images; {result.calibration_images} calibration images; all in {result.folder}")
     echo("These files are not quantized. Quantize them with the toolkit of your chip, and measure what it writes.")

@@ -130,7 +130,6 @@ def _convert(core: keras.Model, *, nchw: bool = False) -> onnx.ModelProto:
     )
     add_features(proto.graph)
     merge_pads(proto.graph)
-    drop_unused(proto.graph)
     name_by_place(proto.graph)
     return proto
 

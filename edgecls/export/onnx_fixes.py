@@ -85,7 +85,7 @@ def drop_unused(graph: onnx.GraphProto) -> None:
 
 
 def name_by_place(graph: onnx.GraphProto) -> None:
-    """Name and order the constants, and name what tf2onnx numbers, by the place in the graph.
+    """Name and order the constants that nodes read, and name what tf2onnx numbers, by the place in the graph.
 
     tf2onnx's own names and order change from run to run. With these, a network gives the same file each time.
     """
@@ -106,6 +106,8 @@ def name_by_place(graph: onnx.GraphProto) -> None:
     for tensor in ordered:
         tensor.name = names[tensor.name]
     graph.initializer.extend(ordered)
+    # It holds the names of before.
+    del graph.value_info[:]
     # It names the traced function, by a counter too.
     graph.doc_string = ""
 

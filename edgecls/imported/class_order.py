@@ -19,10 +19,6 @@ from edgecls.messages.numbers import percent
 STRICT_Z = 3.3
 STRICT_P = 1e-3
 SHOWN_CLASSES = 20
-_NOT_CONFIRMED = (
-    "would be correct by chance, so the images do not confirm its classes. It may have been trained on other classes, "
-    "or with other preprocessing"
-)
 
 
 @dataclass(frozen=True)
@@ -102,11 +98,18 @@ def check_order(
     problem = ""
     if is_worse or not is_known:
         other = f" ({best_figure} in the order {order})" if is_worse else ""
-        problem = f"the model labels only {figures} correctly{other}, and {percent(chance)} {_NOT_CONFIRMED}"
+        problem = _describe_doubt(f"{figures} correctly{other}", chance)
         if given is None:
             raise DataError(f"{problem}. To import it anyway, give --scaling and --classes")
     where = "as given" if given else "alphabetical order confirmed"
     return ClassOrder(names, accuracy, count, f"{where}: {figures} correct", problem)
+
+
+def _describe_doubt(found: str, chance: float) -> str:
+    return (
+        f"the model labels only {found}, and {percent(chance)} would be correct by chance, so the images do not "
+        "confirm its classes. It may have been trained on other classes, or with other preprocessing"
+    )
 
 
 def _chance(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:

@@ -46,7 +46,7 @@ class LitertEngine:
 
     def __init__(self, interpreter: Any, version: str, spec: ModelSpec, threads: int = 1, device: str = "cpu") -> None:
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-        self._shape = check_tensors(_tensors(inputs), _tensors(outputs), spec, ("uint8", "int8", "float32"))
+        self._shape = check_details(inputs, outputs, spec)
         source, target = inputs[0], outputs[0]
         self.version = version
         self.threads = threads
@@ -159,6 +159,13 @@ def _load_edgetpu(module: Any) -> Any:
         raise ConfigError(
             f"no Edge TPU answers ({str(error).strip()}); check that it is plugged in and that this user may use it"
         ) from error
+
+
+def check_details(
+    inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], spec: ModelSpec
+) -> tuple[int, int, int, int]:
+    """Return what `check_tensors` returns for an interpreter's input and output details, and raise as it does."""
+    return check_tensors(_tensors(inputs), _tensors(outputs), spec, ("uint8", "int8", "float32"))
 
 
 def _tensors(details: list[dict[str, Any]]) -> list[TensorForm]:

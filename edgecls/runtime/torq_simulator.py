@@ -24,7 +24,7 @@ from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.read import read_model_file
 from edgecls.model_file.selftest import TOLERANCES, golden_images
 from edgecls.runtime.engines import SIMULATORS, one_line, shaped
-from edgecls.runtime.litert import LitertEngine, check_compiled, import_interpreter
+from edgecls.runtime.litert import LitertEngine, check_compiled, check_details, import_interpreter
 
 # Of a score. 60 photographs differed by 0.041 at most in torq-runtime 2.3.0, and a network of random weights by 0.06.
 USUAL_DIFFERENCE = 0.05
@@ -44,14 +44,14 @@ class TorqEngine:
     device = SIMULATORS[0]
     threads = 1
 
-    def __init__(self, runner: Any, version: str, interpreter: Any, folder: Any) -> None:
-        self.version = version
+    def __init__(self, runner: Any, interpreter: Any, shape: tuple[int, int, int, int], folder: Any) -> None:
+        self.version = _find_version()
         self._runner = runner
+        self._shape = shape
         # The compiler changes neither the input nor the outputs, and its file does not tell their quantization.
-        self._shape = tuple(int(side) for side in interpreter.get_input_details()[0]["shape"])
         self._float_input = interpreter.get_input_details()[0]["dtype"] == np.float32
         self._outputs = interpreter.get_output_details()
-        # It holds the compiled file.
+        # The compiled file lives as long as its engine.
         weakref.finalize(self, folder.cleanup)
         self._lock = threading.Lock()
 
@@ -65,7 +65,7 @@ class TorqEngine:
         return scores, heatmap
 
     def _infer(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        values = shaped(image, self._shape)  # type: ignore[arg-type]
+        values = shaped(image, self._shape)
         # MLIR's integers have no sign: uint8 tensors are typed int8.
         taken = values.astype(np.float32) if self._float_input else values.view(np.int8)
         try:
@@ -88,9 +88,9 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int = 1, device: str = S
     """
     check_compiled(graph, device)
     runner = _import_runner()
-    interpreter, version = _open_reference(graph)
-    # Checks its shapes against the metadata.
-    LitertEngine(interpreter, version, spec, threads)
+    interpreter, _ = _open_reference(graph)
+    # Before the compiler, which takes its time.
+    shape = check_details(interpreter.get_input_details(), interpreter.get_output_details(), spec)
     folder = tempfile.TemporaryDirectory(prefix="edgecls-torq-")
     file = Path(folder.name) / "model.vmfb"
     compile_graph(graph, file, "the model", SIMULATOR)
@@ -98,7 +98,7 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int = 1, device: str = S
         opened = runner(str(file), device_uri="torq", torq_hw_type="sim")
     except Exception as error:
         raise ModelFileError(f"torq-runtime failed: {one_line(error)}") from error
-    return TorqEngine(opened, _find_version(), interpreter, folder)
+    return TorqEngine(opened, interpreter, shape, folder)
 
 
 def compare_in_simulator(path: Path) -> RuleResult:
