@@ -106,6 +106,9 @@ def grouped_convolution() -> type[keras.layers.Conv2D]:
 
     class GroupedConv2D(keras.layers.Conv2D):  # type: ignore[misc]
         def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+            if tf.executing_eagerly():
+                # The converters' operation has no gradient on a CPU.
+                return super().convolution_op(inputs, kernel)
             strides, dilations = list(self.strides), list(self.dilation_rate)
             return tf.nn.convolution(inputs, kernel, strides, self.padding.upper(), dilations=dilations)
 

@@ -33,31 +33,61 @@ def for_npu(fused: FusedModel) -> FusedModel:
     core = fused.core
     if BLOCKS in [layer.name for layer in core.layers] and core.get_layer(STEM).kernel_size[0] % 2 == 0:
         raise ValueError("an even number of blocks is not padded as pixels are; fuse with in_blocks=False")
-    weights = _weights(core)
+    weights, last = _weights(core), _with_scores(core)
+    apart = last.name if isinstance(last, (kinds.Activation, kinds.Softmax)) else ""
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-        settings = layer.get_config()
-        if layer.name == STEM and weights[STEM][0].shape != layer.kernel.shape:
-            return kinds.Conv2D(layer.filters, weights[STEM][0].shape[:2], strides=2, padding="same", name=STEM)
-        if isinstance(layer, kinds.Dense):
-            # The softmax of the last one becomes a layer of its own.
-            activation = None if layer is core.layers[-1] else layer.activation
-            return kinds.Conv2D(layer.units, weights[layer.name][0].shape[:2], activation=activation, name=layer.name)
-        if isinstance(layer, kinds.GlobalAveragePooling2D):
-            settings["keepdims"] = True
-        return type(layer).from_config(settings)
+        shape = weights[layer.name][0].shape if layer.name in weights else ()
+        return _as_mapped(layer, shape, is_last=layer is last and not apart)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
-        gone = layer.name == BLOCKS or isinstance(layer, kinds.Flatten)
+        gone = layer.name == BLOCKS or isinstance(layer, kinds.Flatten) or layer.name == apart
         return args[0] if gone else layer(*args, **kwargs)
 
     image = keras.Input(core.input.shape[1:], batch_size=1, dtype="float32", name="centered_image")
     mapped = keras.models.clone_model(core, input_tensors=image, clone_function=clone, call_function=call)
-    scores = kinds.Softmax(name="softmax")(kinds.Flatten(name="logits")(mapped.output))
-    mapped = keras.Model(image, scores)
+    mapped = keras.Model(image, _to_scores(kinds.Flatten(name="logits")(mapped.output), last))
     for name, values in weights.items():
         mapped.get_layer(name).set_weights(values)
     return FusedModel(mapped, fused.pad_gray)
+
+
+def _as_mapped(layer: keras.layers.Layer, shape: tuple[int, ...], *, is_last: bool) -> keras.layers.Layer:
+    """Return a copy for a kernel of `shape`, without its activation if it is the last one with weights."""
+    from keras import layers as kinds
+
+    settings = layer.get_config()
+    if layer.name == STEM and shape != layer.kernel.shape:
+        return kinds.Conv2D(layer.filters, shape[:2], strides=2, padding="same", name=STEM)
+    if isinstance(layer, kinds.Dense):
+        settings = {"filters": layer.units, "kernel_size": shape[:2], "name": layer.name}
+        settings["activation"] = layer.activation
+    if isinstance(layer, kinds.GlobalAveragePooling2D):
+        settings["keepdims"] = True
+    if is_last:
+        # The activation becomes a layer of its own.
+        settings["activation"] = "linear"
+    return (kinds.Conv2D if isinstance(layer, kinds.Dense) else type(layer)).from_config(settings)
+
+
+def _with_scores(core: keras.Model) -> keras.layers.Layer:
+    """Return the layer whose activation makes the scores, before those that only change their shape."""
+    from keras import layers as kinds
+
+    layer, sources = core.layers[-1], sources_of(core)
+    while isinstance(layer, (kinds.Flatten, kinds.Reshape)):
+        layer = core.get_layer(sources[layer.name][0])
+    return layer
+
+
+def _to_scores(logits: keras.KerasTensor, last: keras.layers.Layer) -> keras.KerasTensor:
+    """Return the scores of logits (1, C), as the layer `last` made them."""
+    import keras
+
+    is_sigmoid = getattr(last, "activation", None) is keras.activations.sigmoid
+    layers = keras.layers
+    layer = layers.Activation("sigmoid", name="sigmoid") if is_sigmoid else layers.Softmax(name="softmax")
+    return layer(logits)
 
 
 def _weights(core: keras.Model) -> Weights:

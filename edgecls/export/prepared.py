@@ -211,10 +211,15 @@ def _predict(network: keras.Model) -> _Scorer:
 
 
 def _with_any_batch(core: keras.Model) -> keras.Model:
-    """Return a copy for any number of images at a time."""
+    """Return a copy for any number of images at a time, of Keras' own layers alone."""
     import keras
 
-    copy = keras.models.clone_model(core, input_tensors=keras.Input(core.input.shape[1:], name=onnx.INPUT))
+    def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+        is_grouped = isinstance(layer, keras.layers.Conv2D) and layer.groups > 1
+        return (keras.layers.Conv2D if is_grouped else type(layer)).from_config(layer.get_config())
+
+    image = keras.Input(core.input.shape[1:], name=onnx.INPUT)
+    copy = keras.models.clone_model(core, input_tensors=image, clone_function=copy_layer)
     copy.set_weights(core.get_weights())
     return copy
 

@@ -57,25 +57,52 @@ def test_otherwise_it_is_exported_as_it_is(network: Any, kind: str, monkeypatch:
     np.testing.assert_allclose(scores, network.predict(images, verbose=0), atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def imported_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def train_and_import(data: Path, folder: Path, layers: list[Any]) -> Path:
+    """Return the run of a small network of these layers, which a notebook trained."""
     import keras
 
     from edgecls.images.dataset import load_dataset
 
-    keras.utils.set_random_seed(1)
-    layers, size = keras.layers, 24
-    dataset = load_dataset(tiny_data, size, val_fraction=0.2, test_fraction=0.3, seed=0)
-    stack = [layers.Rescaling(1 / 127.5, -1), layers.Conv2D(8, 3, 2, activation="relu")]
-    stack += [layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax")]
-    model = keras.Sequential([keras.Input((size, size, 1)), *stack])
+    size = 24
+    dataset = load_dataset(data, size, val_fraction=0.2, test_fraction=0.3, seed=0)
+    model = keras.Sequential([keras.Input((size, size, 1)), keras.layers.Rescaling(1 / 127.5, -1), *layers])
     model.compile(keras.optimizers.Adam(2e-2), "sparse_categorical_crossentropy")
     model.fit(dataset.train.images, dataset.train.labels, epochs=40, batch_size=8, verbose=0)
-    folder = tmp_path_factory.mktemp("imported")
     model.save(folder / "model.keras")
-    result = run("import", str(folder / "model.keras"), str(tiny_data), "--out", str(folder / "run"))
+    result = run("import", str(folder / "model.keras"), str(data), "--out", str(folder / "run"))
     assert result.exit_code == 0, result.output
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def imported_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import keras
+
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    stack = [layers.Conv2D(8, 3, 2, activation="relu"), layers.GlobalAveragePooling2D()]
+    return train_and_import(
+        tiny_data, tmp_path_factory.mktemp("imported"), [*stack, layers.Dense(3, activation="softmax")]
+    )
+
+
+def test_grouped_convolutions_are_exported_and_prepared(tiny_data: Path, tmp_path: Path) -> None:
+    """Many processors have no fused grouped convolution, and none has its gradient outside of XLA."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    # The scores come from a layer of their own, after a convolution.
+    stack = [layers.Conv2D(8, 3, 2, activation="relu"), layers.Conv2D(8, 3, groups=4, activation="relu")]
+    stack += [layers.GlobalAveragePooling2D(keepdims=True), layers.Conv2D(3, 1), layers.Flatten(), layers.Softmax()]
+    folder = train_and_import(tiny_data, tmp_path, stack)
+    result = run("export", str(folder))
+    assert result.exit_code == 0, result.output
+    result = run("export", str(folder), "--int8")
+    assert result.exit_code == 0 and "cannot be" not in result.output, result.output
+    for kind in ("keras", "npz", "onnx"):
+        result = run("export", str(folder), "--prepared", "--format", kind)
+        assert result.exit_code == 0, result.output
 
 
 def fail(*_: object, **__: object) -> FusedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 from random_networks import diverse_images, random_network
@@ -70,6 +71,26 @@ def test_same_scores_without_blocks_and_dense_layers(name: str) -> None:
     assert [layer.name for layer in fused.core.layers if layer.weights] == [
         layer.name for layer in mapped.core.layers if layer.weights
     ]
+
+
+@pytest.mark.parametrize("last", ["sigmoid", "softmax layer", "softmax of a convolution", "sigmoid of a convolution"])
+def test_scores_are_made_as_the_imported_network_made_them(last: str) -> None:
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    image = keras.Input((8, 8, 1), batch_size=1)
+    x = layers.Conv2D(4, 3, activation="relu")(image)
+    if "convolution" in last:
+        activation = "softmax" if "softmax" in last else None
+        x = layers.Conv2D(3, 6, activation=activation)(x)
+        x = layers.Flatten()(x) if activation else layers.Activation("sigmoid")(layers.Flatten()(x))
+    else:
+        x = layers.GlobalAveragePooling2D()(x)
+        x = layers.Dense(3, activation="sigmoid")(x) if last == "sigmoid" else layers.Softmax()(layers.Dense(3)(x))
+    fused = FusedModel(keras.Model(image, x), 0.0)
+    images = diverse_images(8, 8, np.random.default_rng(0)) / 255
+    expected = scores_of(fused, images)
+    assert np.ptp(expected, axis=0).max() > 0.01
+    assert np.abs(scores_of(for_npu(fused), images) - expected).max() < SCORES_TOLERANCE
 
 
 @pytest.fixture(scope="module", params=["gap", "flatten"])
