@@ -7,6 +7,7 @@ for Arm's Ethos-U, maps all of these too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgecls.boards import edgetpu, ethosu
@@ -41,7 +42,7 @@ def for_npu(fused: FusedModel) -> FusedModel:
         return _as_mapped(layer, shape, is_last=layer is last and not apart)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
-        gone = layer.name == BLOCKS or isinstance(layer, kinds.Flatten) or layer.name == apart
+        gone = isinstance(layer, kinds.Flatten) or layer.name in (BLOCKS, apart, *_before_dense(core))
         return args[0] if gone else layer(*args, **kwargs)
 
     image = keras.Input(core.input.shape[1:], batch_size=1, dtype="float32", name="centered_image")
@@ -62,7 +63,7 @@ def _as_mapped(layer: keras.layers.Layer, shape: tuple[int, ...], *, is_last: bo
     if isinstance(layer, kinds.Dense):
         settings = {"filters": layer.units, "kernel_size": shape[:2], "name": layer.name}
         settings["activation"] = layer.activation
-    if isinstance(layer, kinds.GlobalAveragePooling2D):
+    if isinstance(layer, (kinds.GlobalAveragePooling2D, kinds.GlobalMaxPooling2D)):
         settings["keepdims"] = True
     if is_last:
         # The activation becomes a layer of its own.
@@ -72,12 +73,32 @@ def _as_mapped(layer: keras.layers.Layer, shape: tuple[int, ...], *, is_last: bo
 
 def _with_scores(core: keras.Model) -> keras.layers.Layer:
     """Return the layer whose activation makes the scores, before those that only change their shape."""
+    *_, layer = _through_shapes(core, core.layers[-1])
+    return layer
+
+
+def _before_dense(core: keras.Model) -> set[str]:
+    """Return the layers that only change the shape of what a Dense layer reads."""
     from keras import layers as kinds
 
-    layer, sources = core.layers[-1], sources_of(core)
+    sources = sources_of(core)
+    names: set[str] = set()
+    for layer in core.layers:
+        if isinstance(layer, kinds.Dense):
+            *shapes, _ = _through_shapes(core, core.get_layer(sources[layer.name][0]))
+            names.update(each.name for each in shapes)
+    return names
+
+
+def _through_shapes(core: keras.Model, layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """Yield `layer` and those before it, up to the first that does more than to change the shape."""
+    from keras import layers as kinds
+
+    sources = sources_of(core)
+    yield layer
     while isinstance(layer, (kinds.Flatten, kinds.Reshape)):
         layer = core.get_layer(sources[layer.name][0])
-    return layer
+        yield layer
 
 
 def _to_scores(logits: keras.KerasTensor, last: keras.layers.Layer) -> keras.KerasTensor:
@@ -104,8 +125,9 @@ def _weights(core: keras.Model) -> Weights:
         weights[STEM][0] = pixels.reshape(side, side, 1, filters)
     for layer in core.layers:
         if isinstance(layer, kinds.Dense):
-            before = core.get_layer(sources[layer.name][0])
-            rows, columns = before.input.shape[1:3] if isinstance(before, kinds.Flatten) else (1, 1)
+            *_, before = _through_shapes(core, core.get_layer(sources[layer.name][0]))
+            shape = before.output.shape
+            rows, columns = shape[1:3] if len(shape) == 4 else (1, 1)
             kernel = weights[layer.name][0]
             weights[layer.name][0] = kernel.reshape(rows, columns, len(kernel) // (rows * columns), layer.units)
     return weights
@@ -114,5 +136,5 @@ def _weights(core: keras.Model) -> Weights:
 def check_mapping(graph: bytes, target: Target) -> None:
     """Raise ExportError for a TFLite file of which a convolution or more would run on the board's CPU."""
     rules = edgetpu if target.accelerator == "edgetpu" else ethosu
-    if reasons := reasons_against(rules.preflight(read_graph(graph, "tflite"))):
+    if reasons := reasons_against(rules.preflight(read_graph(graph, "tflite"))).replace(f"; {rules.AGAIN}", ""):
         raise ExportError(f"the NPU would not run this file: {reasons}; choose another --board")

@@ -144,8 +144,8 @@ def choose_scaling(trials: Sequence[ScalingTrial], *, scales_itself: bool) -> Sc
         return next(trial.scaling for trial in trials if trial.scaling.name == RAW)
     raise DataError(
         f"the scaling of the notebook's images cannot be told from {best.images} training images: "
-        f"{describe_trials(trials)}. Not clearly different: {', '.join(tied)}. Give the one that the notebook used, "
-        f"such as --scaling {tied[0]}"
+        f"{describe_trials(trials)}. Not clearly different: {', '.join(tied)}. Give the one that the notebook used"
+        f"{' (0..1 is division by 255)' if '0..1' in tied else ''}: --scaling {' or --scaling '.join(tied)}"
     )
 
 

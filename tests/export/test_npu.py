@@ -93,6 +93,26 @@ def test_scores_are_made_as_the_imported_network_made_them(last: str) -> None:
     assert np.abs(scores_of(for_npu(fused), images) - expected).max() < SCORES_TOLERANCE
 
 
+@pytest.mark.parametrize("shapes", ["2-D", "maximum", "reshaped"])
+def test_dense_layers_may_follow_other_shapes(shapes: str) -> None:
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    image = keras.Input((8, 8, 1), batch_size=1)
+    if shapes == "2-D":
+        x = layers.Flatten()(layers.Reshape((8, 8))(image))
+    elif shapes == "maximum":
+        x = layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3, activation="relu")(image))
+    else:
+        x = layers.Reshape((72, 2))(layers.Conv2D(4, 3, activation="relu")(image))
+        x = layers.Reshape((144,))(layers.Flatten()(x))
+    x = layers.Dense(5, activation="relu")(x)
+    fused = FusedModel(keras.Model(image, layers.Dense(3, activation="softmax")(x)), 0.0)
+    images = diverse_images(8, 8, np.random.default_rng(0)) / 255
+    expected = scores_of(fused, images)
+    assert np.ptp(expected, axis=0).max() > 0.01
+    assert np.abs(scores_of(for_npu(fused), images) - expected).max() < SCORES_TOLERANCE
+
+
 @pytest.fixture(scope="module", params=["gap", "flatten"])
 def files(request: pytest.FixtureRequest) -> dict[str, bytes]:
     """The same network for a Coral and for any CPU."""
@@ -133,5 +153,6 @@ def test_the_file_scores_as_the_one_for_cpus(files: dict[str, bytes]) -> None:
 def test_a_file_that_would_stay_on_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fused = fuse(random_network("torch", SIZE, 0.35, "gap"))
     monkeypatch.setattr(tflite, "for_npu", lambda fused: fused)
-    with pytest.raises(ExportError, match=r"the NPU would not run this file: .*FULLY_CONNECTED"):
+    with pytest.raises(ExportError, match=r"the NPU would not run this file: .*FULLY_CONNECTED.*") as error:
         tflite.to_int8(fused, diverse_images(8, SIZE, np.random.default_rng(1)), CORAL)
+    assert "run: edgecls export" not in str(error.value)
