@@ -19,6 +19,7 @@ from edgecls.export import export_folder, inspect, mediapipe, onnx, tflite
 from edgecls.export.export_folder import ExportedFile
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.heatmap import add_heatmap
+from edgecls.export.imported import network_errors
 from edgecls.export.job import Job, open_job
 from edgecls.export.known import measure_known
 from edgecls.export.mistakes import Mistakes, draw_flips, write_tables
@@ -225,7 +226,7 @@ def _choose_int8(job: Job, kind: Format, notes: list[str]) -> tuple[bool, bytes]
     error, graph = judge(prepare=False)
     try:
         prepared_error, prepared = judge(prepare=True)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+    except network_errors() as problem:
         notes.append(f"{name} is not prepared for int8, as this network cannot be: {problem!s:.200}")
         return False, graph
     if prepared_error <= error:

@@ -47,11 +47,18 @@ def rewrite(model: keras.Model, images: NDArray[np.uint8]) -> Rewritten:
         problem = _compare(model, exact, images[:CHECKED_IMAGES])
         if not problem:
             return Rewritten(exact, fuse_imported(model, whole_gray=True))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except network_errors() as error:
         # The rewrite knows the usual networks; any other is converted as it is.
         problem = f"{type(error).__name__}, {error!s:.200}"
     plain = as_it_is(model)
     return Rewritten(plain, plain, f"the network is converted as it is, since it cannot be rewritten: {problem}")
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """Return the errors with which Keras and TensorFlow refuse a network that they cannot rewrite or compute."""
+    import tensorflow as tf
+
+    return (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, tf.errors.OpError)
 
 
 def as_it_is(model: keras.Model) -> FusedModel:

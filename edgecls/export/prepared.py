@@ -23,6 +23,7 @@ from edgecls.export import onnx, rebuild
 from edgecls.export.fuse import FusedModel
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.graph import in_batches, sources_of
+from edgecls.export.imported import network_errors
 from edgecls.export.job import Job, open_job
 from edgecls.export.npu import for_npu
 from edgecls.files import file_sha256, write_json
@@ -125,7 +126,7 @@ def _prepare(job: Job, progress: Progress) -> FusedModel:
     progress("prepare the network", 0, 1)
     try:
         fused = for_npu(job.prepared)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+    except network_errors() as problem:
         if not job.is_imported:
             raise
         raise ExportError(

@@ -117,7 +117,16 @@ def spoil(fused: FusedModel, *_: object, **__: object) -> FusedModel:
     return FusedModel(core, fused.pad_gray)
 
 
-@pytest.mark.parametrize(("change", "words"), [(fail, "no such channel"), (spoil, "with the preparation by")])
+def fail_to_compute(*_: object, **__: object) -> FusedModel:
+    import tensorflow as tf
+
+    raise tf.errors.UnimplementedError(None, None, "no such kernel")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(fail, "no such channel"), (fail_to_compute, "no such kernel"), (spoil, "with the preparation by")],
+)
 def test_a_preparation_that_fails_or_harms_is_left_out_and_named(
     imported_run: Path,
     change: Callable[..., FusedModel],
