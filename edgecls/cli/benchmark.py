@@ -14,7 +14,7 @@ from edgecls.cli import benchmark_kinds, remote
 from edgecls.cli.option_types import Several
 from edgecls.cli.terminal import PATH, STDOUT, counting_left_out, echo, host_options, print_json, warn
 from edgecls.messages.names import safe
-from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
+from edgecls.runtime.engines import ALIASES, DEVICES, HARDWARE_ENGINES
 
 if TYPE_CHECKING:
     from edgecls.benchmark.record import Record
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--engine",
     "engines",
     multiple=True,
-    type=click.Choice([*ENGINES, *ALIASES]),
+    type=click.Choice([*HARDWARE_ENGINES, *ALIASES]),
     help="Engine.  [default: the first that fits]",
 )
 @click.option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.terminal import PATH, collect_options, echo, untrusted_option, warn
-from edgecls.runtime.engines import ALIASES, DEVICES, ENGINES
+from edgecls.runtime.engines import ALIASES, DEVICES, HARDWARE_ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Another name of this machine in browsers.")
 @collect_options
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Reject lower scores.  [default: the file's own]")
-@click.option("--engine", type=click.Choice([*ENGINES, *ALIASES]), help="[default: the first that runs FILE]")
+@click.option("--engine", type=click.Choice([*HARDWARE_ENGINES, *ALIASES]), help="[default: the first that runs FILE]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the big cores, at most 4]")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="What the model runs on.")
 @untrusted_option

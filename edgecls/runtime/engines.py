@@ -73,6 +73,9 @@ ENGINES: dict[str, EngineKind] = {
     "torq": EngineKind("edgecls.runtime.torq_simulator", ("tflite",), SIMULATORS),
 }
 
+# Those that no simulator runs.
+HARDWARE_ENGINES = tuple(name for name, entry in ENGINES.items() if entry.devices != SIMULATORS)
+
 
 def choose_engine(kind: Format, engine: str | None = None, device: str = "cpu") -> str:
     """Return the name in `ENGINES` of the engine that runs files of a format on a device.

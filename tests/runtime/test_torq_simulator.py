@@ -119,6 +119,13 @@ def test_selftest_and_evaluate_run_in_the_simulator(
     assert "accuracy 0.0000" in run("evaluate", *arguments, photos).stdout
 
 
+@pytest.mark.parametrize("command", ["benchmark", "serve"])
+def test_it_is_no_engine_to_time_or_to_serve(file: Path, command: str) -> None:
+    done = run(command, file, "--engine", "torq")
+    assert done.exit_code == 2
+    assert "'torq' is not one of 'litert', 'onnxruntime', 'openvino', 'ort'" in done.stderr
+
+
 def test_without_the_simulator_evaluate_says_what_to_install(file: Path, tmp_path: Path) -> None:
     done = run("evaluate", file, tmp_path, "--device", "torq-simulator")
     assert done.exit_code == 1
