@@ -67,10 +67,10 @@ RECIPES = {
     "efficient": Recipe("EfficientNetB0, from random weights", "EfficientNetB0", (0, 10), pretrained=False),
     # Smaller images: an hour would not do for these at 96 pixels.
     "resnet": Recipe("ResNet50V2, from random weights", "ResNet50V2", (0, 6), pretrained=False, image_size=48),
-    "densenet": Recipe("DenseNet121, from random weights", "DenseNet121", (0, 6), pretrained=False, image_size=48),
+    "densenet": Recipe("DenseNet121, from random weights", "DenseNet121", (0, 6), pretrained=False, image_size=32),
     "nasnet": Recipe("NASNetMobile, from random weights", "NASNetMobile", (0, 8), pretrained=False, image_size=48),
     # It has no BatchNorm: a larger rate leaves it at chance.
-    "vgg": Recipe("VGG16, from random weights", "VGG16", (0, 8), pretrained=False, rate=1e-4, image_size=48),
+    "vgg": Recipe("VGG16, from random weights", "VGG16", (0, 4), pretrained=False, rate=1e-4, image_size=32),
 }
 # Of keras.applications, each with a preprocess_input of its own.
 MODULES = {
@@ -191,10 +191,16 @@ def table(record: dict[str, Any]) -> list[list[str]]:
     for row in record["rows"]:
         line = [row["text"], percent(row["float"])]
         for kind in kinds:
-            line += [f"{percent(row[side])} ({percent(row[f'{side}_agreement'])})" for side in (kind, f"stock_{kind}")]
-            line.append(f"p = {row[f'{kind}_p']:.2g}")
+            line += [_cell(row, side) for side in (kind, f"stock_{kind}")]
+            line.append(f"p = {row[f'{kind}_p']:.2g}" if f"{kind}_p" in row else "")
         lines.append(line)
     return lines
+
+
+def _cell(row: dict[str, Any], side: str) -> str:
+    """Return the accuracy and, if the record has it, the agreement of one file."""
+    agreement = row.get(f"{side}_agreement")
+    return percent(row[side]) + (f" ({percent(agreement)})" if agreement is not None else "")
 
 
 def main() -> None:
