@@ -214,8 +214,8 @@ def _center(group: _Group, ranges: Ranges, weights: Weights, sources: dict[str, 
             moves[layer.name] = np.sum([moves[name] for name in sources[layer.name]], axis=0)
         ranges[layer.name] = low + moves[layer.name], high + moves[layer.name]
     for layer in group.readers:
-        kernel, bias = weights[layer.name]
-        weights[layer.name][1] = bias - moves[sources[layer.name][0]] @ kernel[0, 0]
+        (kernel, bias), move = weights[layer.name], moves[sources[layer.name][0]]
+        weights[layer.name][1] = bias - (move * kernel[0, 0, :, 0] if is_depthwise(layer) else move @ kernel[0, 0])
 
 
 def _scale(group: _Group, scale: Array, weights: Weights) -> None:

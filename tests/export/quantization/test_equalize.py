@@ -1,0 +1,34 @@
+"""Networks of other kinds than edgecls trains, as imported ones are."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from random_networks import diverse_images
+
+from edgecls.export.fuse import FusedModel
+from edgecls.export.quantization.equalize import equalize
+
+
+@pytest.mark.parametrize("per_tensor", [False, True])
+def test_a_batch_norm_before_its_convolution_keeps_the_scores(per_tensor: bool) -> None:
+    """Where several layers are added, BatchNorm stays a depthwise convolution of one pixel, as in ResNet50V2."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    image = keras.Input((12, 12, 1), batch_size=1)
+    x = layers.Add()([layers.Conv2D(6, 3)(image), layers.Conv2D(6, 3, bias_initializer="random_normal")(image)])
+    norm = layers.DepthwiseConv2D(1, depthwise_initializer="random_normal", bias_initializer="random_normal")
+    x = layers.ReLU()(norm(x))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 1)(x))
+    fused = FusedModel(keras.Model(image, layers.Dense(3, activation="softmax")(x)), 0.0)
+    images = diverse_images(12, 12, np.random.default_rng(0))
+    equalized = equalize(fused, images, per_tensor=per_tensor)
+
+    def scores(network: FusedModel) -> np.ndarray:
+        return np.concatenate([network.core(each[None].astype(np.float32)) for each in images])
+
+    assert np.ptp(scores(fused), axis=0).max() > 0.05
+    np.testing.assert_allclose(scores(equalized), scores(fused), atol=1e-4)
+    changed = [np.any(a != b) for a, b in zip(equalized.core.get_weights(), fused.core.get_weights(), strict=True)]
+    assert any(changed)
