@@ -48,6 +48,7 @@ class Recipe:
         alpha: width, if it is not 1.
         rate: learning rate of random weights.
         image_size: if it is not that of the command.
+        scaling: to import it with, where gray images do not tell two scalings apart.
     """
 
     text: str
@@ -57,6 +58,7 @@ class Recipe:
     alpha: float | None = None
     rate: float = 1e-3
     image_size: int = 0
+    scaling: str | None = None
 
 
 RECIPES = {
@@ -70,7 +72,9 @@ RECIPES = {
     "densenet": Recipe("DenseNet121, from random weights", "DenseNet121", (0, 6), pretrained=False, image_size=32),
     "nasnet": Recipe("NASNetMobile, from random weights", "NASNetMobile", (0, 8), pretrained=False, image_size=48),
     # It has no BatchNorm: a larger rate leaves it at chance.
-    "vgg": Recipe("VGG16, from random weights", "VGG16", (0, 4), pretrained=False, rate=1e-4, image_size=32),
+    "vgg": Recipe(
+        "VGG16, from random weights", "VGG16", (0, 4), pretrained=False, rate=1e-4, image_size=32, scaling="mean-bgr"
+    ),
 }
 # Of keras.applications, each with a preprocess_input of its own.
 MODULES = {
@@ -142,7 +146,7 @@ def _scale(images: Any, recipe: Recipe) -> Any:
     return getattr(keras.applications, MODULES[recipe.network]).preprocess_input(rgb)
 
 
-def compare(model: Path, data: Path, work: Path) -> dict[str, Any]:
+def compare(model: Path, data: Path, work: Path, scaling: str | None) -> dict[str, Any]:
     """Import and export a model; return the accuracy of its files, the stock ones and the float network.
 
     An agreement is the fraction of images on which a file gives the label that Keras gives.
@@ -154,7 +158,7 @@ def compare(model: Path, data: Path, work: Path) -> dict[str, Any]:
     from edgecls.training.run.run_folder import load_model, read_held_out_scores
 
     run = work / "run"
-    imported = import_model(model, data, run, ImportConfig())
+    imported = import_model(model, data, run, ImportConfig(scaling=scaling))
     exported = export_run(run, EXPORT)
     samples = load_samples(imported.record, data=None, count=EXPORT.calibration_images, seed=EXPORT.seed)
     network = load_model(run)
@@ -227,7 +231,7 @@ def main() -> None:
             model = (arguments.models or Path(folder)) / f"{name}.keras"
             if not model.exists():
                 train(recipe, dataset, arguments.seed, model)
-            row = compare(model, arguments.data, Path(folder))
+            row = compare(model, arguments.data, Path(folder), recipe.scaling)
         rows[name] = {"network": name, "text": recipe.text} | row
         print(rows[name], flush=True)
         figures: dict[str, Any] = {"data": arguments.name, "image_size": arguments.image_size, "seed": arguments.seed}
