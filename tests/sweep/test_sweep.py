@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,18 @@ from PIL import Image
 from tiny import CLASSES, draw
 
 from edgecls.boards.profiles import load_profile
-from edgecls.config import TrainConfig
+from edgecls.config import AugmentConfig, TrainConfig
 from edgecls.errors import ConfigError, DataError, WeightsError
 from edgecls.estimate.operators import count_network
 from edgecls.files import read_checked, write_checked
 from edgecls.networks import model
 from edgecls.parallel.pool import work_in
 from edgecls.parallel.ray import RayPool
+from edgecls.progress import silent
 from edgecls.sweep import halving, latency, run, trials
 from edgecls.sweep.grid import NamedNetwork, Space, list_candidates
 from edgecls.sweep.report import notes
-from edgecls.sweep.run import ScoredRun
+from edgecls.sweep.run import ScoredRun, train_run
 from edgecls.sweep.sweep import sweep
 from edgecls.sweep.trials import Request
 from edgecls.training import fit
@@ -90,6 +92,28 @@ def test_runs_of_other_settings_are_not_taken_for_ours(swept: Path, tiny_data: P
     other = list_candidates(Space(archs=("cnn",), image_sizes=(32,)), TrainConfig(epochs=3, augment=None, batch_size=8))
     with pytest.raises(ConfigError, match=r"other settings: epochs \(2 then, 3 now\)"):
         sweep(tiny_data, swept, other, Request(25, PI, max_drop=1))
+
+
+def test_augmented_networks_are_taken_again_whichever_flip_auto_chose(tiny_data: Path, tmp_path: Path) -> None:
+    config = TrainConfig(arch="cnn", image_size=16, filters=(4,), epochs=1, batch_size=8)
+    run = tmp_path / "run"
+    train_run(tiny_data, run, config, silent)
+    record = read_checked(run / "run.json")
+    assert record["config"]["augment"]["flip"] == "horizontal"
+    seconds = record["seconds"]
+
+    def again(flip: str, errors: dict[str, float], asked: TrainConfig = config) -> None:
+        record["config"]["augment"]["flip"], record["flip_errors"] = flip, errors
+        write_checked(run / "run.json", record)
+        train_run(tiny_data, run, asked, silent)
+        assert read_checked(run / "run.json")["seconds"] == seconds
+
+    again("horizontal", {})
+    again("none", {"horizontal": 0.2, "none": 0.1})
+    with pytest.raises(ConfigError, match="other settings: augment"):
+        again("none", {})
+    with pytest.raises(ConfigError, match="other settings: augment"):
+        again("horizontal", {}, replace(config, augment=AugmentConfig(flip="none")))
 
 
 def test_a_setting_that_an_older_version_did_not_have_is_the_usual_one(
