@@ -36,14 +36,14 @@ def for_npu(fused: FusedModel) -> FusedModel:
         raise ValueError("an even number of blocks is not padded as pixels are; fuse with in_blocks=False")
     weights, last = _weights(core), _with_scores(core)
     apart = last.name if isinstance(last, (kinds.Activation, kinds.Softmax)) else ""
+    gone = {BLOCKS, apart, *_before_dense(core)}
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         shape = weights[layer.name][0].shape if layer.name in weights else ()
         return _as_mapped(layer, shape, is_last=layer is last and not apart)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
-        gone = isinstance(layer, kinds.Flatten) or layer.name in (BLOCKS, apart, *_before_dense(core))
-        return args[0] if gone else layer(*args, **kwargs)
+        return args[0] if isinstance(layer, kinds.Flatten) or layer.name in gone else layer(*args, **kwargs)
 
     image = keras.Input(core.input.shape[1:], batch_size=1, dtype="float32", name="centered_image")
     mapped = keras.models.clone_model(core, input_tensors=image, clone_function=clone, call_function=call)
@@ -78,13 +78,13 @@ def _with_scores(core: keras.Model) -> keras.layers.Layer:
 
 
 def _before_dense(core: keras.Model) -> set[str]:
-    """Return the layers that only change the shape of what a Dense layer reads."""
+    """Return the layers that only change the shape of what a Dense layer reads, a vector."""
     from keras import layers as kinds
 
     sources = sources_of(core)
     names: set[str] = set()
     for layer in core.layers:
-        if isinstance(layer, kinds.Dense):
+        if isinstance(layer, kinds.Dense) and len(layer.input.shape) == 2:
             *shapes, _ = _through_shapes(core, core.get_layer(sources[layer.name][0]))
             names.update(each.name for each in shapes)
     return names
@@ -126,8 +126,9 @@ def _weights(core: keras.Model) -> Weights:
     for layer in core.layers:
         if isinstance(layer, kinds.Dense):
             *_, before = _through_shapes(core, core.get_layer(sources[layer.name][0]))
-            shape = before.output.shape
-            rows, columns = shape[1:3] if len(shape) == 4 else (1, 1)
+            # Otherwise it reads a vector of pooled features, or the channels of each pixel.
+            is_map = len(layer.input.shape) == 2 and len(before.output.shape) == 4
+            rows, columns = before.output.shape[1:3] if is_map else (1, 1)
             kernel = weights[layer.name][0]
             weights[layer.name][0] = kernel.reshape(rows, columns, len(kernel) // (rows * columns), layer.units)
     return weights

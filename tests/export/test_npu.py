@@ -93,7 +93,7 @@ def test_scores_are_made_as_the_imported_network_made_them(last: str) -> None:
     assert np.abs(scores_of(for_npu(fused), images) - expected).max() < SCORES_TOLERANCE
 
 
-@pytest.mark.parametrize("shapes", ["2-D", "maximum", "reshaped"])
+@pytest.mark.parametrize("shapes", ["2-D", "maximum", "reshaped", "each pixel"])
 def test_dense_layers_may_follow_other_shapes(shapes: str) -> None:
     keras.utils.set_random_seed(0)
     layers = keras.layers
@@ -102,12 +102,15 @@ def test_dense_layers_may_follow_other_shapes(shapes: str) -> None:
         x = layers.Flatten()(layers.Reshape((8, 8))(image))
     elif shapes == "maximum":
         x = layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3, activation="relu")(image))
+    elif shapes == "each pixel":
+        x = layers.Dense(4, activation="relu")(layers.Conv2D(36, 3, activation="relu")(image))
+        x = layers.GlobalAveragePooling2D()(x)
     else:
         x = layers.Reshape((72, 2))(layers.Conv2D(4, 3, activation="relu")(image))
         x = layers.Reshape((144,))(layers.Flatten()(x))
     x = layers.Dense(5, activation="relu")(x)
     fused = FusedModel(keras.Model(image, layers.Dense(3, activation="softmax")(x)), 0.0)
-    images = diverse_images(8, 8, np.random.default_rng(0)) / 255
+    images = diverse_images(8, 8, np.random.default_rng(0)) / 32
     expected = scores_of(fused, images)
     assert np.ptp(expected, axis=0).max() > 0.01
     assert np.abs(scores_of(for_npu(fused), images) - expected).max() < SCORES_TOLERANCE
