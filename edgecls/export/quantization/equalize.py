@@ -109,11 +109,15 @@ def _groups(core: keras.Model, sources: dict[str, list[str]]) -> list[_Group]:
     from keras import layers as kinds
 
     shaping = (kinds.ZeroPadding2D, kinds.MaxPooling2D, kinds.GlobalAveragePooling2D, kinds.Flatten)
-    passing = (kinds.ReLU, kinds.Add, *shaping)
+
+    def is_passing(layer: keras.layers.Layer) -> bool:
+        # A ReLU that begins above zero does not scale with its input.
+        return isinstance(layer, (kinds.ReLU, kinds.Add, *shaping)) and not getattr(layer, "threshold", 0)
+
     leader: dict[str, str] = {}
     for layer in core.layers:
         leader[layer.name] = layer.name
-        if isinstance(layer, passing):
+        if is_passing(layer):
             joined = {leader[name] for name in sources[layer.name]}
             leader |= {name: layer.name for name, old in leader.items() if old in joined}
     groups = []
@@ -122,9 +126,9 @@ def _groups(core: keras.Model, sources: dict[str, list[str]]) -> list[_Group]:
         readers = [
             layer
             for layer in core.layers
-            if not isinstance(layer, passing) and any(leader[source] == name for source in sources[layer.name])
+            if not is_passing(layer) and any(leader[source] == name for source in sources[layer.name])
         ]
-        made = all(isinstance(layer, passing) or is_understood(layer) for layer in members)
+        made = all(is_passing(layer) or is_understood(layer) for layer in members)
         if made and readers and all(map(is_understood, readers)):
             groups.append(_Group(members, readers))
     return groups

@@ -21,7 +21,22 @@ def test_a_batch_norm_before_its_convolution_keeps_the_scores(per_tensor: bool) 
     norm = layers.DepthwiseConv2D(1, depthwise_initializer="random_normal", bias_initializer="random_normal")
     x = layers.ReLU()(norm(x))
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 1)(x))
-    fused = FusedModel(keras.Model(image, layers.Dense(3, activation="softmax")(x)), 0.0)
+    check_same_scores(keras.Model(image, layers.Dense(3, activation="softmax")(x)), per_tensor=per_tensor)
+
+
+def test_a_relu_that_begins_above_zero_is_not_scaled() -> None:
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    image = keras.Input((12, 12, 1), batch_size=1)
+    x = layers.ReLU(threshold=40.0)(layers.Conv2D(6, 3)(image))
+    x = layers.ReLU()(layers.Conv2D(8, 1)(x))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 1)(x))
+    check_same_scores(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
+
+
+def check_same_scores(core: keras.Model, *, per_tensor: bool = False) -> None:
+    """Equalizing changes weights, and no score."""
+    fused = FusedModel(core, 0.0)
     images = diverse_images(12, 12, np.random.default_rng(0))
     equalized = equalize(fused, images, per_tensor=per_tensor)
 
