@@ -23,7 +23,7 @@ import stock
 from record import RESULTS, write_record
 
 from edgecls.config import ExportConfig
-from edgecls.evaluate import mcnemar_p, score_images
+from edgecls.evaluate import score_images
 from edgecls.files import read_json
 from edgecls.images.dataset import Dataset, load_dataset
 from edgecls.limits import Format
@@ -151,6 +151,7 @@ def compare(model: Path, data: Path, work: Path, scaling: str | None) -> dict[st
 
     An agreement is the fraction of images on which a file gives the label that Keras gives.
     """
+    from edgecls.export import gate
     from edgecls.export.artifact import export_run
     from edgecls.export.calibration import load_samples
     from edgecls.imported.measure import ImportConfig
@@ -168,20 +169,20 @@ def compare(model: Path, data: Path, work: Path, scaling: str | None) -> dict[st
         "onnx": stock.onnx_int8(stock.onnx_fp32(network), calibration),
     }
     own = {file.format: file for file in exported.files}
-    keras_scores = read_held_out_scores(run, len(held_out.labels), len(imported.record["classes"]))
+    classes = imported.record["classes"]
+    keras_scores = read_held_out_scores(run, len(held_out.labels), len(classes))
     row: dict[str, Any] = {"scaling": imported.measured.scaling.name, "notes": list(exported.notes)}
     row |= {"images": exported.images, "float": exported.float_accuracy}
     for kind, content in files.items():
         infer = RUNNERS[kind](content, os.cpu_count() or 1)
         stock_scores = np.stack([infer(image[None]).reshape(-1) for image in held_out.images])
         with load(exported.folder / own[kind].path, engine=own_engine(kind)) as classifier:
-            sides = {"": score_images(classifier, held_out.images), "stock_": stock_scores}
-        right = {side: scores.argmax(1) == held_out.labels for side, scores in sides.items()}
-        for side, scores in sides.items():
-            row[f"{side}{kind}"] = float(right[side].mean())
-            row[f"{side}{kind}_agreement"] = float((scores.argmax(1) == keras_scores.argmax(1)).mean())
-        lost, won = int((right["stock_"] & ~right[""]).sum()), int((right[""] & ~right["stock_"]).sum())
-        row[f"{kind}_p"] = mcnemar_p(lost, won)
+            own_scores = score_images(classifier, held_out.images)
+        stock_file = gate.compare(stock_scores, keras_scores, held_out.labels, classes, EXPORT.max_drop)
+        for side, comparison in {"": own[kind].comparison, "stock_": stock_file}.items():
+            row[f"{side}{kind}"], row[f"{side}{kind}_agreement"] = comparison.accuracy, comparison.agreement
+        paired = gate.compare(own_scores, stock_scores, held_out.labels, classes, EXPORT.max_drop)
+        row[f"{kind}_p"] = paired.mcnemar_p
     return row
 
 
@@ -225,11 +226,11 @@ def main() -> None:
     rows = {row["network"]: row for row in read_json(path)["rows"]} if path.exists() else {}
     for name in arguments.networks:
         recipe = RECIPES[name]
-        size = recipe.image_size or arguments.image_size
-        dataset = load_dataset(arguments.data, size, val_fraction=0.15, test_fraction=0.15, seed=0)
         with tempfile.TemporaryDirectory() as folder, quietly("training and export"):
             model = (arguments.models or Path(folder)) / f"{name}.keras"
             if not model.exists():
+                size = recipe.image_size or arguments.image_size
+                dataset = load_dataset(arguments.data, size, val_fraction=0.15, test_fraction=0.15, seed=0)
                 train(recipe, dataset, arguments.seed, model)
             row = compare(model, arguments.data, Path(folder), recipe.scaling)
         rows[name] = {"network": name, "text": recipe.text} | row

@@ -18,13 +18,16 @@ DTYPES = ("int8", "uint8", "int32")
 AGAIN = "run: edgecls export RUN --int8 --board coral-usb"
 
 
-def preflight(graph: Graph) -> tuple[RuleResult, ...]:
-    """Return the findings of Coral's published rules about a graph; only the compiler knows for certain."""
+def preflight(graph: Graph, remedy: str = AGAIN) -> tuple[RuleResult, ...]:
+    """Return the findings of Coral's published rules about a graph; only the compiler knows for certain.
+
+    `remedy` is what to do about a graph that would run on the CPU.
+    """
     if graph.format != "tflite":
         return (RuleResult("format", "no", "the Edge TPU runs TFLite only; export with --format tflite --int8"),)
     if any(node.op == COMPILED for node in graph.nodes):
         return (_check_compiled(graph),)
-    return (_check_mapping(graph), *_check_versions(graph), _check_sram(graph))
+    return (_check_mapping(graph, remedy), *_check_versions(graph), _check_sram(graph))
 
 
 def cpu_layers(compiled: Graph) -> tuple[Node, ...]:
@@ -41,7 +44,7 @@ def _check_compiled(graph: Graph) -> RuleResult:
     return RuleResult("ops", "no" if heavy else "note", f"compiled, but {len(left)} operations run on the CPU: {names}")
 
 
-def _check_mapping(graph: Graph) -> RuleResult:
+def _check_mapping(graph: Graph, remedy: str) -> RuleResult:
     table = read_table("edgetpu")
     for i, node in enumerate(graph.nodes):
         for rule, check in RULES:
@@ -49,7 +52,7 @@ def _check_mapping(graph: Graph) -> RuleResult:
                 left = graph.nodes[i:]
                 heavy = any(other.op in HEAVY for other in left)
                 text = f"{node.layer} ({node.op}) runs on the CPU: {reason}; so do the {len(left) - 1} after it"
-                return RuleResult(rule, "no" if heavy else "note", f"{text}; {AGAIN}" if heavy else text)
+                return RuleResult(rule, "no" if heavy else "note", f"{text}; {remedy}" if heavy else text)
     return RuleResult("ops", "ok", f"edgetpu_compiler {table['compiler']} maps all {len(graph.nodes)} operations")
 
 

@@ -15,17 +15,21 @@ AGAIN = "run: edgecls export RUN --int8 --board ethos-u"
 NAMED = 6
 
 
-def preflight(graph: Graph) -> tuple[RuleResult, ...]:
-    """Return the findings of Vela's rules about a graph; only Vela knows for certain."""
+def preflight(graph: Graph, remedy: str = AGAIN) -> tuple[RuleResult, ...]:
+    """Return the findings of Vela's rules about a graph; only Vela knows for certain.
+
+    `remedy` is what to do about a graph that would run on the CPU.
+    """
     if graph.format != "tflite":
         return (RuleResult("format", "no", f"Vela takes TFLite only; {AGAIN}"),)
     if any(node.op == COMPILED for node in graph.nodes):
         left = cpu_nodes(graph)
-        return (_judge(left, len(graph.nodes), [""] * len(left), "compiled: every operation runs on the NPU"),)
+        fine = "compiled: every operation runs on the NPU"
+        return (_judge(left, len(graph.nodes), [""] * len(left), fine, remedy),)
     reasons = [(node, reason) for node in graph.nodes if (reason := reason_for_cpu(node))]
     nodes, texts = [node for node, _ in reasons], [reason for _, reason in reasons]
     fine = f"Vela {read_table('ethosu')['compiler']} is expected to put all {len(graph.nodes)} operations on the NPU"
-    return (_judge(nodes, len(graph.nodes), texts, fine),)
+    return (_judge(nodes, len(graph.nodes), texts, fine, remedy),)
 
 
 def cpu_nodes(compiled: Graph) -> list[Node]:
@@ -41,7 +45,7 @@ def reason_for_cpu(node: Node) -> str:
     return next((reason for rule in (_bad_dtype, _bad_scales, _bad_shape) if (reason := rule(node, table))), "")
 
 
-def _judge(nodes: list[Node], total: int, reasons: list[str], fine: str) -> RuleResult:
+def _judge(nodes: list[Node], total: int, reasons: list[str], fine: str, remedy: str) -> RuleResult:
     if not nodes:
         return RuleResult("ops", "ok", fine)
     named = [
@@ -51,7 +55,7 @@ def _judge(nodes: list[Node], total: int, reasons: list[str], fine: str) -> Rule
     more = f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else ""
     text = f"{len(nodes)} of {total} operations run on the CPU: {', '.join(named)}{more}"
     heavy = any(node.op in HEAVY for node in nodes)
-    return RuleResult("ops", "no" if heavy else "note", f"{text}; {AGAIN}")
+    return RuleResult("ops", "no" if heavy else "note", f"{text}; {remedy}")
 
 
 def _bad_dtype(node: Node, table: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgecls.export.fuse import FusedModel
 from edgecls.export.fuse_imported import fuse_imported
-from edgecls.export.imported_layers import grouped_convolution
+from edgecls.export.imported_layers import copy_layer, grouped_convolution
 
 if TYPE_CHECKING:
     import keras
@@ -67,10 +68,7 @@ def as_it_is(model: keras.Model) -> FusedModel:
 
     image = keras.Input(model.input.shape[1:], batch_size=1, dtype="float32", name="centered_image")
 
-    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        is_grouped = isinstance(layer, keras.layers.Conv2D) and layer.groups > 1
-        return (grouped_convolution() if is_grouped else type(layer)).from_config(layer.get_config())
-
+    copy = functools.partial(copy_layer, grouped_as=grouped_convolution())
     core = keras.models.clone_model(model, input_tensors=image, clone_function=copy)
     core.set_weights(model.get_weights())
     return FusedModel(core, 0.0)

@@ -115,6 +115,14 @@ def grouped_convolution() -> type[keras.layers.Conv2D]:
     return GroupedConv2D
 
 
+def copy_layer(layer: keras.layers.Layer, grouped_as: type[keras.layers.Conv2D]) -> keras.layers.Layer:
+    """Return a layer with the same settings; a convolution in several groups is of the class `grouped_as`."""
+    import keras
+
+    is_grouped = isinstance(layer, keras.layers.Conv2D) and layer.groups > 1
+    return (grouped_as if is_grouped else type(layer)).from_config(layer.get_config())
+
+
 def output_channels(layer: Layer) -> int:
     """Return the number of output channels; a depthwise kernel (H, W, C, M) has them in two axes."""
     shape = layer.weights[0].shape

@@ -7,7 +7,6 @@ for Arm's Ethos-U, maps all of these too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgecls.boards import edgetpu, ethosu
@@ -31,12 +30,19 @@ def for_npu(fused: FusedModel) -> FusedModel:
     import keras
     from keras import layers as kinds
 
-    core = fused.core
-    if BLOCKS in [layer.name for layer in core.layers] and core.get_layer(STEM).kernel_size[0] % 2 == 0:
+    core, sources = fused.core, sources_of(fused.core)
+    if BLOCKS in sources and core.get_layer(STEM).kernel_size[0] % 2 == 0:
         raise ValueError("an even number of blocks is not padded as pixels are; fuse with in_blocks=False")
-    weights, last = _weights(core), _with_scores(core)
+    # What a Dense layer reads as a vector, and the layer whose activation makes the scores.
+    vectors = {
+        layer.name: _through_shapes(core, sources, sources[layer.name][0])
+        for layer in core.layers
+        if isinstance(layer, kinds.Dense) and len(layer.input.shape) == 2
+    }
+    _, last = _through_shapes(core, sources, core.layers[-1].name)
     apart = last.name if isinstance(last, (kinds.Activation, kinds.Softmax)) else ""
-    gone = {BLOCKS, apart, *_before_dense(core)}
+    weights = _weights(core, {name: before for name, (_, before) in vectors.items()})
+    gone = {BLOCKS, apart, *(name for names, _ in vectors.values() for name in names)}
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         shape = weights[layer.name][0].shape if layer.name in weights else ()
@@ -71,34 +77,17 @@ def _as_mapped(layer: keras.layers.Layer, shape: tuple[int, ...], *, is_last: bo
     return (kinds.Conv2D if isinstance(layer, kinds.Dense) else type(layer)).from_config(settings)
 
 
-def _with_scores(core: keras.Model) -> keras.layers.Layer:
-    """Return the layer whose activation makes the scores, before those that only change their shape."""
-    *_, layer = _through_shapes(core, core.layers[-1])
-    return layer
-
-
-def _before_dense(core: keras.Model) -> set[str]:
-    """Return the layers that only change the shape of what a Dense layer reads, a vector."""
+def _through_shapes(
+    core: keras.Model, sources: dict[str, list[str]], name: str
+) -> tuple[list[str], keras.layers.Layer]:
+    """Return the layers from `name` backwards that only change the shape, and the first that does more."""
     from keras import layers as kinds
 
-    sources = sources_of(core)
-    names: set[str] = set()
-    for layer in core.layers:
-        if isinstance(layer, kinds.Dense) and len(layer.input.shape) == 2:
-            *shapes, _ = _through_shapes(core, core.get_layer(sources[layer.name][0]))
-            names.update(each.name for each in shapes)
-    return names
-
-
-def _through_shapes(core: keras.Model, layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yield `layer` and those before it, up to the first that does more than to change the shape."""
-    from keras import layers as kinds
-
-    sources = sources_of(core)
-    yield layer
+    names, layer = [], core.get_layer(name)
     while isinstance(layer, (kinds.Flatten, kinds.Reshape)):
+        names.append(layer.name)
         layer = core.get_layer(sources[layer.name][0])
-        yield layer
+    return names, layer
 
 
 def _to_scores(logits: keras.KerasTensor, last: keras.layers.Layer) -> keras.KerasTensor:
@@ -111,13 +100,15 @@ def _to_scores(logits: keras.KerasTensor, last: keras.layers.Layer) -> keras.Ker
     return layer(logits)
 
 
-def _weights(core: keras.Model) -> Weights:
-    """Return the weights of all layers, by name, in the shapes of `for_npu`."""
+def _weights(core: keras.Model, flattened: dict[str, keras.layers.Layer]) -> Weights:
+    """Return the weights of all layers, by name, in the shapes of `for_npu`.
+
+    `flattened` has the layer whose values a Dense layer reads as a vector, by the name of the Dense layer.
+    """
     from keras import layers as kinds
 
-    sources = sources_of(core)
     weights = {layer.name: layer.get_weights() for layer in core.layers if layer.weights}
-    if BLOCKS in sources:
+    if any(layer.name == BLOCKS for layer in core.layers):
         # From 2x2 blocks back to pixels: the reverse of fuse._fuse_stem.
         kernel = weights[STEM][0]
         side, filters = 2 * kernel.shape[0], kernel.shape[-1]
@@ -125,10 +116,10 @@ def _weights(core: keras.Model) -> Weights:
         weights[STEM][0] = pixels.reshape(side, side, 1, filters)
     for layer in core.layers:
         if isinstance(layer, kinds.Dense):
-            *_, before = _through_shapes(core, core.get_layer(sources[layer.name][0]))
-            # Otherwise it reads a vector of pooled features, or the channels of each pixel.
-            is_map = len(layer.input.shape) == 2 and len(before.output.shape) == 4
-            rows, columns = before.output.shape[1:3] if is_map else (1, 1)
+            # Otherwise it reads the channels of each pixel, or what is a vector already.
+            rows, columns = 1, 1
+            if layer.name in flattened and len(flattened[layer.name].output.shape) == 4:
+                rows, columns = flattened[layer.name].output.shape[1:3]
             kernel = weights[layer.name][0]
             weights[layer.name][0] = kernel.reshape(rows, columns, len(kernel) // (rows * columns), layer.units)
     return weights
@@ -137,5 +128,5 @@ def _weights(core: keras.Model) -> Weights:
 def check_mapping(graph: bytes, target: Target) -> None:
     """Raise ExportError for a TFLite file of which a convolution or more would run on the board's CPU."""
     rules = edgetpu if target.accelerator == "edgetpu" else ethosu
-    if reasons := reasons_against(rules.preflight(read_graph(graph, "tflite"))).replace(f"; {rules.AGAIN}", ""):
-        raise ExportError(f"the NPU would not run this file: {reasons}; choose another --board")
+    if reasons := reasons_against(rules.preflight(read_graph(graph, "tflite"), "choose another --board")):
+        raise ExportError(f"the NPU would not run this file: {reasons}")

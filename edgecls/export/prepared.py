@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import json
@@ -24,6 +25,7 @@ from edgecls.export.fuse import FusedModel
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.graph import in_batches, sources_of
 from edgecls.export.imported import network_errors
+from edgecls.export.imported_layers import copy_layer
 from edgecls.export.job import Job, open_job
 from edgecls.export.npu import for_npu
 from edgecls.files import file_sha256, write_json
@@ -215,12 +217,9 @@ def _with_any_batch(core: keras.Model) -> keras.Model:
     """Return a copy for any number of images at a time, of Keras' own layers alone."""
     import keras
 
-    def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
-        is_grouped = isinstance(layer, keras.layers.Conv2D) and layer.groups > 1
-        return (keras.layers.Conv2D if is_grouped else type(layer)).from_config(layer.get_config())
-
     image = keras.Input(core.input.shape[1:], name=onnx.INPUT)
-    copy = keras.models.clone_model(core, input_tensors=image, clone_function=copy_layer)
+    own = functools.partial(copy_layer, grouped_as=keras.layers.Conv2D)
+    copy = keras.models.clone_model(core, input_tensors=image, clone_function=own)
     copy.set_weights(core.get_weights())
     return copy
 

@@ -79,10 +79,10 @@ def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
     usual, now = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (TrainConfig(), config))
     # A setting that an older version did not have was what it usually is now.
     before = usual | {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
-    if now["augment"] and now["augment"]["flip"] == "auto" and before["augment"]:
-        # The record has what training chose for "auto"; where it did not measure, that is "horizontal".
-        was_auto = record.get("flip_errors") or before["augment"]["flip"] == "horizontal"
-        now["augment"]["flip"] = before["augment"]["flip"] if was_auto else "auto"
+    asked, known = now["augment"], before["augment"]
+    # The record has what training chose for "auto"; where it did not measure, that is "horizontal".
+    if asked and known and asked["flip"] == "auto" and (record.get("flip_errors") or known["flip"] == "horizontal"):
+        asked["flip"] = known["flip"]
     before["data"] = record["data"]
     now["data"] = str(find_common([check_root(folder) for folder in (data, *map(Path, config.more_data))]))
     if what := list_changes(before, now):

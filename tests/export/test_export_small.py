@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from processor import skip_without_vnni
+from random_networks import core_scores
 from tiny import CLASSES, draw
 
 from edgecls.boards.targets import TARGETS
@@ -107,10 +108,6 @@ def run_onnx(graph: bytes, images: np.ndarray) -> np.ndarray:
 
 def run(exported: Exported, name: str) -> np.ndarray:
     return (run_tflite if name.endswith("tflite") else run_onnx)(exported.graphs[name], exported.images)
-
-
-def core_scores(fused: FusedModel, images: np.ndarray) -> np.ndarray:
-    return np.concatenate([fused.core(image[None].astype(np.float32) - fused.pad_gray) for image in images])
 
 
 def test_the_network_learned_something_to_lose(exported: Exported) -> None:

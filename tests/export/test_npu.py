@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from random_networks import diverse_images, random_network
+from random_networks import core_scores, diverse_images, random_network
 from tflite_graphs import run
 from tiny import SIZE
 
@@ -51,10 +51,6 @@ NETWORKS = {
 }
 
 
-def scores_of(fused: FusedModel, images: np.ndarray) -> np.ndarray:
-    return np.concatenate([fused.core(image[None].astype(np.float32) - fused.pad_gray) for image in images])
-
-
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_same_scores_without_blocks_and_dense_layers(name: str) -> None:
     fused = NETWORKS[name]()
@@ -63,9 +59,9 @@ def test_same_scores_without_blocks_and_dense_layers(name: str) -> None:
     # A wrong border would show.
     images[0, :, -2:], images[1, :2], images[2, -1:], images[3, :, :1] = 255, 0, 255, 0
     mapped = for_npu(fused)
-    expected = scores_of(fused, images)
+    expected = core_scores(fused, images)
     assert np.ptp(expected, axis=0).min() > 0.01
-    assert np.abs(scores_of(mapped, images) - expected).max() < SCORES_TOLERANCE
+    assert np.abs(core_scores(mapped, images) - expected).max() < SCORES_TOLERANCE
     kinds = {type(layer).__name__ for layer in mapped.core.layers}
     assert not kinds & {"Dense", "SpaceToDepth"}
     assert [layer.name for layer in fused.core.layers if layer.weights] == [
@@ -88,9 +84,9 @@ def test_scores_are_made_as_the_imported_network_made_them(last: str) -> None:
         x = layers.Dense(3, activation="sigmoid")(x) if last == "sigmoid" else layers.Softmax()(layers.Dense(3)(x))
     fused = FusedModel(keras.Model(image, x), 0.0)
     images = diverse_images(8, 8, np.random.default_rng(0)) / 255
-    expected = scores_of(fused, images)
+    expected = core_scores(fused, images)
     assert np.ptp(expected, axis=0).max() > 0.01
-    assert np.abs(scores_of(for_npu(fused), images) - expected).max() < SCORES_TOLERANCE
+    assert np.abs(core_scores(for_npu(fused), images) - expected).max() < SCORES_TOLERANCE
 
 
 @pytest.mark.parametrize("shapes", ["2-D", "maximum", "reshaped", "each pixel"])
@@ -111,9 +107,9 @@ def test_dense_layers_may_follow_other_shapes(shapes: str) -> None:
     x = layers.Dense(5, activation="relu")(x)
     fused = FusedModel(keras.Model(image, layers.Dense(3, activation="softmax")(x)), 0.0)
     images = diverse_images(8, 8, np.random.default_rng(0)) / 32
-    expected = scores_of(fused, images)
+    expected = core_scores(fused, images)
     assert np.ptp(expected, axis=0).max() > 0.01
-    assert np.abs(scores_of(for_npu(fused), images) - expected).max() < SCORES_TOLERANCE
+    assert np.abs(core_scores(for_npu(fused), images) - expected).max() < SCORES_TOLERANCE
 
 
 @pytest.fixture(scope="module", params=["gap", "flatten"])

@@ -74,3 +74,8 @@ def random_network(
     gain = spread / (inputs @ kernel).std(0)
     scores.set_weights([kernel * gain, -(inputs @ kernel).mean(0) * gain])
     return model
+
+
+def core_scores(fused: Any, images: np.ndarray) -> np.ndarray:
+    """The scores of a fused network, float32 (N, C), of images 0..255 (N, S, S, 1)."""
+    return np.concatenate([fused.core(image[None].astype(np.float32) - fused.pad_gray) for image in images])

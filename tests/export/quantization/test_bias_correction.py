@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx_graphs import run as run_onnx
 from processor import skip_without_vnni
-from random_networks import diverse_images, random_network
+from random_networks import core_scores, diverse_images, random_network
 from tflite_graphs import run
 
 from edgecls.boards.targets import WEIGHT_STEPS
@@ -49,10 +49,6 @@ def images() -> np.ndarray:
     return diverse_images(64, SIZE, np.random.default_rng(4))
 
 
-def float_scores(fused: FusedModel, images: np.ndarray) -> np.ndarray:
-    return np.concatenate([fused.core(image[None].astype(np.float32) - fused.pad_gray) for image in images])
-
-
 def int8_scores(kind: str, fused: FusedModel, calibration: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Scores of the int8 file, in the real runtime."""
     if kind == "onnx":
@@ -63,7 +59,7 @@ def int8_scores(kind: str, fused: FusedModel, calibration: np.ndarray, images: n
 def error(kind: str, fused: FusedModel, reference: FusedModel, images: np.ndarray) -> float:
     """Mean error of the int8 file's scores on images that it was not prepared on."""
     calibration, unseen = images[:32], images[32:]
-    return float(np.abs(int8_scores(kind, fused, calibration, unseen) - float_scores(reference, unseen)).mean())
+    return float(np.abs(int8_scores(kind, fused, calibration, unseen) - core_scores(reference, unseen)).mean())
 
 
 @pytest.mark.parametrize("kind", ["tflite", pytest.param("onnx", marks=pytest.mark.slow)])
@@ -98,7 +94,7 @@ def test_a_file_made_without_one_step_loses_more(
 
 def rounding_error(fused: FusedModel, reference: FusedModel, images: np.ndarray) -> float:
     """Mean error of the scores that rounded weights alone cause; a converter keeps them as they are."""
-    return float(np.abs(float_scores(fused, images) - float_scores(reference, images)).mean())
+    return float(np.abs(core_scores(fused, images) - core_scores(reference, images)).mean())
 
 
 def keep_unequal(fused: Any, calibration: np.ndarray, **_: Any) -> Any:
@@ -212,4 +208,4 @@ def test_one_step_per_layer_needs_its_own_preparation(uneven: FusedModel, images
 def test_network_balanced_for_one_step_per_layer_gives_the_same_scores(head: str, images: np.ndarray) -> None:
     fused = uneven_network(head)
     equalized = equalize.equalize(fused, images[:8], per_tensor=True)
-    assert np.abs(float_scores(equalized, images[:8]) - float_scores(fused, images[:8])).max() < 1e-4
+    assert np.abs(core_scores(equalized, images[:8]) - core_scores(fused, images[:8])).max() < 1e-4

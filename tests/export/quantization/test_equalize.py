@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from random_networks import diverse_images
+from random_networks import core_scores, diverse_images
 
 from edgecls.export.fuse import FusedModel
 from edgecls.export.quantization.equalize import equalize
@@ -39,11 +39,8 @@ def check_same_scores(core: keras.Model, *, per_tensor: bool = False) -> None:
     fused = FusedModel(core, 0.0)
     images = diverse_images(12, 12, np.random.default_rng(0))
     equalized = equalize(fused, images, per_tensor=per_tensor)
-
-    def scores(network: FusedModel) -> np.ndarray:
-        return np.concatenate([network.core(each[None].astype(np.float32)) for each in images])
-
-    assert np.ptp(scores(fused), axis=0).max() > 0.05
-    np.testing.assert_allclose(scores(equalized), scores(fused), atol=1e-4)
+    expected = core_scores(fused, images)
+    assert np.ptp(expected, axis=0).max() > 0.05
+    np.testing.assert_allclose(core_scores(equalized, images), expected, atol=1e-4)
     changed = [np.any(a != b) for a, b in zip(equalized.core.get_weights(), fused.core.get_weights(), strict=True)]
     assert any(changed)

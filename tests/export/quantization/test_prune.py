@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from random_networks import diverse_images, random_network
+from random_networks import core_scores, diverse_images, random_network
 
 from edgecls.export.fuse import FusedModel, fuse
 from edgecls.export.graph import with_weights
@@ -52,12 +52,8 @@ def widths(fused: FusedModel) -> dict[str, int]:
     return {layer.name: int(layer.kernel.shape[2]) for layer in layers}
 
 
-def scores(fused: FusedModel, images: np.ndarray) -> np.ndarray:
-    return np.concatenate([fused.core(image[None].astype(np.float32) - fused.pad_gray) for image in images])
-
-
 def divergence(fused: FusedModel, reference: FusedModel, images: np.ndarray) -> float:
-    wanted, given = scores(reference, images), scores(fused, images)
+    wanted, given = core_scores(reference, images), core_scores(fused, images)
     return float((wanted * np.log(wanted / given)).sum(1).mean())
 
 
@@ -66,7 +62,7 @@ def test_dead_channels_are_removed_and_no_score_changes(network: FusedModel, ima
     pruned = prune(dead, images[:64], NEXT_TO_NOTHING)
     assert widths(dead)[FILTER] == 48
     assert widths(pruned)[FILTER] == 32
-    np.testing.assert_allclose(scores(pruned, images[64:]), scores(dead, images[64:]), atol=1e-3)
+    np.testing.assert_allclose(core_scores(pruned, images[64:]), core_scores(dead, images[64:]), atol=1e-3)
 
 
 def test_the_kept_channels_replace_the_removed_ones(network: FusedModel, images: np.ndarray) -> None:
