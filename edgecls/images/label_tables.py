@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecls.errors import ConfigError, DataError
+from edgecls.images.image_names import Files, folder_part
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.split_names import read_role
 from edgecls.images.tables import NOTHING, Table, is_nothing, read_table
@@ -45,40 +46,6 @@ class Labeled:
     group: str  # what it belongs to; "" if the table does not say it
 
 
-class Files:
-    """The images of a dataset, found by what tables call them."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        """Index the posix paths relative to the root."""
-        self.paths = frozenset(paths)
-        self._by_end: dict[str, list[str]] = {}
-        for path in paths:
-            leaf = posixpath.basename(path)
-            for end in {leaf, posixpath.splitext(leaf)[0]}:
-                self._by_end.setdefault(end, []).append(path)
-
-    def find(self, name: str, part: str = "") -> list[str]:
-        """Return the images that a name may mean: their path, its end, or either without the suffix.
-
-        Of several, those in the folder of `part` are meant, if there are any.
-        """
-        name = name.replace("\\", "/").removeprefix("./")
-        if name in self.paths:
-            return [name]
-        found = [
-            path
-            for path in self._by_end.get(posixpath.basename(name), ())
-            if f"/{path}".endswith(f"/{name}") or f"/{posixpath.splitext(path)[0]}".endswith(f"/{name}")
-        ]
-        inside = [path for path in found if part and folder_part(path) == part]
-        return inside or found
-
-
-def folder_part(path: str) -> str:
-    """Return the part, "train", "val" or "test", that the first folder of a path is called; "" if none."""
-    return read_role(path.split("/")[0]) if "/" in path else ""
-
-
 def read_labels(
     root: Path, tables: Sequence[str], columns: str = "", left_out: LeftOut | None = None
 ) -> tuple[list[Labeled], list[str]]:
@@ -105,12 +72,20 @@ def read_labels(
         used = _find_columns(table, files, chosen, part)
         notes.append(_describe(table, used, part))
         for image in _read_rows(table, files, used, part, left_out):
-            if (known := found.setdefault(image.path, image)).label != image.label:
-                raise DataError(
-                    f"{table.name} gives {image.path} two labels, {known.label!r} and {image.label!r}; keep one"
-                )
+            _check_same(found.setdefault(image.path, image), image, table.name)
     left_out.add("not named by the table", len(files.paths) - len(found))
     return list(found.values()), notes
+
+
+def _check_same(one: Labeled, other: Labeled, table: str) -> None:
+    """Raise DataError if two rows say different things of one image."""
+    for what, this, that, remedy in (
+        ("labels", one.label, other.label, ""),
+        ("splits", one.part, other.part, ", or split again with --columns split="),
+        ("groups", one.group, other.group, ", or leave groups out with --columns group="),
+    ):
+        if this != that:
+            raise DataError(f"{table} gives {one.path} two {what}, {this!r} and {that!r}; keep one{remedy}")
 
 
 def read_column(root: Path, name: str, kind: str) -> dict[str, str]:
@@ -126,8 +101,12 @@ def read_column(root: Path, name: str, kind: str) -> dict[str, str]:
     column = _named(others, kind) or (others[0] if len(others) == 1 else "")
     if not column:
         raise DataError(f"{table.name} has the columns {some(table.columns)}; call the one that says it {kind!r}")
-    pairs = zip(table.column(image), table.column(column), strict=True)
-    return {path: cell for cells, cell in pairs for path in files.find(cells)}
+    found: dict[str, str] = {}
+    for name, cell in zip(table.column(image), table.column(column), strict=True):
+        for path in files.find(name):
+            if (known := found.setdefault(path, cell)) != cell:
+                raise DataError(f"{table.name} gives {path} two {kind}s, {known!r} and {cell!r}; keep one")
+    return found
 
 
 def read_excluded(root: Path, name: str, left_out: LeftOut, folders: Sequence[Path] = ()) -> set[str]:

@@ -21,7 +21,8 @@ from edgecls.images.folders import (
     to_nfc,
     to_samples,
 )
-from edgecls.images.label_tables import Labeled, folder_part, read_excluded, read_labels
+from edgecls.images.image_names import folder_part
+from edgecls.images.label_tables import Labeled, read_excluded, read_labels
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.parts import NO_PARTS, PARTS, describe_parts, find_parts
 from edgecls.images.walk import is_image_in, list_folder, walk_images

@@ -93,6 +93,13 @@ def test_groups_from_names_folders_and_tables(tmp_path: Path) -> None:
         find_groups(tmp_path, list_dataset(touch(tmp_path, "b/flat.png")), "folder")
 
 
+def test_an_image_in_two_groups_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "b/2.png")
+    (tmp_path / "groups.csv").write_text("file,patient\n1.png,7\n2.png,8\n1.png,9\n")
+    with pytest.raises(DataError, match=r"groups\.csv gives a/1\.png two groups, '7' and '9'; keep one"):
+        find_groups(tmp_path, list_dataset(tmp_path), str(tmp_path / "groups.csv"))
+
+
 def test_a_table_that_names_groups_is_used_unless_told_not_to(tmp_path: Path) -> None:
     touch(tmp_path, "1.png", "2.png", "3.png")
     (tmp_path / "labels.csv").write_text("file,label,video\n1.png,a,v\n2.png,b,v\n3.png,b,\n")

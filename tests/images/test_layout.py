@@ -93,6 +93,9 @@ def test_tables_of_one_split_each(tmp_path: Path) -> None:
         "test": {"cat": ["test/1.png"], "dog": ["test/0.png"]},
     }
     assert "1 not named by the table" in str(left_out)
+    wrong = (*labels, *table(tmp_path, "more/test.csv", "id,label\ntrain/0.png,cat\n"))
+    with pytest.raises(DataError, match=r"test\.csv gives train/0\.png two splits, 'train' and 'test'"):
+        list_dataset(tmp_path, Layout(labels=wrong))
     with pytest.raises(DataError, match=r"row 2 of all\.csv may mean test/0\.png, train/0\.png, valid/0\.png"):
         list_dataset(tmp_path, Layout(labels=table(tmp_path, "all.csv", "id,label\n0,cat\n")))
 
@@ -128,6 +131,8 @@ def test_ambiguous_tables_are_an_error_whose_option_works(
         ("image,label\na.png,x\ngone.png,y\n", r"1 of 2 rows of labels\.csv name no image in the folder: gone\.png"),
         ("image,label\nu.png,x\nv.png,y\n", r"no column of labels\.csv names images in the folder; its columns are"),
         ("image,label\na.png,x\na.png,y\n", r"gives a\.png two labels, 'x' and 'y'"),
+        ("image,label,split\na.png,x,train\nb.png,y,test\na.png,x,test\n", "two splits, 'train' and 'test'; .*split="),
+        ("image,label,patient\na.png,x,1\nb.png,y,2\na.png,x,3\n", "two groups, '1' and '3'; .*--columns group="),
         ("image,label\na.png,x,z\n", r"row 2 of .* has 3 cells, and the first row 2"),
         ("image,label,label\na.png,x,z\n", "two columns called 'label'"),
         ("image,cat,dog\na.png,1,1\nb.png,0,1\n", r"row 2 .* has 1 in 2 of the columns cat, dog"),
