@@ -18,8 +18,9 @@ from typing import Any
 from edgecls.errors import DataError, MissingDependency
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-# Programs write these; what stands for "no value" in one of them is no label.
-NOTHING = ("", "nan", "NaN", "None", "null", "NA", "N/A")
+# Spreadsheets, databases, pandas and R write these for "no value"; that is no label.
+NOTHING = ("", "nan", "NaN", "NAN", "None", "null", "NULL", "Null", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaT")
+NOTHING += ("#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!", "\\N")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".xml", ".yaml", ".yml")
 _MOST_FIELD_CHARACTERS = 1 << 20
 

@@ -145,9 +145,10 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, message: str) -> No
         list_dataset(flat(tmp_path), Layout(labels=table(tmp_path, "labels.csv", text)))
 
 
-def test_rows_without_a_label_are_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nothing", ["nan", "NULL", "#N/A", "<NA>", "#REF!", "\\N"])
+def test_rows_without_a_label_are_counted(nothing: str, tmp_path: Path) -> None:
     left_out = LeftOut()
-    text = "image,label\na.png,x\nb.png,y\nc.png,\nd.png,nan\n"
+    text = f"image,label\na.png,x\nb.png,y\nc.png,\nd.png,{nothing}\n"
     list_dataset(flat(tmp_path), Layout(labels=table(tmp_path, "labels.csv", text)), left_out)
     assert "2 without a label in the table" in str(left_out)
 
