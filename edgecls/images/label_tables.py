@@ -162,6 +162,12 @@ def _find_columns(table: Table, files: Files, chosen: Mapping[str, str], part: s
         used[kind] = chosen[kind] if kind in chosen else _named(left, kind)
         left = [name for name in left if name != used[kind]]
     used["label"] = chosen["label"] if chosen.get("label") else _find_label(table, left)
+    if nested := [name for name in used.values() if name in table.nested]:
+        cell = next(cell for cell in table.column(nested[0]) if cell)
+        raise DataError(
+            f"column {nested[0]!r} of {table.name} holds lists or objects, such as {cell[:80]}; write one text or "
+            "number in each row: an image has one class"
+        )
     return used
 
 

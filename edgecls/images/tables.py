@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import functools
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,7 @@ class Table:
     columns: tuple[str, ...]  # their names; of a list without names, "1", "2" and so on
     rows: list[tuple[str, ...]]  # the cells of each row, as many as columns
     first_line: int = 1  # number of the first row in the file, for messages
+    nested: frozenset[str] = frozenset()  # columns with lists or objects of JSON in a cell
 
     def column(self, name: str) -> list[str]:
         """Return the cells of a column."""
@@ -60,6 +62,8 @@ def read_table(path: Path, names_image: Any) -> Table:
             table = _read_json(path)
         else:
             table = _read_text(path, names_image)
+    except DataError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the table {path} ({error}); save it as CSV in UTF-8") from error
     if not table.rows:
@@ -108,15 +112,26 @@ def _check(path: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]], fi
 
 def _read_json(path: Path) -> Table:
     text = _decode(path.read_bytes())
+    to_object = functools.partial(_to_object, path.name)
     if path.suffix.lower() == ".json":
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=to_object)
         if isinstance(found, dict) and all(isinstance(each, (str, int)) for each in found.values()):
             found = [{"path": key, "label": value} for key, value in found.items()]
     else:
-        found = [json.loads(line) for line in text.splitlines() if line.strip()]
+        # Not splitlines: a text in JSON may hold other line breaks than these.
+        found = [json.loads(line, object_pairs_hook=to_object) for line in text.split("\n") if line.strip()]
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise DataError(f"{path} must hold one JSON object for each image, with its path and its label; save it so")
     return _from_records(path, found)
+
+
+def _to_object(table: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; raise DataError if it gives one name two values, of which Python keeps the last."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise DataError(f"in {table}, {name!r} has two values, {found[name]!r} and {value!r}; keep one")
+    return found
 
 
 def _read_parquet(path: Path) -> Table:
@@ -137,7 +152,9 @@ def _read_parquet(path: Path) -> Table:
 
 def _from_records(path: Path, records: Sequence[dict[str, Any]]) -> Table:
     columns = tuple(dict.fromkeys(key for record in records for key in record))
-    return Table(path.name, columns, [tuple(_text(record.get(key)) for key in columns) for record in records])
+    nested = frozenset(key for record in records for key, value in record.items() if isinstance(value, (dict, list)))
+    rows = [tuple(_text(record.get(key)) for key in columns) for record in records]
+    return Table(path.name, columns, rows, nested=nested)
 
 
 def _text(value: Any) -> str:

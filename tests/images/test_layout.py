@@ -145,6 +145,23 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, message: str) -> No
         list_dataset(flat(tmp_path), Layout(labels=table(tmp_path, "labels.csv", text)))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", '{"a.png": "x", "b.png": "y", "a.png": "y"}', r"'a\.png' has two values, 'x' and 'y'; keep one"),
+        (
+            "a.jsonl",
+            '{"image": "a.png", "label": ["x", "y"]}\n',
+            r"column 'label' of a\.jsonl holds lists .* \['x', 'y'\]",
+        ),
+        ("a.json", '[{"image": "a.png", "label": {"name": "x"}}]', r"column 'label' of a\.json holds lists or objects"),
+    ],
+)
+def test_json_that_does_not_say_one_class_is_refused(name: str, text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        list_dataset(flat(tmp_path), Layout(labels=table(tmp_path, name, text)))
+
+
 @pytest.mark.parametrize("nothing", ["nan", "NULL", "#N/A", "<NA>", "#REF!", "\\N"])
 def test_rows_without_a_label_are_counted(nothing: str, tmp_path: Path) -> None:
     left_out = LeftOut()
