@@ -9,7 +9,9 @@ import codecs
 import csv
 import functools
 import io
+import itertools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,8 +22,8 @@ from edgecls.errors import DataError, MissingDependency
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 # Spreadsheets, databases, pandas and R write these for "no value"; that is no label.
-NOTHING = ("", "nan", "NaN", "NAN", "None", "null", "NULL", "Null", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaT")
-NOTHING += ("#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!", "\\N")
+NOTHING: tuple[str, ...] = ("", "nan", "NaN", "NAN", "None", "null", "NULL", "Null", "NA", "N/A", "n/a", "<NA>", "NaT")
+NOTHING += ("#N/A", "#NA", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!", "\\N")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".xml", ".yaml", ".yml")
 _MOST_FIELD_CHARACTERS = 1 << 20
 
@@ -80,22 +82,29 @@ def _decode(content: bytes) -> str:
 
 
 def _read_text(path: Path, names_image: Any) -> Table:
-    lines = [line for line in _decode(path.read_bytes()).splitlines() if line.strip()]
+    # Excel may name the separator in a line of its own, and hides that line.
+    text = re.sub(r"\A\"?sep=.\"?\r?\n", "", _decode(path.read_bytes()))
+    lines = [line for line in text.splitlines() if line.strip()]
     if all(names_image(line.strip()) for line in lines[:100]):
         return Table(path.name, ("1",), [(line.strip(),) for line in lines])
-    delimiter = max(",;\t|", key=lambda each: min(line.count(each) for line in lines[:100]))
+    csv.field_size_limit(_MOST_FIELD_CHARACTERS)
+    # Of cells and not of lines, as a cell in quotes may hold several lines.
+    delimiter = max(",;\t|", key=lambda each: min(map(len, _split(text, each, 100)), default=0))
     if not lines or delimiter not in lines[0]:
         # The path comes first and may hold spaces; the label is the last word.
         rows = [tuple(line.rsplit(maxsplit=1)) for line in lines]
     else:
-        csv.field_size_limit(_MOST_FIELD_CHARACTERS)
-        text = _decode(path.read_bytes())
-        rows = [tuple(cell.strip() for cell in row) for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
-        rows = [row for row in rows if any(row)]
+        rows = _split(text, delimiter)
     # A header may be called as an image is, but not the cells below it too.
     if not rows or any(all(map(names_image, pair)) for pair in zip(rows[0], rows[min(1, len(rows) - 1)], strict=False)):
         return _check(path, tuple(str(number + 1) for number in range(len(rows[0]) if rows else 0)), rows, 1)
     return _check(path, rows[0], rows[1:], 2)
+
+
+def _split(text: str, delimiter: str, most: int | None = None) -> list[tuple[str, ...]]:
+    """Return the cells of each row that is not empty, or of the first rows."""
+    rows = (tuple(cell.strip() for cell in row) for row in csv.reader(io.StringIO(text), delimiter=delimiter))
+    return list(itertools.islice((row for row in rows if any(row)), most))
 
 
 def _check(path: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]], first_line: int) -> Table:

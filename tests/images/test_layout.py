@@ -40,6 +40,9 @@ def comma(*columns: str) -> str:
         ("labels.csv", comma("id", "label").replace(".png", ""), "utf-8"),
         ("labels.csv", comma("id", "label").partition("\n")[2], "utf-8"),
         ("labels.csv", comma("path", "class").replace("png", "png").replace("\n", "\r\n"), "utf-8"),
+        # A cell of several lines; the line in which Excel names the separator.
+        ("labels.csv", "id;label;note\n" + "".join(f'{path};{label};"a\nb"\n' for path, label in ROWS), "utf-8"),
+        ("labels.csv", "sep=;\n" + comma("id", "label").replace(",", ";"), "utf-8"),
         ("list.txt", "".join(f"{path} {label}\n" for path, label in ROWS), "utf-8"),
         ("labels.jsonl", "".join(json.dumps({"file_name": p, "label": c}) + "\n" for p, c in ROWS), "utf-8"),
         ("labels.json", json.dumps([{"image": p, "category": c, "box": [1, 2]} for p, c in ROWS]), "utf-8"),
