@@ -203,6 +203,12 @@ def list_doubts(root: Path, folder: Path, groups: Groups) -> tuple[str, ...]:
             f"{some(sorted(below[0]))}. The classes are {some(names)}; if those folders are the classes, pass one "
             f"folder above them, such as {folder / names[0]}"
         )
+    for name, inner in zip(names, below, strict=True):
+        if others := sorted((inner & set(names)) - {name}):
+            found.append(
+                f"The class folder {folder / name} holds folders that are called like other classes: {some(others)}. "
+                f"Their images were taken for {name}; if they are of those classes, move them there or elsewhere"
+            )
     if are_portions(names):
         found.append(
             f"The classes {some(names)} are called like portions of a data set; make sure that they are classes"

@@ -38,6 +38,11 @@ def of(*folders: Path, layout: Layout | None = None, left_out: LeftOut | None = 
     return assign(folders, layout or Layout(), HELD_OUT, 0, left_out or LeftOut())
 
 
+def test_classes_whose_names_are_nearly_the_same_are_doubtful(tmp_path: Path) -> None:
+    (doubt,) = of(photos(tmp_path, "Cat", "cat", "dog")).doubts
+    assert "'Cat', 'cat'" in doubt and "dog" not in doubt
+
+
 def paths(found: Assignment, part: str, folder: str) -> list[str]:
     return [path for path, _ in found.samples[part] if path.startswith(f"{folder}/")]
 

@@ -60,6 +60,12 @@ def test_one_level_too_high_is_doubtful(tmp_path: Path) -> None:
     assert list_doubts(tmp_path, tmp_path, list_images(tmp_path, tmp_path)) == ()
 
 
+def test_a_class_folder_that_holds_other_classes_is_doubtful(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/1.png", "dog/1.png", "old/cat/2.png", "cat/cat/3.png")
+    (doubt,) = list_doubts(tmp_path, tmp_path, list_images(tmp_path, tmp_path))
+    assert f"{tmp_path}/old holds folders that are called like other classes: cat. " in doubt
+
+
 def test_doubts_look_below_the_part_they_are_of(tmp_path: Path) -> None:
     touch(tmp_path, *(f"train/{kind}/images/{n}.png" for kind in ("cat", "dog") for n in range(2)))
     # One folder in each is how some data sets keep their images.
