@@ -66,14 +66,16 @@ def read_labels(
     files = Files([path.relative_to(root).as_posix() for path in walk_images(root, left_out)])
     chosen, notes = _parse(columns), []
     found: dict[str, Labeled] = {}
+    unlabeled: set[str] = set()
     for name in tables:
         table = read_table(Path(name), functools.partial(_names_image, files))
         part = read_role(Path(name).stem)
         used = _find_columns(table, files, chosen, part)
         notes.append(_describe(table, used, part))
-        for image in _read_rows(table, files, used, part, left_out):
+        for image in _read_rows(table, files, used, part, unlabeled):
             _check_same(found.setdefault(image.path, image), image, table.name)
-    left_out.add("not named by the table", len(files.paths) - len(found))
+    left_out.add("without a label in the table", len(unlabeled - set(found)))
+    left_out.add("not named by the table", len(files.paths - unlabeled - set(found)))
     return list(found.values()), notes
 
 
@@ -237,7 +239,8 @@ def _describe(table: Table, used: Mapping[str, str], part: str) -> str:
     return f"Read {table.name}: {len(table.rows):,} rows, images from column {used['image']!r}, {source}{more}{whole}."
 
 
-def _read_rows(table: Table, files: Files, used: Mapping[str, str], part: str, left_out: LeftOut) -> list[Labeled]:
+def _read_rows(table: Table, files: Files, used: Mapping[str, str], part: str, unlabeled: set[str]) -> list[Labeled]:
+    """Return what the rows say; images whose row has no label are added to `unlabeled`."""
     place = {kind: table.columns.index(name) for kind, name in used.items() if name.strip()}
     classes = [name for name in table.columns if name and name not in used.values()] if used["label"] == " " else []
     images, missing = [], []
@@ -255,7 +258,7 @@ def _read_rows(table: Table, files: Files, used: Mapping[str, str], part: str, l
         if classes:
             label = next(name for name in classes if row[table.columns.index(name)].startswith("1"))
         if is_nothing([label]):
-            left_out.add("without a label in the table")
+            unlabeled.add(found[0])
             continue
         group = cells.get("group", "")
         images.append(Labeled(found[0], label, own or folder_part(found[0]), "" if group in NOTHING else group))
