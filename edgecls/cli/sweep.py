@@ -105,6 +105,9 @@ def sweep(data: tuple[Path, ...], out: Path, as_json: bool, host: Host | None, r
       edgecls sweep photos --budget 25ms --host pi@raspberrypi.local --python env/bin/python
       edgecls sweep photos --budget 3ms --ray local
     """
+    for folder in data:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise click.UsageError(f"--out {out} lies in {folder}, whose images are read; choose a folder outside it")
     board, old_board = options.pop("board"), options.pop("old_board")
     options["more_data"] = more_data(data)
     run = _plan(data[0], out, board or old_board, host, options)

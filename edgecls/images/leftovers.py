@@ -78,6 +78,10 @@ _HIDDEN: dict[str, tuple[str, ...]] = {
     # The rest: .Trashes, .fseventsd, .Trash-1000, .thumbnails, .git, .ipynb_checkpoints, .dropbox.cache, .stversions.
     HIDDEN: (".*",),
 }
+# The files by which a folder is known that edgecls itself wrote: a run, an audit, a search. And the end of the name of
+# one in which a run is being made, and its file.
+_RESULTS = (("run.json", "model.keras"), ("audit.json", "audit.html"), ("sweep.json", "frontier.png"))
+_UNFINISHED, _LOCK = ".partial", "lock"
 # Windows XP's; in small letters a class of waste could be called so.
 _EXACT = {"RECYCLER": "RECYCLER (deleted files of Windows)"}
 
@@ -119,6 +123,14 @@ def leftover_folder(name: str) -> str:
 def leftover_file(name: str) -> str:
     """Return what a file of this name is, in words, if it is none to be used; else ""."""
     return _file_names.find(name)
+
+
+def leftover_results(folder: str) -> str:
+    """Return what a folder is, in words, if edgecls itself wrote it; else ""."""
+    found = folder.endswith(_UNFINISHED) and os.path.isfile(os.path.join(folder, _LOCK))  # noqa: PTH113, PTH118
+    for names in _RESULTS:
+        found = found or all(os.path.isfile(os.path.join(folder, name)) for name in names)  # noqa: PTH113, PTH118
+    return f"{os.path.basename(folder)} (results of edgecls)" if found else ""  # noqa: PTH119
 
 
 def in_folder(kind: str) -> str:

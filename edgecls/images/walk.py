@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgecls.errors import DataError
 from edgecls.images import archive
-from edgecls.images.leftovers import LeftOut, in_folder, leftover_file, leftover_folder
+from edgecls.images.leftovers import LeftOut, in_folder, leftover_file, leftover_folder, leftover_results
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
@@ -52,9 +52,11 @@ def walk(folder: Path, left_out: LeftOut) -> Iterator[tuple[Path, list[str], lis
             folders.clear()
             continue
         seen.add(real)
-        for name in [name for name in folders if leftover_folder(name)]:
-            folders.remove(name)
-            left_out.add_folder(os.path.join(directory, name), leftover_folder(name))  # noqa: PTH118
+        for name in list(folders):
+            inner = os.path.join(directory, name)  # noqa: PTH118
+            if kind := leftover_folder(name) or leftover_results(inner):
+                folders.remove(name)
+                left_out.add_folder(inner, kind)
         folders.sort()
         yield Path(directory), folders, sorted(files)
 

@@ -76,6 +76,11 @@ def test_compare_reads_them_too(tiny_onnx: Path, tiny_tflite: Path, flat: Path) 
     assert json.loads(done.stdout)["images"] == 30 and "The classes are" in done.stderr
 
 
+def test_sweep_writes_nothing_into_its_images(tmp_path: Path) -> None:
+    result = run("sweep", str(tmp_path), "--out", str(tmp_path / "sweep"))
+    assert result.exit_code == 2 and "whose images are read; choose a folder outside it" in result.stderr
+
+
 def test_sweep_passes_them_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Seen(Exception):
         pass

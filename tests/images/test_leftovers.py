@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from folder_trees import touch
 
 from edgecls.images.leftovers import LeftOut, leftover_file, leftover_folder
+from edgecls.images.walk import list_folder
 
 FOLDERS = (
     "@eaDir|#recycle|@Recycle|.@__thumb|$RECYCLE.BIN|$Recycle.Bin|System Volume Information|RECYCLER|.Trash-1000|"
@@ -58,6 +60,16 @@ def test_a_left_out_folder_is_counted_by_its_files(tmp_path: Path) -> None:
     left_out.add_folder(str(tmp_path / "@eaDir"), leftover_folder("@eaDir"))
     left_out.add_folder(str(tmp_path / "gone"), "hidden files")
     assert str(left_out) == "Left out 3 files: 3 in @eaDir (thumbnails and attributes of a Synology NAS)."
+
+
+def test_results_of_edgecls_are_no_class(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"run/{name}" for name in ("run.json", "model.keras", "plots/curves.png")))
+    touch(tmp_path, "audit/audit.json", "audit/audit.html", "run2.partial/lock", "run2.partial/curves.png")
+    touch(tmp_path, "cat/run.json", "cat/1.png", "dog.partial/1.png")
+    left_out = LeftOut()
+    assert list_folder(tmp_path, left_out)[0] == ["cat", "dog.partial"]
+    for words in ("3 in run (results of", "2 in audit (results of", "2 in run2.partial (results of"):
+        assert words in str(left_out)
 
 
 def test_the_first_of_each_kind_is_reported_at_once() -> None:
