@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 MOST_OUTPUTS = 2**27
 # The smallest standard deviation of Keras' Normalization (keras.config.epsilon).
 LEAST_DEVIATION = 1e-7
-# Layers that only change the shape of scores.
+# Layers that only change the shape of scores; whose result is scores too if all that they read is; and whose result is
+# then neither scores nor logits.
 _SHAPING = ("Flatten", "Reshape")
+_AVERAGING = (*_SHAPING, "Average", "AveragePooling2D", "Concatenate", "GlobalAveragePooling2D")
+_MIXING = ("Add", "GlobalMaxPooling2D", "MaxPooling2D", "Maximum", "Minimum", "Multiply", "Rescaling", "Subtract")
 _SCALING = ("Rescaling", "Normalization")
 # Layers whose output is no logit.
 _RECTIFYING = ("ReLU", "LeakyReLU", "PReLU", "ELU")
@@ -240,13 +243,15 @@ def _scores(source: Source, values: dict[str, keras.KerasTensor]) -> keras.Keras
         last = source.node(last.inputs[0])
     if len(output.shape) > 2:
         output = layers.Flatten(name="flat_scores")(output)
-    activation = "softmax" if last.kind == "Softmax" else last.settings.get("activation", "")
+    activation = _activation(last)
     count = output.shape[-1]
     if (last.kind == "Activation" and activation not in ("softmax", "sigmoid")) or last.kind in _RECTIFYING:
         raise ModelFileError(
             f"its last layer {last.name!r} is {activation or last.kind}, which gives no scores; it must be softmax, "
             "sigmoid or none (logits)"
         )
+    if not activation and _gives_scores(source, last, count):
+        return output
     if count == 1 and activation == "softmax":
         raise ModelFileError("its last layer is a softmax of one output, which is always 1; use a sigmoid")
     if count == 1:
@@ -256,3 +261,31 @@ def _scores(source: Source, values: dict[str, keras.KerasTensor]) -> keras.Keras
         both.set_weights([np.array([[0.0, 1.0]]), np.zeros(2)])
         activation = ""
     return output if activation else layers.Activation("softmax", name="scores")(output)
+
+
+def _activation(node: LayerCall) -> str:
+    return "softmax" if node.kind == "Softmax" else str(node.settings.get("activation", ""))
+
+
+def _gives_scores(source: Source, last: LayerCall, count: int) -> bool:
+    """Return True if the last node gives scores, 0..1, as an average of softmaxes, and False if it gives logits.
+
+    Raises:
+        ModelFileError: it computes something else of scores, or one score for two classes.
+    """
+    found: dict[str, bool | None] = {"": False}  # None for something else
+    for node in source.graph.nodes:
+        read = [found[name] for name in node.inputs]
+        is_neutral = node.kind == "Rescaling" and (node.settings.get("scale"), node.settings.get("offset", 0)) == (1, 0)
+        found[node.name] = _activation(node) in ("softmax", "sigmoid")
+        if node.kind in _AVERAGING or is_neutral:
+            found[node.name] = None if None in read else all(read)
+        elif node.kind in _MIXING and False not in read:
+            found[node.name] = None
+    gives = found[last.name]
+    if gives is None or (gives and count == 1):
+        raise ModelFileError(
+            f"layer {last.name!r} ({last.kind}) computes the result of scores, which cannot be imported; save the "
+            "model with a softmax, a sigmoid or nothing (logits) at its end"
+        )
+    return gives

@@ -23,6 +23,8 @@ class Call:
             arguments = {str(i): part[:3] for i, part in enumerate(parts)}
             for part in parts:
                 arguments |= part[3] if len(part) > 3 else {}
+        # What the notebook wrote in the call; None or False leaves a layer as it predicts.
+        self.is_training = arguments.get("training") is True
         for name, value in arguments.items():
             found = list(_references(value))
             self.references += found

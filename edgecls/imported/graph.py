@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -124,6 +125,11 @@ class _Reader:
                 pending += missing
                 continue
             layer, place = layers[name]
+            if call.is_training and "BatchNormalization" in json.dumps(layer):
+                raise ModelFileError(
+                    f"layer {name!r} is called with training=True, so that BatchNormalization gives other scores with "
+                    "other images in the batch; call it without, and save the model again"
+                )
             read = [values[resolve(each, offset)] for each in call.references]
             values[key] = self.call(layer, read, call.constants, place, scope)
             pending.pop()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgecls.errors import ModelFileError
 from edgecls.imported.build import Source, build_float
 from edgecls.imported.graph import LayerGraph, read_graph
+
+if TYPE_CHECKING:
+    import keras
 
 
 def layer(kind: str, name: str, inbound: list[Any], **settings: Any) -> dict[str, Any]:
@@ -146,6 +149,45 @@ def test_settings_that_change_the_result_are_refused(settings: dict[str, Any], w
     layers = [layer("BatchNormalization", "norm", [[["image", 0, 0, {}]]], **settings)]
     with pytest.raises(ModelFileError, match=words):
         read_graph(functional(layers, ["norm", 0, 0]), keras_2=True)
+
+
+def scores_of(*last: dict[str, Any]) -> keras.Model:
+    """A model whose nodes "one" and "two" are a softmax and a sigmoid of three outputs, and "logits" neither."""
+    layers = [layer("Flatten", "flat", [[["image", 0, 0, {}]]])]
+    for name, function in (("one", "softmax"), ("two", "sigmoid"), ("logits", "linear")):
+        layers.append(layer("Activation", name, [[["flat", 0, 0, {}]]], activation=function))
+    config = functional([*layers, *last], [last[-1]["name"], 0, 0], (1, 1, 3))
+    return build_float(Source(read_graph(config, keras_2=True), {}), 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inbound", "settings"),
+    [("Average", ["one", "two"], {}), ("Concatenate", ["two", "two"], {}), ("Rescaling", ["one"], {"scale": 1})],
+)
+def test_scores_that_are_averaged_get_no_second_softmax(kind: str, inbound: list[str], settings: Any) -> None:
+    network = scores_of(layer(kind, "last", [[[name, 0, 0, {}] for name in inbound]], **settings))
+    assert network.layers[-1].name == "last"
+    logits = scores_of(layer(kind, "last", [[["logits", 0, 0, {}] for _ in inbound]], **settings))
+    assert logits.layers[-1].get_config()["activation"] == "softmax"
+
+
+def test_normalization_of_training_is_refused() -> None:
+    for node in ([["image", 0, 0, {"training": True}]], {"args": [], "kwargs": {"training": True}}):
+        layers = [layer("BatchNormalization", "norm", [node])]
+        with pytest.raises(ModelFileError, match="'norm' is called with training=True"):
+            read_graph(functional(layers, ["norm", 0, 0]), keras_2=True)
+    drop = layer("Dropout", "drop", [[["image", 0, 0, {"training": True}]]], rate=0.5)
+    read_graph(functional([drop, layer("Flatten", "flat", [[["drop", 0, 0, {}]]])], ["flat", 0, 0]), keras_2=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inbound", "settings"),
+    [("Multiply", ["one", "two"], {}), ("Rescaling", ["two"], {"scale": -1, "offset": 1}), ("Add", ["one", "one"], {})],
+)
+def test_what_is_computed_of_scores_is_refused(kind: str, inbound: list[str], settings: Any) -> None:
+    last = layer(kind, "last", [[[name, 0, 0, {}] for name in inbound]], **settings)
+    with pytest.raises(ModelFileError, match=rf"layer 'last' \({kind}\) computes the result of scores"):
+        scores_of(last)
 
 
 def test_several_inputs_are_refused() -> None:
