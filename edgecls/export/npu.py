@@ -41,19 +41,22 @@ def for_npu(fused: FusedModel) -> FusedModel:
     }
     _, last = _through_shapes(core, sources, core.layers[-1].name)
     apart = last.name if isinstance(last, (kinds.Activation, kinds.Softmax)) else ""
+    # Otherwise it averages scores.
+    has_activation = bool(apart) or hasattr(last, "activation")
     weights = _weights(core, {name: before for name, (_, before) in vectors.items()})
     gone = {BLOCKS, apart, *(name for names, _ in vectors.values() for name in names)}
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         shape = weights[layer.name][0].shape if layer.name in weights else ()
-        return _as_mapped(layer, shape, is_last=layer is last and not apart)
+        return _as_mapped(layer, shape, is_last=layer is last and has_activation and not apart)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:
         return args[0] if isinstance(layer, kinds.Flatten) or layer.name in gone else layer(*args, **kwargs)
 
     image = keras.Input(core.input.shape[1:], batch_size=1, dtype="float32", name="centered_image")
     mapped = keras.models.clone_model(core, input_tensors=image, clone_function=clone, call_function=call)
-    mapped = keras.Model(image, _to_scores(kinds.Flatten(name="logits")(mapped.output), last))
+    flat = kinds.Flatten(name="logits")(mapped.output)
+    mapped = keras.Model(image, _to_scores(flat, last) if has_activation else flat)
     for name, values in weights.items():
         mapped.get_layer(name).set_weights(values)
     return FusedModel(mapped, fused.pad_gray)

@@ -69,13 +69,28 @@ def test_same_scores_without_blocks_and_dense_layers(name: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("last", ["sigmoid", "softmax layer", "softmax of a convolution", "sigmoid of a convolution"])
+@pytest.mark.parametrize(
+    "last",
+    [
+        "sigmoid",
+        "softmax layer",
+        "softmax of a convolution",
+        "sigmoid of a convolution",
+        "averaged softmax",
+        "ensemble",
+    ],
+)
 def test_scores_are_made_as_the_imported_network_made_them(last: str) -> None:
     keras.utils.set_random_seed(0)
     layers = keras.layers
     image = keras.Input((8, 8, 1), batch_size=1)
     x = layers.Conv2D(4, 3, activation="relu")(image)
-    if "convolution" in last:
+    if last == "averaged softmax":
+        x = layers.GlobalAveragePooling2D()(layers.Conv2D(3, 3, activation="softmax")(x))
+    elif last == "ensemble":
+        x = layers.GlobalAveragePooling2D()(x)
+        x = layers.Average()([layers.Dense(3, activation="softmax")(x) for _ in range(2)])
+    elif "convolution" in last:
         activation = "softmax" if "softmax" in last else None
         x = layers.Conv2D(3, 6, activation=activation)(x)
         x = layers.Flatten()(x) if activation else layers.Activation("sigmoid")(layers.Flatten()(x))
