@@ -42,7 +42,9 @@ def read_model_file(source: str | os.PathLike[str] | bytes) -> ModelFile:
             raise ModelFileError(f"{os.fspath(source)}: {error}") from error
     graph, text, labels = split(source, kind := detect_format(source))
     if text is None:
-        raise ModelFileError(f"this {kind} file has no edgecls metadata; export it with 'edgecls export'")
+        # TFLite files have theirs at the end.
+        cut = ", or copy it again if it is cut off" if kind == "tflite" else ""
+        raise ModelFileError(f"this {kind} file has no edgecls metadata; export it with 'edgecls export'{cut}")
     spec = parse_spec(text)
     if labels not in (None, label_lines(spec.labels)):
         raise ModelFileError(f"damaged: labels.txt and model.json disagree; {AGAIN}")

@@ -271,6 +271,20 @@ def test_warmup_runs_the_network() -> None:
 
 
 @KINDS
+def test_a_file_without_metadata_is_named(fixture: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    data = request.getfixturevalue(fixture).read_bytes()
+    bare = tmp_path / "bare.model"
+    bare.write_bytes(read_model_file(data).graph)
+    again = ", or copy it again if it is cut off" if fixture == "tiny_tflite" else ""
+    with pytest.raises(
+        ModelFileError, match=f"bare.model: this .* has no edgecls metadata; .*'edgecls export'{again}$"
+    ):
+        load(bare)
+    with pytest.raises(ModelFileError, match="^this"):
+        load(bare.read_bytes())
+
+
+@KINDS
 def test_a_graph_that_the_interpreter_refuses(
     fixture: str, request: pytest.FixtureRequest, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
