@@ -19,6 +19,7 @@ from PIL import ExifTags, Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from edgecls.errors import ConfigError, DataError
@@ -188,6 +189,8 @@ def _decode_image(image: Image.Image, name: str, target: _Target, *, is_callers:
             factor = pillow.key_factor(image, name) if isinstance(image, PngImageFile) else 1
             if isinstance(image, BmpImageFile):
                 pillow.check_bmp_palette(image, name)
+            elif isinstance(image, PpmImageFile):
+                pillow.check_pnm(image, name)
             # Pillow rotates TIFF files itself.
             orientation = 1 if isinstance(image, TiffImageFile) else _orientation(image)
             full = image.size

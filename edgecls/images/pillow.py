@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import threading
 import warnings
@@ -170,6 +171,29 @@ def check_bmp_palette(image: BmpImageFile, name: str) -> None:
     if bits != {"1": 1, "L": 8}[image.mode]:
         raise DataError(
             f"image {name} is a BMP of {bits} bits with a palette of grays, which is not supported; save it as PNG"
+        )
+
+
+def check_pnm(image: PpmImageFile, name: str) -> None:
+    """Raise DataError for a binary PGM, PPM or PBM, not yet loaded, of several pictures or with values above white."""
+    decoder, _, start, arguments = image.tile[0] if image.tile else ("", None, 0, ())
+    if not image.fp or decoder not in ("raw", "ppm"):
+        return
+    most = arguments[-1] if isinstance(arguments, tuple) else 65535 if arguments == "I;16B" else 255
+    row = image.width * len(image.getbands()) if image.mode != "1" else -(-image.width // 8)
+    position = image.fp.tell()
+    image.fp.seek(start)
+    step = 2 if most > 255 else 1
+    data = image.fp.read(row * image.height * step)
+    after = image.fp.read(len("P5 "))
+    image.fp.seek(position)
+    if re.match(rb"P[1-6]\s", after):
+        raise DataError(f"image {name} has more than one frame; save one of them as a file")
+    values = np.frombuffer(data, ">u2" if step == 2 else "u1", len(data) // step)
+    if values.size and values.max() > most:
+        raise DataError(
+            f"image {name} has values up to {values.max()}, but its header says that {most} is white; correct the "
+            "header or save it as PNG"
         )
 
 
