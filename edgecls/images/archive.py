@@ -47,14 +47,16 @@ class Archive:
 
     members: dict[str, Any]  # name -> what `read` takes, of each file
     read: Callable[[Any], bytes]  # returns the bytes of a member
-    links: int = 0  # number of members that are no regular files; they are left out
+    links: tuple[str, ...] = ()  # names of symbolic links, and of hard links to nothing; they are left out
     folders: dict[str, tuple[set[str], set[str]]] = field(default_factory=lambda: {"": (set(), set())})
 
     def __post_init__(self) -> None:
         """List the folders."""
-        for name in self.members:
+        for name in (*self.members, *self.links):
             above, leaf = posixpath.split(name)
-            self.folders.setdefault(above, (set(), set()))[1].add(leaf)
+            files = self.folders.setdefault(above, (set(), set()))[1]
+            if name in self.members:
+                files.add(leaf)
             while above:
                 inner, (above, leaf) = above, posixpath.split(above)
                 self.folders.setdefault(inner, (set(), set()))
@@ -104,12 +106,17 @@ def _open_zip(path: Path) -> Archive:
 
 def _open_tar(path: Path) -> Archive:
     file, lock = _decompressed(path), threading.Lock()
-    members, links = {}, 0
+    members, links = {}, []
     with tarfile.open(fileobj=file, mode="r:") as listed:
         for info in listed:
-            if info.isreg() and (name := _member_name(info.name)):
+            name, target = _member_name(info.name), _member_name(info.linkname)
+            if info.isreg() and name:
                 members[name] = info.offset_data, info.size
-            links += info.issym() or info.islnk()
+            elif info.islnk() and name and target in members:
+                # Another name of a file that comes before it: tar stores its content once.
+                members[name] = members[target]
+            elif info.issym() or info.islnk():
+                links.append(name)
 
     def read(place: tuple[int, int]) -> bytes:
         _checked(place, place[1])
@@ -117,7 +124,7 @@ def _open_tar(path: Path) -> Archive:
             file.seek(place[0])
             return file.read(place[1])
 
-    return Archive(members, read, links)
+    return Archive(members, read, tuple(links))
 
 
 def _decompressed(path: Path) -> IO[bytes]:

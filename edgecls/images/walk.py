@@ -7,8 +7,10 @@ because each has its own name; training warns of images that are identical.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,11 +65,10 @@ def walk(folder: Path, left_out: LeftOut) -> Iterator[tuple[Path, list[str], lis
 
 def _walk_archive(path: Path, name: str, left_out: LeftOut) -> Iterator[tuple[Path, list[str], list[str]]]:
     content = archive.open_archive(path)
-    if not name and content.links:
-        left_out.add("links in an archive", content.links)
-    waiting = [name]
+    waiting, links = [name], Counter(map(posixpath.dirname, content.links))
     while waiting:
         here = waiting.pop()
+        left_out.add("links in an archive", links[here])
         folders, files = (sorted(names) for names in content.folders[here])
         for each in [each for each in folders if leftover_folder(each)]:
             folders.remove(each)

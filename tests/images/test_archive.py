@@ -10,7 +10,7 @@ import pytest
 from tiny import make_data
 
 from edgecls.errors import DataError
-from edgecls.images.archive import exists, find_archive, is_folder, read_member
+from edgecls.images.archive import exists, find_archive, is_folder, read_bytes, read_member
 from edgecls.images.dataset import Dataset, load_dataset, load_paths
 from edgecls.images.decode import load_gray
 from edgecls.images.folders import check_root
@@ -88,10 +88,15 @@ def test_what_systems_leave_in_archives_and_links_are_left_out(tmp_path: Path) -
         link = tarfile.TarInfo("cat/link.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         opened.addfile(link)
-    left_out = LeftOut()
-    found = [path.relative_to(data).as_posix() for path in walk_images(data, left_out)]
-    assert found == ["cat/1.png", "etc/absolute.png"]
-    assert "1 in __MACOSX" in str(left_out) and "1 links in an archive" in str(left_out)
+        link.name, link.type, link.linkname = "cat/same.png", tarfile.LNKTYPE, "cat/1.png"
+        opened.addfile(link)
+    for place in (data, data / "cat"):
+        left_out = LeftOut()
+        found = [path.relative_to(data).as_posix() for path in walk_images(place, left_out)]
+        assert found == ["cat/1.png", "cat/same.png", "etc/absolute.png"][: 3 if place == data else 2]
+        assert "1 links in an archive" in str(left_out)
+        assert ("1 in __MACOSX" in str(left_out)) == (place == data)
+    assert read_bytes(data / "cat/same.png") == read_bytes(data / "cat/1.png")
 
 
 def test_damaged_and_encrypted_archives_are_refused(tmp_path: Path) -> None:
