@@ -32,10 +32,25 @@ def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _check_new(context: click.Context, parameter: click.Parameter, fix: Path | None) -> Path | None:
+    """Return the path; raise BadParameter if there is a table already, which someone may have reviewed."""
+    if fix and fix.exists():
+        raise click.BadParameter(
+            f"{fix} exists, and what you have reviewed in it would be lost; remove it or choose another name"
+        )
+    return fix
+
+
 @click.command()
 @click.argument("data", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, default=OUT, show_default=True, help="Folder for audit.json and audit.html.")
-@click.option("--fix", type=PATH, metavar="CSV", help="Also write a table of images to leave out, for --exclude.")
+@click.option(
+    "--fix",
+    type=PATH,
+    metavar="CSV",
+    callback=_check_new,
+    help="Also write a table of images to leave out, for --exclude.",
+)
 @click.option("--open", "show", is_flag=True, help="Also open the page in the browser.")
 @_setting_options
 def audit(data: tuple[Path, ...], out: Path, fix: Path | None, show: bool, **settings: Any) -> None:

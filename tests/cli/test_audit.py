@@ -27,3 +27,11 @@ def test_audit_refuses_what_train_refuses(tmp_path: Path) -> None:
     assert shown.exit_code == 1 and "there is no such folder" in shown.output
     shown = run("audit", tmp_path, "--class-from", "(", "--weights", "none")
     assert shown.exit_code == 2 and "no regular expression" in shown.output
+
+
+def test_a_reviewed_table_is_not_replaced(tmp_path: Path) -> None:
+    fix = tmp_path / "moves.csv"
+    fix.write_text("image,action\n1.png,keep\n")
+    shown = run("audit", tmp_path, "--fix", fix)
+    assert shown.exit_code == 2 and "what you have reviewed in it would be lost" in shown.output
+    assert fix.read_text() == "image,action\n1.png,keep\n"
