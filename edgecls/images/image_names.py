@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
+from pathlib import Path
 
 from edgecls.images.split_names import read_role
 
@@ -11,8 +12,9 @@ from edgecls.images.split_names import read_role
 class Files:
     """The images of a dataset, found by what tables call them."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        """Index the posix paths relative to the root."""
+    def __init__(self, paths: Sequence[str], root: Path) -> None:
+        """Index the posix paths relative to the root, which is absolute."""
+        self._root = f"{root.as_posix()}/"
         self.paths = frozenset(paths)
         self._by_end: dict[str, list[str]] = {}
         for path in paths:
@@ -21,11 +23,11 @@ class Files:
                 self._by_end.setdefault(end, []).append(path)
 
     def find(self, name: str, part: str = "") -> list[str]:
-        """Return the images that a name may mean: their path, its end, or either without the suffix.
+        """Return the images that a name may mean: their path, absolute or not, its end, or either without the suffix.
 
         Of several, those in the folder of `part` are meant, if there are any.
         """
-        name = name.replace("\\", "/").removeprefix("./")
+        name = name.replace("\\", "/").removeprefix("./").removeprefix(self._root)
         if name in self.paths:
             return [name]
         found = [

@@ -63,7 +63,7 @@ def read_labels(
         ConfigError: `columns` is not understood.
     """
     left_out = left_out or LeftOut()
-    files = Files([path.relative_to(root).as_posix() for path in walk_images(root, left_out)])
+    files = Files([path.relative_to(root).as_posix() for path in walk_images(root, left_out)], root)
     chosen, notes = _parse(columns), []
     found: dict[str, Labeled] = {}
     unlabeled: set[str] = set()
@@ -96,7 +96,7 @@ def read_column(root: Path, name: str, kind: str) -> dict[str, str]:
     Raises:
         DataError: as `read_labels` raises it.
     """
-    files = Files([path.relative_to(root).as_posix() for path in walk_images(root, LeftOut())])
+    files = Files([path.relative_to(root).as_posix() for path in walk_images(root, LeftOut())], root)
     table = read_table(Path(name), functools.partial(_names_image, files))
     image = _find_image(table, files, {}, "")
     others = [each for each in table.columns if each != image]
@@ -126,7 +126,7 @@ def read_excluded(root: Path, name: str, left_out: LeftOut, folders: Sequence[Pa
         DataError: it cannot be read, or names images that are not there, or another action.
     """
     images = (path for folder in folders or [root] for path in walk_images(folder, LeftOut()))
-    files = Files([path.relative_to(root).as_posix() for path in images])
+    files = Files([path.relative_to(root).as_posix() for path in images], root)
     table = read_table(Path(name), functools.partial(_names_image, files))
     names = table.column(_find_image(table, files, {}, ""))
     actions = table.column("action") if "action" in table.columns else ["exclude"] * len(names)
@@ -184,7 +184,8 @@ def _find_image(table: Table, files: Files, chosen: Mapping[str, str], part: str
     if not best:
         raise DataError(
             f"no column of {table.name} names images in the folder; its columns are {some(table.columns)}, its first "
-            f"row {some(table.rows[0])}. Pass the folder that the names begin from as DATA"
+            f"row {some(table.rows[0])}. Pass the folder that the names begin from as DATA, or write them relative to "
+            "DATA"
         )
     if len(best) > 1 and not (named := _named(best, "image")):
         raise DataError(f"the columns {some(best)} of {table.name} name images: choose with --columns image={best[0]}")
@@ -265,7 +266,7 @@ def _read_rows(table: Table, files: Files, used: Mapping[str, str], part: str, u
     if missing:
         raise DataError(
             f"{len(missing)} of {len(table.rows)} rows of {table.name} name no image in the folder: {some(missing)}; "
-            "remove these rows, or pass the folder that the names begin from as DATA"
+            "remove these rows, pass the folder that the names begin from as DATA, or write them relative to DATA"
         )
     return images
 

@@ -69,6 +69,15 @@ def test_labels_in_parquet(tmp_path: Path) -> None:
     assert listing.parts["train"] == {"0": ["a.png", "c.png"], "1": ["b.png", "d.png"]}
 
 
+def test_absolute_paths_into_the_folder_are_read(tmp_path: Path) -> None:
+    text = "".join(f"{tmp_path}/{name},{label}\n" for name, label in ROWS)
+    listing = list_dataset(flat(tmp_path), Layout(labels=table(tmp_path, "labels.csv", f"path,label\n{text}")))
+    assert listing.parts["train"] == {"cat": ["a.png", "c.png"], "dog": ["b.png", "d.png"]}
+    elsewhere = table(tmp_path, "other.csv", "path,label\n/home/me/a.png,cat\n/home/me/b.png,dog\n")
+    with pytest.raises(DataError, match=r"no column of other\.csv names .* or write them relative to DATA"):
+        list_dataset(tmp_path, Layout(labels=elsewhere))
+
+
 def test_split_and_group_columns_are_used_and_reported(tmp_path: Path) -> None:
     rows = (
         "image,label,split,patient_id\na.png,cat,train,p1\nb.png,dog,Training,p1\nc.png,cat,valid,p2\nd.png,dog,test,\n"
