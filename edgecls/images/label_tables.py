@@ -237,7 +237,9 @@ def _describe(table: Table, used: Mapping[str, str], part: str) -> str:
         source = "the class from the folder of each image"
     more = "".join(f", the {kind} from column {used[kind]!r}" for kind in ("split", "group") if used[kind])
     whole = f"; all its images are for {part}" if part and not used["split"] else ""
-    return f"Read {table.name}: {len(table.rows):,} rows, images from column {used['image']!r}, {source}{more}{whole}."
+    guess = "" if table.is_unicode else " It is not UTF-8 and was read as Windows-1252: check the names of the classes."
+    rows = f"{len(table.rows):,} rows, images from column {used['image']!r}"
+    return f"Read {table.name}: {rows}, {source}{more}{whole}.{guess}"
 
 
 def _read_rows(table: Table, files: Files, used: Mapping[str, str], part: str, unlabeled: set[str]) -> list[Labeled]:

@@ -13,7 +13,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from edgecls.errors import DataError, MissingDependency
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_ANSI = "cp1252"
 # Spreadsheets, databases, pandas and R write these for "no value"; that is no label.
 NOTHING: tuple[str, ...] = ("", "nan", "NaN", "NAN", "None", "null", "NULL", "Null", "NA", "N/A", "n/a", "<NA>", "NaT")
 NOTHING += ("#N/A", "#NA", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!", "\\N")
@@ -37,6 +38,7 @@ class Table:
     rows: list[tuple[str, ...]]  # the cells of each row, as many as columns
     first_line: int = 1  # number of the first row in the file, for messages
     nested: frozenset[str] = frozenset()  # columns with lists or objects of JSON in a cell
+    is_unicode: bool = True  # False if it was read as Windows-1252, which any bytes may be
 
     def column(self, name: str) -> list[str]:
         """Return the cells of a column."""
@@ -68,17 +70,24 @@ def read_table(path: Path, names_image: Any) -> Table:
         raise
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the table {path} ({error}); save it as CSV in UTF-8") from error
+    if suffix != ".parquet":
+        table = replace(table, is_unicode=_encoding(path.read_bytes()) != _ANSI)
     if not table.rows:
         raise DataError(f"the table {path} has no row; fill it, or leave it out")
     return table
 
 
-def _decode(content: bytes) -> str:
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+def _encoding(content: bytes) -> str:
+    marked = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:
-        return content.decode(encoding)
+        content.decode(marked)
     except UnicodeDecodeError:
-        return content.decode("cp1252")
+        return _ANSI
+    return marked
+
+
+def _decode(content: bytes) -> str:
+    return content.decode(_encoding(content))
 
 
 def _read_text(path: Path, names_image: Any) -> Table:

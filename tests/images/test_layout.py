@@ -69,6 +69,16 @@ def test_labels_in_parquet(tmp_path: Path) -> None:
     assert listing.parts["train"] == {"0": ["a.png", "c.png"], "1": ["b.png", "d.png"]}
 
 
+@pytest.mark.parametrize(
+    ("encoding", "is_told"), [("utf-8", False), ("utf-16", False), ("gbk", True), ("cp1252", True)]
+)
+def test_a_guessed_encoding_is_told(encoding: str, is_told: bool, tmp_path: Path) -> None:
+    names = {"cat": "\xb7", "dog": "\xb0"}
+    text = "image,label\n" + "".join(f"{name},{names[label]}\n" for name, label in ROWS)
+    listing = list_dataset(flat(tmp_path), Layout(labels=table(tmp_path, "labels.csv", text, encoding)))
+    assert ("read as Windows-1252: check the names of the classes" in listing.notes[0]) == is_told
+
+
 def test_absolute_paths_into_the_folder_are_read(tmp_path: Path) -> None:
     text = "".join(f"{tmp_path}/{name},{label}\n" for name, label in ROWS)
     listing = list_dataset(flat(tmp_path), Layout(labels=table(tmp_path, "labels.csv", f"path,label\n{text}")))
