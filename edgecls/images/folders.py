@@ -7,6 +7,8 @@ looks like data is left out without a word: what would not be used is an error, 
 from __future__ import annotations
 
 import difflib
+import posixpath
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +19,13 @@ from edgecls.images.leftovers import LeftOut
 from edgecls.images.parts import PARTS, check_no_splits, check_no_stray, find_parts
 from edgecls.images.split_names import are_portions, find_splits
 from edgecls.images.walk import is_image_in, keep_files, list_folder, walk
-from edgecls.messages.lists import some
+from edgecls.messages.lists import counted, some
 from edgecls.messages.path_kinds import describe
 
 # The folders of a collection (`edgecls.serve.collect`): without labels, with them, of no class, and of records.
 COLLECTED, LABELED, NO_CLASS, RECORDS = "collected", "labeled", "no-class", "records"
+# What data sets for segmentation call the mask of an image.
+_MASK = re.compile(r"(?i)[ _-](masks?|seg|segmentation|gt|groundtruth|annotation|labels?)([ _-]?\d+)?$")
 Groups = dict[str, list[str]]  # class -> posix paths relative to the dataset's root
 Sample = tuple[str, int]  # posix path relative to the root, index of the class
 
@@ -209,8 +213,21 @@ def list_doubts(root: Path, folder: Path, groups: Groups) -> tuple[str, ...]:
                 f"The class folder {folder / name} holds folders that are called like other classes: {some(others)}. "
                 f"Their images were taken for {name}; if they are of those classes, move them there or elsewhere"
             )
+    if masks := _find_masks(groups):
+        found.append(
+            f"{counted(len(masks), 'image is', 'images are')} called like masks of others, such as {masks[0]}, and "
+            "were read as images of their class. If they are masks, move them out of the class folders"
+        )
     if are_portions(names):
         found.append(
             f"The classes {some(names)} are called like portions of a data set; make sure that they are classes"
         )
     return tuple(found)
+
+
+def _find_masks(groups: Groups) -> list[str]:
+    """Return the images that stand beside another one of the same name but for "_mask" and the like at its end."""
+    stems = {path: posixpath.splitext(path)[0] for paths in groups.values() for path in paths}
+    known = set(stems.values())
+    bare = {path: _MASK.sub("", stem) for path, stem in stems.items()}
+    return [path for path, stem in bare.items() if stem != stems[path] and stem in known]

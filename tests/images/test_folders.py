@@ -66,6 +66,17 @@ def test_a_class_folder_that_holds_other_classes_is_doubtful(tmp_path: Path) -> 
     assert f"{tmp_path}/old holds folders that are called like other classes: cat. " in doubt
 
 
+def test_masks_beside_images_are_doubtful(tmp_path: Path) -> None:
+    touch(tmp_path, "cyst/a (1).png", "cyst/a (1)_mask.png", "cyst/a (1)_mask_1.png", "free/b.jpg", "free/b-GT.png")
+    (doubt,) = list_doubts(tmp_path, tmp_path, list_images(tmp_path, tmp_path))
+    assert doubt.startswith("3 images are called like masks of others, such as cyst/a (1)_mask.png")
+
+
+def test_names_that_end_like_masks_are_not_doubtful_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "with_mask/face_mask.png", "without/face.png", "without/label 1.png")
+    assert list_doubts(tmp_path, tmp_path, list_images(tmp_path, tmp_path)) == ()
+
+
 def test_doubts_look_below_the_part_they_are_of(tmp_path: Path) -> None:
     touch(tmp_path, *(f"train/{kind}/images/{n}.png" for kind in ("cat", "dog") for n in range(2)))
     # One folder in each is how some data sets keep their images.
