@@ -40,7 +40,7 @@ def find_groups(root: Path, listing: Listing, group: str = "") -> dict[str, str]
     paths = [path for classes in listing.parts.values() for found in classes.values() for path in found]
     if group == BY_FOLDER:
         return _by_folder(root, listing, paths)
-    if group.lower().endswith(TABLE_SUFFIXES) and Path(group).is_file():
+    if group.lower().endswith(TABLE_SUFFIXES):
         found = read_column(root, group, "group")
         return {path: found[path] for path in paths if found.get(path)}
     return match_paths(paths, group, "--group")

@@ -56,25 +56,27 @@ def read_table(path: Path, names_image: Any) -> Table:
     Raises:
         DataError: it cannot be read, is empty, or its rows differ in length. MissingDependency: pyarrow is missing.
     """
-    suffix = path.suffix.lower()
     try:
-        if suffix in _SPREADSHEETS:
-            raise DataError(f"{path} is no table that can be read; save it as CSV")
-        if suffix == ".parquet":
-            table = _read_parquet(path)
-        elif suffix in (".json", ".jsonl", ".ndjson"):
-            table = _read_json(path)
-        else:
-            table = _read_text(path, names_image)
+        table = _read(path, names_image)
     except DataError:
         raise
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(f"cannot read the table {path}: {error.strerror}; check its path and permissions") from error
+    except (ValueError, csv.Error) as error:
         raise DataError(f"cannot read the table {path} ({error}); save it as CSV in UTF-8") from error
-    if suffix != ".parquet":
-        table = replace(table, is_unicode=_encoding(path.read_bytes()) != _ANSI)
     if not table.rows:
         raise DataError(f"the table {path} has no row; fill it, or leave it out")
     return table
+
+
+def _read(path: Path, names_image: Any) -> Table:
+    suffix = path.suffix.lower()
+    if suffix in _SPREADSHEETS:
+        raise DataError(f"{path} is no table that can be read; save it as CSV")
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    table = _read_json(path) if suffix in (".json", ".jsonl", ".ndjson") else _read_text(path, names_image)
+    return replace(table, is_unicode=_encoding(path.read_bytes()) != _ANSI)
 
 
 def _encoding(content: bytes) -> str:

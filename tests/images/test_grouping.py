@@ -96,6 +96,8 @@ def test_groups_from_names_folders_and_tables(tmp_path: Path) -> None:
 def test_an_image_in_two_groups_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "groups.csv").write_text("file,patient\n1.png,7\n2.png,8\n1.png,9\n")
+    with pytest.raises(DataError, match=r"cannot read the table gone\.csv: No such file .*; check its path"):
+        find_groups(tmp_path, list_dataset(tmp_path), "gone.csv")
     with pytest.raises(DataError, match=r"groups\.csv gives a/1\.png two groups, '7' and '9'; keep one"):
         find_groups(tmp_path, list_dataset(tmp_path), str(tmp_path / "groups.csv"))
 
