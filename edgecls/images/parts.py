@@ -138,6 +138,8 @@ def check_no_stray(folder: Path, files: Sequence[str]) -> None:
             f"{counted(len(stray), 'image lies', 'images lie')} outside class folders and would not be used, e.g. "
             f"{str(folder / stray[0])!r}; move them into the folder of their class or elsewhere. "
         )
+        if not list_folder(folder)[0]:
+            text += f"If {folder.name} is a class itself, pass the folder above it, {folder.parent}. "
         raise DataError((text + where_labels_are(folder)).rstrip(". "))
 
 

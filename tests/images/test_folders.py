@@ -66,6 +66,15 @@ def test_a_class_folder_that_holds_other_classes_is_doubtful(tmp_path: Path) -> 
     assert f"{tmp_path}/old holds folders that are called like other classes: cat. " in doubt
 
 
+def test_a_class_folder_in_place_of_the_folder_above_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/cat/1.png", "photos/dog/1.png")
+    with pytest.raises(DataError, match=rf"If cat is a class itself, pass the folder above it, {tmp_path}/photos$"):
+        list_images(tmp_path / "photos/cat", tmp_path / "photos/cat")
+    touch(tmp_path, "photos/2.png")
+    with pytest.raises(DataError, match="or elsewhere$"):
+        list_images(tmp_path / "photos", tmp_path / "photos")
+
+
 def test_masks_beside_images_are_doubtful(tmp_path: Path) -> None:
     touch(tmp_path, "cyst/a (1).png", "cyst/a (1)_mask.png", "cyst/a (1)_mask_1.png", "free/b.jpg", "free/b-GT.png")
     (doubt,) = list_doubts(tmp_path, tmp_path, list_images(tmp_path, tmp_path))
