@@ -1,10 +1,12 @@
-"""Names of classes that people read as one name, though they differ: "Cat" and "cat ", "1" and "01"."""
+"""Names of classes that may be no classes of their own: "Cat" beside "cat ", "1" beside "01", "cat|dog" beside both."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+from edgecls.messages.lists import some
 
 # What file managers add to the name of a copy.
 _COPY = re.compile(r"^copy of (?=.)|(?<=.) (copy|kopie|copie|copia)( \(?\d+\)?)?$|(?<=.) \(\d+\)$")
@@ -25,6 +27,22 @@ def list_alike(names: Iterable[str]) -> tuple[str, ...]:
         for each in alike.values()
         if len(each) > 1
     )
+
+
+def list_combined(names: Collection[str]) -> tuple[str, ...]:
+    """Return a sentence about classes that are called like several others together, as tables of many labels do."""
+    found = [name for name in names if any(_is_combined(name, separator, names) for separator in "|;,+&/")]
+    if not found:
+        return ()
+    return (
+        f"Classes are called like several other classes together: {some(map(repr, found))}. If an image may have "
+        "several labels, decide which one counts: here it has one class",
+    )
+
+
+def _is_combined(name: str, separator: str, names: Collection[str]) -> bool:
+    parts = [part.strip() for part in name.split(separator)]
+    return len(parts) > 1 and all(part in names for part in parts)
 
 
 def _key(name: str) -> str:

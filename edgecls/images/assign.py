@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecls.errors import DataError
-from edgecls.images.alike import list_alike
+from edgecls.images.alike import list_alike, list_combined
 from edgecls.images.by_time import read_times, split_by_time
 from edgecls.images.folders import Groups, Sample, check_classes, check_root, to_samples
 from edgecls.images.grouping import describe_groups, divide, find_groups
@@ -72,7 +72,7 @@ def assign(
         {part: to_samples(parts[part], classes) for part in PARTS if part in parts},
         {places[0] + path: group for path, group in group_of.items()},
         (*listings[0].notes, *describe_groups(first, group_of, fractions), *_describe(folders, listings, divided)),
-        (*(doubt for listing in listings for doubt in listing.doubts), *list_alike(classes)),
+        (*(doubt for listing in listings for doubt in listing.doubts), *list_alike(classes), *list_combined(classes)),
         listings[0].is_flat,
     )
 

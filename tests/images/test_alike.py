@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgecls.images.alike import list_alike
+from edgecls.images.alike import list_alike, list_combined
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,14 @@ def test_names_that_people_read_as_one_are_told(names: tuple[str, ...]) -> None:
 )
 def test_names_that_differ_are_not(names: tuple[str, ...]) -> None:
     assert list_alike(names) == ()
+
+
+@pytest.mark.parametrize("both", ["cat|dog", "cat, dog", "dog;cat", "cat+dog", "cat / dog"])
+def test_classes_of_several_labels_are_told(both: str) -> None:
+    (sentence,) = list_combined(["cat", "dog", both])
+    assert f"together: {both!r}. " in sentence
+
+
+@pytest.mark.parametrize("names", [("cat", "cat|dog"), ("a", "b", "a-b"), ("cat", "dog", "cat|dog|"), ("|", "a")])
+def test_other_names_with_separators_are_not(names: tuple[str, ...]) -> None:
+    assert list_combined(names) == ()

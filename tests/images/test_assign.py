@@ -43,6 +43,11 @@ def test_classes_whose_names_are_nearly_the_same_are_doubtful(tmp_path: Path) ->
     assert "'Cat', 'cat'" in doubt and "dog" not in doubt
 
 
+def test_classes_of_several_labels_are_doubtful(tmp_path: Path) -> None:
+    (doubt,) = of(photos(tmp_path, "cat", "dog", "cat+dog")).doubts
+    assert "together: 'cat+dog'" in doubt
+
+
 def paths(found: Assignment, part: str, folder: str) -> list[str]:
     return [path for path, _ in found.samples[part] if path.startswith(f"{folder}/")]
 
