@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from edgecls.errors import ConfigError, DataError, MissingDependency, StorageError
-from edgecls.images.leftovers import LeftOut, in_folder, leftover_folder
+from edgecls.images.leftovers import LeftOut, in_folder, leftover_folder, leftover_results
 from edgecls.images.walk import HEAD_BYTES, is_image, keep_files
 from edgecls.limits import MAX_FILE_BYTES
 
@@ -118,11 +118,15 @@ def _leaf(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _walk(filesystem: Any, folder: str, left_out: LeftOut) -> Iterator[str]:
+def _walk(filesystem: Any, folder: str, left_out: LeftOut, *, is_top: bool = True) -> Iterator[str]:
     fs = import_arrow("fs")
     with _storage_named(folder):
         entries = filesystem.get_file_info(fs.FileSelector(folder, recursive=False))
     entries = sorted(entries, key=lambda each: each.base_name)
+    names = {each.base_name for each in entries if each.type == fs.FileType.File}
+    if not is_top and (kind := leftover_results(_leaf(folder), names.__contains__)):
+        left_out.add(in_folder(kind), sum(1 for _ in _walk(filesystem, folder, LeftOut())))
+        return
     yield from (each.path for each in entries if each.type == fs.FileType.File)
     for each in entries:
         if each.type == fs.FileType.Directory:
@@ -130,7 +134,7 @@ def _walk(filesystem: Any, folder: str, left_out: LeftOut) -> Iterator[str]:
             if kind := leftover_folder(_leaf(inner)):
                 left_out.add(in_folder(kind), sum(1 for _ in _walk(filesystem, inner, LeftOut())))
             else:
-                yield from _walk(filesystem, inner, left_out)
+                yield from _walk(filesystem, inner, left_out, is_top=False)
 
 
 @contextlib.contextmanager

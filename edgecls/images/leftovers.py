@@ -125,12 +125,11 @@ def leftover_file(name: str) -> str:
     return _file_names.find(name)
 
 
-def leftover_results(folder: str) -> str:
-    """Return what a folder is, in words, if edgecls itself wrote it; else ""."""
-    found = folder.endswith(_UNFINISHED) and os.path.isfile(os.path.join(folder, _LOCK))  # noqa: PTH113, PTH118
-    for names in _RESULTS:
-        found = found or all(os.path.isfile(os.path.join(folder, name)) for name in names)  # noqa: PTH113, PTH118
-    return f"{os.path.basename(folder)} (results of edgecls)" if found else ""  # noqa: PTH119
+def leftover_results(name: str, has_file: Callable[[str], bool]) -> str:
+    """Return what a folder is, in words, if edgecls itself wrote it; else "". `has_file` says which files are in it."""
+    found = name.endswith(_UNFINISHED) and has_file(_LOCK)
+    found = found or any(all(map(has_file, names)) for names in _RESULTS)
+    return f"{name} (results of edgecls)" if found else ""
 
 
 def in_folder(kind: str) -> str:

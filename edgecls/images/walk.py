@@ -6,6 +6,7 @@ because each has its own name; training warns of images that are identical.
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
@@ -56,11 +57,15 @@ def walk(folder: Path, left_out: LeftOut) -> Iterator[tuple[Path, list[str], lis
         seen.add(real)
         for name in list(folders):
             inner = os.path.join(directory, name)  # noqa: PTH118
-            if kind := leftover_folder(name) or leftover_results(inner):
+            if kind := leftover_folder(name) or leftover_results(name, functools.partial(_is_file, inner)):
                 folders.remove(name)
                 left_out.add_folder(inner, kind)
         folders.sort()
         yield Path(directory), folders, sorted(files)
+
+
+def _is_file(folder: str, name: str) -> bool:
+    return os.path.isfile(os.path.join(folder, name))  # noqa: PTH113, PTH118
 
 
 def _walk_archive(path: Path, name: str, left_out: LeftOut) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -70,10 +75,11 @@ def _walk_archive(path: Path, name: str, left_out: LeftOut) -> Iterator[tuple[Pa
         here = waiting.pop()
         left_out.add("links in an archive", links[here])
         folders, files = (sorted(names) for names in content.folders[here])
-        for each in [each for each in folders if leftover_folder(each)]:
-            folders.remove(each)
-            inner = f"{here}/{each}/".lstrip("/")
-            left_out.add(in_folder(leftover_folder(each)), sum(name.startswith(inner) for name in content.members))
+        for each in list(folders):
+            inner = f"{here}/{each}".lstrip("/")
+            if kind := leftover_folder(each) or leftover_results(each, content.folders[inner][1].__contains__):
+                folders.remove(each)
+                left_out.add(in_folder(kind), sum(name.startswith(f"{inner}/") for name in content.members))
         yield path / here, folders, files
         waiting += [f"{here}/{each}".lstrip("/") for each in reversed(folders)]
 

@@ -16,6 +16,9 @@ from edgecls.images.leftovers import LeftOut
 
 ODD = "50% Mutter ä #1?.png"
 
+# What `train` writes.
+RUN = tuple((f"run/{name}", b"1") for name in ("run.json", "model.keras", "plots/curves.png"))
+
 
 @pytest.fixture(params=["file", "memory"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
@@ -40,12 +43,19 @@ def test_what_is_listed_can_be_read(root: str) -> None:
 
 def test_files_are_images_by_their_first_bytes_too(root: str) -> None:
     filesystem, path = storage.open_url(root)
-    for name, data in (("x", b"\x89PNG\r\n\x1a\n"), ("y", b"GIF89a"), ("@eaDir/b.png", b"1"), ("t.parquet", b"1")):
+    for name, data in (
+        ("x", b"\x89PNG\r\n\x1a\n"),
+        ("y", b"GIF89a"),
+        ("@eaDir/b.png", b"1"),
+        ("t.parquet", b"1"),
+        *RUN,
+    ):
         filesystem.create_dir(f"{path}/{name}".rpartition("/")[0])
         with filesystem.open_output_stream(f"{path}/{name}") as file:
             file.write(data)
     left_out = LeftOut()
     assert [url.rpartition("/")[2] for url in list_files(root, left_out)][1:] == ["b.png", "x", "c.png"]
+    assert "3 in run (results of edgecls)" in str(left_out)
     assert "1 in @eaDir (" in str(left_out) and "1 without a suffix (" in str(left_out)
     assert [url.rpartition("/")[2] for url in list_files(root, LeftOut(), lambda name: name == "y")] == ["y"]
 

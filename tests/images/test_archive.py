@@ -99,6 +99,16 @@ def test_what_systems_leave_in_archives_and_links_are_left_out(tmp_path: Path) -
     assert read_bytes(data / "cat/same.png") == read_bytes(data / "cat/1.png")
 
 
+def test_results_of_edgecls_in_an_archive_are_no_class(tmp_path: Path) -> None:
+    data = tmp_path / "photos.zip"
+    with zipfile.ZipFile(data, "w") as opened:
+        for name in ("cat/1.png", "run/run.json", "run/model.keras", "run/plots/curves.png"):
+            opened.writestr(name, b"")
+    left_out = LeftOut()
+    assert [path.relative_to(data).as_posix() for path in walk_images(data, left_out)] == ["cat/1.png"]
+    assert "3 in run (results of edgecls)" in str(left_out)
+
+
 def test_damaged_and_encrypted_archives_are_refused(tmp_path: Path) -> None:
     data = pack(make_data(tmp_path / "images", 3), tmp_path / "photos.zip")
     image, content = next(walk_images(data, LeftOut())), bytearray(data.read_bytes())
