@@ -10,6 +10,7 @@ import difflib
 import posixpath
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -215,8 +216,8 @@ def list_doubts(root: Path, folder: Path, groups: Groups) -> tuple[str, ...]:
             )
     if masks := _find_masks(groups):
         found.append(
-            f"{counted(len(masks), 'image is', 'images are')} called like masks of others, such as {masks[0]}, and "
-            "were read as images of their class. If they are masks, move them out of the class folders"
+            f"{counted(len(masks), 'image is', 'images are')} called like masks or copies of others, such as "
+            f"{masks[0]}, and were read as images of their class. If they are, move them out of the class folders"
         )
     if are_portions(names):
         found.append(
@@ -226,8 +227,12 @@ def list_doubts(root: Path, folder: Path, groups: Groups) -> tuple[str, ...]:
 
 
 def _find_masks(groups: Groups) -> list[str]:
-    """Return the images that stand beside another one of the same name but for "_mask" and the like at its end."""
+    """Return the images beside another one of the same name but for "_mask" and the like, or .png in place of .jpg."""
     stems = {path: posixpath.splitext(path)[0] for paths in groups.values() for path in paths}
-    known = set(stems.values())
+    counts = Counter(stems.values())
     bare = {path: _MASK.sub("", stem) for path, stem in stems.items()}
-    return [path for path, stem in bare.items() if stem != stems[path] and stem in known]
+    return [
+        path
+        for path, stem in stems.items()
+        if (bare[path] != stem and bare[path] in counts) or (counts[stem] > 1 and path.lower().endswith(".png"))
+    ]

@@ -77,8 +77,9 @@ def test_a_class_folder_in_place_of_the_folder_above_is_named(tmp_path: Path) ->
 
 def test_masks_beside_images_are_doubtful(tmp_path: Path) -> None:
     touch(tmp_path, "cyst/a (1).png", "cyst/a (1)_mask.png", "cyst/a (1)_mask_1.png", "free/b.jpg", "free/b-GT.png")
+    touch(tmp_path, "free/c.jpg", "free/c.PNG", "cyst/c.jpg", "cyst/b.png")
     (doubt,) = list_doubts(tmp_path, tmp_path, list_images(tmp_path, tmp_path))
-    assert doubt.startswith("3 images are called like masks of others, such as cyst/a (1)_mask.png")
+    assert doubt.startswith("4 images are called like masks or copies of others, such as cyst/a (1)_mask.png")
 
 
 def test_names_that_end_like_masks_are_not_doubtful_alone(tmp_path: Path) -> None:
