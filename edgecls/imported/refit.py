@@ -115,7 +115,8 @@ def _solve_classifier(network: keras.Model, dataset: Dataset) -> bool:
         return False
     extractor = keras.Model(network.input, layer.input)
     features = extractor.predict(dataset.train.images, batch_size=BATCH_SIZE, verbose=0)
-    found = fit_linear([features], dataset.train.labels, len(dataset.classes))
+    # Its features may come from several parts of a network, each with a scale of its own.
+    found = fit_linear([features], dataset.train.labels, len(dataset.classes), least_deviation=0.0)
     kernel, bias = found.kernel, found.bias
     if layer.units == 1:
         kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]

@@ -26,7 +26,10 @@ Blocks = Callable[[], Iterator[Block]]
 
 # Factors of half the sum of the squared weights, beside the sum of the images' losses, the strongest first: each
 # solution is the start of the next. They are the inverse of scikit-learn's C.
-L2_STRENGTHS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
+L2_STRENGTHS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+# A feature that hardly varies would get a large weight, for what is mostly noise: that of int8 too. So a standard
+# deviation below this fraction of the features' median counts as this fraction.
+LEAST_DEVIATION = 1.0
 FOLDS = 5
 # Enough to choose the strength on.
 MOST_CHOSEN_ON = 10_000
@@ -71,7 +74,7 @@ def fit_linear(
     l2: float | None = None,
     seed: int = 0,
     deadline: float | None = None,
-    least_deviation: float = 0.0,
+    least_deviation: float = LEAST_DEVIATION,
 ) -> LinearFit:
     """Return the linear classifier with the least cross-entropy and L2 penalty.
 
@@ -83,8 +86,8 @@ def fit_linear(
         l2: strength of the penalty; None chooses one of `L2_STRENGTHS` by cross-validation over the images.
         seed: of the folds.
         deadline: `time.monotonic()` at which to stop with what is solved so far; the result then depends on the time.
-        least_deviation: smaller standard deviations of features count as this fraction of their median, so that no
-            weight is large.
+        least_deviation: a standard deviation below this fraction of the features' median counts as this fraction; 0
+            for features whose scales say nothing.
 
     Raises:
         MissingDependency: SciPy or threadpoolctl is not installed.
@@ -96,7 +99,7 @@ def fit_linear(
     # two, which wait for each other after each small product.
     with threadpool_limits(1, user_api="blas"):
         if l2 is None:
-            l2, chosen, scores = _choose_l2(copies[0], labels, weights, seed, deadline)
+            l2, chosen, scores = _choose_l2(copies[0], labels, weights, seed, deadline, least_deviation)
         kernel, bias = _solve(copies, np.arange(len(labels)), labels, weights, [l2], deadline, least_deviation)[-1]
     return LinearFit(kernel, bias, l2, chosen, scores)
 
@@ -113,14 +116,19 @@ def _load_solver() -> Any:
 
 
 def _choose_l2(
-    images: Rows, labels: Indices, weights: NDArray[np.float64], seed: int, deadline: float | None
+    images: Rows,
+    labels: Indices,
+    weights: NDArray[np.float64],
+    seed: int,
+    deadline: float | None,
+    least_deviation: float,
 ) -> tuple[float, Indices, NDArray[np.float32]]:
     """Return (the strength, images that it was chosen on, their scores by classifiers that did not see them)."""
     chosen = np.sort(np.random.default_rng([seed, 1]).permutation(len(labels))[:MOST_CHOSEN_ON])
     fold_of = folds(labels[chosen], FOLDS, seed)
     scores = np.zeros((len(L2_STRENGTHS), len(chosen), len(weights)), np.float32)
     for fold in np.unique(fold_of):
-        solved = _solve([images], chosen[fold_of != fold], labels, weights, L2_STRENGTHS, deadline)
+        solved = _solve([images], chosen[fold_of != fold], labels, weights, L2_STRENGTHS, deadline, least_deviation)
         features = _take(images, chosen[fold_of == fold])
         for place, (kernel, bias) in enumerate(solved):
             scores[place, fold_of == fold] = softmax(features @ kernel + bias)
@@ -177,13 +185,16 @@ def _solve(
     weights: NDArray[np.float64],
     strengths: Sequence[float],
     deadline: float | None,
-    least_deviation: float = 0.0,
+    least_deviation: float,
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return (kernel, bias) for each strength, of the images `chosen`."""
     import scipy.optimize
 
     mean, deviation = _moments(copies[0], chosen)
-    deviation = np.maximum(deviation, least_deviation * np.median(deviation))
+    varying = deviation > SMALLEST_DEVIATION
+    if varying.any():
+        deviation = np.maximum(deviation, least_deviation * np.median(deviation[varying]))
+    deviation[~varying] = 1.0
     blocks = _standardized(copies, chosen, labels, weights, mean, deviation)
     shape = len(mean) + 1, len(weights)
     total = float(weights[labels[chosen]].sum())
@@ -221,7 +232,7 @@ def _moments(images: Rows, chosen: Indices) -> tuple[NDArray[np.float64], NDArra
         squares += (features**2).sum(0)
     shift = total / len(chosen)
     deviation = np.sqrt(np.maximum(squares / len(chosen) - shift**2, 0))
-    return origin + shift, np.where(deviation < SMALLEST_DEVIATION, 1.0, deviation)
+    return origin + shift, deviation
 
 
 def _standardized(

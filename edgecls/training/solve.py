@@ -27,9 +27,6 @@ SOLVED = "solved by L-BFGS"
 # Of the classifier from which fine-tuning starts. The best one is sure of nearly all training images, and fine-tuning
 # has nothing to learn from it: on magnetic tiles its training loss is 0.001 to 0.01, and this one's 0.1.
 SOFT_L2 = 100.0
-# A feature that hardly varies would get a large weight, and fine-tuning soon changes it by many of its deviations. With
-# this floor, the loss in the first epoch was 1.2 in place of 3.0 (9 blocks at 96 pixels on magnetic tiles).
-SOFT_DEVIATION = 1.0
 SCORED_TOGETHER = 1024  # images
 
 
@@ -88,7 +85,7 @@ def _solve_both(
         seed=recipe.seed,
         deadline=deadline,
     )
-    found, soft = solve_linear(l2=l2), solve_linear(l2=SOFT_L2, least_deviation=SOFT_DEVIATION)
+    found, soft = solve_linear(l2=l2), solve_linear(l2=SOFT_L2)
     arrays = {"kernel": found.kernel, "bias": found.bias, "soft_kernel": soft.kernel, "soft_bias": soft.bias}
     return Saved(arrays, {"l2": found.l2})
 
