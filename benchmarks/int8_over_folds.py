@@ -1,11 +1,12 @@
 """What int8 costs in accuracy, on every image of a folder: cross-validation, where one split has too few test images.
 
-    python benchmarks/int8_over_folds.py DATA --name magnetic-tile [--folds 5] [--efforts quick normal] [--seeds 0 1]
+    python benchmarks/int8_over_folds.py DATA --name magnetic-tile [--efforts quick normal] [--seeds 0 1] [--out folds]
 
 DATA has class folders, or train/ and test/ with them, which are put together. In each fold `edgecls train` and `edgecls
 export --int8` run with their defaults on the other images, and the written files answer for those of the fold in their
 own runtimes: each image is judged once for each effort and seed, by a network and files that never saw it. "quick"
-leaves the backbone frozen, "normal" fine-tunes it where that helps.
+leaves the backbone frozen, "normal" fine-tunes it where that helps. The runs stay in OUT, and a repeated call continues
+with them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import itertools
 import json
 import subprocess
 import sys
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -42,25 +42,30 @@ def images_of(data: Path) -> dict[str, list[Path]]:
 
 
 def link_fold(images: dict[str, list[Path]], fold: int, folds: int, out: Path, seed: int = 0) -> None:
-    """Link every image into `out`/train or, one of `folds` of each class, into `out`/test."""
+    """Link every image into `out`/train or, one of `folds` of each class, into `out`/test, unless it is there."""
     for name, paths in images.items():
         order = np.random.default_rng(seed).permutation(len(paths))
         for place, number in enumerate(order):
             folder = out / ("test" if place % folds == fold else "train") / name
             folder.mkdir(parents=True, exist_ok=True)
             # The same name may stand in two parts.
-            (folder / f"{number}-{paths[number].name}").symlink_to(paths[number].resolve())
+            link = folder / f"{number}-{paths[number].name}"
+            if not link.is_symlink():
+                link.symlink_to(paths[number].resolve())
 
 
 def run_fold(data: Path, out: Path, effort: str, seed: int) -> dict[str, Any]:
-    """Return export.json of a run of `data`."""
+    """Return export.json of the run `out` of `data`, which is made unless it is there."""
+    record_path = out / "export" / "export.json"
+    if record_path.exists():
+        return dict(json.loads(record_path.read_text(encoding="utf-8")))
     edgecls = [sys.executable, "-m", "edgecls"]
-    options = ["--out", str(out), "--effort", effort, "--seed", str(seed)]
-    subprocess.run([*edgecls, "train", str(data), *options], check=True, stdout=subprocess.DEVNULL)
+    if not out.exists():
+        options = ["--out", str(out), "--effort", effort, "--seed", str(seed)]
+        subprocess.run([*edgecls, "train", str(data), *options], check=True, stdout=subprocess.DEVNULL)
     # Exits with 1 for a file that lost accuracy, which counts like any other.
     subprocess.run([*edgecls, "export", str(out), "--int8"], check=False, stdout=subprocess.DEVNULL)
-    record: dict[str, Any] = json.loads((out / "export" / "export.json").read_text(encoding="utf-8"))
-    return record
+    return dict(json.loads(record_path.read_text(encoding="utf-8")))
 
 
 def pool(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -102,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--name", required=True, help="of the images, for the result's file name")
+    parser.add_argument("--out", type=Path, default=Path("folds"), help="folder (default: %(default)s)")
     parser.add_argument("--folds", type=int, default=FOLDS)
     parser.add_argument("--efforts", nargs="+", choices=EFFORTS, default=list(EFFORTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -111,9 +117,9 @@ def main() -> None:
     for effort in arguments.efforts:
         records = []
         for seed, fold in itertools.product(arguments.seeds, range(arguments.folds)):
-            with tempfile.TemporaryDirectory() as folder:
-                link_fold(images, fold, arguments.folds, Path(folder) / "data", seed)
-                records.append(run_fold(Path(folder) / "data", Path(folder) / "run", effort, seed))
+            folder = arguments.out / f"seed-{seed}-fold-{fold + 1}-of-{arguments.folds}"
+            link_fold(images, fold, arguments.folds, folder / "data", seed)
+            records.append(run_fold(folder / "data", folder / effort, effort, seed))
             drops = ", ".join(f"{file['format']} {file['drop'] * 100:+.2f}" for file in records[-1]["files"])
             found = f"float {records[-1]['float_accuracy']:.4f}, lost {drops}"
             print(f"{effort}, seed {seed}, fold {fold + 1}: {found}", flush=True)

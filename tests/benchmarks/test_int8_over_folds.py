@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,17 @@ def test_each_image_is_tested_once_and_never_where_it_is_learned_from(tmp_path: 
     assert {name: len(paths) for name, paths in images.items()} == {"a": 11, "b": 11}
     for fold in range(3):
         out = tmp_path / f"fold{fold}"
-        int8_over_folds.link_fold(images, fold, 3, out)
+        for _ in range(2):  # the second time continues
+            int8_over_folds.link_fold(images, fold, 3, out)
         parts = {part: [path.read_text() for path in out.glob(f"{part}/*/*")] for part in ("train", "test")}
         assert len(parts["train"]) + len(parts["test"]) == 22
         assert not set(parts["train"]) & set(parts["test"])
         tested += parts["test"]
     assert len(tested) == len(set(tested)) == 22
+
+
+def test_a_run_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    (tmp_path / "run" / "export").mkdir(parents=True)
+    (tmp_path / "run" / "export" / "export.json").write_text(json.dumps(record(100, 90, 4, 1)))
+    # There are no images, so a training would fail.
+    assert int8_over_folds.run_fold(tmp_path / "data", tmp_path / "run", "quick", 0) == record(100, 90, 4, 1)

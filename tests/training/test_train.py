@@ -36,7 +36,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("real")
     data = make_images(folder / "images")
     (data / "dark" / "broken.png").write_bytes(b"not a picture")
-    return run_train(data, folder / "deep" / "run", skip_bad=True, pictures=PICTURES)
+    with pytest.MonkeyPatch.context() as patch:
+        # Other tests train on the same images, and features that they computed would be found.
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        return run_train(data, folder / "deep" / "run", skip_bad=True, pictures=PICTURES)
 
 
 # The real network, end to end
