@@ -25,6 +25,10 @@ setup: .venv/ready  ## create .venv with everything for training, export and tes
 demo: setup  ## train, export, score and show on the images that come with edgecls
 	$(BIN)/edgecls demo --out demo-run
 
+# Two tests at a time, each on one core: with more threads, those of TensorFlow wait for each other.
+test: export OMP_NUM_THREADS = 1
+test: export TF_NUM_INTRAOP_THREADS = 1
+test: export TF_NUM_INTEROP_THREADS = 1
 test: setup  ## all quick tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations 40 --durations-min 8 -m "not slow and not install and not faults"
 
