@@ -123,7 +123,7 @@ def read_excluded(root: Path, name: str, left_out: LeftOut, folders: Sequence[Pa
         folders: that hold the images, if not all in `root` are meant.
 
     Raises:
-        DataError: it cannot be read, or names images that are not there, or another action.
+        DataError: it cannot be read, or names images that are not there, or another action, or two for an image.
     """
     images = (path for folder in folders or [root] for path in walk_images(folder, LeftOut()))
     files = Files([path.relative_to(root).as_posix() for path in images], root)
@@ -138,7 +138,11 @@ def read_excluded(root: Path, name: str, left_out: LeftOut, folders: Sequence[Pa
             f"{len(unclear)} of {len(found)} images of {table.name} are not in the folder, or may be several there: "
             f"{some(unclear)}; remove these rows, or give the paths relative to DATA"
         )
-    excluded = {found[cell][0] for cell, action in zip(names, actions, strict=True) if action == "exclude"}
+    said: dict[str, str] = {}
+    for cell, action in zip(names, actions, strict=True):
+        if said.setdefault(found[cell][0], action) != action:
+            raise DataError(f"{table.name} has both actions, exclude and keep, for {found[cell][0]}; keep one row")
+    excluded = {path for path, action in said.items() if action == "exclude"}
     left_out.add(f"named by {table.name}", len(excluded))
     return excluded
 

@@ -140,6 +140,7 @@ def test_excluded_images_are_left_out_and_counted(tmp_path: Path) -> None:
         ("image,action\na/1.png,move\n", "action 'move'; an action is exclude or keep"),
         ("image\na/1.png\n1.png\n", r"1 of 2 images of moves\.csv are not in the folder, or may be several there: 1"),
         ("image\na/1.png\ngone.png\n", "gone"),
+        ("image,action\na/1.png,exclude\na/2.png,keep\na/1.png,keep\n", "both actions, exclude and keep, for a/1.png;"),
     ):
         table.write_text(text)
         with pytest.raises(DataError, match=message):
