@@ -35,6 +35,9 @@ _OPENERS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
 )
 _DAMAGE: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError)
 _DAMAGE += (zipfile.BadZipFile, tarfile.TarError)
+# What is left out: symbolic links and hard links to nothing, names that lead out of the archive, and files that the
+# same archive holds again, as tar and zip programs keep the last one.
+LINK, OUTSIDE, AGAIN = "links in an archive", "outside of their archive (../)", "stored again later in their archive"
 
 
 @dataclass(eq=False)
@@ -47,15 +50,15 @@ class Archive:
 
     members: dict[str, Any]  # name -> what `read` takes, of each file
     read: Callable[[Any], bytes]  # returns the bytes of a member
-    links: tuple[str, ...] = ()  # names of symbolic links, and of hard links to nothing; they are left out
+    left_out: tuple[tuple[str, str], ...] = ()  # kind and folder of each file that is left out
     folders: dict[str, tuple[set[str], set[str]]] = field(default_factory=lambda: {"": (set(), set())})
 
     def __post_init__(self) -> None:
         """List the folders."""
-        for name in (*self.members, *self.links):
+        for name in (*self.members, *(posixpath.join(above, "") for _, above in self.left_out)):
             above, leaf = posixpath.split(name)
             files = self.folders.setdefault(above, (set(), set()))[1]
-            if name in self.members:
+            if leaf:
                 files.add(leaf)
             while above:
                 inner, (above, leaf) = above, posixpath.split(above)
@@ -95,28 +98,30 @@ def _open(path: Path, *_: int) -> Archive:
 def _open_zip(path: Path) -> Archive:
     # Its file may be read by several threads.
     file = zipfile.ZipFile(path)
-    members = {}
+    found = []
     for info in file.infolist():
         # Some programs of Windows write its separators.
         name = info.filename.replace("\\", "/") if info.create_system == 0 else info.filename
-        if not info.is_dir() and not name.endswith("/") and (safe := _member_name(name)):
-            members[safe] = info
-    return Archive(members, lambda info: file.read(_checked(info, info.file_size)))
+        if not info.is_dir() and not name.endswith("/"):
+            found.append((_member_name(name), info))
+    members, left_out = _last_of_each(found)
+    return Archive(members, lambda info: file.read(_checked(info, info.file_size)), left_out)
 
 
 def _open_tar(path: Path) -> Archive:
     file, lock = _decompressed(path), threading.Lock()
-    members, links = {}, []
+    places: dict[str, tuple[int, int]] = {}
+    found, links = [], []
     with tarfile.open(fileobj=file, mode="r:") as listed:
         for info in listed:
             name, target = _member_name(info.name), _member_name(info.linkname)
-            if info.isreg() and name:
-                members[name] = info.offset_data, info.size
-            elif info.islnk() and name and target in members:
-                # Another name of a file that comes before it: tar stores its content once.
-                members[name] = members[target]
+            # A hard link is another name of a file that comes before it: tar stores its content once.
+            place = (info.offset_data, info.size) if info.isreg() else places.get(target) if info.islnk() else None
+            if place:
+                places |= {name: place} if name else {}
+                found.append((name, place))
             elif info.issym() or info.islnk():
-                links.append(name)
+                links.append((LINK, posixpath.dirname(name)))
 
     def read(place: tuple[int, int]) -> bytes:
         _checked(place, place[1])
@@ -124,7 +129,20 @@ def _open_tar(path: Path) -> Archive:
             file.seek(place[0])
             return file.read(place[1])
 
-    return Archive(members, read, tuple(links))
+    members, left_out = _last_of_each(found)
+    return Archive(members, read, (*left_out, *links))
+
+
+def _last_of_each(found: list[tuple[str, Any]]) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+    """Return the last member of each name, and what is left out: the ones before it, and those without a name."""
+    members: dict[str, Any] = {}
+    left_out = []
+    for name, member in found:
+        if not name or name in members:
+            left_out.append((AGAIN if name else OUTSIDE, posixpath.dirname(name)))
+        if name:
+            members[name] = member
+    return members, tuple(left_out)
 
 
 def _decompressed(path: Path) -> IO[bytes]:

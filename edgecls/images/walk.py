@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import posixpath
 import re
 import stat
 from collections import Counter
@@ -70,10 +69,11 @@ def _is_file(folder: str, name: str) -> bool:
 
 def _walk_archive(path: Path, name: str, left_out: LeftOut) -> Iterator[tuple[Path, list[str], list[str]]]:
     content = archive.open_archive(path)
-    waiting, links = [name], Counter(map(posixpath.dirname, content.links))
+    waiting, left = [name], Counter(content.left_out)
     while waiting:
         here = waiting.pop()
-        left_out.add("links in an archive", links[here])
+        for kind in (archive.LINK, archive.OUTSIDE, archive.AGAIN):
+            left_out.add(kind, left[kind, here])
         folders, files = (sorted(names) for names in content.folders[here])
         for each in list(folders):
             inner = f"{here}/{each}".lstrip("/")

@@ -96,7 +96,25 @@ def test_what_systems_leave_in_archives_and_links_are_left_out(tmp_path: Path) -
         assert found == ["cat/1.png", "cat/same.png", "etc/absolute.png"][: 3 if place == data else 2]
         assert "1 links in an archive" in str(left_out)
         assert ("1 in __MACOSX" in str(left_out)) == (place == data)
+        assert ("1 outside of their archive (../)" in str(left_out)) == (place == data)
     assert read_bytes(data / "cat/same.png") == read_bytes(data / "cat/1.png")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_the_last_of_two_files_of_one_name_is_read_and_the_other_counted(form: str, tmp_path: Path) -> None:
+    data = tmp_path / f"photos.{form}"
+    for content in ("old", "new"):
+        (tmp_path / content).write_text(content)
+    with zipfile.ZipFile(data, "w") if form == "zip" else tarfile.open(data, "w") as opened:
+        add = opened.write if isinstance(opened, zipfile.ZipFile) else opened.add
+        for content, name in (("old", "cat/1.png"), ("new", "./cat/1.png"), ("old", "../cat/2.png")):
+            add(tmp_path / content, name)
+    left_out = LeftOut()
+    assert list(walk_images(data, left_out)) == [data / "cat/1.png"]
+    assert read_bytes(data / "cat/1.png") == b"new"
+    assert "1 stored again later in their archive" in str(left_out)
+    assert "1 outside of their archive (../)" in str(left_out)
 
 
 def test_results_of_edgecls_in_an_archive_are_no_class(tmp_path: Path) -> None:
