@@ -182,11 +182,18 @@ def check_pnm(image: PpmImageFile, name: str) -> None:
     most = arguments[-1] if isinstance(arguments, tuple) else 65535 if arguments == "I;16B" else 255
     row = image.width * len(image.getbands()) if image.mode != "1" else -(-image.width // 8)
     position = image.fp.tell()
-    image.fp.seek(start)
+    image.fp.seek(start - 1)
     step = 2 if most > 255 else 1
+    before = image.fp.read(1)
     data = image.fp.read(row * image.height * step)
     after = image.fp.read(len("P5 "))
     image.fp.seek(position)
+    # One character ends the header, so the line break of Windows puts a byte before the pixels.
+    if before == b"\r" and data[:1] == b"\n" and len(after) == 1:
+        raise DataError(
+            f"image {name} has a header that ends in CR LF, the line break of Windows, where one character may stand: "
+            "its pixels would be shifted; write a line feed only, or save it as PNG"
+        )
     if re.match(rb"P[1-6]\s", after):
         raise DataError(f"image {name} has more than one frame; save one of them as a file")
     values = np.frombuffer(data, ">u2" if step == 2 else "u1", len(data) // step)

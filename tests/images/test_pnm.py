@@ -35,3 +35,13 @@ def test_values_above_white_are_refused(white: int, kind: str, color: str) -> No
     values[-1] += 1
     with pytest.raises(DataError, match=f"values up to {white + 1}, but its header says that {white} is white"):
         decode_gray(data + values.tobytes())
+
+
+@pytest.mark.parametrize("color", ["P5", "P6"])
+def test_a_header_that_ends_in_cr_lf_is_refused(color: str) -> None:
+    """The netpbm documentation allows one character there; a first pixel of 10 after a CR is one."""
+    data = np.full(4 * 3 * (3 if color == "P6" else 1), 10, "u1").tobytes()
+    head = f"{color} 4 3 255\r".encode()
+    assert decode_gray(head + data).getextrema() == (10, 10)
+    with pytest.raises(DataError, match="header that ends in CR LF"):
+        decode_gray(head + b"\n" + data)
