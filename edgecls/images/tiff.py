@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
@@ -37,6 +38,8 @@ _NATIVE |= {"I;32S": "I;32NS", "I;32BS": "I;32NS"}
 _PIXEL_TAGS = {*range(254, 260), 262, 263, 266, *range(273, 275), *range(277, 285), 288, 289, 290, 291, 292, 293, 296}
 _PIXEL_TAGS |= {297, 301, *range(317, 326), *range(332, 335), *range(336, 343), 347, 512, *range(513, 522), 529}
 _PIXEL_TAGS |= {530, 531, 532, IMAGE_DEPTH}
+# Those without which pixels are wrong: all but the resolution.
+_NEEDED_TAGS = _PIXEL_TAGS - {282, 283, 296}
 
 
 class Form(NamedTuple):
@@ -201,13 +204,21 @@ def _list_pages(file: IO[bytes], name: str) -> list[ImageFileDirectory_v2]:
 
 
 def _check_whole(file: IO[bytes], offset: int, page: ImageFileDirectory_v2) -> None:
-    """Raise SyntaxError for tags that are cut off: Pillow goes on without those that are missing."""
-    big = page._bigtiff
+    """Raise SyntaxError for tags that are cut off, or values of them: Pillow goes on without those that are missing."""
+    big, order = page._bigtiff, "<" if page.prefix == b"II" else ">"
     file.seek(offset)
-    count = int.from_bytes(file.read(8 if big else 2), "little" if page.prefix == b"II" else "big")
-    end = file.tell() + count * (20 if big else 12)
-    if not count or end > file.seek(0, 2):
+    (count,) = struct.unpack(order + "HQ"[big], file.read(8 if big else 2).ljust(8 if big else 2, b"\0"))
+    start, size = file.tell(), file.seek(0, 2)
+    entry = struct.Struct(order + ("HHQQ" if big else "HHLL"))
+    if not count or start + count * entry.size > size:
         raise SyntaxError(f"its list of {count} tags is cut off")
+    file.seek(start)
+    tags = list(entry.iter_unpack(file.read(count * entry.size)))
+    for index, (tag, kind, length, place) in enumerate(tags):
+        length *= page._load_dispatch.get(kind, (0,))[0]
+        # Pillow reads no tag after a value that is not there.
+        if length > (8 if big else 4) and place + length > size and _NEEDED_TAGS & {row[0] for row in tags[index:]}:
+            raise SyntaxError(f"the value of its tag {tag} is cut off")
 
 
 def _subfile_type(page: Mapping[int, Any]) -> int:

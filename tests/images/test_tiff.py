@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,15 @@ def test_tags_that_are_cut_off_are_an_error_and_not_left_out() -> None:
         load_gray(moved, 1, 8)
     with pytest.raises(DataError, match="its list of 9 tags is cut off"):
         load_gray(moved[:-12], 1, 8)
+
+
+@pytest.mark.parametrize("tag", [258, 270])
+def test_a_value_that_is_cut_off_is_damage_if_other_tags_follow(tag: int) -> None:
+    """Pillow reads no tag after it: signed samples would pass for unsigned ones."""
+    whole = tiff({tag: 99_999, 339: 2}, bytes(range(8)))
+    damaged = whole.replace(struct.pack("<HHI", tag, 4, 1), struct.pack("<HHI", tag, 2, 100))
+    with pytest.raises(DataError, match=f"the value of its tag {tag} is cut off"):
+        load_gray(damaged, 1, 8)
 
 
 # Depth
