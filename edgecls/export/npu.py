@@ -15,7 +15,9 @@ from edgecls.boards.targets import Target
 from edgecls.errors import ExportError
 from edgecls.export.fuse import BLOCKS, STEM, FusedModel
 from edgecls.export.graph import Weights, sources_of
+from edgecls.model_file.graph import SCORE_QUANTIZATIONS
 from edgecls.model_file.read import read_graph
+from edgecls.model_file.tflite import check_tflite
 
 if TYPE_CHECKING:
     import keras
@@ -129,7 +131,15 @@ def _weights(core: keras.Model, flattened: dict[str, keras.layers.Layer]) -> Wei
 
 
 def check_mapping(graph: bytes, target: Target) -> None:
-    """Raise ExportError for a TFLite file of which a convolution or more would run on the board's CPU."""
+    """Raise ExportError for a TFLite file that the NPU would not run, or whose scores have no scale that TFLite fixes.
+
+    Of the first kind are files of which a convolution or more would run on the board's CPU.
+    """
     rules = edgetpu if target.accelerator == "edgetpu" else ethosu
     if reasons := reasons_against(rules.preflight(read_graph(graph, "tflite"), "choose another --board")):
         raise ExportError(f"the NPU would not run this file: {reasons}")
+    if check_tflite(graph)[1] not in SCORE_QUANTIZATIONS:
+        raise ExportError(
+            "files for an NPU hold the integer scores of one softmax or sigmoid, and this network averages several; "
+            "export without --board, or import a model that averages before its softmax"
+        )

@@ -170,3 +170,15 @@ def test_a_file_that_would_stay_on_the_cpu_is_refused(monkeypatch: pytest.Monkey
     with pytest.raises(ExportError, match=r"the NPU would not run this file: .*FULLY_CONNECTED.*") as error:
         tflite.to_int8(fused, diverse_images(8, SIZE, np.random.default_rng(1)), CORAL)
     assert "run: edgecls export" not in str(error.value)
+
+
+def test_an_average_of_scores_is_refused_as_such() -> None:
+    layers = keras.layers
+    image = keras.Input((SIZE, SIZE, 1), batch_size=1)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(3, 3, activation="relu")(image))
+    both = [layers.Dense(3, activation="softmax")(x) for _ in range(2)]
+    fused = FusedModel(keras.Model(image, layers.Average()(both)), 0.0)
+    images = diverse_images(8, SIZE, np.random.default_rng(1))
+    with pytest.raises(ExportError, match=r"this network averages several; export without --board"):
+        tflite.to_int8(fused, images, CORAL)
+    assert tflite.to_int8(fused, images)
