@@ -11,7 +11,7 @@ import click
 
 from edgecls.benchmark.plan import SCOPES, Settings
 from edgecls.cli import benchmark_kinds, remote
-from edgecls.cli.option_types import Several
+from edgecls.cli.option_types import OutputFile, Several
 from edgecls.cli.terminal import PATH, STDOUT, counting_left_out, echo, host_options, print_json, warn
 from edgecls.messages.names import safe
 from edgecls.runtime.engines import ALIASES, DEVICES, HARDWARE_ENGINES
@@ -42,11 +42,13 @@ if TYPE_CHECKING:
 @click.option("--fps", type=float, help="Simulate a camera of this rate, and count dropped frames.")
 @click.option("--profile", is_flag=True, help="Show the time of each operator of one file.")
 @click.option("--mlperf", type=click.Choice(("single-stream", "offline")), help="Time it with MLPerf's LoadGen too.")
-@click.option("--json", "json_path", type=PATH, metavar="PATH", help="Write all results and samples; - for stdout.")
+@click.option(
+    "--json", "json_path", type=OutputFile("JSON"), metavar="PATH", help="Write all results and samples; - for stdout."
+)
 @click.option("--compare", type=PATH, metavar="OLD.json", help="Compare with OLD.json; exit with 1 if slower.")
 @click.option("--force", is_flag=True, help="Compare even different machines, scopes or models.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
-@click.option("--plot", type=PATH, metavar="PNG", help="Draw latency, and accuracy against latency.")
+@click.option("--plot", type=OutputFile("PNG"), metavar="PNG", help="Draw latency, and accuracy against latency.")
 @host_options
 def benchmark(
     files: tuple[Path, ...], json_path: Path | None, plot: Path | None, host: Host | None, **options: Any

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.data_options import SCORED_LAYOUT, data_options, report_note, to_layout
+from edgecls.cli.option_types import OutputFile
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, counting_left_out, echo, print_json, untrusted_option, warn
 from edgecls.messages.lists import counted, some
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 @click.argument("old", type=PATH)
 @click.argument("data", type=PATH, nargs=-1, required=True)
 @data_options(SCORED_LAYOUT)
-@click.option("--html", type=PATH, metavar="FILE", help="Write a page with the images whose result changed.")
+@click.option(
+    "--html", type=OutputFile("HTML"), metavar="FILE", help="Write a page with the images whose result changed."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @untrusted_option
 def compare(

@@ -12,6 +12,7 @@ import click
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.data_options import SCORED_LAYOUT, data_options, report_note, to_layout
 from edgecls.cli.inspection import limit_options, print_inspection
+from edgecls.cli.option_types import OutputFile
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, counting_left_out, device_option, echo, print_json, untrusted_option, warn
 from edgecls.messages.lists import some
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
 @data_options(SCORED_LAYOUT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @limit_options
-@click.option("--mistakes", type=PATH, metavar="CSV", help="Also write a table of the incorrect predictions, by name.")
+@click.option(
+    "--mistakes",
+    type=OutputFile("CSV"),
+    metavar="CSV",
+    help="Also write a table of the incorrect predictions, by name.",
+)
 @device_option
 @untrusted_option
 @ray_option("Score")

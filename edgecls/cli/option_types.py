@@ -1,9 +1,11 @@
-"""Types of options that Click lacks: numbers with a unit, and lists separated by commas."""
+"""Types of options that Click lacks: numbers with a unit, lists separated by commas, and files to write."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,6 +41,44 @@ class Size(Quantity):
         if size := int(super().convert(value, param, ctx)):
             return size
         self.fail(f"{value!r} is less than a byte; give a larger size", param, ctx)
+
+
+# What a file that edgecls wrote has in it: result of benchmark, page, table of mistakes, plot.
+_OWN = {
+    "JSON": rb'\A(\{"schema"|\s*[\[{]\s*\{?\s*"file")',
+    "HTML": rb"\A<!DOCTYPE html",
+    "CSV": rb"\Apath,true,predicted,score",
+    "PNG": rb"(?i)matplotlib",
+}
+_READ_BYTES = 1 << 20
+
+
+class OutputFile(click.Path):
+    """The path of a file to write, as a Path; a file that is there is replaced only if it is one of edgecls.
+
+    `kind` is JSON, HTML, CSV or PNG. A user who exchanges arguments would lose a model or an image otherwise.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(path_type=Path)
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path.is_dir():
+            self.fail(f"{path} is a folder; give the name of a file in it", param, ctx)
+        if path.is_file() and os.access(path, os.R_OK):
+            with path.open("rb") as file:
+                found = file.read(_READ_BYTES)
+            if found and not re.search(_OWN[self._kind], found):
+                self.fail(
+                    f"{path} exists, and edgecls did not write it as {self._kind}, so it is not replaced; remove it or "
+                    "choose another name",
+                    param,
+                    ctx,
+                )
+        return path
 
 
 DURATION = Quantity("duration", {"": 1, "s": 1, "m": 60, "h": 3600}, "90s, 5m or 1h")

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from edgecls.cli.option_types import DURATION, LATENCY, Quantity, Several, Size
+from edgecls.cli.option_types import DURATION, LATENCY, OutputFile, Quantity, Several, Size
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,27 @@ def test_a_list_has_each_value_once(text: Any, values: tuple[int, ...]) -> None:
 def test_a_list_of_other_values_is_refused() -> None:
     with pytest.raises(click.BadParameter, match="'many' is not a valid integer"):
         Several(int, "n,n").convert("1,many", None, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        ("JSON", b'{"schema": 3}'),
+        ("JSON", b'[\n {\n  "file": "a.tflite"}]'),
+        ("HTML", b"<!DOCTYPE html>\n<html>"),
+        ("CSV", b"path,true,predicted,score\r\n"),
+        ("PNG", b"\x89PNG\r\n\x1a\n tEXtSoftware\0Matplotlib version3"),
+    ],
+)
+def test_only_files_of_edgecls_are_replaced(kind: str, own: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    for content in (own, b""):
+        path.write_bytes(content)
+        assert OutputFile(kind).convert(str(path), None, None) == path
+    assert OutputFile(kind).convert("-", None, None) == Path("-")
+    for content in (b"\x89PNG\r\n\x1a\n a photo", b'{"labels": {}}', b"a,b\r\n", b"\x1c\0\0\0TFL3"):
+        path.write_bytes(content)
+        with pytest.raises(click.BadParameter, match=f"edgecls did not write it as {kind}, so it is not replaced"):
+            OutputFile(kind).convert(str(path), None, None)
+    with pytest.raises(click.BadParameter, match="is a folder"):
+        OutputFile(kind).convert(str(tmp_path), None, None)
