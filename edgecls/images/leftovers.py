@@ -78,9 +78,15 @@ _HIDDEN: dict[str, tuple[str, ...]] = {
     # The rest: .Trashes, .fseventsd, .Trash-1000, .thumbnails, .git, .ipynb_checkpoints, .dropbox.cache, .stversions.
     HIDDEN: (".*",),
 }
-# The files by which a folder is known that edgecls itself wrote: a run, an audit, a search. And the end of the name of
+# The files by which a folder is known that edgecls itself wrote: a run, an audit, a search,
+# predictions. And the end of the name of
 # one in which a run is being made, and its file.
-_RESULTS = (("run.json", "model.keras"), ("audit.json", "audit.html"), ("sweep.json", "frontier.png"))
+_RESULTS = (
+    ("run.json", "model.keras"),
+    ("audit.json", "audit.html"),
+    ("sweep.json", "frontier.png"),
+    ("manifest.json", "shard-00000000.jsonl"),
+)
 _UNFINISHED, _LOCK = ".partial", "lock"
 # Windows XP's; in small letters a class of waste could be called so.
 _EXACT = {"RECYCLER": "RECYCLER (deleted files of Windows)"}

@@ -65,10 +65,16 @@ def test_a_left_out_folder_is_counted_by_its_files(tmp_path: Path) -> None:
 def test_results_of_edgecls_are_no_class(tmp_path: Path) -> None:
     touch(tmp_path, *(f"run/{name}" for name in ("run.json", "model.keras", "plots/curves.png")))
     touch(tmp_path, "audit/audit.json", "audit/audit.html", "run2.partial/lock", "run2.partial/curves.png")
+    touch(tmp_path, "out/manifest.json", "out/shard-00000000.jsonl", "cat/manifest.json")
     touch(tmp_path, "cat/run.json", "cat/1.png", "dog.partial/1.png")
     left_out = LeftOut()
     assert list_folder(tmp_path, left_out)[0] == ["cat", "dog.partial"]
-    for words in ("3 in run (results of", "2 in audit (results of", "2 in run2.partial (results of"):
+    for words in (
+        "3 in run (results of",
+        "2 in audit (results of",
+        "2 in out (results of",
+        "2 in run2.partial (results of",
+    ):
         assert words in str(left_out)
 
 
