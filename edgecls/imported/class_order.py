@@ -108,7 +108,8 @@ def check_order(
 def _describe_doubt(found: str, chance: float) -> str:
     return (
         f"the model labels only {found}, and {percent(chance)} would be correct by chance, so the images do not "
-        "confirm its classes. It may have been trained on other classes, or with other preprocessing"
+        "confirm its classes. It may have been trained on other classes, or with other preprocessing: for standardized "
+        "images give --scaling SCALE,OFFSET (pixel * SCALE + OFFSET), for inverted ones such as --scaling -0.00392,1"
     )
 
 

@@ -107,8 +107,9 @@ def test_the_class_order_is_confirmed_or_shown() -> None:
 def test_a_model_of_other_classes_is_refused() -> None:
     _, labels = images_and_labels()
     scores = np.random.default_rng(1).dirichlet((1, 1, 1), len(labels)).astype(np.float32)
-    with pytest.raises(DataError, match="other classes"):
+    with pytest.raises(DataError, match=r"other classes.* for inverted ones such as --scaling -0\.00392,1"):
         check_order(scores, labels, CLASSES, None)
+    assert parse_scaling("-0.00392,1", 1).offset == (1.0,)
     assert "do not confirm" in check_order(scores, labels, CLASSES, CLASSES).doubt
     one_class = np.tile(np.array([0.8, 0.1, 0.1], np.float32), (len(labels), 1))
     with pytest.raises(DataError, match="other classes"):
