@@ -19,7 +19,7 @@ from edgecls.images import archive
 from edgecls.images.leftovers import LeftOut
 from edgecls.images.parts import PARTS, check_no_splits, check_no_stray, find_parts
 from edgecls.images.split_names import are_portions, find_splits
-from edgecls.images.walk import is_image_in, keep_files, list_folder, walk
+from edgecls.images.walk import is_image_in, keep_files, list_folder, walk, walk_images
 from edgecls.messages.lists import counted, some
 from edgecls.messages.path_kinds import describe
 
@@ -163,7 +163,7 @@ def list_labeled(root: Path, classes: Sequence[str], left_out: LeftOut | None = 
     Folders are matched to `classes` by name, so the order of either does not matter. Classes may have no image there.
 
     Raises:
-        DataError: a folder of images is no class, or there is no image.
+        DataError: a folder of images is no class, there is no image, or folders of classes lie beside the one chosen.
     """
     root = check_root(root)
     names = [to_nfc(name) for name in classes]
@@ -174,6 +174,12 @@ def list_labeled(root: Path, classes: Sequence[str], left_out: LeftOut | None = 
     if parts == [root / "train"]:
         raise DataError(f"{root} has no test and no val folder to score on; add one, or pass {parts[0]}")
     folder = parts[-1] if parts else root
+    beside = [name for name in list_folder(root)[0] if to_nfc(name) in names and name not in PARTS] if parts else []
+    if beside := [name for name in beside if any(walk_images(root / name, LeftOut()))]:
+        raise DataError(
+            f"{root} holds images of {some(beside)} beside {folder.relative_to(root)}, and they would not be scored. "
+            f"To score only the latter, pass {folder}; else move them into one folder"
+        )
     groups = list_images(root, folder, left_out)
     check_known(groups, names, f"the class folders of {folder}", "rename, add or remove folders")
     return to_samples(groups, names)
@@ -184,10 +190,11 @@ def check_known(groups: Groups, names: Sequence[str], what: str, remedy: str) ->
     unknown = [name for name in groups if name not in names and groups[name]]
     if unknown or not any(groups.values()):
         missing = [name for name in names if not groups.get(name)]
+        kinds = {"without images": missing, "unknown to the model": unknown}
+        found = ", ".join(f"{kind} {some(each)}" for kind, each in kinds.items() if each)
         raise DataError(
-            f"{what} are not the classes of the model: without images {some(missing)}, unknown to the model "
-            f"{some(unknown)}; the data have {some(groups)}, the model's classes {some(names)}: {remedy} until the "
-            "names are the same"
+            f"{what} are not the classes of the model: {found}; the data have {some(groups)}, the model's classes "
+            f"{some(names)}: {remedy} until the names are the same"
         )
 
 

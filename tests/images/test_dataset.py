@@ -277,6 +277,17 @@ def test_labeled_images_come_from_test_then_val_then_the_folder(tmp_path: Path) 
     assert load_labeled(tmp_path / "train", ["cat", "dog"], SIZE, SIZE).paths == ("cat/0.png", "dog/0.png")
 
 
+def test_labeled_images_beside_those_of_test_are_an_error(tmp_path: Path) -> None:
+    fill(tmp_path, cat=1, dog=1)
+    fill(tmp_path / "test", cat=1, dog=1)
+    with pytest.raises(
+        DataError, match="holds images of cat, dog beside test, and they would not be scored.*pass .*test"
+    ):
+        load_labeled(tmp_path, ["cat", "dog"], SIZE, SIZE)
+    with pytest.raises(DataError, match="not the classes of the model: unknown to the model dog; the data have"):
+        load_labeled(tmp_path / "test", ["cat"], SIZE, SIZE)
+
+
 def test_labeled_class_may_be_called_test(tmp_path: Path) -> None:
     fill(tmp_path, test=1, car=1)
     assert load_labeled(tmp_path, ["test", "car"], SIZE, SIZE).labels.tolist() == [0, 1]
