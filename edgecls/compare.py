@@ -33,7 +33,8 @@ class Flip:
     Attributes:
         path: of the image.
         label: its class.
-        new: the label that the new file gives it; "rejected" if its highest score is below the file's threshold.
+        new: the label that the new file gives it; "rejected" if its highest score is below the file's threshold, and
+            "(rejected)" if a class is called so.
         old: the label that the old file gives it, likewise.
         picture: the image as the new file sees it, at most 160 pixels wide and high; None after the first 500 flips.
     """
@@ -217,10 +218,18 @@ def _decide(
 
 def _evaluate(decided: NDArray[np.int64], truth: NDArray[np.int64], classes: Sequence[str]) -> Evaluation:
     """Return the metrics of labels, as `_decide` returns them."""
-    with_rejected = (*classes, REJECTED)
+    with_rejected = _with_rejected(classes)
     found = score(np.eye(len(with_rejected), dtype=np.float32)[decided], truth, with_rejected)
     per_class = {label: found.per_class[label] for label in classes}
     return replace(found, per_class=per_class, confusion=found.confusion[:-1, :-1])
+
+
+def _with_rejected(classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the labels of `_decide`; a class may be called "rejected" itself."""
+    name = REJECTED
+    while name in classes:
+        name = f"({name})"
+    return (*classes, name)
 
 
 def _find_flips(
@@ -231,7 +240,7 @@ def _find_flips(
     classes: Sequence[str],
     most_pictures: int,
 ) -> Iterator[Flip]:
-    names = (*classes, REJECTED)
+    names = _with_rejected(classes)
     flipped = np.flatnonzero((new == split.labels) != (old == split.labels))
     for count, index in enumerate(flipped):
         truth, now, before = (names[table[index]] for table in (split.labels, new, old))

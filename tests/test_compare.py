@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,19 @@ def test_each_file_decides_with_its_own_thresholds(tiny_onnx: Path, labeled_by_o
             assert [flip.new for flip in result.flips] == predicted and result.verdict == "worse"
             assert label is None or set(predicted) == {label}
             assert list(result.new.per_class) == list(LABELS)
+
+
+def test_a_class_may_be_called_rejected(tiny_onnx: Path, labeled_by_onnx: Path, tmp_path: Path) -> None:
+    names = ("rejected", *LABELS[1:])
+    data = Path(shutil.copytree(labeled_by_onnx, tmp_path / "data"))
+    (data / LABELS[0]).rename(data / "rejected")
+    usual = with_labels(tiny_onnx, tmp_path / "usual.onnx", names)
+    strict = with_metadata(usual, tmp_path / "strict.onnx", threshold=1.0)
+    with load(strict) as new, load(usual) as old:
+        result = compare_files(new, old, [data])
+    assert result.old.per_class["rejected"].recall == 1 and result.new.per_class["rejected"].recall == 0
+    assert (result.fixed, result.broken) == (0, result.new.images)
+    assert {flip.new for flip in result.flips} == {"(rejected)"}
 
 
 def test_an_image_in_two_folders_is_refused(tiny_onnx: Path, labeled_by_onnx: Path, tmp_path: Path) -> None:
