@@ -78,9 +78,8 @@ _HIDDEN: dict[str, tuple[str, ...]] = {
     # The rest: .Trashes, .fseventsd, .Trash-1000, .thumbnails, .git, .ipynb_checkpoints, .dropbox.cache, .stversions.
     HIDDEN: (".*",),
 }
-# The files by which a folder is known that edgecls itself wrote: a run, an audit, a search,
-# predictions. And the end of the name of
-# one in which a run is being made, and its file.
+# The files by which a folder is known that edgecls itself wrote: a run, an audit, a search, predictions. And the end of
+# the name of one in which a run is being made, and its file.
 _RESULTS = (
     ("run.json", "model.keras"),
     ("audit.json", "audit.html"),
