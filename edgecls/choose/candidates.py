@@ -29,6 +29,7 @@ from edgecls.files import file_sha256
 from edgecls.images.archive import exists
 from edgecls.images.dataset import Split, load_labeled, load_paths
 from edgecls.images.leftovers import LeftOut
+from edgecls.messages.lists import some
 from edgecls.preprocessing import read_preprocessing
 from edgecls.progress import Progress, silent
 from edgecls.runtime.classifier import load
@@ -100,7 +101,10 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
     split = load_labeled(data, classes, size, size, preprocessing=preprocessing, left_out=left_out, progress=report)
     learned = set(flatten_split(record["split"]["train"], classes)[0]) & set(split.paths)
     overstated = f"{len(learned)} of these images are training images of the run, so accuracy is overstated."
-    note = " ".join(filter(None, (overstated if learned else "", str(left_out))))
+    missing = [name for index, name in enumerate(classes) if index not in split.labels]
+    uncovered = f"{data} has no image of {some(missing)}, so the accuracy of the files does not cover that."
+    notes = (overstated if learned else "", uncovered if missing else "", str(left_out))
+    note = " ".join(filter(None, notes))
     return Images(split, f"{len(split.paths)} images of {data}", None, note)
 
 

@@ -155,6 +155,9 @@ def test_other_images_are_held_against_the_float_file(files: list[RunFile], tiny
     assert images.note.startswith("Left out 1 file: 1 *.txt")
     # By their paths alone they could be the run's.
     assert images.float_scores is None and "new" in images.name and len(images.split.paths) == 15
+    shutil.rmtree(data / "test" / CLASSES[0])
+    few = load_images(tiny_run, data)
+    assert f"has no image of {CLASSES[0]}, so the accuracy of the files does not cover that. Left out" in few.note
     found = find_candidates(files, images, CLASSES, 1)
     fp32 = next(each for each in found if each.precision == "fp32")
     assert fp32.comparison is not None and fp32.comparison.drop == 0
