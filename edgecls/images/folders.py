@@ -174,8 +174,8 @@ def list_labeled(root: Path, classes: Sequence[str], left_out: LeftOut | None = 
     if parts == [root / "train"]:
         raise DataError(f"{root} has no test and no val folder to score on; add one, or pass {parts[0]}")
     folder = parts[-1] if parts else root
-    beside = [name for name in list_folder(root)[0] if to_nfc(name) in names and name not in PARTS] if parts else []
-    if beside := [name for name in beside if any(walk_images(root / name, LeftOut()))]:
+    known = [name for name in list_folder(root)[0] if to_nfc(name) in names and name not in PARTS] if parts else []
+    if beside := [name for name in known if any(walk_images(root / name, LeftOut()))]:
         raise DataError(
             f"{root} holds images of {some(beside)} beside {folder.relative_to(root)}, and they would not be scored. "
             f"To score only the latter, pass {folder}; else move them into one folder"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from edgecls.images.split_names import read_role
@@ -12,9 +12,10 @@ from edgecls.images.split_names import read_role
 class Files:
     """The images of a dataset, found by what tables call them."""
 
-    def __init__(self, paths: Sequence[str], root: Path) -> None:
-        """Index the posix paths relative to the root, which is absolute."""
+    def __init__(self, images: Iterable[Path], root: Path) -> None:
+        """Index images in the root, which is absolute, by their posix paths relative to it."""
         self._root = f"{root.as_posix()}/"
+        paths = [image.relative_to(root).as_posix() for image in images]
         self.paths = frozenset(paths)
         self._by_end: dict[str, list[str]] = {}
         for path in paths:

@@ -63,7 +63,7 @@ def read_labels(
         ConfigError: `columns` is not understood.
     """
     left_out = left_out or LeftOut()
-    files = Files([path.relative_to(root).as_posix() for path in walk_images(root, left_out)], root)
+    files = Files(walk_images(root, left_out), root)
     chosen, notes = _parse(columns), []
     found: dict[str, Labeled] = {}
     unlabeled: set[str] = set()
@@ -96,7 +96,7 @@ def read_column(root: Path, name: str, kind: str) -> dict[str, str]:
     Raises:
         DataError: as `read_labels` raises it.
     """
-    files = Files([path.relative_to(root).as_posix() for path in walk_images(root, LeftOut())], root)
+    files = Files(walk_images(root, LeftOut()), root)
     table = read_table(Path(name), functools.partial(_names_image, files))
     image = _find_image(table, files, {}, "")
     others = [each for each in table.columns if each != image]
@@ -126,7 +126,7 @@ def read_excluded(root: Path, name: str, left_out: LeftOut, folders: Sequence[Pa
         DataError: it cannot be read, or names images that are not there, or another action, or two for an image.
     """
     images = (path for folder in folders or [root] for path in walk_images(folder, LeftOut()))
-    files = Files([path.relative_to(root).as_posix() for path in images], root)
+    files = Files(images, root)
     table = read_table(Path(name), functools.partial(_names_image, files))
     names = table.column(_find_image(table, files, {}, ""))
     actions = table.column("action") if "action" in table.columns else ["exclude"] * len(names)

@@ -21,7 +21,6 @@ from typing import Any
 from edgecls.errors import DataError, MissingDependency
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_ANSI = "cp1252"
 # Spreadsheets, databases, pandas and R write these for "no value"; that is no label.
 NOTHING: tuple[str, ...] = ("", "nan", "NaN", "NAN", "None", "null", "NULL", "Null", "NA", "N/A", "n/a", "<NA>", "NaT")
 NOTHING += ("#N/A", "#NA", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!", "\\N")
@@ -75,26 +74,23 @@ def _read(path: Path, names_image: Any) -> Table:
         raise DataError(f"{path} is no table that can be read; save it as CSV")
     if suffix == ".parquet":
         return _read_parquet(path)
-    table = _read_json(path) if suffix in (".json", ".jsonl", ".ndjson") else _read_text(path, names_image)
-    return replace(table, is_unicode=_encoding(path.read_bytes()) != _ANSI)
+    text, is_unicode = _decode(path.read_bytes())
+    table = _read_json(path, text) if suffix in (".json", ".jsonl", ".ndjson") else _read_text(path, text, names_image)
+    return replace(table, is_unicode=is_unicode)
 
 
-def _encoding(content: bytes) -> str:
-    marked = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+def _decode(content: bytes) -> tuple[str, bool]:
+    """Return the text, and whether it is Unicode and not taken for Windows-1252."""
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:
-        content.decode(marked)
+        return content.decode(encoding), True
     except UnicodeDecodeError:
-        return _ANSI
-    return marked
+        return content.decode("cp1252"), False
 
 
-def _decode(content: bytes) -> str:
-    return content.decode(_encoding(content))
-
-
-def _read_text(path: Path, names_image: Any) -> Table:
+def _read_text(path: Path, text: str, names_image: Any) -> Table:
     # Excel may name the separator in a line of its own, and hides that line.
-    text = re.sub(r"\A\"?sep=.\"?\r?\n", "", _decode(path.read_bytes()))
+    text = re.sub(r"\A\"?sep=.\"?\r?\n", "", text)
     lines = [line for line in text.splitlines() if line.strip()]
     if all(names_image(line.strip()) for line in lines[:100]):
         return Table(path.name, ("1",), [(line.strip(),) for line in lines])
@@ -130,8 +126,7 @@ def _check(path: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]], fi
     return Table(path.name, columns, rows, first_line)
 
 
-def _read_json(path: Path) -> Table:
-    text = _decode(path.read_bytes())
+def _read_json(path: Path, text: str) -> Table:
     to_object = functools.partial(_to_object, path.name)
     if path.suffix.lower() == ".json":
         found = json.loads(text, object_pairs_hook=to_object)

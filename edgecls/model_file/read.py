@@ -25,22 +25,28 @@ class ModelFile(NamedTuple):
     spec: ModelSpec
 
 
-def read_model_file(source: str | os.PathLike[str] | bytes) -> ModelFile:
+def read_model_file(source: str | os.PathLike[str] | bytes, *, name: str | os.PathLike[str] = "") -> ModelFile:
     """Return what an exported file holds.
 
     Args:
         source: its path, or its bytes.
+        name: of the bytes, for errors; "" for none.
 
     Raises:
         ModelFileError: not a readable file, not TFLite or ONNX, damaged, without metadata, or of a newer edgecls.
     """
     if not isinstance(source, bytes):
-        data = read_bytes(source)
-        try:
-            return read_model_file(data)
-        except ModelFileError as error:
-            raise ModelFileError(f"{os.fspath(source)}: {error}") from error
-    graph, text, labels = split(source, kind := detect_format(source))
+        return read_model_file(read_bytes(source), name=source)
+    try:
+        return _parse(source)
+    except ModelFileError as error:
+        if not name:
+            raise
+        raise ModelFileError(f"{os.fspath(name)}: {error}") from error
+
+
+def _parse(data: bytes) -> ModelFile:
+    graph, text, labels = split(data, kind := detect_format(data))
     if text is None:
         # TFLite files have theirs at the end.
         cut = ", or copy it again if it is cut off" if kind == "tflite" else ""

@@ -16,7 +16,7 @@ from edgecls.images.decode import Source, load_gray
 from edgecls.images.pillow import to_rgb
 from edgecls.limits import MAX_THREADS
 from edgecls.model_file.metadata import ModelSpec
-from edgecls.model_file.read import ModelFile, read_bytes, read_model_file
+from edgecls.model_file.read import read_bytes, read_model_file
 from edgecls.preprocessing import Preprocessing, Roi
 from edgecls.runtime.engines import Engine as Engine
 from edgecls.runtime.engines import choose_engine, open_engine
@@ -222,7 +222,7 @@ def load(
     """
     data = path if isinstance(path, bytes) else read_bytes(path)
     threads = _count("threads", threads)
-    model = _read(data, "" if isinstance(path, bytes) else f"{os.fspath(path)}: ")
+    model = read_model_file(data, name="" if isinstance(path, bytes) else path)
     name = choose_engine(model.format, engine, device)
     if untrusted:
         # Imported late: seldom needed.
@@ -231,14 +231,6 @@ def load(
         try_in_child(data, name, threads, device)
     spec = model.spec if roi is None else replace(model.spec, roi=Preprocessing(roi=roi).roi)
     return Classifier(spec, open_engine(name, model, threads, device), threshold)
-
-
-def _read(data: bytes, name: str) -> ModelFile:
-    """Return what an exported file holds; its errors begin with `name`."""
-    try:
-        return read_model_file(data)
-    except ModelFileError as error:
-        raise ModelFileError(f"{name}{error}") from error
 
 
 def _count(name: str, value: int | None) -> int:
