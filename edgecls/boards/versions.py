@@ -10,8 +10,12 @@ def tool_versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python, edgecls and those of the named packages that are installed."""
     from edgecls import __version__
 
-    # Reversed, so that the version that Python imports wins. Remains of a broken installation have no name.
-    named = [dist for dist in importlib.metadata.distributions() if dist.name][::-1]
-    installed = {dist.name.lower().replace("_", "-"): dist.version for dist in named}
-    found = {name: installed[name] for name in packages if name in installed}
+    found = {name: version for name in packages if (version := _version(name)) is not None}
     return {"python": platform.python_version(), "edgecls": __version__, **found}
+
+
+def _version(package: str) -> str | None:
+    """Return the version of the package that Python imports, or None."""
+    # Remains of a broken installation have no name.
+    found = (each.version for each in importlib.metadata.distributions(name=package) if each.name)
+    return next(found, None)

@@ -45,6 +45,8 @@ def test_the_version_that_python_would_import_is_the_one_listed(
 
 
 def test_the_rest_of_a_broken_installation_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add_package(tmp_path, "~umpy-1.0", "")
+    installed = importlib.metadata.version("numpy")
+    for remains in ("~umpy-1.0", "numpy-1.0"):
+        add_package(tmp_path, remains, "")
     monkeypatch.syspath_prepend(tmp_path)
-    assert tool_versions("numpy")["numpy"] == importlib.metadata.version("numpy")
+    assert tool_versions("numpy")["numpy"] == installed
