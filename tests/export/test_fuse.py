@@ -11,9 +11,9 @@ from random_networks import random_network
 from edgecls.export.fuse import FusedModel, fuse
 
 LAYOUTS, HEADS, SIZES, ALPHAS = ("keras", "torch"), ("gap", "flatten"), (32, 33, 48, 64), (0.35, 1.0)
-# Padding depends on layout and size, so these are all tried; head and width take turns.
+# Padding depends on layout and size, so these are all tried; head, width and a learned gray_to_rgb take turns.
 QUICK = [
-    (layout, size, ALPHAS[1] if size == 33 else ALPHAS[0], HEADS[(i + j) % 2])
+    (layout, size, ALPHAS[1] if size == 33 else ALPHAS[0], HEADS[(i + j) % 2], i == j)
     for i, layout in enumerate(LAYOUTS)
     for j, size in enumerate((32, 33))
 ]
@@ -36,12 +36,7 @@ def edge_images(size: int, pad_gray: int) -> np.ndarray:
     return np.concatenate([noise, framed, plain]).astype(np.uint8)
 
 
-def compare(layout: str, size: int, alpha: float, head: str) -> None:
-    for learned in (False, True):
-        compare_forms(layout, size, alpha, head, learned)
-
-
-def compare_forms(layout: str, size: int, alpha: float, head: str, learned: bool) -> None:
+def compare(layout: str, size: int, alpha: float, head: str, learned: bool) -> None:
     model = random_network(layout, size, alpha, head, spread=0.5, learned=learned)
     images = edge_images(size, PAD_GRAY[layout])
     expected = run_both(model, images)
@@ -60,10 +55,7 @@ def compare_forms(layout: str, size: int, alpha: float, head: str, learned: bool
 
 def compare_with(expected: tuple[np.ndarray, np.ndarray], fused: FusedModel, images: np.ndarray) -> None:
     expected_features, expected_scores = expected
-    centered = images.astype(np.float32) - fused.pad_gray
-    parts = [run_both(fused.core, image[None]) for image in centered]
-    features = np.concatenate([part[0] for part in parts])
-    scores = np.concatenate([part[1] for part in parts])
+    features, scores = run_both(fused.core, images.astype(np.float32) - fused.pad_gray)
     assert np.abs(features - expected_features).max() <= FEATURES_TOLERANCE * np.abs(expected_features).max()
     assert np.abs(scores - expected_scores).max() <= SCORES_TOLERANCE
 
@@ -92,18 +84,20 @@ def check_layers(core: Any, model: Any) -> np.ndarray:
     return np.asarray(first.get_weights()[0])
 
 
-@pytest.mark.parametrize(("layout", "size", "alpha", "head"), QUICK)
-def test_fused_network_gives_the_same_scores(layout: str, size: int, alpha: float, head: str) -> None:
-    compare(layout, size, alpha, head)
+@pytest.mark.parametrize(("layout", "size", "alpha", "head", "learned"), QUICK)
+def test_fused_network_gives_the_same_scores(layout: str, size: int, alpha: float, head: str, learned: bool) -> None:
+    compare(layout, size, alpha, head, learned)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("layout", "size", "alpha", "head"),
-    [case for case in product(LAYOUTS, SIZES, ALPHAS, HEADS) if case not in QUICK],
+    ("layout", "size", "alpha", "head", "learned"),
+    [case for case in product(LAYOUTS, SIZES, ALPHAS, HEADS, (False, True)) if case not in QUICK],
 )
-def test_fused_network_gives_the_same_scores_in_every_shape(layout: str, size: int, alpha: float, head: str) -> None:
-    compare(layout, size, alpha, head)
+def test_fused_network_gives_the_same_scores_in_every_shape(
+    layout: str, size: int, alpha: float, head: str, learned: bool
+) -> None:
+    compare(layout, size, alpha, head, learned)
 
 
 def test_the_comparison_notices_a_wrong_border() -> None:
@@ -112,7 +106,7 @@ def test_the_comparison_notices_a_wrong_border() -> None:
     fused = fuse(model)
     images = edge_images(32, round(fused.pad_gray))
     expected, _ = run_both(model, images)
-    wrong = np.concatenate([run_both(fused.core, image[None])[0] for image in images.astype(np.float32)])
+    wrong, _ = run_both(fused.core, images.astype(np.float32))
     assert np.abs(wrong - expected).max() > 100 * FEATURES_TOLERANCE * np.abs(expected).max()
 
 

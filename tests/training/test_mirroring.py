@@ -18,7 +18,7 @@ from edgecls.training.mirroring import compare_flips
 CONFIG = TrainConfig(image_size=SIZE, alpha=0.35, weights="none", effort="quick", augmented_copies=1)
 
 
-def draw_arrows(root: Path, images: int = 60) -> Path:
+def draw_arrows(root: Path, images: int) -> Path:
     """Two classes that a mirror exchanges: a bright bar at the left or at the right."""
     random = np.random.default_rng(0)
     for name, start in (("left", 0), ("right", SIZE // 2)):
@@ -30,26 +30,23 @@ def draw_arrows(root: Path, images: int = 60) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def arrows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_arrows(tmp_path_factory.mktemp("mirroring") / "arrows")
-
-
-def test_what_a_mirror_makes_another_class_is_not_mirrored(arrows: Path, tmp_path: Path) -> None:
-    run = run_train(arrows, tmp_path / "run", CONFIG)
+def test_what_a_mirror_makes_another_class_is_not_mirrored(tmp_path: Path) -> None:
+    run = run_train(draw_arrows(tmp_path / "arrows", 60), tmp_path / "run", CONFIG)
     errors = run.record["flip_errors"]
     assert errors["none"] < errors["horizontal"]
     assert run.record["config"]["augment"]["flip"] == "none"
 
 
-def test_a_given_flip_is_obeyed_and_not_compared(arrows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_flip_is_obeyed_and_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirroring, "_measure", lambda *_: pytest.fail("nothing has to be measured"))
     augment = AugmentConfig(flip="horizontal")
+    arrows = draw_arrows(tmp_path / "arrows", 9)
     run = run_train(arrows, tmp_path / "run", dataclasses.replace(CONFIG, augment=augment))
     assert run.record["flip_errors"] == {} and run.record["config"]["augment"]["flip"] == "horizontal"
 
 
-def test_with_a_time_budget_copies_are_mirrored(arrows: Path, tmp_path: Path) -> None:
+def test_with_a_time_budget_copies_are_mirrored(tmp_path: Path) -> None:
+    arrows = draw_arrows(tmp_path / "arrows", 9)
     run = run_train(arrows, tmp_path / "run", dataclasses.replace(CONFIG, time_budget_s=600))
     assert run.record["flip_errors"] == {} and run.record["config"]["augment"]["flip"] == "horizontal"
 
