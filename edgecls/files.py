@@ -1,4 +1,4 @@
-"""Atomic writes, checksums and locks. Imports the standard library, and filelock on use."""
+"""Atomic writes, checksums and locks. Imports the standard library and the errors, and filelock on use."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from edgecls.errors import ConfigError
 
 TEMPORARY_SUFFIX = ".tmp"
 LOCK_NAME = ".lock"
@@ -118,6 +120,13 @@ def write_json(path: Path, value: object) -> None:
     """Replace the file `path` by one with this JSON document, in UTF-8."""
     # A byte of a file name that is not text becomes a JSON escape, \udc80 to \udcff.
     write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+
+
+def check_survives(out: Path, inputs: Iterable[Path | str]) -> None:
+    """Raise ConfigError if a file or folder that a command reads lies in the folder `out`, which it replaces."""
+    for path in inputs:
+        if Path(path).resolve().is_relative_to(out.resolve()):
+            raise ConfigError(f"{path} would be lost, as {out} is replaced with all that is in it; give another --out")
 
 
 def remove_leftovers(folder: Path) -> None:

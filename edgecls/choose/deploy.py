@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgecls import __version__
@@ -17,7 +17,7 @@ from edgecls.choose.candidates import Candidate
 from edgecls.choose.choice import Choice
 from edgecls.choose.report import markdown_report
 from edgecls.errors import ConfigError
-from edgecls.files import file_sha256, read_json, sync_files
+from edgecls.files import check_survives, file_sha256, read_json, sync_files
 from edgecls.model_file.read import read_bytes, read_graph, read_model_file
 
 RECORD_FILE = "choose.json"
@@ -36,12 +36,13 @@ with edgecls.load(MODEL, engine={engine}, threads={threads}, device={device}) as
 '''
 
 
-def check_out(out: Path, *, overwrite: bool = False) -> None:
-    """Check, before any work is done, that a deploy folder may be written to `out`.
+def check_out(out: Path, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> None:
+    """Check, before any work is done, that a deploy folder of the folders `inputs` may be written to `out`.
 
     Raises:
-        ConfigError: it holds files that this module did not write, or that were changed since.
+        ConfigError: it holds files that this module did not write, or that were changed since, or one of `inputs`.
     """
+    check_survives(out, inputs)
     out = out.resolve()
     if Path.cwd().is_relative_to(out):
         raise ConfigError(

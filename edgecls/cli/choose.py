@@ -61,7 +61,7 @@ def choose(
     board = old_board if board is None else board
     profile = None if board is None else load_profile(board)
     out = out or run / "deploy"
-    check_out(out, overwrite=overwrite)
+    check_out(out, overwrite=overwrite, inputs=(run, data))
     if find_spec("tensorflow") is not None and needs_export(run, profile, settings["max_drop"]):
         load_tensorflow()
     with LiveProgress() as progress:

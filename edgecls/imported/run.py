@@ -78,7 +78,7 @@ def import_model(
         DataError: the images cannot be used, or they do not show the scaling or the order of the classes.
         ConfigError: a setting does not fit the model, or `out` cannot be written.
     """
-    check_out(out, overwrite=overwrite)
+    check_out(out, overwrite=overwrite, inputs=(model, data, *config.layout.labels, config.layout.exclude))
     started = time.monotonic()
     source, size, as_trained = _read(model, config.image_size, progress)
     dataset = _load(data, size, config, skip_bad, progress)

@@ -92,7 +92,8 @@ def train(  # noqa: PLR0913
     """
     if resume and (out / run_folder.RECORD_FILE).is_file() and not work_folder(out).exists():
         return TrainResult(run_folder.read_whole_record(out), (), (f"{out} is complete: there is nothing to resume",))
-    check_out(out, overwrite=overwrite or resume)
+    inputs: list[Path | str] = [data, *config.more_data, *config.labels, config.exclude, config.weights]
+    check_out(out, overwrite=overwrite or resume, inputs=inputs)
     with new_run(out, resume=resume, overwrite=overwrite) as work, join(cluster, config, progress) as workers:
         result = _train(data, config, skip_bad, work, workers, pictures, tensorboard, progress)
     prune(feature_folder())

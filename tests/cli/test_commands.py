@@ -125,6 +125,26 @@ def test_training_never_replaces_what_is_there(tiny_data: Path, tiny_run: Path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "{run}/photos"],
+        ["train", "{photos}", "--exclude", "{run}/photos/table.csv"],
+        ["import", "{photos}/model.keras", "{run}/photos"],
+        ["choose", "{run}", "{photos}"],
+    ],
+)
+def test_what_a_command_reads_is_never_replaced_by_what_it_writes(
+    arguments: list[str], run_copy: Path, tmp_path: Path
+) -> None:
+    (run_copy / "photos").mkdir()
+    before = set(run_copy.iterdir())
+    names = {"run": run_copy, "photos": tmp_path / "photos"}
+    done = run(*(each.format(**names) for each in arguments), "--out", run_copy, "--overwrite")
+    assert done.exit_code == 2 and f"would be lost, as {run_copy} is replaced with all that is in it" in done.stderr
+    assert set(run_copy.iterdir()) == before
+
+
 # Training and exporting in a process of their own
 def test_train_and_export_say_what_they_did_and_nothing_else(
     tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path

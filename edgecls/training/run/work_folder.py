@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgecls.errors import ConfigError
-from edgecls.files import locked, remove_leftovers, sync_files
+from edgecls.files import check_survives, locked, remove_leftovers, sync_files
 from edgecls.training.run.run_folder import RECORD_FILE
 
 FINISHED_FOLDER = "finished"
@@ -19,8 +19,8 @@ LOCK_FILE = "lock"
 CHECKPOINTS = "checkpoint-*.npz"
 
 
-def check_out(out: Path, *, overwrite: bool = False) -> None:
-    """Check, before any work is done, that a run may be written to `out`.
+def check_out(out: Path, *, overwrite: bool = False, inputs: Iterable[Path | str] = ()) -> None:
+    """Check, before any work is done, that a run of the files and folders `inputs` may be written to `out`.
 
     Raises:
         ConfigError: `out` is a file, or exists and may not be replaced, or is not an old run and so never replaced.
@@ -34,6 +34,7 @@ def check_out(out: Path, *, overwrite: bool = False) -> None:
             raise ConfigError(f"{out} is a folder with other files in it; give --out a new folder")
         if not overwrite:
             raise ConfigError(f"{out} already holds a run; give --out another folder, or --overwrite to replace it")
+        check_survives(out, inputs)
     elif out.exists() or out.is_symlink():
         raise ConfigError(f"{out} exists and is not a folder; give --out a new folder")
 
