@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,13 @@ class ModelComparison:
         new: metrics of the new file, over the classes of both.
         old: metrics of the old file, over the classes of both.
         flips: images that one file labels correctly and the other does not.
+        images: the paths of all images in each folder.
     """
 
     new: Evaluation
     old: Evaluation
     flips: tuple[Flip, ...]
+    images: Mapping[Path, Sequence[str]] = field(default_factory=dict)
 
     @property
     def fixed(self) -> int:
@@ -150,6 +152,7 @@ def compare_files(
     """
     classes = (*new.spec.labels, *(label for label in old.spec.labels if label not in new.spec.labels))
     seen: dict[Path, Path] = {}
+    images: dict[Path, Sequence[str]] = {}
     decided: list[NDArray[np.int64]] = []
     flips: list[Flip] = []
     for given in folders:
@@ -158,12 +161,13 @@ def compare_files(
             report(note)
         splits = _load(folder, samples, (new, old), progress)
         _check_new(folder, splits[0], seen)
+        images[folder] = splits[0].paths
         now = _decide(new, splits[0].images, classes, "the new", progress)
         before = _decide(old, splits[1].images, classes, "the old", progress)
         decided.append(np.stack([splits[0].labels, now, before]))
         flips += _find_flips(folder, splits[0], now, before, classes, MOST_PICTURES - len(flips))
     truth, now, before = np.concatenate(decided, axis=1)
-    return ModelComparison(_evaluate(now, truth, classes), _evaluate(before, truth, classes), tuple(flips))
+    return ModelComparison(_evaluate(now, truth, classes), _evaluate(before, truth, classes), tuple(flips), images)
 
 
 def _list(

@@ -99,7 +99,7 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
             return Images(split, f"the run's {len(paths)} held-out images ({part})", scores)
     left_out = LeftOut()
     split = load_labeled(data, classes, size, size, preprocessing=preprocessing, left_out=left_out, progress=report)
-    learned = set(flatten_split(record["split"]["train"], classes)[0]) & set(split.paths)
+    learned = run_folder.list_learned(record) & set(split.paths)
     overstated = f"{len(learned)} of these images are training images of the run, so accuracy is overstated."
     missing = [name for index, name in enumerate(classes) if index not in split.labels]
     uncovered = f"{data} has no image of {some(missing)}, so the accuracy of the files does not cover that."

@@ -47,6 +47,7 @@ def compare(
       edgecls compare new.tflite old.tflite photos --json && scp new.tflite pi@raspberrypi.local:
     """
     result = _compare(new, old, data, untrusted, layout)
+    _warn_of_learned((new, old), result)
     if missing := result.new.missing_classes:
         warn(f"DATA has no image of {some(missing)}, so the verdict does not cover that")
     if html is not None:
@@ -63,6 +64,15 @@ def compare(
         warn(f"{some(result.worse_classes)} got significantly worse, although all classes together did not")
     if result.verdict == "worse":
         raise click.exceptions.Exit(1)
+
+
+def _warn_of_learned(files: tuple[Path, Path], result: ModelComparison) -> None:
+    from edgecls.training.run.run_folder import describe_learned
+
+    for file in dict.fromkeys(files):
+        for folder, paths in result.images.items():
+            if learned := describe_learned(file, folder, paths):
+                warn(learned)
 
 
 def _compare(new: Path, old: Path, data: tuple[Path, ...], untrusted: bool, layout: dict[str, Any]) -> ModelComparison:

@@ -107,9 +107,16 @@ def _warn_of_missing(classes: Sequence[str], data: Sequence[Path]) -> None:
 
 def _score(file: Path, spec: ModelSpec, data: Path, layout: Layout, how: Mapping[str, Any], ray: str | None) -> Scored:
     """Return the scores of a folder's images; `how` are arguments of `load`."""
+    from edgecls.images.folders import check_root
+    from edgecls.training.run.run_folder import describe_learned
+
     if ray is None:
-        return _score_local(file, spec, data, layout, how)
-    return _score_on_ray(file, data, layout, how, ray)
+        scored = _score_local(file, spec, data, layout, how)
+    else:
+        scored = _score_on_ray(file, data, layout, how, ray)
+    if learned := describe_learned(file, check_root(data), scored[0]):
+        warn(learned)
+    return scored
 
 
 def _score_local(file: Path, spec: ModelSpec, data: Path, layout: Layout, how: Mapping[str, Any]) -> Scored:

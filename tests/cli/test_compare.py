@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from command_line import run
 from model_copies import with_labels
 from PIL import Image
 from tiny import LABELS
+
+from edgecls.files import write_checked
+from edgecls.training.run.run_folder import read_record
 
 
 @pytest.fixture
@@ -72,3 +76,21 @@ def test_a_run_folder_stands_for_its_held_out_images(tiny_run: Path, file_named:
     assert f"its {sum(map(len, held_out.values()))} test images in" in done.stderr
     done = run("compare", new, old, tiny_run, "--splits", "none")
     assert done.exit_code == 2 and "leave out --splits" in done.stderr
+
+
+def test_that_a_file_is_scored_on_images_that_it_learned_from_is_told(
+    run_copy: Path, int8: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    file, record = run_copy / "export" / int8.name, read_record(run_copy)
+    file.parent.mkdir()
+    shutil.copy(int8, file)
+    learned = sum(map(len, record["split"]["train"].values()))
+    told = f"Warning: {file} learned from {learned} of these 42 images, so its accuracy is overstated; on the images "
+    for command in (["evaluate", file], ["compare", int8, file]):
+        assert run(*command, tiny_data).stderr.count(told) == 1
+    assert "learned from" not in run("compare", file, int8, run_copy).stderr
+    # The images were moved: they are known if all of them are there.
+    write_checked(run_copy / "run.json", record | {"data": str(tmp_path / "gone")})
+    assert told in run("evaluate", file, tiny_data).stderr
+    shutil.copytree(tiny_data / "dark", tmp_path / "some" / "dark")
+    assert "learned from" not in run("evaluate", file, tmp_path / "some").stderr

@@ -28,8 +28,10 @@ from edgecls.files import (
     write_atomically,
     write_checked,
 )
+from edgecls.images.archive import is_folder
 from edgecls.images.memmap import chunks
-from edgecls.messages.path_kinds import explain_run
+from edgecls.messages.numbers import percent
+from edgecls.messages.path_kinds import explain_run, find_run
 from edgecls.training.history import EpochRecord
 from edgecls.training.run.keras_file import check_keras_file
 from edgecls.training.run.run_record import check_record
@@ -98,6 +100,39 @@ def read_whole_record(run: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelFileError(f"{run / RECORD_FILE} is damaged ({error}); train again") from error
     return record
+
+
+def list_learned(record: dict[str, Any]) -> set[str]:
+    """Return the paths of the images that a run's network learned from: training images, and those of its refit."""
+    parts = ("train", "val") if record.get("refit_images") else ("train",)
+    return {path for part in parts for paths in record["split"].get(part, {}).values() for path in paths}
+
+
+def describe_learned(file: Path, root: Path, paths: Sequence[str]) -> str:
+    """Return a sentence about those of the images `paths` in `root` that an exported file learned from; "" if none.
+
+    It is known of a file in its run folder.
+    """
+    if (run := find_run(file.resolve())) is None:
+        return ""
+    try:
+        record = read_whole_record(run)
+    except ModelFileError:
+        return ""
+    learned, own = list_learned(record), Path(record["data"])
+    if is_folder(own):
+        count = len({root / path for path in paths} & {own / path for path in learned})
+    else:
+        # The folder was moved, perhaps here.
+        count = len(learned) if learned <= set(paths) else 0
+    if not count:
+        return ""
+    metrics = record["metrics"]
+    accuracy = metrics["val_accuracy"] if metrics["test_accuracy"] is None else metrics["test_accuracy"]
+    return (
+        f"{file} learned from {count:,} of these {len(paths):,} images, so its accuracy is overstated; on the images "
+        f"that were held out when it was trained, it was {percent(accuracy)}"
+    )
 
 
 def write_history(folder: Path, history: Sequence[EpochRecord]) -> None:

@@ -21,6 +21,7 @@ from edgecls.training.run.run_folder import (
     RECORD_FILE,
     SCORES_FILE,
     images_sha256,
+    list_learned,
     load_model,
     read_held_out_scores,
     read_history,
@@ -52,6 +53,12 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # The record
+
+
+def test_a_refit_learns_from_the_validation_images_too() -> None:
+    split = {"train": {"a": ["a/1"], "b": ["b/1"]}, "val": {"a": ["a/2"], "b": []}, "test": {"a": ["a/3"], "b": []}}
+    assert list_learned({"split": split}) == {"a/1", "b/1"}
+    assert list_learned({"split": split, "refit_images": 3}) == {"a/1", "a/2", "b/1"}
 
 
 @given(
