@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +16,10 @@ from edgecls.boards.compatibility import check_file
 from edgecls.boards.rule_result import reasons_against
 from edgecls.choose.candidates import load_images
 from edgecls.config import TrainConfig
-from edgecls.config.choices import RENAMED_SETTINGS
-from edgecls.errors import ConfigError, DataError
+from edgecls.errors import DataError
 from edgecls.evaluate import score_images
 from edgecls.export.gate import Comparison, compare
 from edgecls.export.run_files import RunFile, export_missing, find_files
-from edgecls.images.assign import find_common
-from edgecls.images.folders import check_root
 from edgecls.progress import Progress
 from edgecls.report.pictures import PICTURES
 from edgecls.runtime.classifier import load
@@ -31,7 +27,6 @@ from edgecls.sweep.latency import Deployment
 from edgecls.training.run import run_folder
 from edgecls.training.run.work_folder import work_folder
 from edgecls.training.train import TrainResult, train
-from edgecls.validation import list_changes
 
 
 @dataclass(frozen=True)
@@ -56,10 +51,7 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
     Raises:
         ConfigError: `run` was made with other settings or from other images. And as `training.train.train`.
     """
-    has_record = (run / run_folder.RECORD_FILE).is_file()
-    if has_record:
-        _check_same(run, data, config)
-    is_complete = has_record and not work_folder(run).exists()
+    is_complete = (run / run_folder.RECORD_FILE).is_file() and not work_folder(run).exists()
     result = train(data, run, config, resume=True, pictures=PICTURES, progress=progress)
     forget_networks()
     return dataclasses.replace(result, warnings=()) if is_complete else result
@@ -71,22 +63,6 @@ def forget_networks() -> None:
 
     keras.utils.clear_session()
     gc.collect()
-
-
-def _check_same(run: Path, data: Path, config: TrainConfig) -> None:
-    record = run_folder.read_whole_record(run)
-    # JSON turns tuples into lists, as in the record.
-    usual, now = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (TrainConfig(), config))
-    # A setting that an older version did not have was what it usually is now.
-    before = usual | {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
-    asked, known = now["augment"], before["augment"]
-    # The record has what training chose for "auto"; where it did not measure, that is "horizontal".
-    if asked and known and asked["flip"] == "auto" and (record.get("flip_errors") or known["flip"] == "horizontal"):
-        asked["flip"] = known["flip"]
-    before["data"] = record["data"]
-    now["data"] = str(find_common([check_root(folder) for folder in (data, *map(Path, config.more_data))]))
-    if what := list_changes(before, now):
-        raise ConfigError(f"{run} was made with other settings: {what}; give --out another folder, or remove that run")
 
 
 def score_run(run: Path, deployment: Deployment, max_drop: float, progress: Progress) -> ScoredRun:

@@ -24,7 +24,7 @@ from edgecls.sweep.latency import Benchmark, Deployment, benchmark_here, estimat
 from edgecls.sweep.scan import Scanned, scan
 from edgecls.sweep.sweep import Sweep, sweep, too_large, too_slow
 from edgecls.sweep.trials import Request
-from edgecls.training.train import list_classes
+from edgecls.training.train import list_images
 
 # The trainings, exports and timings after the scan need the rest of a time budget.
 SCAN_FRACTION = 0.4
@@ -58,8 +58,8 @@ def search(
         ConfigError: no network can meet the limits. And as of `sweep.sweep` and `scan.scan`.
     """
     assert request.max_loss is not None, "a search recommends the fastest"
-    began, max_loss = time.monotonic(), request.max_loss
-    deployment, classes = find_deployment(request.profile, request.host), len(list_classes(data, base, LeftOut()))
+    began, max_loss, deployment = time.monotonic(), request.max_loss, find_deployment(request.profile, request.host)
+    classes = len(list_images(data, base, LeftOut()).classes)
     cost = _cost(classes, deployment)
     scanned, warnings = _scan(data, out, base, request, sizes, progress)
     possible = _without_obstacle(scanned, classes, deployment, request)

@@ -29,7 +29,7 @@ from edgecls.sweep.latency import (
 from edgecls.sweep.run import ScoredRun
 from edgecls.sweep.scan import Scanned
 from edgecls.sweep.trials import Request, Trials
-from edgecls.training.train import list_classes
+from edgecls.training.train import list_images
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def sweep(
         ConfigError: nothing in the grid can meet the budget, or a run in `out` was made with other settings.
         DataError: the images cannot be used. WeightsError: no network's weights are available.
     """
-    classes = len(list_classes(data, candidates[0].config, left_out := LeftOut()))
+    classes = len(list_images(data, candidates[0].config, left_out := LeftOut()).classes)
     deployment = find_deployment(request.profile, request.host)
     latencies = {each.name: estimate_latency(each.config, classes, deployment) for each in candidates}
     work = Trials(data, out, deployment, request, classes, progress)

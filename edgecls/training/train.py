@@ -15,7 +15,7 @@ from edgecls import __version__
 from edgecls.config import TrainConfig
 from edgecls.errors import TrainingError
 from edgecls.evaluate import write_mistakes
-from edgecls.images.assign import assign
+from edgecls.images.assign import Assignment, assign
 from edgecls.images.dataset import Dataset, Split, load_dataset
 from edgecls.images.folders import find_good_class
 from edgecls.images.layout import Layout
@@ -36,7 +36,7 @@ from edgecls.training.phases import Training, run_phases
 from edgecls.training.refit import refit
 from edgecls.training.remedies import measure_effects
 from edgecls.training.run import run_folder
-from edgecls.training.run.settings_file import check_settings, describe_settings
+from edgecls.training.run.settings_file import check_complete, check_settings, describe_settings
 from edgecls.training.run.watcher import Watcher
 from edgecls.training.run.work_folder import FINISHED_FOLDER, check_out, new_run, remove_checkpoints, work_folder
 
@@ -87,11 +87,12 @@ def train(  # noqa: PLR0913
         progress: called at each stage.
 
     Raises:
-        DataError: the images cannot be used. ConfigError: `out` cannot be written, or the interrupted run or another
+        DataError: the images cannot be used. ConfigError: `out` cannot be written, or the run to resume or another
         worker has other settings. WeightsError: no weights. TrainingError: nothing was learned, or a worker was lost.
     """
     if resume and (out / run_folder.RECORD_FILE).is_file() and not work_folder(out).exists():
-        return TrainResult(run_folder.read_whole_record(out), (), (f"{out} is complete: there is nothing to resume",))
+        record = check_complete(out, config, list_images(data, config, LeftOut()))
+        return TrainResult(record, (), (f"{out} is complete: there is nothing to resume",))
     inputs: list[Path | str] = [data, *config.more_data, *config.labels, config.exclude, config.weights]
     check_out(out, overwrite=overwrite or resume, inputs=inputs)
     with new_run(out, resume=resume, overwrite=overwrite) as work, join(cluster, config, progress) as workers:
@@ -207,8 +208,8 @@ def layout_of(config: TrainConfig) -> Layout:
     return Layout(config.labels, config.columns, config.class_from, config.splits, config.group, config.exclude)
 
 
-def list_classes(data: Path, config: TrainConfig, left_out: LeftOut) -> tuple[str, ...]:
-    """Return the classes of the images of `data`, as a run of `config` reads them; no image is read.
+def list_images(data: Path, config: TrainConfig, left_out: LeftOut) -> Assignment:
+    """Return the images of `data` by part and class, as a run of `config` reads them; no image is read.
 
     What is no image is counted in `left_out`.
 
@@ -217,7 +218,7 @@ def list_classes(data: Path, config: TrainConfig, left_out: LeftOut) -> tuple[st
     """
     folders = [data, *map(Path, config.more_data)]
     held_out = {"val": config.val_fraction, "test": config.test_fraction}
-    return assign(folders, layout_of(config), held_out, config.seed, left_out).classes
+    return assign(folders, layout_of(config), held_out, config.seed, left_out)
 
 
 def _read(

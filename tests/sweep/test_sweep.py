@@ -139,6 +139,19 @@ def test_changed_images_are_refused(swept: Path, tiny_data: Path, tmp_path: Path
         sweep(data, out, TINY, Request(25, PI, max_drop=1))
 
 
+def test_networks_of_fewer_images_are_not_compared_with_new_ones(
+    swept: Path, tiny_data: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    data, out = Path(shutil.copytree(tiny_data, tmp_path / "images")), Path(shutil.copytree(swept, tmp_path / "out"))
+    for record in out.glob("*/run.json"):
+        write_checked(record, read_checked(record) | {"data": str(data)})
+    learned = read_checked(out / "cnn-32" / "run.json")["split"]["train"]["dark"][0]
+    (data / learned).unlink()
+    with pytest.raises(ConfigError, match=r"32 was made with other settings: images \(\d+ gone"):
+        sweep(data, out, TINY, Request(25, PI, max_drop=1))
+    assert trained == []
+
+
 def test_what_cannot_meet_the_budget_is_never_trained(tiny_data: Path, tmp_path: Path, trained: list[str]) -> None:
     grid = list_candidates(Space(archs=("cnn", "mobilenet_v2"), image_sizes=(32, 1024)), BASE)
     text = r"^All 4 networks are too slow: the fastest needs .* ms, the budget is 1e-06 ms\. Raise --budget"

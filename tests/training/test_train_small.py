@@ -228,6 +228,24 @@ def test_resume_begins_a_run_and_leaves_a_complete_one(data: Path, tmp_path: Pat
     assert (out / "run.json").stat().st_mtime_ns == written
 
 
+def test_a_complete_run_of_other_settings_or_images_is_not_taken_for_the_one_asked_for(
+    data: Path, tmp_path: Path
+) -> None:
+    grown, config, out = tmp_path / "grown", dataclasses.replace(CONFIG, epochs=1), tmp_path / "run"
+    shutil.copytree(data, grown)
+    run_train(grown, out, config)
+    with pytest.raises(ConfigError, match=r"run was made with other settings: dropout \(0\.2 then, 0\.5 now\); give"):
+        train(grown, out, dataclasses.replace(config, dropout=0.5), resume=True)
+    with pytest.raises(ConfigError, match=r"other settings: data \(.*grown then, .*images now\)"):
+        train(data, out, config, resume=True)
+    shutil.copy(grown / "dark" / "0.png", grown / "dark" / "new.png")
+    with pytest.raises(ConfigError, match=r"other settings: images \(\d+ gone, \d+ new\); give --out another folder"):
+        train(grown, out, config, resume=True)
+    (grown / "dark" / "new.png").unlink()
+    # More or less time is no other run.
+    assert train(grown, out, dataclasses.replace(config, time_budget_s=500.0), resume=True).record["phases"]
+
+
 def test_a_run_that_learned_nothing_is_an_error_and_leaves_no_folder(data: Path, tmp_path: Path) -> None:
     divergence = Divergence("classifier", 1, 0, "loss", "scores")
     with pytest.MonkeyPatch.context() as patch:

@@ -1,18 +1,22 @@
-"""The settings of a run in progress: an interrupted run is resumed only with the same settings, images and weights."""
+"""The settings of a run: an interrupted or complete one is resumed only with the same settings and images."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgecls.config import TrainConfig
+from edgecls.config.choices import RENAMED_SETTINGS
 from edgecls.errors import ConfigError
 from edgecls.files import read_json, write_atomically
+from edgecls.images.assign import Assignment
 from edgecls.images.dataset import Dataset
 from edgecls.networks.weights import Weights
+from edgecls.training.run.run_folder import read_whole_record
 from edgecls.validation import list_changes
 
 SETTINGS_FILE = "settings.json"
@@ -56,3 +60,42 @@ def check_settings(work: Path, now: dict[str, Any]) -> str:
             )
     write_atomically(path, json.dumps(now, indent=1).encode())
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+
+def check_complete(out: Path, config: TrainConfig, found: Assignment) -> dict[str, Any]:
+    """Return run.json of the complete run in the folder `out`, after checking that it is of these settings and images.
+
+    Args:
+        out: the run folder.
+        config: the settings now.
+        found: the images now; whether their content is the same is not looked at.
+
+    Raises:
+        ConfigError: it was made with other settings or images. ModelFileError: it is damaged.
+    """
+    record = read_whole_record(out)
+    # JSON turns tuples into lists, as in the record.
+    usual, now = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (TrainConfig(), config))
+    # A setting that an older version did not have was what it usually is now.
+    before = usual | {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
+    asked, known = now["augment"], before["augment"]
+    # The record has what training chose for "auto"; where it did not measure, that is "horizontal".
+    if asked and known and asked["flip"] == "auto" and (record.get("flip_errors") or known["flip"] == "horizontal"):
+        asked["flip"] = known["flip"]
+    before |= {"arch": record["arch"], "data": record["data"], "time_budget_s": config.time_budget_s}
+    what = filter(None, [list_changes(before, now | {"data": str(found.root)}), _describe_images(record, found)])
+    if text := ", ".join(what):
+        raise ConfigError(
+            f"{out} was made with other settings: {text}; give --out another folder, or remove that run ('edgecls "
+            "train --overwrite' does)"
+        )
+    return record
+
+
+def _describe_images(record: Mapping[str, Any], found: Assignment) -> str:
+    """Return how many images have another class or split than in the record, or are gone or new; "" if none."""
+    then = {(part, name, path) for part, named in record["split"].items() for name in named for path in named[name]}
+    now = {(part, found.classes[label], path) for part in found.samples for path, label in found.samples[part]}
+    skipped = {each["path"] for each in record.get("skipped", ())}
+    new = [path for _, _, path in now - then if path not in skipped]
+    return f"images ({len(then - now):,} gone, {len(new):,} new)" if then - now or new else ""
