@@ -19,6 +19,8 @@ from edgecls.limits import MOST_BITS
 
 # A largest value between 1 and this fits neither 0..1 nor, unless the picture is black, 0..255.
 LEAST_BYTE_RANGE = 16
+# Of 255 gray levels: fewer cannot show what values of more than 8 bits do.
+LEAST_LEVELS = 16
 # Bits of cameras that write 16-bit files.
 _CAMERA_BITS = (8, 10, 12, 14)
 
@@ -29,6 +31,7 @@ class Scale(NamedTuple):
     white: int  # the value that became 255
     largest: float  # the largest value in the picture
     stated: bool  # whether the file or the caller stated which value is white
+    smallest: float = 0  # the smallest value in the picture
 
 
 def to_gray(
@@ -66,7 +69,7 @@ def to_gray(
     # Half of white is added to round to the nearest; white is odd, so there are no ties.
     gray = map_rows(lambda part: (part.astype(np.uint32) * 255 + white // 2) // white, values)
     gray[values == image.info.get("transparency", -1)] = 0  # a PNG's transparent gray becomes black
-    return Image.fromarray(gray), Scale(white, high, bool(stated or bits))
+    return Image.fromarray(gray), Scale(white, high, bool(stated or bits), low)
 
 
 def _check_color(image: Image.Image, name: str, stated: int | None, bits: int | None) -> Scale:
@@ -74,15 +77,15 @@ def _check_color(image: Image.Image, name: str, stated: int | None, bits: int | 
 
     If fewer bits are used, the upper 8 would be almost black: it is refused.
     """
-    colors = [band for band in image.getbands() if band != "A"]
-    largest = max(int(np.asarray(image.getchannel(band)).max()) for band in colors)
+    colors = [np.asarray(image.getchannel(band)) for band in image.getbands() if band != "A"]
+    smallest, largest = min(int(color.min()) for color in colors), max(int(color.max()) for color in colors)
     used = stated or bits or 16
     if used < 16 and (not stated or largest <= (2**used - 1) >> 8):
         raise DataError(
             f"image {name} is a 16-bit picture of mode {image.mode}, which is read with 65535 as white; with "
             f"{used} bits used it would be dark: save it as 16-bit gray, or as 8 bits"
         )
-    return Scale(65535, largest << 8 | 255, bool(stated))
+    return Scale(65535, largest << 8 | 255, bool(stated), smallest << 8)
 
 
 def advise(scales: Iterable[Scale], option: str) -> tuple[str, ...]:
@@ -93,7 +96,7 @@ def advise(scales: Iterable[Scale], option: str) -> tuple[str, ...]:
         option: the one that sets the number of bits.
     """
     found = [scale for scale in scales if scale.largest > 0]
-    return tuple(text for text in (_few_bits(found, option), _two_ranges(found)) if text)
+    return tuple(text for text in (_few_bits(found, option) or _few_levels(found), _two_ranges(found)) if text)
 
 
 def _few_bits(scales: Sequence[Scale], option: str) -> str:
@@ -104,6 +107,16 @@ def _few_bits(scales: Sequence[Scale], option: str) -> str:
     return (
         f"No value of the {len(deep)} 16-bit images is above {int(max(deep))}, so they were read as nearly black. If "
         f"the camera has {used} bits, train again with {option} {used}."
+    )
+
+
+def _few_levels(scales: Sequence[Scale]) -> str:
+    levels = [(each.largest - each.smallest) * 255 / each.white for each in scales if each.largest > each.smallest]
+    if not levels or (median := float(np.median(levels))) >= LEAST_LEVELS:
+        return ""
+    return (
+        f"The values of {len(levels)} images of more than 8 bits span only {median:.1f} of 255 gray levels (median), "
+        f"so most of their contrast is lost. Rescale all images alike, such that the values span 0 to {scales[0].white}."
     )
 
 
@@ -131,7 +144,7 @@ def _gray_float(values: NDArray[np.float32], name: str) -> tuple[Image.Image, Sc
         )
     white = 1 if high <= 1 else 255
     gray = map_rows(lambda part: np.rint(part * np.float32(255 / white)), values)
-    return Image.fromarray(gray), Scale(white, float(high), False)
+    return Image.fromarray(gray), Scale(white, float(high), False, float(low))
 
 
 def _is_left_aligned(values: NDArray[np.generic], bits: int) -> bool:
