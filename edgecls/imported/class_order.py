@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ConfigError, DataError
-from edgecls.evaluate import mcnemar_p, wilson_interval
+from edgecls.evaluate import SIGNIFICANT_P, mcnemar_p, wilson_interval
 from edgecls.imported.assignment import assign
 from edgecls.messages.lists import some
 from edgecls.messages.numbers import percent
@@ -82,26 +82,27 @@ def check_order(
     outputs = np.array([names.index(name) for name in folders])
     best, predicted = assign(scores, labels), scores.argmax(1)
     hits, best_hits = outputs[labels] == predicted, best[labels] == predicted
-    accuracy, best_accuracy = float(hits.mean()), float(best_hits.mean())
-    count = len(labels)
+    accuracy, best_accuracy, count = float(hits.mean()), float(best_hits.mean()), len(labels)
     order = ",".join(np.array(folders)[np.argsort(best)].tolist())
     lost, won = int((best_hits & ~hits).sum()), int((hits & ~best_hits).sum())
-    is_worse = lost > won and mcnemar_p(won, lost) < STRICT_P
+    p_value = mcnemar_p(won, lost) if lost > won else 1.0
+    is_worse = p_value < STRICT_P
     chance = _chance(outputs[labels], predicted)
     is_known = wilson_interval(int(hits.sum()), count, STRICT_Z)[0] > chance
     figures, best_figure = f"{percent(accuracy)} of {count} training images", percent(best_accuracy)
+    other = (
+        f"in another order: as {some(names, SHOWN_CLASSES)} they label {figures} correctly, as {order} {best_figure}. "
+        f"If the model was trained in that order, give --classes {order}"
+    )
     if is_worse and best_accuracy > (1 + 1 / len(folders)) / 2:
-        raise DataError(
-            f"the outputs are in another order: as {some(names, SHOWN_CLASSES)} they label {figures} correctly, "
-            f"as {order} {best_figure}. If the model was trained in that order, give --classes {order}"
-        )
-    problem = ""
+        raise DataError(f"the outputs are {other}")
+    problem = f"the outputs may be {other}" if p_value < SIGNIFICANT_P else ""
     if is_worse or not is_known:
-        other = f" ({best_figure} in the order {order})" if is_worse else ""
-        problem = _describe_doubt(f"{figures} correctly{other}", chance)
+        better = f" ({best_figure} in the order {order})" if is_worse else ""
+        problem = _describe_doubt(f"{figures} correctly{better}", chance)
         if given is None:
             raise DataError(f"{problem}. To import it anyway, give --scaling and --classes")
-    where = "as given" if given else "alphabetical order confirmed"
+    where = "as given" if given else f"alphabetical order {'assumed' if problem else 'confirmed'}"
     return ClassOrder(names, accuracy, count, f"{where}: {figures} correct", problem)
 
 

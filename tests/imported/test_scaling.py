@@ -104,6 +104,16 @@ def test_the_class_order_is_confirmed_or_shown() -> None:
         check_order(scores, labels, CLASSES, ("bolt", "nut", "screw"))
 
 
+def test_two_exchanged_classes_of_a_few_images_are_doubted() -> None:
+    folders, labels = tuple("abcdefghij"), np.repeat(np.arange(10), 4)
+    exchanged = np.eye(10, dtype=np.float32)[np.array([0, 1, 2, 4, 3, 5, 6, 7, 8, 9])[labels]]
+    found = check_order(exchanged, labels, folders, None)
+    assert found.text == "alphabetical order assumed: 80.0 % of 40 training images correct"
+    assert "the outputs may be in another order" in found.doubt
+    assert "as a,b,c,e,d,f,g,h,i,j 100.0 %" in found.doubt and "give --classes a,b,c,e,d,f,g,h,i,j" in found.doubt
+    assert not check_order(exchanged, labels, folders, tuple("abcedfghij")).doubt
+
+
 def test_a_model_of_other_classes_is_refused() -> None:
     _, labels = images_and_labels()
     scores = np.random.default_rng(1).dirichlet((1, 1, 1), len(labels)).astype(np.float32)
