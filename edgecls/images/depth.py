@@ -116,7 +116,7 @@ def _few_levels(scales: Sequence[Scale]) -> str:
         return ""
     return (
         f"The values of {len(levels)} images of more than 8 bits span only {median:.1f} of 255 gray levels (median), "
-        f"so most of their contrast is lost. Rescale all images alike, such that the values span 0 to {scales[0].white}."
+        f"so most of their contrast is lost. Rescale all images alike, so that values span 0 to {scales[0].white}."
     )
 
 
