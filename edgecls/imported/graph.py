@@ -195,12 +195,12 @@ def read_graph(config: dict[str, Any], *, keras_2: bool) -> LayerGraph:
         ModelFileError: it has layers, operations or settings that cannot be imported.
     """
     kind = str(config.get("class_name"))
-    check_kind(kind, str(config.get("name", kind)), config.get("module"))
     if kind not in MODELS or ">" in str(config.get("registered_name")):
         raise ModelFileError(
             f"its model is of the class {kind!r:.60}, written in Python of its own, which is never run. Build the same "
             "layers with keras.Sequential or keras.Model(inputs, outputs), copy the weights and save that"
         )
+    check_kind(kind, str(config.get("name", kind)), config.get("module"))
     shape = _input_shape(config)
     reader = _Reader(keras_2, is_gray=shape[-1:] == (1,))
     output = reader.model(config, [""], "", ())

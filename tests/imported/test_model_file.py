@@ -108,8 +108,10 @@ def test_a_custom_activation_is_refused(saved: Path) -> None:
     refuse(rewrite(saved, lambda config: config["config"]["layers"][2]["config"].update(activation=custom)), "'system'")
 
 
-def test_a_model_class_of_its_own_is_refused(saved: Path) -> None:
-    refuse(rewrite(saved, lambda config: config.update(module="mine", class_name="MyModel")), "MyModel")
+@pytest.mark.parametrize("module", ["mine", None])
+def test_a_model_class_of_its_own_is_refused(saved: Path, module: str | None) -> None:
+    changed = rewrite(saved, lambda config: config.update(module=module, class_name="MyModel"))
+    refuse(changed, "its model is of the class 'MyModel'", "copy the weights and save that")
 
 
 @pytest.mark.parametrize("units", [10**9, 10**18, -3, "many", None])
