@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -55,19 +55,46 @@ Pairs = NDArray[np.int64]  # (P, 2): indices of two images, the first smaller
 def find_near(material: Material, progress: Progress = silent) -> NDArray[np.float64]:
     """Return the pairs of near duplicates, float64 (P, 4): indices of two images, the first smaller, and correlation.
 
-    The last column is 1 for copies of one file and 0 for other shots and crops. Of images with the same pixels, each
-    but the first is paired with the first one.
+    The last column is 1 for copies of one file and 0 for other shots and crops. Of images with the same pixels, each is
+    paired with the first one of each split and class.
     """
-    first: dict[bytes, int] = {}
-    same = [(first.setdefault(digest, index), index) for index, digest in enumerate(material.digests)]
+    same: dict[bytes, list[int]] = {}
+    for index, digest in enumerate(material.digests):
+        same.setdefault(digest, []).append(index)
     small = np.stack([shrink(image) for image in material.each()])
-    chosen = np.array([one for one, index in same if one == index and small[one].std() > FLAT], np.int64)
-    pairs = {(one, index): 1.0 for one, index in same if one != index}
+    chosen = np.array([one for one, *_ in same.values() if small[one].std() > FLAT], np.int64)
+    found = {(one, one): 1.0 for one, *_ in same.values()}
     if len(chosen) > 1:
         for (one, other), value in _compare(material, chosen, small[chosen], progress).items():
-            pairs[int(chosen[one]), int(chosen[other])] = value
+            found[int(chosen[one]), int(chosen[other])] = value
+    pairs = _spread(found, material, {indices[0]: indices for indices in same.values()})
     listed = np.array([(*pair, value) for pair, value in sorted(pairs.items())], np.float64).reshape(-1, 3)
     return np.column_stack([listed, _are_copies(material, listed)])
+
+
+def _spread(
+    found: Mapping[tuple[int, int], float], material: Material, same: Mapping[int, list[int]]
+) -> dict[tuple[int, int], float]:
+    """Return the pairs of pictures as pairs of images, with their correlation.
+
+    Each image is paired with the first one of each split and class that has the other picture, so that none is missed
+    that stands in another split or has another label; all pairs of hundreds of equal frames would be too many.
+
+    Args:
+        found: pairs of the first images of two pictures, or of one.
+        material: the images.
+        same: the first image of a picture -> all images of it.
+    """
+    firsts = {
+        one: list({(int(material.parts[i]), int(material.labels[i])): i for i in reversed(indices)}.values())
+        for one, indices in same.items()
+    }
+    pairs: dict[tuple[int, int], float] = {}
+    for (one, other), value in found.items():
+        for pair in (*itertools.product(same[one], firsts[other]), *itertools.product(firsts[one], same[other])):
+            if pair[0] != pair[1]:
+                pairs[min(pair), max(pair)] = value
+    return pairs
 
 
 def _compare(

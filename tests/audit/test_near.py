@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,8 +23,12 @@ class Fake:
     images: list[NDArray[np.uint8]]
     paths: list[str] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
+    parts: Sequence[int] = ()
+    labels: Sequence[int] = ()
 
     def __post_init__(self) -> None:
+        self.parts = self.parts or [0] * len(self.images)
+        self.labels = self.labels or [0] * len(self.images)
         self.paths = [str(number) for number in range(len(self.images))]
         self.digests = [image.tobytes() for image in self.images]
 
@@ -87,6 +91,18 @@ def test_identical_images_are_paired_with_the_first_and_empty_ones_with_no_other
     nearly_black[0, 0] = 9
     pairs = find_near(Fake([black, part, black, part, nearly_black, part]))  # type: ignore[arg-type]
     assert pairs.tolist() == [[0, 2, 1.0, 1], [1, 3, 1.0, 1], [1, 5, 1.0, 1]]
+
+
+def test_of_many_copies_each_is_paired_with_one_in_each_other_split_and_class() -> None:
+    part, again = load(draw_part(0)), load(compress(draw_part(0)))
+    # Three training images, one of them of another class, and of the test images two and one that was compressed again.
+    images, parts, labels = [part] * 5 + [again], [0, 0, 0, 2, 2, 2], [0, 1, 0, 0, 0, 0]
+    found = find_near(Fake(images, parts=parts, labels=labels))  # type: ignore[arg-type]
+    pairs = {(int(one), int(other)) for one, other in found[:, :2]}
+    assert pairs == {(0, 1), (1, 2), (0, 2), (0, 3), (1, 3), (2, 3), (0, 4), (1, 4), (3, 4)} | {
+        (number, 5) for number in range(5)
+    }
+    assert found[:, 3].all()
 
 
 def test_one_image_has_no_duplicate() -> None:
