@@ -9,26 +9,38 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from edgecls.benchmark.plan import Settings
 from edgecls.cli import remote
-from edgecls.cli.terminal import STDOUT, counting_left_out, echo, print_json
+from edgecls.cli.terminal import STDOUT, counting_left_out, echo, print_json, warn
 
 if TYPE_CHECKING:
     from edgecls.remote.host import Host
 
 # Operators in the table; --json has all.
 SHOWN_OPERATORS = 20
+# Options that neither kind uses, with their defaults.
+UNUSED = {"device": "cpu", "scope": Settings.scope, "fps": None, "compare": None, "force": False, "markdown": False}
 
 
 def show(
     files: tuple[Path, ...], options: dict[str, Any], host: Host | None, json_path: Path | None, plot: Path | None
 ) -> None:
     """Print, and write on request, the result of `--profile` or `--mlperf`, on this machine or on a board."""
+    _check_options(options | {"plot": plot})
     if host is not None:
         remote.show_other(files, options, host, json_path, plot)
     elif options["profile"]:
         profile(files, options, json_path, plot)
     else:
         mlperf(files, options, json_path)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Raise UsageError for an option that would have no effect, and ConfigError for seconds out of range."""
+    kind, more = ("profile", ("mlperf", "images")) if options["profile"] else ("mlperf", ("plot",))
+    if unused := [name for name in (*UNUSED, *more) if options[name] != UNUSED.get(name)]:
+        raise click.UsageError(f"--{kind} does not use --{unused[0]}; leave out one of the two")
+    Settings(seconds=options["seconds"])
 
 
 def profile(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | None, plot: Path | None) -> None:
@@ -65,6 +77,8 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
             file, images, options["mlperf"], _only(options["engines"]), _only(options["threads"]), options["seconds"]
         )
         results.append(dataclasses.asdict(found))
+        if not found.loadgen.valid:
+            warn(f"LoadGen calls its times of {found.file} invalid: {'; '.join(found.loadgen.causes)}")
     if _write(results, json_path):
         return
     for result in results:

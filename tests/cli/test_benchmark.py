@@ -10,7 +10,8 @@ from benchmark_files import make_record, make_result, make_times, write_model
 from command_line import run, run_process
 from PIL import Image
 
-from edgecls.benchmark import session
+from edgecls.benchmark import loadgen, session
+from edgecls.benchmark.measure import summarize
 from edgecls.benchmark.plan import Configuration, Settings
 from edgecls.benchmark.record import Record, read_record, write_record
 
@@ -71,6 +72,12 @@ def test_options_reach_the_measurement(stage: Stage, model: Path, tmp_path: Path
         (["--engine", "litert"], 2, "cannot run onnx files"),
         (["--compare", "none.json"], 1, "no such file"),
         (["--images", "/nowhere"], 1, "no image in"),
+        (["--profile", "--device", "cuda"], 2, "--profile does not use --device"),
+        (["--profile", "--compare", "old.json"], 2, "--profile does not use --compare"),
+        (["--profile", "--mlperf", "offline"], 2, "--profile does not use --mlperf"),
+        (["--profile", "--seconds", "nan"], 2, "seconds must be above 0"),
+        (["--mlperf", "offline", "--images", ".", "--scope", "load"], 2, "--mlperf does not use --scope"),
+        (["--mlperf", "offline", "--images", ".", "--plot", "a.png"], 2, "--mlperf does not use --plot"),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_measured(
@@ -152,3 +159,16 @@ def test_a_real_run(model: Path, tmp_path: Path) -> None:
     again = run_process("benchmark", model, *options, "--compare", tmp_path / "new.json", "--force")
     assert again.returncode in (0, 1)
     assert "new / old" in again.stdout
+
+
+@pytest.mark.parametrize("valid", [True, False])
+def test_times_that_loadgen_calls_invalid_are_reported(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valid: bool
+) -> None:
+    Image.new("L", (9, 9)).save(tmp_path / "a.png")
+    summary = loadgen.LoadgenSummary("offline", valid, ("Min duration satisfied: no",), None, None, None, None, 9.0, "")
+    found = loadgen.LoadgenResult("a.onnx", "onnxruntime", "1", 1, "5", summary, summarize(make_times()), 1.0)
+    monkeypatch.setattr(loadgen, "run_loadgen", lambda *_: found)
+    done = run("benchmark", model, "--mlperf", "offline", "--images", tmp_path / "a.png")
+    assert done.exit_code == 0 and "9.0 per second" in done.stdout
+    assert ("times of a.onnx invalid: Min duration satisfied: no" in done.stderr) is not valid
