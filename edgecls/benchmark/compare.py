@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from edgecls.benchmark.measure import compare_runs
 from edgecls.benchmark.record import BenchmarkError, Record, Result
@@ -47,8 +45,8 @@ def find_verdict(low: float, high: float) -> str:
 def compare_records(old: Record, new: Record, *, force: bool = False) -> tuple[SpeedComparison, ...]:
     """Return every result of `new` compared with that of `old`.
 
-    Results belong together if file name, engine, device and number of threads are the same, or if each record has
-    only one.
+    Results belong together if file, engine, device and number of threads are the same, or if each record has only one.
+    Files are the same by name, or by path where a record has several of one name.
 
     Raises:
         BenchmarkError: no two results belong together; or without `force`, machines, scopes or models differ, or a
@@ -56,39 +54,35 @@ def compare_records(old: Record, new: Record, *, force: bool = False) -> tuple[S
     """
     pairs = list(_pair(old, new))
     if not pairs:
-        names = ", ".join(result.name for result in old.results)
+        names = ", ".join(map(old.name_of, old.results))
         raise BenchmarkError(f"nothing to compare: the old file has {names}; measure the same")
     reasons = [*_find_machine_changes(old, new)]
     for before, now in pairs:
-        reasons += _find_result_changes(before, now)
+        reasons += _find_result_changes(new.name_of(now), before, now)
     if reasons and not force:
         listed = "\n  ".join(dict.fromkeys(reasons))
         raise BenchmarkError(f"these results cannot be compared:\n  {listed}\nMeasure the same, or pass --force.")
     found = []
     for before, now in pairs:
         ratio = compare_runs(now.batches, before.batches)
-        found.append(SpeedComparison(now.name, before.p50_ms, now.p50_ms, ratio.ratio, ratio.low, ratio.high))
+        found.append(SpeedComparison(new.name_of(now), before.p50_ms, now.p50_ms, ratio.ratio, ratio.low, ratio.high))
     return tuple(found)
 
 
 def unpaired(old: Record, new: Record) -> tuple[str, ...]:
     """Return the names of the new results that the old record does not have."""
     paired = [id(now) for _, now in _pair(old, new)]
-    return tuple(result.name for result in new.results if id(result) not in paired)
+    return tuple(new.name_of(result) for result in new.results if id(result) not in paired)
 
 
 def _pair(old: Record, new: Record) -> Iterator[tuple[Result, Result]]:
     if len(old.results) == len(new.results) == 1:
         yield old.results[0], new.results[0]
         return
-    known = {_key(result): result for result in old.results}
+    known = {old.name_of(result): result for result in old.results}
     for result in new.results:
-        if _key(result) in known:
-            yield known[_key(result)], result
-
-
-def _key(result: Result) -> tuple[Any, ...]:
-    return Path(result.file).name, result.engine, result.device, result.threads
+        if (name := new.name_of(result)) in known:
+            yield known[name], result
 
 
 def _find_machine_changes(old: Record, new: Record) -> Iterator[str]:
@@ -105,18 +99,18 @@ def _governors(record: Record) -> list[str]:
     return sorted({governor for state in record.states for governor in state["governors"].values()})
 
 
-def _find_result_changes(old: Result, new: Result) -> Iterator[str]:
+def _find_result_changes(name: str, old: Result, new: Result) -> Iterator[str]:
     for key in RESULT_KEYS:
         before, now = getattr(old, key), getattr(new, key)
         if before != now:
-            yield f"{new.name}: {key} was {before!r}, is {now!r}"
+            yield f"{name}: {key} was {before!r}, is {now!r}"
     for key in MODEL_KEYS:
         before, now = old.model[key], new.model[key]
         if before != now:
-            yield f"{new.name}: models: {key} was {before!r}, is {now!r}"
+            yield f"{name}: models: {key} was {before!r}, is {now!r}"
     before, now = old.model["bytes"], new.model["bytes"]
     if abs(now - before) > SIZE_TOLERANCE * before:
-        yield f"{new.name}: models: the file had {before} bytes, has {now}"
+        yield f"{name}: models: the file had {before} bytes, has {now}"
     for when, result in (("old", old), ("new", new)):
         if not result.valid:
-            yield f"{new.name}: the {when} result is not valid ({', '.join(result.causes)})"
+            yield f"{name}: the {when} result is not valid ({', '.join(result.causes)})"

@@ -45,7 +45,7 @@ def _draw_distribution(axes: Axes, record: Record) -> None:
         fraction = np.arange(1, len(times) + 1) / len(times)
         style = "-" if result.valid else ":"
         # Matplotlib leaves labels that begin with "_" out of a legend.
-        label = f" {safe(result.name)}{'' if result.valid else ' (not valid)'}"
+        label = f" {safe(record.name_of(result))}{'' if result.valid else ' (not valid)'}"
         axes.plot(times, fraction, color=f"C{place}", linestyle=style, label=label)
     last = max(np.percentile(result.samples_ms, SHOWN_PERCENT) for result in record.results)
     axes.set(xlim=(0, last * 1.1), ylim=(0, 1.01), xlabel="x, ms", ylabel="fraction of calls finished within x ms")

@@ -87,12 +87,6 @@ class Result:
         """Return the samples in ms, float64 (batches, calls)."""
         return np.array(self.samples_ms, np.float64).reshape(-1, self.calls_per_batch)
 
-    @property
-    def name(self) -> str:
-        """Return a few words that distinguish this result from others of its run."""
-        where = "" if self.device == "cpu" else f" on {self.device}"
-        return f"{Path(self.file).name} in {self.engine}{where}, threads: {self.threads}"
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Record:
@@ -109,6 +103,17 @@ class Record:
     states: list[dict[str, Any]]  # see `machine_state.State`: before, while and after measuring
     results: list[Result]  # one for each configuration
     ratios: list[dict[str, Any]]
+
+    def file_of(self, result: Result) -> str:
+        """Return the name of a result's file, or its path if another file of this run has the same name."""
+        name = Path(result.file).name
+        alike = {other.file for other in self.results if Path(other.file).name == name}
+        return name if len(alike) < 2 else result.file
+
+    def name_of(self, result: Result) -> str:
+        """Return a few words that distinguish a result from the others of this run."""
+        where = "" if result.device == "cpu" else f" on {result.device}"
+        return f"{self.file_of(result)} in {result.engine}{where}, threads: {result.threads}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `benchmark --json` writes."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgecls.benchmark.compare import SpeedComparison
@@ -51,7 +50,7 @@ def _cells(record: Record, index: int) -> dict[str, str]:
     """Return the cells of one result by column."""
     result = record.results[index]
     cells = {
-        "file": Path(result.file).name,
+        "file": record.file_of(result),
         "engine": result.engine if result.device == "cpu" else f"{result.engine} {result.device}",
         "threads": str(result.threads),
         "p50 ms": format_ms(result.p50_ms),
@@ -122,7 +121,7 @@ def warning_lines(record: Record, *, names: bool = True) -> list[str]:
         for warning in result.warnings:
             kind = _NUMBER.sub("#", warning)
             texts.setdefault(kind, []).append(warning)
-            concerned.setdefault(kind, []).append(result.name)
+            concerned.setdefault(kind, []).append(record.name_of(result))
     return [
         _merge(texts[kind]) + (f" ({'; '.join(found)})" if names and len(found) < len(record.results) else "")
         for kind, found in concerned.items()

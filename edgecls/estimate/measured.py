@@ -28,13 +28,12 @@ def read_measured(path: Path, profile: Profile, files: Iterable[Path] = ()) -> t
     record = read_record(path)
     _check_board(record, profile, path)
     kind = load_processor(profile.hardware.processor).kind
-    unusable = {result.name: _why_not(result, kind) for result in record.results}
-    results = [result for result in record.results if not unusable[result.name]]
+    reasons = [_why_not(result, kind) for result in record.results]
+    results = [result for result, reason in zip(record.results, reasons, strict=True) if not reason]
     if not results:
-        reasons = "; ".join(f"{name}: {why}" for name, why in unusable.items())
-        raise ConfigError(
-            f"no result in {path} can calibrate {profile.name} ({reasons}); measure a file for that board"
-        )
+        names = map(record.name_of, record.results)
+        listed = "; ".join(f"{name}: {why}" for name, why in zip(names, reasons, strict=True))
+        raise ConfigError(f"no result in {path} can calibrate {profile.name} ({listed}); measure a file for that board")
     return tuple(_measured(result, profile, path, list(files)) for result in results)
 
 

@@ -90,6 +90,17 @@ def test_results_are_paired_by_file_engine_and_threads() -> None:
     assert unpaired(old, new) == ("other.tflite in litert, threads: 1",)
 
 
+def test_files_of_one_name_are_told_apart_by_their_paths() -> None:
+    files = ("run1/export/model-int8.tflite", "run2/export/model-int8.tflite")
+    old = make_record(*(make_result(make_times(ms), file=file) for ms, file in zip((2, 1), files, strict=True)))
+    new = make_record(*(make_result(make_times(ms), file=file) for ms, file in zip((1, 2), files[::-1], strict=True)))
+    found = compare_records(old, new)
+    assert [(each.name.split()[0], each.verdict) for each in found] == [(file, "no different") for file in files[::-1]]
+    # Which of the two it was is not known.
+    with pytest.raises(BenchmarkError, match="nothing to compare: the old file has run1/export/.*run2/export/"):
+        compare_records(old, make_record(make_result(file=files[0])))
+
+
 def test_single_results_belong_together_whatever_their_names() -> None:
     new = make_record(make_result(file="after/tuned.tflite"))
     assert len(compare_records(OLD, new)) == 1

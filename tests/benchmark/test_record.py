@@ -147,5 +147,10 @@ def test_a_number_that_is_none_is_not_written(tmp_path: Path) -> None:
 
 
 def test_names_distinguish_results() -> None:
-    assert make_result().name == "model-int8.tflite in litert, threads: 1"
-    assert make_result(device="edgetpu").name == "model-int8.tflite in litert on edgetpu, threads: 1"
+    first, second = make_result(), make_result(device="edgetpu")
+    record = make_record(first, second, make_result(file="b/other.tflite"))
+    assert record.name_of(first) == "model-int8.tflite in litert, threads: 1"
+    assert record.name_of(second) == "model-int8.tflite in litert on edgetpu, threads: 1"
+    assert record.file_of(record.results[2]) == "other.tflite"
+    alike = make_record(first, make_result(file="run2/export/model-int8.tflite"))
+    assert [alike.file_of(each) for each in alike.results] == [each.file for each in alike.results]

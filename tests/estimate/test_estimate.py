@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured_board import measured_record
 
-from edgecls.benchmark.record import BenchmarkError
+from edgecls.benchmark.record import BenchmarkError, write_record
 from edgecls.boards.profiles import board_names, load_profile, read_table
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
@@ -183,6 +184,15 @@ def test_a_record_becomes_a_measurement(int8: Path, tmp_path: Path) -> None:
     measured_record(path, copy)
     copy.rename(tmp_path / "moved.tflite")
     assert read_measured(path, PI4, [tmp_path / "moved.tflite"])
+
+
+def test_a_result_that_is_not_valid_is_left_out_whatever_other_file_has_its_name(int8: Path, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    record = measured_record(path, int8)
+    (result,) = record.results
+    invalid = replace(result, file=f"other/{int8.name}", p50_ms=9.0, valid=False, causes=["throttled"])
+    write_record(replace(record, results=[invalid, result]), path)
+    assert [each.ms for each in read_measured(path, PI4)] == [result.p50_ms]
 
 
 def test_a_record_that_does_not_fit_is_refused(int8: Path, tmp_path: Path) -> None:
