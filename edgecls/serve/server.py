@@ -32,7 +32,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def listen(address: str, port: int) -> socket.socket:
-    """Return a socket that is bound to the address; port 0 takes a free one.
+    """Return a socket that listens at the address; port 0 takes a free one.
 
     Raises:
         ConfigError: the address is unknown, not this machine's, in use, or not allowed.
@@ -42,6 +42,8 @@ def listen(address: str, port: int) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
+        # At once, because a second server may bind to an address until the first one listens.
+        listener.listen()
     except OSError as error:
         raise ConfigError(f"cannot listen at {address}:{port}: {error.strerror}; choose another --bind") from error
     return listener

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="needs the extra serve")
 
+from edgecls.errors import ConfigError
 from edgecls.serve import server
 
 ANSWER_S = 1.5
@@ -47,6 +49,12 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     started[0].should_exit = True
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_an_address_is_taken_from_the_first_moment() -> None:
+    with contextlib.closing(server.listen("127.0.0.1", 0)) as first:
+        with pytest.raises(ConfigError, match="in use; choose another --bind"):
+            server.listen("127.0.0.1", first.getsockname()[1])
 
 
 def test_clients_that_send_no_whole_head_are_cut_off_and_others_are_not(port: int) -> None:
