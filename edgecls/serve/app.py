@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from importlib import resources
@@ -32,6 +33,8 @@ from edgecls.serve.session import Session
 BODY_TIMEOUT_S = 20
 MOST_READERS = 16
 RETRY_AFTER_S = 1
+# The end of an image and the beginning of another one; curl puts "&" between the files that it sends.
+_NEXT_IMAGE = re.compile(rb"(IEND\xaeB`\x82&?|\xff\xd9&)(\x89PNG|\xff\xd8\xff)")
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
@@ -65,7 +68,7 @@ def create_app(session: Session, live: Live | None, access: Access) -> Starlette
         Route("/metrics", _metrics(session, admission)),
         Route("/api/live", _live_events(live, readers)),
         Route("/api/frame", _frame(live)),
-        *collected_routes(session.collection),
+        *collected_routes(session.collection, session.classifier.spec.bits),
     ]
     handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _internal_error}
     counting = Middleware(_Counter, count=session.metrics.count_request)
@@ -109,7 +112,7 @@ def _predict(session: Session, admission: Admission) -> Endpoint:
 
 def _stated_bytes(request: Request) -> int:
     """Return the size that a request states for its body; the largest possible one if it states none."""
-    kind = request.headers.get("content-type", "")
+    kind = request.headers.get("content-type", "").lower()
     # What curl sends by default is accepted; other sites cannot use it, because of `Guard`.
     if kind.startswith("multipart/"):
         raise HTTPException(
@@ -139,6 +142,8 @@ async def _read_body(request: Request) -> bytes:
         raise HTTPException(400, "the client left before its image was complete") from None
     if not body:
         raise HTTPException(422, "the body is empty; send the bytes of an image")
+    if _NEXT_IMAGE.search(body):
+        raise HTTPException(422, "the body holds more than one image; send each in a request of its own")
     return body
 
 

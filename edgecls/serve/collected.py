@@ -21,12 +21,18 @@ MOST_LISTED = 200
 MAX_LABEL_BYTES = 10_000
 
 
-def collected_routes(collection: Collection | None) -> list[Route]:
-    """Return the routes for a collection; they answer 404 if there is none."""
+def collected_routes(collection: Collection | None, bits: int | None) -> list[Route]:
+    """Return the routes for a collection; they answer 404 if there is none. `bits` is that of `Preprocessing`."""
     item = "/api/collected/{identity}"
+
+    async def show(collection: Collection, request: Request) -> Response:
+        path = collection.path_of(request.path_params["identity"])
+        picture = await run_in_threadpool(lambda: to_jpeg(decode_gray(path, bits)))
+        return Response(picture, media_type="image/jpeg")
+
     return [
         Route("/api/collected", _with(collection, _list), methods=["GET"]),
-        Route(f"{item}/image", _with(collection, _show), methods=["GET"]),
+        Route(f"{item}/image", _with(collection, show), methods=["GET"]),
         Route(item, _with(collection, _label), methods=["POST"]),
         Route(item, _with(collection, _delete), methods=["DELETE"]),
     ]
@@ -53,12 +59,6 @@ def _with(
 async def _list(collection: Collection, _: Request) -> Response:
     items = await run_in_threadpool(collection.list_unlabeled, MOST_LISTED)
     return JSONResponse(collection.describe() | {"labels": list(collection.labels), "items": items})
-
-
-async def _show(collection: Collection, request: Request) -> Response:
-    path = collection.path_of(request.path_params["identity"])
-    picture = await run_in_threadpool(lambda: to_jpeg(decode_gray(path)))
-    return Response(picture, media_type="image/jpeg")
 
 
 async def _label(collection: Collection, request: Request) -> Response:

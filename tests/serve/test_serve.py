@@ -9,14 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import run
 from PIL import Image
 from server import Server, png, start_server
 from tiny import HEIGHT, LABELS, WIDTH
 
+from edgecls.model_file.read import read_model_file
+from edgecls.model_file.write import attach_spec
 from edgecls.runtime.classifier import load, to_entry
 
 pytest.importorskip("starlette", reason="needs the extra serve")
@@ -91,11 +95,19 @@ def test_bodies_that_are_no_image(server: Server) -> None:
     status, _, content = server.ask("/api/predict", "POST", b"no image")
     assert status == 422 and "<bytes>" in json.loads(content)["error"]
     assert server.ask("/api/predict", "POST", png()[:-40])[0] == 422
-    assert server.ask("/api/predict", "POST", b"x", {"content-type": "multipart/form-data; boundary=x"})[0] == 415
+    assert server.ask("/api/predict", "POST", b"x", {"content-type": "Multipart/form-data; boundary=x"})[0] == 415
     assert server.ask("/api/predict")[0] == 405
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n")
         assert b" 413 " in client.recv(100)
+
+
+@pytest.mark.parametrize("between", [b"", b"&"])
+def test_a_second_image_in_a_request_is_refused(server: Server, between: bytes) -> None:
+    status, _, content = server.ask("/api/predict", "POST", png(1) + between + png(2))
+    assert status == 422 and "more than one image" in json.loads(content)["error"]
+    # Other bytes after an image, as some cameras write them, do no harm.
+    assert server.ask("/api/predict", "POST", png(1) + bytes(100))[0] == 200
 
 
 def test_another_address_needs_the_token(tiny_tflite: Path) -> None:
@@ -168,6 +180,17 @@ def test_fuzzed_requests(server: Server, count: int) -> None:
         assert b"Traceback" not in answer and b" 500 " not in answer[:20], answer
     assert answered > count / 2 and server.process.poll() is None
     assert server.ask("/api/predict", "POST", png())[0] == 200
+
+
+def test_images_to_label_are_as_bright_as_the_network_takes_them(tiny_tflite: Path, tmp_path: Path) -> None:
+    model, file, white = read_model_file(tiny_tflite), tmp_path / "12-bits.tflite", io.BytesIO()
+    file.write_bytes(attach_spec(model.graph, replace(model.spec, bits=12), model.format))
+    Image.fromarray(np.full((HEIGHT, WIDTH), 4095, np.uint16)).save(white, "PNG")
+    with start_server(file, "--collect", tmp_path / "kept", "--threshold", "1") as server:
+        server.ask_json("/api/predict", "POST", white.getvalue())
+        (item,) = server.ask_json("/api/collected")["items"]
+        _, _, content = server.ask(f"/api/collected/{item['id']}/image")
+    assert np.asarray(Image.open(io.BytesIO(content))).min() > 250
 
 
 def test_live_results_of_a_folder(tiny_tflite: Path, tmp_path: Path) -> None:
