@@ -47,3 +47,7 @@ class StorageError(EdgeclsError, OSError):
 
 class ClusterError(EdgeclsError, RuntimeError):
     """A cluster cannot be reached, or its workers died repeatedly."""
+
+
+class ImageWarning(UserWarning):
+    """An image was classified, but its pixels are probably not what was meant."""

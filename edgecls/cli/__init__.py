@@ -12,14 +12,15 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
 
 from edgecls import __version__
-from edgecls.cli.terminal import discard_unwritten, echo, for_stream, prepare_streams
-from edgecls.errors import ConfigError, EdgeclsError
+from edgecls.cli.terminal import discard_unwritten, echo, for_stream, prepare_streams, warn
+from edgecls.errors import ConfigError, EdgeclsError, ImageWarning
 
 # The list of `edgecls --help`: command -> its module in `edgecls.cli`, imported on use, and its purpose.
 SECTIONS = {
@@ -77,6 +78,24 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def warnings_as_messages() -> Iterator[None]:
+    """Show warnings about images as edgecls shows its own, without a line of source; others stay as they are."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, ImageWarning):
+            warn(str(message))
+        else:
+            usual(message, category, *where, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
+
+
 class Group(click.Group):
     """Finds commands, and turns all errors into a message and an exit code."""
 
@@ -111,7 +130,8 @@ class Group(click.Group):
         """Run a command, whatever the standard streams are."""
         prepare_streams()
         try:
-            return super().main(*args, **extra)
+            with warnings_as_messages():
+                return super().main(*args, **extra)
         except OSError as error:
             # Click itself could not write: the help, or a message.
             echo(f"Error: {_machine_fault(error)}", err=True)

@@ -21,6 +21,8 @@ from edgecls.limits import MOST_BITS
 LEAST_BYTE_RANGE = 16
 # Of 255 gray levels: fewer cannot show what values of more than 8 bits do.
 LEAST_LEVELS = 16
+# A picture without higher values, of 65535, is nearly black in 8 bits.
+NEARLY_BLACK = 4095
 # Bits of cameras that write 16-bit files.
 _CAMERA_BITS = (8, 10, 12, 14)
 
@@ -32,6 +34,11 @@ class Scale(NamedTuple):
     largest: float  # the largest value in the picture
     stated: bool  # whether the file or the caller stated which value is white
     smallest: float = 0  # the smallest value in the picture
+
+    @property
+    def is_nearly_black(self) -> bool:
+        """Return True for a picture of 16 bits whose camera probably has fewer."""
+        return self.white == 65535 and not self.stated and 0 < self.largest <= NEARLY_BLACK
 
 
 def to_gray(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.boards.cpus import default_threads
-from edgecls.errors import ConfigError, DataError, ModelFileError
+from edgecls.errors import ConfigError, DataError, ImageWarning, ModelFileError
 from edgecls.images.decode import Source, load_gray
 from edgecls.images.pillow import to_rgb
 from edgecls.limits import MAX_THREADS
@@ -22,9 +23,16 @@ from edgecls.runtime.engines import Engine as Engine
 from edgecls.runtime.engines import choose_engine, open_engine
 from edgecls.runtime.read_ahead import map_ahead
 
+if TYPE_CHECKING:
+    from edgecls.images.depth import Scale
+
 ChannelOrder = Literal["rgb", "bgr"]
 # The first run packs weights and fills caches; a GPU takes a few runs to choose kernels.
 WARMUP_RUNS = 3
+_NEARLY_BLACK = (
+    "a 16-bit image has no value above 4095 of 65535, so it was read as nearly black. If its camera has fewer bits, "
+    "rescale its images to 8 bits, or train again with --bits"
+)
 AnySource = TypeVar("AnySource", bound=Source)
 
 
@@ -266,4 +274,8 @@ def _model_input(source: Source, spec: ModelSpec, channel_order: ChannelOrder | 
             return np.ascontiguousarray(source).reshape(shape)
         if source.ndim == 3 and source.shape[2] in (3, 4):
             source = to_rgb(source, channel_order)
-    return load_gray(source, spec.height, spec.width, spec.preprocessing).reshape(shape)
+    scales: list[Scale] = []
+    pixels = load_gray(source, spec.height, spec.width, spec.preprocessing, scales)
+    if any(scale.is_nearly_black for scale in scales):
+        warnings.warn(_NEARLY_BLACK, ImageWarning, stacklevel=3)
+    return pixels.reshape(shape)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from command_line import run
@@ -118,6 +119,13 @@ def test_a_bad_image_is_left_out_and_told(int8: Path, pictures: list[Path], tmp_
     assert "bad.png" in done.stderr and "bad.png" not in done.stdout
     assert "1 of 3 images could not be read" in done.stderr
     assert len(done.stdout.splitlines()) == 2 + (form == "csv")
+
+
+def test_an_image_that_is_read_as_nearly_black_is_a_warning(int8: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((20, 30), 3000, np.uint16)).save(tmp_path / "12-bits.png")
+    done = run("predict", int8, tmp_path)
+    assert done.exit_code == 0 and labels_of(done.stdout)
+    assert done.stderr.startswith("Warning: a 16-bit image has no value above 4095") and done.stderr.count("\n") == 1
 
 
 def test_rejected_images_have_no_label(int8: Path, pictures: list[Path]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import warnings
 import weakref
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 from tiny import HEIGHT, LABELS, WIDTH, make_spec
 
 import edgecls
-from edgecls.errors import ConfigError, DataError, ModelFileError
+from edgecls.errors import ConfigError, DataError, ImageWarning, ModelFileError
 from edgecls.images.decode import load_gray
 from edgecls.model_file.read import read_model_file
 from edgecls.model_file.write import attach_spec
@@ -194,6 +195,21 @@ def test_threads(tiny_tflite: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyP
     for path in (tiny_tflite, tiny_onnx):
         assert load(path).engine.threads == 3
         assert load(path, threads=2).engine.threads == 2
+
+
+def test_an_image_that_is_read_as_nearly_black_is_reported() -> None:
+    engine = FixedEngine([1, 0, 0])
+    frame = np.full((20, 30), 3000, np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "PNG")
+    for source in (frame, file.getvalue(), Image.fromarray(frame.astype(np.int32))):
+        with pytest.warns(ImageWarning, match="nearly black.*rescale its images to 8 bits, or train again with --bits"):
+            Classifier(make_spec(), engine).predict(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Classifier(make_spec(bits=12), engine).predict(frame)
+        Classifier(make_spec(), engine).predict(np.zeros_like(frame))
+        Classifier(make_spec(), engine).predict(frame * 2)
 
 
 def test_bits_of_the_file_scale_every_16_bit_source(tmp_path: Path) -> None:

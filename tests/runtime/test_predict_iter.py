@@ -14,7 +14,6 @@ from PIL import Image
 from tiny import HEIGHT, WIDTH, make_spec
 
 from edgecls.errors import ConfigError, DataError, ModelFileError
-from edgecls.preprocessing import Preprocessing
 from edgecls.runtime.classifier import Classifier, load
 
 WAIT_S = 20
@@ -121,7 +120,7 @@ def test_decoding_goes_on_while_the_network_runs(classifier: Classifier, monkeyp
     class Watched(bytes):
         pass
 
-    def read(source: Any, height: int, width: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    def read(source: Any, height: int, width: int, *_: Any) -> NDArray[np.uint8]:
         if isinstance(source, Watched):
             decoded.set()
         return np.zeros((height, width, 1), np.uint8)
