@@ -113,7 +113,7 @@ def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[
     """Return the network, and the precision and engine that a file asks for."""
     from edgecls.estimate.graph_operators import read_network
     from edgecls.model_file.read import read_model_file
-    from edgecls.runtime.engines import own_engine
+    from edgecls.runtime.engines import choose_engine, own_engine
 
     if (file is None) == (options["arch"] is None):
         raise click.UsageError("give either FILE or --arch")
@@ -130,6 +130,8 @@ def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[
         raise click.UsageError(f"--{own[0].replace('_', '-')} needs --arch; for {file.name} the file decides it")
     network, spec = read_network(file)
     kind = read_model_file(file).format
+    # An engine that does not run the file is an error.
+    choose_engine(kind, options["engine"])
     return network, {"file_precision": spec.precision, "file_engine": own_engine(kind)}
 
 

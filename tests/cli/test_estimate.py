@@ -103,6 +103,11 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], said: str) -> None
     assert said in done.stderr
 
 
+def test_an_engine_that_does_not_run_the_file_is_refused(int8: Path) -> None:
+    done = run("estimate", int8, "--engine", "onnxruntime", "--board", "raspberry-pi-4b")
+    assert (done.exit_code, "cannot run tflite files" in done.stderr) == (2, True)
+
+
 def test_a_file_has_its_own_size_and_precision(int8: Path) -> None:
     done = run("estimate", int8, "--image-size", "96")
     assert (done.exit_code, "--image-size needs --arch" in done.stderr) == (2, True)
