@@ -257,6 +257,7 @@ def write_mistakes(
     for i in chosen.tolist():
         row: list[object] = [as_cell_path(paths[i]), as_cell(classes[labels[i]]), *_best(classes, scores[i])]
         writer.writerow(row if float_scores is None else [*row, *_best(classes, float_scores[i])])
+    path.parent.mkdir(parents=True, exist_ok=True)
     # A file name may hold bytes that are not text; a reader of CSV expects UTF-8.
     write_atomically(path, text.getvalue().encode("utf-8", "backslashreplace"))
     return len(chosen)

@@ -97,6 +97,7 @@ def _write(document: Any, json_path: Path | None) -> bool:
         print_json(document)
         return True
     if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, document)
     return False
 

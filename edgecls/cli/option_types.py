@@ -68,6 +68,8 @@ class OutputFile(click.Path):
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if path.is_dir():
             self.fail(f"{path} is a folder; give the name of a file in it", param, ctx)
+        if value != "-":
+            self._check_folder(path, param, ctx)
         if path.is_file() and os.access(path, os.R_OK):
             with path.open("rb") as file:
                 found = file.read(_READ_BYTES)
@@ -79,6 +81,15 @@ class OutputFile(click.Path):
                     ctx,
                 )
         return path
+
+    def _check_folder(self, path: Path, param: click.Parameter | None, ctx: click.Context | None) -> None:
+        """Fail where the file could not be written later, when minutes of work would be lost."""
+        # Missing folders are made.
+        folder = next(each for each in path.absolute().parents if each.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            self.fail(
+                f"{path} cannot be written: {folder} is no folder that takes files; choose another one", param, ctx
+            )
 
 
 DURATION = Quantity("duration", {"": 1, "s": 1, "m": 60, "h": 3600}, "90s, 5m or 1h")

@@ -126,6 +126,7 @@ def show_other(
     if json_path == STDOUT:
         print_json(document)
     else:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, document)
 
 

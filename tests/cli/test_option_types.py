@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,13 @@ def test_only_files_of_edgecls_are_replaced(kind: str, own: bytes, tmp_path: Pat
             OutputFile(kind).convert(str(path), None, None)
     with pytest.raises(click.BadParameter, match="is a folder"):
         OutputFile(kind).convert(str(tmp_path), None, None)
+
+
+def test_a_file_that_could_not_be_written_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(click.BadParameter, match="file is no folder that takes files"):
+        OutputFile("JSON").convert(str(tmp_path / "file" / "new" / "a.json"), None, None)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(click.BadParameter, match="cannot be written"):
+        OutputFile("JSON").convert(str(tmp_path / "new" / "a.json"), None, None)
+    assert OutputFile("JSON").convert("-", None, None) == Path("-")
