@@ -147,7 +147,8 @@ def _decode(source: Source, target: _Target) -> _Decoded:
     if isinstance(source, Image.Image):
         return _decode_image(source, name, target, is_callers=True)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        with io.BytesIO(source) as file:
+        # Parts of a memoryview may not lie side by side.
+        with io.BytesIO(bytes(source)) as file:
             return _decode_file(file, name, target)
     if not isinstance(source, (str, os.PathLike)):
         raise DataError(
@@ -256,6 +257,8 @@ def _check_size(size: tuple[int, int], name: str) -> None:
 
 
 def _wrap_array(array: NDArray[Any]) -> Image.Image:
+    if isinstance(array, np.ma.MaskedArray):
+        raise DataError("cannot use a masked <array>: its mask would have no effect; pass array.filled(0)")
     one_channel = array.ndim == 2 or array.shape[2:] == (1,)
     gray_or_rgb = one_channel or array.shape[2:] == (3,)
     uint16 = array.dtype.kind == "u" and array.dtype.itemsize == 2  # either byte order

@@ -102,7 +102,7 @@ class Classifier:
         Raises:
             ConfigError, ModelFileError: as of `predict`. DataError: another shape or dtype.
         """
-        expected = (self.spec.height, self.spec.width, 1)
+        expected, image = (self.spec.height, self.spec.width, 1), np.asarray(image)
         if image.dtype != np.uint8 or image.shape != expected:
             raise DataError(f"the image must be uint8 {expected}; received {image.dtype} {image.shape}; use `read`")
         return self._classify(np.ascontiguousarray(image)[np.newaxis])
@@ -202,7 +202,7 @@ def to_entry(name: str, prediction: Prediction, spec: ModelSpec) -> dict[str, An
 
 
 def load(
-    path: str | os.PathLike[str] | bytes,
+    path: str | os.PathLike[str] | bytes | bytearray | memoryview,
     *,
     engine: str | None = None,
     threads: int | None = None,
@@ -228,6 +228,8 @@ def load(
         MissingDependency: the engine's package, or the device's library, is not installed.
         ModelFileError: no such file, no metadata in it, damaged, or it crashed the child process.
     """
+    if isinstance(path, (bytearray, memoryview)):
+        path = bytes(path)
     data = path if isinstance(path, bytes) else read_bytes(path)
     threads = _count("threads", threads)
     model = read_model_file(data, name="" if isinstance(path, bytes) else path)
@@ -270,7 +272,8 @@ def _model_input(source: Source, spec: ModelSpec, channel_order: ChannelOrder | 
     shape = (1, spec.height, spec.width, 1)
     if isinstance(source, np.ndarray):
         # The same bytes as from load_gray, but faster. The region of interest is one of larger pictures.
-        if source.dtype == np.uint8 and source.shape in (shape[1:], shape[1:3]) and spec.roi is None:
+        ready = source.dtype == np.uint8 and source.shape in (shape[1:], shape[1:3])
+        if ready and spec.roi is None and not isinstance(source, np.ma.MaskedArray):
             return np.ascontiguousarray(source).reshape(shape)
         if source.ndim == 3 and source.shape[2] in (3, 4):
             source = to_rgb(source, channel_order)

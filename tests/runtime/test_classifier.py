@@ -197,6 +197,26 @@ def test_threads(tiny_tflite: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyP
         assert load(path, threads=2).engine.threads == 2
 
 
+def test_what_holds_bytes_is_read_as_bytes_are(tiny_tflite: Path) -> None:
+    data, image = tiny_tflite.read_bytes(), random_images(1)[0]
+    file = io.BytesIO()
+    Image.fromarray(image[:, :, 0]).save(file, "PNG")
+    twice = bytes(np.repeat(np.frombuffer(file.getvalue(), np.uint8), 2))
+    for content in (bytearray(data), memoryview(data)):
+        with load(content, threads=1) as classifier:
+            expected = classifier.predict(image).scores
+            np.testing.assert_array_equal(classifier.predict(memoryview(twice)[::2]).scores, expected)
+            with pytest.raises(DataError, match="received int64"):
+                classifier.classify(image.astype(int).tolist())
+
+
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (40, 50)])
+def test_a_mask_that_would_have_no_effect_is_refused(shape: tuple[int, int]) -> None:
+    image = np.ma.MaskedArray(np.full(shape, 7, np.uint8), mask=True)
+    with pytest.raises(DataError, match=r"array.filled\(0\)"):
+        Classifier(make_spec(), FixedEngine([1, 0, 0])).predict(image)
+
+
 def test_an_image_that_is_read_as_nearly_black_is_reported() -> None:
     engine = FixedEngine([1, 0, 0])
     frame = np.full((20, 30), 3000, np.uint16)
