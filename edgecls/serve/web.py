@@ -27,6 +27,7 @@ SHARED = ("index.html", "view.js", "style.css", "icon.svg")
 OWN = ("web.js", "decode.js", "png.js", "jpeg.js", "jpeg_blocks.js", "idct.js", "gray.js", "resize.js", "sw.js")
 # The version of the folder's files, for sw.js; a folder with this file may be written again.
 MARK = "files.js"
+_MARK_START = b"self.FOLDER = "
 _IMPORTS = json.dumps({"imports": {"@litertjs/wasm-utils": "./litert/wasm-utils.js"}})
 _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' 'sha256-{}'; style-src 'self'; connect-src 'self'; "
@@ -62,20 +63,25 @@ def write_web(file: Path, out: Path, litert_js: dict[str, bytes]) -> WebFolder:
         raise ModelFileError(f"{file} is an ONNX file; LiteRT.js runs TFLite files: edgecls export run --int8")
     check_compiled(model.graph, "cpu")
     check_runnable(model)
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+    if out.is_dir() and any(out.iterdir()) and not _is_ours(out / MARK):
         raise ConfigError(f"{out} holds other files; give a new folder")
     files = _page() | {f"litert/{name}": content for name, content in litert_js.items()}
     files |= {"model.tflite": data, "model.json": _to_json(_describe(model.spec, data))}
     digest = hashlib.sha256(b"".join(hashlib.sha256(name.encode() + files[name]).digest() for name in sorted(files)))
     listed = {"version": digest.hexdigest()[:16], "files": sorted(files.keys() - {"index.html", "sw.js"})}
     # Last: it makes browsers load the other files again.
-    files[MARK] = b"self.FOLDER = " + _to_json(listed) + b";\n"
+    files[MARK] = _MARK_START + _to_json(listed) + b";\n"
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out / name, content)
     sizes = {name: len(content) for name, content in files.items()}
     spare = sum(size for name, size in sizes.items() if "_compat_" in name)
     return WebFolder(len(files), sum(sizes.values()), sum(sizes.values()) - spare)
+
+
+def _is_ours(mark: Path) -> bool:
+    # A page of somebody else may have a file of this name too.
+    return mark.is_file() and mark.read_bytes().startswith(_MARK_START)
 
 
 def _page() -> dict[str, bytes]:

@@ -340,8 +340,10 @@ def test_the_registry_is_that_of_npm(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_files_and_folders_that_do_not_fit_are_refused(tiny_onnx: Path, tiny_tflite: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="edgecls export run --int8"):
         write_web(tiny_onnx, tmp_path / "page", {})
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="holds other files"):
-        write_web(tiny_tflite, tmp_path, {})
-    done = run("web", tiny_tflite, "--out", tmp_path / "page")
-    assert done.exit_code == 1 and "--download" in done.output and not (tmp_path / "page").exists()
+    for name in ("mine.txt", "files.js"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(ConfigError, match="holds other files"):
+            write_web(tiny_tflite, tmp_path, {})
+    assert write_web(tiny_tflite, tmp_path / "page", {}) == write_web(tiny_tflite, tmp_path / "page", {})
+    done = run("web", tiny_tflite, "--out", tmp_path / "new")
+    assert done.exit_code == 1 and "--download" in done.output and not (tmp_path / "new").exists()
