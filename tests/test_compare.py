@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import HEIGHT, LABELS, WIDTH
 
 from edgecls.compare import Flip, ModelComparison, compare_files, describe_unknown
-from edgecls.errors import DataError
+from edgecls.errors import DataError, ModelFileError
 from edgecls.evaluate import score, score_images
 from edgecls.images.dataset import load_labeled
 from edgecls.runtime.classifier import load
@@ -93,6 +93,15 @@ def test_an_image_in_two_folders_is_refused(tiny_onnx: Path, labeled_by_onnx: Pa
     link.symlink_to(labeled_by_onnx)
     with load(tiny_onnx) as file, pytest.raises(DataError, match=r"is in .* and in .*: it would count twice"):
         compare_files(file, file, [labeled_by_onnx, link])
+
+
+def test_scores_that_are_no_numbers_are_no_label(
+    tiny_onnx: Path, labeled_by_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with load(tiny_onnx) as new, load(tiny_onnx) as old:
+        monkeypatch.setattr(new.engine, "run", lambda image: np.full(len(LABELS), np.nan, np.float32))
+        with pytest.raises(ModelFileError, match="the new file returned NaN scores in onnxruntime; export it again"):
+            compare_files(new, old, [labeled_by_onnx])
 
 
 def test_several_folders_count_together(tiny_onnx: Path, labeled_by_onnx: Path, tmp_path: Path) -> None:
