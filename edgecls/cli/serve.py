@@ -122,12 +122,13 @@ def _open_collection(spec: ModelSpec, collect: tuple[Path, int] | None) -> Colle
 
 
 def _frames(camera: int | None, watch: Path | None) -> Iterator[Frame] | None:
+    from edgecls.images.leftovers import LeftOut
     from edgecls.serve.camera import camera_frames
     from edgecls.serve.live import watched_frames
 
     if camera is not None:
         return camera_frames(camera)
-    return watched_frames(watch) if watch is not None else None
+    return watched_frames(watch, LeftOut(warn)) if watch is not None else None
 
 
 def _print_address(listener: socket.socket, token: str | None) -> None:

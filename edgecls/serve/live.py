@@ -17,6 +17,7 @@ from PIL import Image
 
 from edgecls.errors import DataError, EdgeclsError
 from edgecls.images.find import watch_folder
+from edgecls.images.leftovers import LeftOut
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.runtime.classifier import ChannelOrder
 from edgecls.serve.session import Session
@@ -152,12 +153,12 @@ def to_jpeg(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def watched_frames(folder: Path) -> Iterator[Frame]:
-    """Return an endless iterator over images that appear or change in a folder.
+def watched_frames(folder: Path, left_out: LeftOut | None = None) -> Iterator[Frame]:
+    """Return an endless iterator over images that appear or change in a folder; `left_out` counts other files.
 
     Raises:
         DataError: the folder cannot be listed, now or later.
     """
     # Called at once, so that a folder that is missing is reported before the server starts.
-    paths = watch_folder(folder, poll_s=0.2)
+    paths = watch_folder(folder, poll_s=0.2, left_out=left_out)
     return (Frame(path, None, path.name) for path in paths)

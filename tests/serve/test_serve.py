@@ -19,6 +19,7 @@ from PIL import Image
 from server import Server, png, start_server
 from tiny import HEIGHT, LABELS, WIDTH
 
+from edgecls.cli.serve import _frames
 from edgecls.model_file.read import read_model_file
 from edgecls.model_file.write import attach_spec
 from edgecls.runtime.classifier import load, to_entry
@@ -212,6 +213,14 @@ def test_live_results_of_a_folder(tiny_tflite: Path, tmp_path: Path) -> None:
         status, headers, content = server.ask("/api/frame")
         assert (status, headers["content-type"]) == (200, "image/jpeg")
         assert Image.open(io.BytesIO(content)).size == (WIDTH * 2, HEIGHT * 3)
+
+
+def test_files_that_are_no_images_are_reported_as_they_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = _frames(None, tmp_path)
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    (tmp_path / "b.png").write_bytes(png())
+    assert frames is not None and next(frames).name == "b.png"
+    assert capsys.readouterr().err == "Warning: Left out: .gif (not an image that can be read).\n"
 
 
 def test_sigterm_ends_the_live_view_and_finishes_requests(tiny_tflite: Path, tmp_path: Path) -> None:
