@@ -157,9 +157,7 @@ def compare_files(
     decided: list[NDArray[np.int64]] = []
     flips: list[Flip] = []
     for given in folders:
-        folder, samples, notes = _list(given, classes, layout, left_out)
-        for note in notes:
-            report(note)
+        folder, samples = _list(given, classes, layout, left_out, report)
         splits = _load(folder, samples, (new, old), progress)
         _check_new(folder, splits[0], seen)
         images[folder] = splits[0].paths
@@ -172,14 +170,21 @@ def compare_files(
 
 
 def _list(
-    given: Path | tuple[Path, Groups], classes: Sequence[str], layout: Layout, left_out: LeftOut | None
-) -> tuple[Path, list[Sample], tuple[str, ...]]:
-    """Return a folder, its images that are meant, and how they were read."""
+    given: Path | tuple[Path, Groups],
+    classes: Sequence[str],
+    layout: Layout,
+    left_out: LeftOut | None,
+    report: Callable[[str], object],
+) -> tuple[Path, list[Sample]]:
+    """Return a folder and its images that are meant; `report` is called with how they were read."""
     if isinstance(given, Path):
-        return check_root(given), *list_scored(given, classes, layout, left_out)
+        samples, notes = list_scored(given, classes, layout, left_out)
+        for note in notes:
+            report(note)
+        return check_root(given), samples
     root, groups = check_root(given[0]), given[1]
     check_known(groups, classes, f"the classes of the held-out images in {root}", "rename classes")
-    return root, to_samples(groups, classes), ()
+    return root, to_samples(groups, classes)
 
 
 def _load(

@@ -91,12 +91,12 @@ def check_order(
     is_known = wilson_interval(int(hits.sum()), count, STRICT_Z)[0] > chance
     figures, best_figure = f"{percent(accuracy)} of {count} training images", percent(best_accuracy)
     other = (
-        f"in another order: as {some(names, SHOWN_CLASSES)} they label {figures} correctly, as {order} {best_figure}. "
+        f"as {some(names, SHOWN_CLASSES)} they label {figures} correctly, as {order} {best_figure}. "
         f"If the model was trained in that order, give --classes {order}"
     )
     if is_worse and best_accuracy > (1 + 1 / len(folders)) / 2:
-        raise DataError(f"the outputs are {other}")
-    problem = f"the outputs may be {other}" if p_value < SIGNIFICANT_P else ""
+        raise DataError(f"the outputs are in another order: {other}")
+    problem = f"the outputs may be in another order: {other}" if p_value < SIGNIFICANT_P else ""
     if is_worse or not is_known:
         better = f" ({best_figure} in the order {order})" if is_worse else ""
         problem = _describe_doubt(f"{figures} correctly{better}", chance)
