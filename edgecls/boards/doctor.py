@@ -22,8 +22,6 @@ def find_profile(machine: Machine) -> Profile | None:
         fits = machine.arch in {system.machine for system in profile.systems}
         if fits and profile.device_tree and machine.board.startswith(profile.device_tree):
             return profile
-        if fits and _is_board_32bit(profile, machine):
-            return profile
     if machine.arch != "x86_64":
         return None
     wanted = "desktop-nvidia" if machine.nvidia else "desktop-x86-vnni" if "vnni" in machine.isa else "desktop-x86"
@@ -35,14 +33,6 @@ def diagnose(machine: Machine) -> tuple[RuleResult, ...]:
     """Return what works on a machine, what does not work, and what to install."""
     checks = (_check_engines, _check_numpy, _check_system, _check_accelerators, _check_processes)
     return tuple(finding for check in checks for finding in check(machine))
-
-
-def _is_board_32bit(profile: Profile, machine: Machine) -> bool:
-    # The 32-bit profile of a board states no device tree.
-    parent = profile.name.removesuffix("-32bit")
-    if parent == profile.name:
-        return False
-    return any(other.name == parent and machine.board.startswith(other.device_tree) for other in load_profiles())
 
 
 def _check_engines(machine: Machine) -> list[RuleResult]:

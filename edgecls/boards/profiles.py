@@ -140,7 +140,7 @@ def load_profile(name: str) -> Profile:
         raw = _read(f"{name}.toml")
         if "extends" in raw:
             # The 32-bit profile of a board repeats only what differs.
-            base = _without(_read(f"{raw['extends']}.toml"), "latencies", "device_tree")
+            base = _without(_read(f"{raw['extends']}.toml"), "latencies")
             raw = base | _without(raw, "extends")
         systems = _read("tables/systems.toml")
         whole = raw | {"name": name, "systems": [systems[key] for key in raw["systems"]]}

@@ -200,6 +200,11 @@ def test_a_record_that_does_not_fit_is_refused(int8: Path, tmp_path: Path) -> No
     measured_record(path, int8, board="Raspberry Pi 5 Model B")
     with pytest.raises(ConfigError, match="measured on Raspberry Pi 5 Model B, not on Raspberry Pi 4"):
         read_measured(path, PI4)
+    record = measured_record(path, int8, board="Raspberry Pi 3 Model B Plus")
+    write_record(replace(record, machine=record.machine | {"arch": "armv7l"}), path)
+    assert read_measured(path, load_profile("raspberry-pi-3b-plus-32bit"))
+    with pytest.raises(ConfigError, match="measured on Raspberry Pi 3 Model B Plus, not on Raspberry Pi 4"):
+        read_measured(path, load_profile("raspberry-pi-4b-32bit"))
     measured_record(path, int8, board="")
     with pytest.raises(ConfigError, match="a machine of aarch64"):
         read_measured(path, load_profile("desktop-x86"))
