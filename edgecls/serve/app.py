@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from importlib import resources
@@ -22,6 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from edgecls.errors import DataError, EdgeclsError
+from edgecls.images.pillow import PNG_SIGNATURE
 from edgecls.serve.admission import MAX_BODY_BYTES, Admission, Busy
 from edgecls.serve.collected import collected_routes
 from edgecls.serve.guard import Guard
@@ -33,8 +33,6 @@ from edgecls.serve.session import Session
 BODY_TIMEOUT_S = 20
 MOST_READERS = 16
 RETRY_AFTER_S = 1
-# The end of an image and the beginning of another one; curl puts "&" between the files that it sends.
-_NEXT_IMAGE = re.compile(rb"(IEND\xaeB`\x82&?|\xff\xd9&)(\x89PNG|\xff\xd8\xff)")
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
@@ -142,9 +140,15 @@ async def _read_body(request: Request) -> bytes:
         raise HTTPException(400, "the client left before its image was complete") from None
     if not body:
         raise HTTPException(422, "the body is empty; send the bytes of an image")
-    if _NEXT_IMAGE.search(body):
+    if _has_second_image(body):
         raise HTTPException(422, "the body holds more than one image; send each in a request of its own")
     return body
+
+
+def _has_second_image(body: bytes) -> bool:
+    # curl puts "&" between the files that it sends. Directly after a JPEG, phones write previews.
+    end = b"IEND\xaeB`\x82" if body.startswith(PNG_SIGNATURE) else b"\xff\xd9&"
+    return body.partition(end)[2][:9].lstrip(b"&").startswith((PNG_SIGNATURE, b"\xff\xd8\xff"))
 
 
 def _health(session: Session, live: Live | None) -> Endpoint:

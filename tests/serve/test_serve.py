@@ -109,6 +109,11 @@ def test_a_second_image_in_a_request_is_refused(server: Server, between: bytes) 
     assert status == 422 and "more than one image" in json.loads(content)["error"]
     # Other bytes after an image, as some cameras write them, do no harm.
     assert server.ask("/api/predict", "POST", png(1) + bytes(100))[0] == 200
+    jpeg = io.BytesIO()
+    Image.open(io.BytesIO(png())).save(jpeg, "JPEG")
+    status, _, content = server.ask("/api/predict", "POST", jpeg.getvalue() + between + jpeg.getvalue())
+    # Directly after a JPEG, phones write a preview.
+    assert (status, b"more than one image" in content) == ((422, True) if between else (200, False))
 
 
 def test_another_address_needs_the_token(tiny_tflite: Path) -> None:
