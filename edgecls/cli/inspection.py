@@ -9,7 +9,11 @@ import click
 
 from edgecls.cli.terminal import echo, warn
 
-PARTS = {"test": "test images", "val": "validation images, on which the threshold was chosen", "": "these images"}
+PARTS = {
+    "test": "the test images",
+    "val": "the validation images, on which the threshold was chosen",
+    "": "these images",
+}
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,10 +46,10 @@ def print_inspection(found: Mapping[str, Any]) -> None:
 
     good, threshold, part = found["good_class"], found["threshold"], PARTS[found.get("split", "")]
     if threshold is None:
-        echo(f"  A defect is every image whose highest score is not {good}. On the {part}:")
+        echo(f"  A defect is every image whose highest score is not {good}. On {part}:")
         echo(f"  {show('held_out')}")
         return
-    echo(f"  A defect is every image with a score of {good} below {threshold:.4f}. On the {part}:")
+    echo(f"  A defect is every image with a score of {good} below {threshold:.4f}. On {part}:")
     echo(f"  {show('held_out')}")
     echo(f"  With the highest score instead: {show('highest_score')}")
     if found.get("doubt"):

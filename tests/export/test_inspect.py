@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,7 +145,7 @@ def test_evaluate_says_missed_defects_and_tries_other_limits(
     assert found["limit"] is None and other["limit"] == {"kind": "missed", "rate": 0.2}
     assert (tmp_path / "m.csv").read_text().startswith("path,true,predicted,score\n")
     text = run("evaluate", file, tiny_data, "--max-missed", "0.01")
-    assert "A defect is every image with a score of bright below" in text.stdout
+    assert re.search(r"A defect is every image with a score of bright below 0\.\d+\. On these images:", text.stdout)
     assert "6 validation images are defects, but 99 are needed" in text.stderr
     refused = run("evaluate", file, tiny_data, "--good-class", "dark", "--max-missed", "0.1")
     assert refused.exit_code and "export it again" in refused.stderr
