@@ -7,7 +7,7 @@ brightest value: all pictures of one camera must be scaled alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Scale(NamedTuple):
     white: int  # the value that became 255
     largest: float  # the largest value in the picture
     stated: bool  # whether the file or the caller stated which value is white
-    smallest: float = 0  # the smallest value in the picture
+    levels: float = 255  # gray levels that it spans, if it has far more values than these and fewer than LEAST_LEVELS
 
     @property
     def is_nearly_black(self) -> bool:
@@ -76,7 +76,7 @@ def to_gray(
     # Half of white is added to round to the nearest; white is odd, so there are no ties.
     gray = map_rows(lambda part: (part.astype(np.uint32) * 255 + white // 2) // white, values)
     gray[values == image.info.get("transparency", -1)] = 0  # a PNG's transparent gray becomes black
-    return Image.fromarray(gray), Scale(white, high, bool(stated or bits), low)
+    return Image.fromarray(gray), Scale(white, high, bool(stated or bits), _count_levels(values, white))
 
 
 def _check_color(image: Image.Image, name: str, stated: int | None, bits: int | None) -> Scale:
@@ -84,15 +84,15 @@ def _check_color(image: Image.Image, name: str, stated: int | None, bits: int | 
 
     If fewer bits are used, the upper 8 would be almost black: it is refused.
     """
-    colors = [np.asarray(image.getchannel(band)) for band in image.getbands() if band != "A"]
-    smallest, largest = min(int(color.min()) for color in colors), max(int(color.max()) for color in colors)
+    colors = [band for band in image.getbands() if band != "A"]
+    largest = max(int(np.asarray(image.getchannel(band)).max()) for band in colors)
     used = stated or bits or 16
     if used < 16 and (not stated or largest <= (2**used - 1) >> 8):
         raise DataError(
             f"image {name} is a 16-bit picture of mode {image.mode}, which is read with 65535 as white; with "
             f"{used} bits used it would be dark: save it as 16-bit gray, or as 8 bits"
         )
-    return Scale(65535, largest << 8 | 255, bool(stated), smallest << 8)
+    return Scale(65535, largest << 8 | 255, bool(stated))
 
 
 def advise(scales: Iterable[Scale], option: str) -> tuple[str, ...]:
@@ -117,8 +117,14 @@ def _few_bits(scales: Sequence[Scale], option: str) -> str:
     )
 
 
+def _count_levels(values: NDArray[Any], white: int) -> float:
+    """Return `levels` of `Scale`."""
+    levels = float(values.max() - values.min()) * 255 / white
+    return levels if levels < LEAST_LEVELS and len(np.unique(values)) > 2 * (levels + 1) else 255
+
+
 def _few_levels(scales: Sequence[Scale]) -> str:
-    levels = [(each.largest - each.smallest) * 255 / each.white for each in scales if each.largest > each.smallest]
+    levels = [each.levels for each in scales]
     if not levels or (median := float(np.median(levels))) >= LEAST_LEVELS:
         return ""
     return (
@@ -151,7 +157,7 @@ def _gray_float(values: NDArray[np.float32], name: str) -> tuple[Image.Image, Sc
         )
     white = 1 if high <= 1 else 255
     gray = map_rows(lambda part: np.rint(part * np.float32(255 / white)), values)
-    return Image.fromarray(gray), Scale(white, float(high), False, float(low))
+    return Image.fromarray(gray), Scale(white, float(high), False, _count_levels(values, white))
 
 
 def _is_left_aligned(values: NDArray[np.generic], bits: int) -> bool:

@@ -126,11 +126,15 @@ def test_contrast_that_is_lost_in_8_bits_is_told(form: str) -> None:
     scales: list[Scale] = []
     pixels = (RAMP // 16 + 30000).astype(np.uint16)
     assert len(np.unique(load_gray(encode(Image.fromarray(pixels), form), 64, 64, scales=scales))) == 2
-    scales += [Scale(1, 0.52, False, 0.5), Scale(4095, 2100, True, 2000), Scale(65535, 65535, False, 65535)]
+    scales += [Scale(1, 0.52, False, 5.1), Scale(4095, 2100, True, 6.2)]
     (text,) = advise(scales, "--bits")
     assert text.startswith("The values of 3 images of more than 8 bits span only 5.1 of 255 gray levels (median)")
     # Most images of a folder decide, not a single pale one.
     assert advise([*scales, *[Scale(65535, 65535, False)] * 3], "--bits") == ()
+    # A pale picture of 8 bits loses nothing.
+    pale: list[Scale] = []
+    load_gray(encode(Image.fromarray((RAMP % 5 + 100) * 257), form), 64, 64, scales=pale)
+    assert advise(pale, "--bits") == ()
 
 
 def test_folder_of_two_float_ranges_is_named() -> None:
