@@ -20,7 +20,7 @@ from edgecls.limits import MOST_BITS
 # A largest value between 1 and this fits neither 0..1 nor, unless the picture is black, 0..255.
 LEAST_BYTE_RANGE = 16
 # Of 255 gray levels: fewer cannot show what values of more than 8 bits do.
-LEAST_LEVELS = 16
+LEAST_LEVELS, MOST_OF_THEM = 16, 0.9
 # A picture without higher values, of 65535, is nearly black in 8 bits.
 NEARLY_BLACK = 4095
 # Bits of cameras that write 16-bit files.
@@ -125,11 +125,11 @@ def _count_levels(values: NDArray[Any], white: int) -> float:
 
 def _few_levels(scales: Sequence[Scale]) -> str:
     levels = [each.levels for each in scales]
-    if not levels or (median := float(np.median(levels))) >= LEAST_LEVELS:
+    if not levels or (most := float(np.quantile(levels, MOST_OF_THEM))) >= LEAST_LEVELS:
         return ""
     return (
-        f"The values of {len(levels)} images of more than 8 bits span only {median:.1f} of 255 gray levels (median), "
-        f"so most of their contrast is lost. Rescale all images alike, so that values span 0 to {scales[0].white}."
+        f"The values of {len(levels)} images of more than 8 bits span few of 255 gray levels (nine of ten at most "
+        f"{most:.1f}), so most of their contrast is lost. Rescale all alike, to values from 0 to {scales[0].white}."
     )
 
 
