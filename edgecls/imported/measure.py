@@ -20,6 +20,7 @@ from edgecls.imported.scaling import (
     CLEAR,
     ROUNDS,
     ScalingTrial,
+    check_unusual,
     choose_scaling,
     describe_trials,
     parse_scaling,
@@ -104,8 +105,10 @@ def measure(model: keras.Model, source: Source, dataset: Dataset, config: Import
     given = parse_scaling(config.scaling, source.channels) if config.scaling else None
     candidates = dict.fromkeys((*usual_scalings(source.channels), *([given] if given else [])))
     trials = try_scalings(tuple(candidates), split.images, split.labels, predict)
-    chosen = given or choose_scaling(trials, scales_itself=source.scales_itself)
     images, labels = split.images[: ROUNDS[1]], split.labels[: ROUNDS[1]]
+    if not given:
+        check_unusual(images, labels, trials[0].scaling, predict)
+    chosen = given or choose_scaling(trials, scales_itself=source.scales_itself)
     scores = predict(images, chosen)
     order = check_order(scores, labels, dataset.classes, classes)
     outputs = np.array([order.classes.index(name) for name in dataset.classes])[labels]

@@ -145,8 +145,36 @@ def choose_scaling(trials: Sequence[ScalingTrial], *, scales_itself: bool) -> Sc
     raise DataError(
         f"the scaling of the notebook's images cannot be told from {best.images} training images: "
         f"{describe_trials(trials)}. Not clearly different: {', '.join(tied)}. Give the one that the notebook used"
-        f"{' (0..1 is division by 255)' if '0..1' in tied else ''}: --scaling {' or --scaling '.join(tied)}"
+        f"{' (0..1 is division by 255)' if '0..1' in tied else ''}: --scaling {' or --scaling '.join(tied)}; for "
+        "images standardized with a mean m and a deviation d, --scaling with the numbers 1/d,-m/d"
     )
+
+
+def check_unusual(images: NDArray[np.uint8], labels: NDArray[np.int64], best: Scaling, predict: Predict) -> None:
+    """Check that the images were neither standardized by their own mean and deviation nor inverted.
+
+    Args:
+        images: uint8 (N, S, S, 1), 0..255, the classes mixed.
+        labels: int64 (N,).
+        best: of the usual scalings.
+        predict: the model.
+
+    Raises:
+        DataError: they were, as this fits clearly better than `best`.
+    """
+    deviation = max(float(images.std()), 1.0)
+    kinds = {f"{1 / deviation:.4g},{-float(images.mean()) / deviation:.4g}": "standardized", "-0.003922,1": "inverted"}
+    unusual = [parse_scaling(name, len(best.scale)) for name in kinds]
+    first, *others = try_scalings((best, *unusual), images, labels, predict)
+    known = next((trial for trial in others if trial.scaling == best), first)
+    if known.lead >= CLEAR and first.accuracy >= known.accuracy:
+        name = first.scaling.name
+        raise DataError(
+            f"the notebook's images were probably {kinds[name]}: with pixel * SCALE + OFFSET of {name}, "
+            f"{percent(first.accuracy)} of {first.images} training images are correct and the scores are better, with "
+            f"{best.name} {percent(known.accuracy)}. Give the numbers of the notebook, or --scaling {name}; to import "
+            f"it anyway, --scaling {best.name}"
+        )
 
 
 def describe_trials(trials: Sequence[ScalingTrial]) -> str:

@@ -11,7 +11,7 @@ from edgecls.errors import ConfigError, DataError
 from edgecls.imported.assignment import assign
 from edgecls.imported.build import Scaling
 from edgecls.imported.class_order import check_count, check_order, parse_classes
-from edgecls.imported.scaling import choose_scaling, parse_scaling, try_scalings, usual_scalings
+from edgecls.imported.scaling import check_unusual, choose_scaling, parse_scaling, try_scalings, usual_scalings
 
 CLASSES = ("bolt", "nut", "screw")
 Predict = Callable[[np.ndarray, Scaling], np.ndarray]
@@ -79,6 +79,26 @@ def test_too_large_a_scale_does_not_win_by_being_surer() -> None:
     predict.done = {}  # type: ignore[attr-defined]
     trials = try_scalings(usual_scalings(1)[:2], images, labels, predict)
     assert choose_scaling(trials, scales_itself=False).name == "0..1"
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "what", "channels"),
+    # In three channels, ImageNet's scaling is too near to the standardization of these images.
+    [("0.02,-2.4", "standardized", 1), ("-0.003922,1", "inverted", 1), ("-0.003922,1", "inverted", 3)],
+)
+def test_standardized_and_inverted_images_are_refused_with_their_numbers(
+    trained_on: str, what: str, channels: int
+) -> None:
+    images, labels = images_and_labels(512)
+    predict, usual = model(parse_scaling(trained_on, channels)), usual_scalings(channels)
+    best = try_scalings(usual, images, labels, predict)[0].scaling
+    with pytest.raises(DataError, match=f"probably {what}.*or --scaling ") as refused:
+        check_unusual(images, labels, best, predict)
+    found = parse_scaling(str(refused.value).partition("or --scaling ")[2].partition(";")[0], channels)
+    assert (predict(images, found).argmax(1) == labels).mean() > 0.85
+    # Those of usual scalings are not.
+    for each in usual:
+        check_unusual(images, labels, each, model(each))
 
 
 def test_scalings_are_parsed() -> None:
