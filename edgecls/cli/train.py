@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from edgecls.training.train import TrainResult
 
 SHOWN_CLASSES = 20
+# Settings that only one architecture has; others are refused by `TrainConfig` where they contradict each other.
+SETTINGS_OF_ARCH = {"alpha": "mobilenet_v2", "head": "mobilenet_v2", "weights": "mobilenet_v2", "filters": "cnn"}
 
 
 @click.command(
@@ -80,6 +82,7 @@ def train(
         settings["augmented_copies"] = views
     settings["more_data"] = more_data(data)
     config = resolve(preset or "", {name: value for name, value in settings.items() if value is not None})
+    _warn_of_unused(settings, config)
     if preview:
         return _preview(data[0], config, out.with_name(f"{out.name}-preview.png"))
     cluster = read_cluster(os.environ.get(VARIABLE, ""))
@@ -87,6 +90,12 @@ def train(
     if cluster is not None and cluster.index:
         return _assist(data[0], config, cluster, options["skip_bad"])
     _train(data[0], out, config, cluster, ray, options)
+
+
+def _warn_of_unused(settings: dict[str, Any], config: TrainConfig) -> None:
+    for name, arch in SETTINGS_OF_ARCH.items():
+        if settings[name] is not None and arch != config.arch:
+            warn(f"--{name} has no effect: it is a setting of {arch}, and the network is {config.arch} (--arch)")
 
 
 def _preview(data: Path, config: TrainConfig, picture: Path) -> None:

@@ -26,3 +26,13 @@ def test_the_former_name_of_augmented_copies_still_works(tmp_path: Path, option:
     done = run("train", tmp_path, "--out", tmp_path / "run", option, "101")
     assert done.exit_code == 2 and "augmented copies must be 0 to 100; received 101" in done.stderr
     assert "--views" not in run("train", "--help").output
+
+
+@pytest.mark.parametrize(
+    ("arch", "option"), [("mlp", "--alpha=0.5"), ("cnn", "--head=gap"), ("mobilenet_v2", "--filters=8")]
+)
+def test_a_setting_of_another_architecture_is_named(tmp_path: Path, arch: str, option: str) -> None:
+    done = run("train", tmp_path, "--out", tmp_path / "run", "--arch", arch, option)
+    name = option.split("=")[0]
+    assert f"{name} has no effect" in done.stderr and f"the network is {arch} (--arch)" in done.stderr
+    assert "no effect" not in run("train", tmp_path, "--out", tmp_path / "run", "--arch", arch).stderr
