@@ -30,7 +30,7 @@ from edgecls.training.diagnosis.finding import Finding, Scored
 from edgecls.training.distributed.cluster import Cluster
 from edgecls.training.distributed.workers import Workers, join
 from edgecls.training.features.cache import feature_folder, prune
-from edgecls.training.features.forward import fastest_forward, run_all
+from edgecls.training.features.forward import WORTH_CONVERTING, Forward, fastest_forward, run_all
 from edgecls.training.outcome import add_data_findings, make_record, metrics, warnings
 from edgecls.training.phases import Training, run_phases
 from edgecls.training.refit import refit
@@ -248,13 +248,14 @@ def _finish(
 ) -> tuple[Finding, ...]:
     """Score the held-out images, diagnose the run, write all files but run.json, and return the findings."""
     dataset, config = context.dataset, context.config
-    scores = {"val": _score(context, "val", dataset.val)}
+    scores = {}
+    scores["val"], forward = _score(context, "val", dataset.val)
     # The validation scores stay those of a classifier that did not learn from these images.
     record["refit_images"] = refit(context, training.l2)
     if record["refit_images"]:
         run_folder.write_scores(folder / run_folder.VALIDATION_SCORES_FILE, scores["val"])
     if dataset.test is not None:
-        scores["test"] = _score(context, "test", dataset.test)
+        scores["test"], _ = _score(context, "test", dataset.test, forward)
     record["metrics"] = metrics(scores, dataset, config.good_class)
     context.model.save(folder / run_folder.MODEL_FILE)
     held_out, held_out_scores = dataset.test or dataset.val, scores.get("test", scores["val"])
@@ -282,10 +283,14 @@ def _finish(
     return findings
 
 
-def _score(context: Context, name: str, part: Split) -> NDArray[np.float32]:
-    """Return the model's scores on the images of a part, called `name`."""
-    forward = fastest_forward(context.model, part.images, len(part.labels))
-    return run_all(forward, part.images, functools.partial(context.progress, f"score {name} images"))
+def _score(
+    context: Context, name: str, part: Split, known: Forward | None = None
+) -> tuple[NDArray[np.float32], Forward]:
+    """Return the model's scores on a part, called `name`, and what computed them: `known` if few images allow it."""
+    # Keras computes with the weights of now, OpenVINO with those of its conversion.
+    if known is None or known.engine != "keras" or len(part.labels) >= WORTH_CONVERTING:
+        known = fastest_forward(context.model, part.images, len(part.labels))
+    return run_all(known, part.images, functools.partial(context.progress, f"score {name} images")), known
 
 
 def _nothing_learned(training: Training, config: TrainConfig, dataset: Dataset) -> str:
