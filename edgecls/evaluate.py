@@ -124,7 +124,8 @@ def score(scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], c
     # This form also refuses NaN.
     if not ((scores >= -SCORE_TOLERANCE) & (scores <= 1 + SCORE_TOLERANCE)).all():
         low, high = scores.min(), scores.max()
-        raise DataError(f"scores must be probabilities 0..1; received {low} to {high}; add a softmax")
+        remedy = "the network is damaged, export it again" if np.isnan(low) else "add a softmax"
+        raise DataError(f"scores must be probabilities 0..1; received {low} to {high}; {remedy}")
     predicted = scores.argmax(axis=1)
     confusion = confusion_matrix(predicted, labels, len(classes))
     hits, support, named = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)

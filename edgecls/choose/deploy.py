@@ -31,7 +31,7 @@ import edgecls
 MODEL = Path(__file__).with_name({file})
 
 with edgecls.load(MODEL, engine={engine}, threads={threads}, device={device}) as classifier:
-    for image, found in classifier.predict_iter(sys.argv[1:]):
+    for image, found in classifier.predict_iter(sys.argv[1:] or sys.exit(__doc__)):
         print(found if isinstance(found, Exception) else f"{{image}}: {{found.label}} {{found.score:.4f}}")
 '''
 

@@ -52,6 +52,8 @@ def test_the_folder_holds_all_that_a_board_needs(
     lines = done.stdout.splitlines()
     assert [line.split(": ")[1].split()[0] for line in lines[:-1]] == list(CLASSES)
     assert lines[-1].startswith("cannot open image absent.png")
+    done = subprocess.run(command[:2], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("python predict.py IMAGE...")
 
 
 def test_a_board_gets_its_own_pip_lines(choice: Choice, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def check_side(run: Evidence) -> Iterator[Problem]:
     yield (
         "warning",
         f"The images are very small for MobileNetV2: of {side} x {side} pixels, its last layers see {cells} x {cells} "
-        f"places, and details are lost in the resize. {wrong} of {images} held-out images are incorrect.",
+        f"places. {wrong} of {images} held-out images are incorrect.",
         f"--image-size {USUAL_SIDE}, which takes longer.",
     )
 
