@@ -81,8 +81,7 @@ def train(
     if settings["augmented_copies"] is None:
         settings["augmented_copies"] = views
     settings["more_data"] = more_data(data)
-    config = resolve(preset or "", {name: value for name, value in settings.items() if value is not None})
-    _warn_of_unused(settings, config)
+    config = _configure(preset or "", {name: value for name, value in settings.items() if value is not None})
     if preview:
         return _preview(data[0], config, out.with_name(f"{out.name}-preview.png"))
     cluster = read_cluster(os.environ.get(VARIABLE, ""))
@@ -92,10 +91,12 @@ def train(
     _train(data[0], out, config, cluster, ray, options)
 
 
-def _warn_of_unused(settings: dict[str, Any], config: TrainConfig) -> None:
+def _configure(preset: str, given: dict[str, Any]) -> TrainConfig:
+    config = resolve(preset, given)
     for name, arch in SETTINGS_OF_ARCH.items():
-        if settings[name] is not None and arch != config.arch:
+        if name in given and arch != config.arch:
             warn(f"--{name} has no effect: it is a setting of {arch}, and the network is {config.arch} (--arch)")
+    return config
 
 
 def _preview(data: Path, config: TrainConfig, picture: Path) -> None:
