@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecls.benchmark.plan import Settings
 from edgecls.cli import remote
-from edgecls.cli.terminal import STDOUT, counting_left_out, echo, print_json, warn
+from edgecls.cli.terminal import counting_left_out, echo, warn, write_document
 
 if TYPE_CHECKING:
     from edgecls.remote.host import Host
@@ -53,7 +53,7 @@ def profile(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | 
     found = profile_file(files[0], _only(options["engines"]), _only(options["threads"]), options["seconds"])
     if plot is not None:
         draw_profile(found, plot)
-    if not _write(dataclasses.asdict(found), json_path):
+    if not write_document(dataclasses.asdict(found), json_path):
         echo(profile_table(found, SHOWN_OPERATORS))
 
 
@@ -79,7 +79,7 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
         results.append(dataclasses.asdict(found))
         if not found.loadgen.valid:
             warn(f"LoadGen calls its times of {found.file} invalid: {'; '.join(found.loadgen.causes)}")
-    if _write(results, json_path):
+    if write_document(results, json_path):
         return
     for result in results:
         echo(f"{result['file']} in {result['engine']} {result['engine_version']}, {result['threads']} threads")
@@ -87,19 +87,6 @@ def mlperf(files: tuple[Path, ...], options: dict[str, Any], json_path: Path | N
             times = result[whose]
             shown = [f"{name} {times[name]:.3f}" for name in ("p50_ms", "p90_ms", "p99_ms") if times[name]]
             echo(f"  {whose:8} {'  '.join(shown)}  {times['per_second']:.1f} per second")
-
-
-def _write(document: Any, json_path: Path | None) -> bool:
-    """Write a document on request; return True if it went to stdout."""
-    from edgecls.files import write_json
-
-    if json_path == STDOUT:
-        print_json(document)
-        return True
-    if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json_path, document)
-    return False
 
 
 def _only(values: tuple[Any, ...]) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls import __version__
-from edgecls.cli.terminal import STDOUT, counting_left_out, echo, print_json, warn
+from edgecls.cli.terminal import counting_left_out, echo, warn, write_document
 from edgecls.errors import ConfigError, RemoteError
 
 if TYPE_CHECKING:
@@ -113,8 +113,6 @@ def show_other(
     files: tuple[Path, ...], options: dict[str, Any], host: Host, json_path: Path | None, plot: Path | None
 ) -> None:
     """Print or write the result of `--profile` or `--mlperf` on a host; exit with its status if it fails."""
-    from edgecls.files import write_json
-
     if plot is not None:
         raise click.UsageError("--plot cannot draw the profile of another machine. Use --json, or run it on the board")
     kind = ["--profile"] if options["profile"] else [f"--mlperf={options['mlperf']}"]
@@ -123,11 +121,7 @@ def show_other(
         _finish(run_on_host(host, arguments, bundle, lambda line: echo(bundle.restore(line)), **_needs(options)))
         return
     document = _run(files, options, host, [*kind, "--json=-"])
-    if json_path == STDOUT:
-        print_json(document)
-    else:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json_path, document)
+    write_document(document, json_path)
 
 
 def _run(

@@ -205,6 +205,19 @@ def print_json(value: object) -> None:
     echo(json.dumps(value, indent=1))
 
 
+def write_document(document: object, json_path: Path | None) -> bool:
+    """Return True if a document went to stdout, and write it to another path on request, whose folder is created."""
+    from edgecls.files import write_json
+
+    if json_path == STDOUT:
+        print_json(document)
+        return True
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(json_path, document)
+    return False
+
+
 def load_tensorflow(*, begin: bool = True) -> None:
     """Import TensorFlow without its log, or raise an error that names the extra; `begin` also starts its runtime."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

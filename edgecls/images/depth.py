@@ -76,7 +76,7 @@ def to_gray(
     # Half of white is added to round to the nearest; white is odd, so there are no ties.
     gray = map_rows(lambda part: (part.astype(np.uint32) * 255 + white // 2) // white, values)
     gray[values == image.info.get("transparency", -1)] = 0  # a PNG's transparent gray becomes black
-    return Image.fromarray(gray), Scale(white, high, bool(stated or bits), _count_levels(values, white))
+    return Image.fromarray(gray), Scale(white, high, bool(stated or bits), _count_levels(values, high - low, white))
 
 
 def _check_color(image: Image.Image, name: str, stated: int | None, bits: int | None) -> Scale:
@@ -117,9 +117,9 @@ def _few_bits(scales: Sequence[Scale], option: str) -> str:
     )
 
 
-def _count_levels(values: NDArray[Any], white: int) -> float:
-    """Return `levels` of `Scale`."""
-    levels = float(values.max() - values.min()) * 255 / white
+def _count_levels(values: NDArray[Any], span: float, white: int) -> float:
+    """Return `levels` of `Scale` for values of which the largest is `span` above the smallest."""
+    levels = span * 255 / white
     return levels if levels < LEAST_LEVELS and len(np.unique(values)) > 2 * (levels + 1) else 255
 
 
@@ -157,7 +157,7 @@ def _gray_float(values: NDArray[np.float32], name: str) -> tuple[Image.Image, Sc
         )
     white = 1 if high <= 1 else 255
     gray = map_rows(lambda part: np.rint(part * np.float32(255 / white)), values)
-    return Image.fromarray(gray), Scale(white, float(high), False, _count_levels(values, white))
+    return Image.fromarray(gray), Scale(white, float(high), False, _count_levels(values, float(high - low), white))
 
 
 def _is_left_aligned(values: NDArray[np.generic], bits: int) -> bool:
