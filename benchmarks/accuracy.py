@@ -10,8 +10,8 @@ of a first training.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from int8_over_folds import run_fold
 from record import RESULTS, Watch, write_record
+from side_by_side import run_side_by_side
 
 from edgecls.config.choices import EFFORTS
 
@@ -28,9 +29,8 @@ SEEDS = (0, 1, 2, 3, 4)
 def measure(data: Path, effort: str, seed: int) -> dict[str, Any]:
     """Return the figures of one run."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder
         run = Path(folder) / "run"
-        exported = run_fold(data, run, effort, seed)
+        exported = run_fold(data, run, effort, seed, cache=Path(folder))
         record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     metrics = record["metrics"]
     return {
@@ -82,15 +82,23 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="of the images, for the result's file name")
     parser.add_argument("--efforts", nargs="+", choices=EFFORTS, default=list(EFFORTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, each on its share of the processors")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    watch, rows = Watch(), []
-    for effort in arguments.efforts:
-        runs = []
-        for seed in arguments.seeds:
-            runs.append(measure(arguments.data, effort, seed))
-            print(f"{effort}, seed {seed}: {runs[-1]}", flush=True)
-        rows.append(pool(effort, runs))
+    watch = Watch()
+
+    def work(call: tuple[str, int]) -> dict[str, Any]:
+        effort, seed = call
+        run = measure(arguments.data, effort, seed)
+        print(f"{effort}, seed {seed}: {run}", flush=True)
+        return run
+
+    calls = list(itertools.product(arguments.efforts, arguments.seeds))
+    runs = run_side_by_side(work, calls, arguments.jobs)
+    rows = [
+        pool(effort, [run for run, call in zip(runs, calls, strict=True) if call[0] == effort])
+        for effort in arguments.efforts
+    ]
     for line in table({"rows": rows}):
         print("  ".join(line))
     print(write_record(f"accuracy-{arguments.name}", {"rows": rows}, watch.verdict(), arguments.results))

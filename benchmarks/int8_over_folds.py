@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from record import RESULTS, Watch, write_record
+from side_by_side import run_side_by_side
 
 from edgecls.evaluate import mcnemar_p
 from edgecls.images.folders import list_images
@@ -54,17 +56,26 @@ def link_fold(images: dict[str, list[Path]], fold: int, folds: int, out: Path, s
                 link.symlink_to(paths[number].resolve())
 
 
-def run_fold(data: Path, out: Path, effort: str, seed: int) -> dict[str, Any]:
-    """Return export.json of the run `out` of `data`, which is made unless it is there."""
+def run_fold(data: Path, out: Path, effort: str, seed: int, cache: Path | None = None) -> dict[str, Any]:
+    """Return export.json of the run `out` of `data`, which is made unless it is there.
+
+    Args:
+        data: folder with train/ and test/.
+        out: run folder.
+        effort: of the training.
+        seed: of the training.
+        cache: folder for features; by default the user's.
+    """
     record_path = out / "export" / "export.json"
     if record_path.exists():
         return dict(json.loads(record_path.read_text(encoding="utf-8")))
     edgecls = [sys.executable, "-m", "edgecls"]
+    env = None if cache is None else {**os.environ, "XDG_CACHE_HOME": str(cache)}
     if not out.exists():
         options = ["--out", str(out), "--effort", effort, "--seed", str(seed)]
-        subprocess.run([*edgecls, "train", str(data), *options], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*edgecls, "train", str(data), *options], check=True, stdout=subprocess.DEVNULL, env=env)
     # Exits with 1 for a file that lost accuracy, which counts like any other.
-    subprocess.run([*edgecls, "export", str(out), "--int8"], check=False, stdout=subprocess.DEVNULL)
+    subprocess.run([*edgecls, "export", str(out), "--int8"], check=False, stdout=subprocess.DEVNULL, env=env)
     return dict(json.loads(record_path.read_text(encoding="utf-8")))
 
 
@@ -111,19 +122,27 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=FOLDS)
     parser.add_argument("--efforts", nargs="+", choices=EFFORTS, default=list(EFFORTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, each on its share of the processors")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    watch, images, rows = Watch(), images_of(arguments.data), []
+    watch, images = Watch(), images_of(arguments.data)
+
+    def work(call: tuple[str, int, int]) -> dict[str, Any]:
+        effort, seed, fold = call
+        folder = arguments.out / f"seed-{seed}-fold-{fold + 1}-of-{arguments.folds}"
+        link_fold(images, fold, arguments.folds, folder / "data", seed)
+        record = run_fold(folder / "data", folder / effort, effort, seed)
+        drops = ", ".join(f"{file['format']} {file['drop'] * 100:+.2f}" for file in record["files"])
+        found = f"float {record['float_accuracy']:.4f}, lost {drops}"
+        print(f"{effort}, seed {seed}, fold {fold + 1}: {found}", flush=True)
+        return record
+
+    calls = list(itertools.product(arguments.efforts, arguments.seeds, range(arguments.folds)))
+    records = run_side_by_side(work, calls, arguments.jobs)
+    rows = []
     for effort in arguments.efforts:
-        records = []
-        for seed, fold in itertools.product(arguments.seeds, range(arguments.folds)):
-            folder = arguments.out / f"seed-{seed}-fold-{fold + 1}-of-{arguments.folds}"
-            link_fold(images, fold, arguments.folds, folder / "data", seed)
-            records.append(run_fold(folder / "data", folder / effort, effort, seed))
-            drops = ", ".join(f"{file['format']} {file['drop'] * 100:+.2f}" for file in records[-1]["files"])
-            found = f"float {records[-1]['float_accuracy']:.4f}, lost {drops}"
-            print(f"{effort}, seed {seed}, fold {fold + 1}: {found}", flush=True)
-        rows += [{"effort": effort} | row for row in pool(records)]
+        own = [record for record, call in zip(records, calls, strict=True) if call[0] == effort]
+        rows += [{"effort": effort} | row for row in pool(own)]
     for line in table({"rows": rows}):
         print("  ".join(line))
     print(write_record(f"int8-over-folds-{arguments.name}", {"rows": rows}, watch.verdict(), arguments.results))

@@ -4,6 +4,7 @@ Light names only: importing this package needs numpy and Pillow, and no interpre
 """
 
 import os as _os
+import platform as _platform
 import sys as _sys
 
 from edgecls.errors import EdgeclsError
@@ -16,5 +17,10 @@ __version__ = "0.1.0"
 # https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+# TensorFlow reads this when it is imported. By itself it uses oneDNN's kernels only on x86-64 processors with VNNI, but
+# they are faster on those with AVX2 alone too (`benchmarks/onednn.py`).
+if _platform.machine() in ("x86_64", "AMD64"):
+    _os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __all__ = ["Classifier", "EdgeclsError", "Prediction", "__version__", "load"]
