@@ -16,6 +16,7 @@ import numpy as np
 from record import Watch, write_record
 
 from edgecls.images.find import find_images
+from edgecls.messages.numbers import percent
 from edgecls.model_file.known_images import read_known
 from edgecls.runtime.classifier import Classifier, load
 from edgecls.serve.collect import LEAST_MARGIN, find_doubt
@@ -40,6 +41,15 @@ def measure(classifier: Classifier, folder: Path, count: int) -> dict[str, Any]:
     }
 
 
+def table(record: dict[str, Any]) -> list[list[str]]:
+    """Return the table, its header first."""
+    lines = [["folder", "images", "unlike the training images", "two highest scores close", "kept"]]
+    for row in record["rows"]:
+        fractions = (row["unlike_training_images"], row["low_margin"], row["collected"])
+        lines.append([row["folder"], str(row["images"]), *map(percent, fractions)])
+    return lines
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -50,10 +60,8 @@ def main() -> None:
     arguments = parser.parse_args()
     watch, classifier = Watch(), load(arguments.file)
     rows = [measure(classifier, folder, arguments.count) for folder in (arguments.known, *arguments.unknown)]
-    print(f"{'folder':20} {'images':>6} {'unlike':>8} {'low margin':>11} {'collected':>10}")
-    for row in rows:
-        fractions = (row["unlike_training_images"], row["low_margin"], row["collected"])
-        print(f"{row['folder']:20} {row['images']:6}", *(f"{100 * each:9.1f} %" for each in fractions))
+    for line in table({"rows": rows}):
+        print("  ".join(line))
     print(write_record("unknown-images", {"rows": rows}, watch.verdict()))
 
 

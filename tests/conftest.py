@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from board_sshd import BoardSshd, start_sshd
 from hypothesis import settings
+from made_once import make_once
 from PIL import Image
-from random_networks import calibrate, diverse_images, random_network
-from tiny import CLASSES, HEIGHT, SIZE, WIDTH, Converted, build_network, draw, make_data, make_spec
+from random_networks import diverse_images, random_network
+from tiny import CLASSES, HEIGHT, SIZE, WIDTH, Converted, build_network, draw, make_data, make_spec, save_backbone
 
 from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
 from edgecls.model_file.write import attach_spec
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from edgecls.export.artifact import ExportResult
     from edgecls.parallel.ray import RayPool
 
+GRAPHS = ("fp32.tflite", "fp32.onnx", "int8.tflite", "int8.onnx")
 # A busy machine may pause during any example, so none has a time limit.
 settings.register_profile("edgecls", deadline=None)
 settings.load_profile("edgecls")
@@ -140,21 +143,13 @@ def labeled_by_onnx(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A flat dataset of three classes, 14 images each."""
-    return make_data(tmp_path_factory.mktemp("tiny-data") / "images", 14)
+    return make_once(tmp_path_factory, "tiny-data", lambda folder: make_data(folder / "images", 14)) / "images"
 
 
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
     """Settings of a run of seconds, on a backbone whose random features are good enough for three easy classes."""
-    import keras
-
-    keras.utils.set_random_seed(0)
-    rng = np.random.default_rng(0)
-    backbone = keras.applications.MobileNetV2(input_shape=(SIZE, SIZE, 3), alpha=0.35, include_top=False, weights=None)
-    images = np.repeat(diverse_images(96, SIZE, rng), 3, -1) / np.float32(127.5) - 1
-    calibrate(backbone, images, rng)
-    weights = tmp_path_factory.mktemp("tiny-weights") / "backbone.weights.h5"
-    backbone.save_weights(weights)
+    weights = make_once(tmp_path_factory, "tiny-weights", save_backbone) / "backbone.weights.h5"
     return TrainConfig(
         image_size=SIZE,
         alpha=0.35,
@@ -177,9 +172,10 @@ def tiny_run(tiny_data: Path, tiny_config: TrainConfig, tmp_path_factory: pytest
     from edgecls.report.pictures import PICTURES
     from edgecls.training.train import train
 
-    run = tmp_path_factory.mktemp("tiny-run") / "run"
-    train(tiny_data, run, tiny_config, pictures=PICTURES)
-    return run
+    def make(folder: Path) -> None:
+        train(tiny_data, folder / "run", tiny_config, pictures=PICTURES)
+
+    return make_once(tmp_path_factory, "tiny-run", make) / "run"
 
 
 @pytest.fixture(scope="session")
@@ -187,8 +183,14 @@ def tiny_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exp
     """The run's four files, none rejected."""
     from edgecls.export.artifact import export_run
 
-    out = tmp_path_factory.mktemp("tiny-export") / "export"
-    return export_run(tiny_run, ExportConfig(precisions=("fp32", "int8"), max_drop=1), out=out)
+    def make(folder: Path) -> None:
+        config = ExportConfig(precisions=("fp32", "int8"), max_drop=1)
+        result = export_run(tiny_run, config, out=folder / "export")
+        (folder / "result.pickle").write_bytes(pickle.dumps(result))
+
+    folder = make_once(tmp_path_factory, "tiny-export", make)
+    result: ExportResult = pickle.loads((folder / "result.pickle").read_bytes())
+    return result
 
 
 @pytest.fixture
@@ -209,23 +211,28 @@ def converted_keras(tiny_run: Path, tiny_export: ExportResult) -> Converted:
     from edgecls.model_file.read import read_model_file
     from edgecls.training.run.run_folder import load_model
 
-    names = [f"{precision}.{kind}" for precision in ("fp32", "int8") for kind in ("tflite", "onnx")]
-    graphs = {name: read_model_file(tiny_export.folder / f"model-{name}").graph for name in names}
+    graphs = {name: read_model_file(tiny_export.folder / f"model-{name}").graph for name in GRAPHS}
     return Converted(load_model(tiny_run), 128, graphs)
 
 
 @pytest.fixture(scope="session")
-def converted_torch() -> Converted:
+def converted_torch(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     """A random network that pads and normalizes as PyTorch does, and its four graphs."""
     from edgecls.export import onnx, tflite
     from edgecls.export.fuse import fuse
 
     model = random_network("torch", SIZE, 0.35, "flatten")
-    fused, calibration = fuse(model), diverse_images(48, SIZE, np.random.default_rng(1))
-    graphs = {"fp32.tflite": tflite.to_fp32(fused), "fp32.onnx": onnx.to_fp32(fused)}
-    fused = fuse(model, in_blocks=True)
-    graphs |= {"int8.tflite": tflite.to_int8(fused, calibration), "int8.onnx": onnx.to_int8(fused, calibration)}
-    return Converted(model, 114, graphs)
+
+    def make(folder: Path) -> None:
+        fused, calibration = fuse(model), diverse_images(48, SIZE, np.random.default_rng(1))
+        in_blocks = fuse(model, in_blocks=True)
+        made = tflite.to_fp32(fused), onnx.to_fp32(fused)
+        made += tflite.to_int8(in_blocks, calibration), onnx.to_int8(in_blocks, calibration)
+        for name, graph in zip(GRAPHS, made, strict=True):
+            (folder / name).write_bytes(graph)
+
+    folder = make_once(tmp_path_factory, "converted-torch", make)
+    return Converted(model, 114, {name: (folder / name).read_bytes() for name in GRAPHS})
 
 
 # pytest keeps one value of a fixture with parameters, so each of the two has a fixture of its own, made once.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
+from random_networks import calibrate, diverse_images
 
 from edgecls.images.decode import RESAMPLE
 from edgecls.model_file.metadata import ModelSpec
@@ -94,3 +95,15 @@ class Converted:
     model: Any
     pad_gray: int
     graphs: dict[str, bytes]
+
+
+def save_backbone(folder: Path) -> None:
+    """Write backbone.weights.h5 into a folder: a random MobileNetV2 whose features are good for three easy classes."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    backbone = keras.applications.MobileNetV2(input_shape=(SIZE, SIZE, 3), alpha=0.35, include_top=False, weights=None)
+    images = np.repeat(diverse_images(96, SIZE, rng), 3, -1) / np.float32(127.5) - 1
+    calibrate(backbone, images, rng)
+    backbone.save_weights(folder / "backbone.weights.h5")
