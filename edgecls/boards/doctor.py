@@ -36,10 +36,15 @@ def diagnose(machine: Machine) -> tuple[RuleResult, ...]:
 
 
 def _check_engines(machine: Machine) -> list[RuleResult]:
+    pair = {name: machine.packages[name] for name in ("onnxruntime", GPU_PACKAGE) if name in machine.packages}
     findings = []
     for package, extra in EXTRAS.items():
-        if found := machine.packages.get(package):
+        if (found := machine.packages.get(package)) and not (len(pair) == 2 and package in pair):
             findings.append(RuleResult("engine", "ok", f"{package} {found} is installed (edgecls[{extra}])"))
+    if len(pair) == 2:
+        both = " and ".join(f"{name} {found}" for name, found in pair.items())
+        remedy = f"pip uninstall -y {' '.join(pair)} && pip install 'edgecls[{'gpu' if machine.nvidia else 'onnx'}]'"
+        findings.append(RuleResult("engine", "no", f"{both} overwrite each other's files; {remedy}"))
     system = _system(machine)
     offered = [w for package in EXTRAS if package != GPU_PACKAGE and (w := find_wheel(package, system))]
     if not findings:
@@ -53,9 +58,6 @@ def _check_engines(machine: Machine) -> list[RuleResult]:
             findings.append(
                 RuleResult("engine", "note", f"tflite-runtime does not use XNNPACK for int8; better: {line}")
             )
-    if {"onnxruntime", GPU_PACKAGE} <= machine.packages.keys():
-        text = f"onnxruntime and {GPU_PACKAGE} overwrite each other's files; uninstall both, then install one"
-        findings.append(RuleResult("engine", "no", text))
     return findings
 
 
