@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from typing import Any
 
@@ -27,6 +28,10 @@ PROVIDERS = {
 _CUDA_OPTIONS = {"use_tf32": "0"}
 _LIBRARIES = {"cuda": "CUDA and cuDNN", "tensorrt": "TensorRT, CUDA and cuDNN"}
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+# What ONNX Runtime writes before a cause: the source file it was built from, the line, and the function with its types.
+_ORIGIN = re.compile(
+    r"[^\s:]{1,200}\.(?:cc|cpp|cu|h):\d+ (?:[^()]*::~?\w+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])? )?"
+)
 
 
 class OrtEngine:
@@ -75,7 +80,7 @@ class OrtEngine:
             return [batch[0] for batch in self._session.run(outputs, {self._input: values})]
         except self._errors as error:
             raise ModelFileError(
-                f"onnxruntime {self.version} cannot run the graph: {one_line(error)}; re-export"
+                f"onnxruntime {self.version} cannot run the graph: {_cause(error)}; re-export"
             ) from error
 
 
@@ -119,11 +124,16 @@ def open_engine(graph: bytes, spec: ModelSpec, threads: int, device: str = "cpu"
     return OrtEngine(session, version, spec, threads, device, recording)
 
 
+def _cause(error: Exception) -> str:
+    # Names from the file make an error as long as they like.
+    return one_line(_ORIGIN.sub("", str(error)[:5000])).rstrip(".")
+
+
 def _load_error(runtime: str, device: str, error: Exception) -> EdgeclsError:
     if device == "cpu":
-        return ModelFileError(f"{runtime} cannot load the graph: {one_line(error)}; re-export, or upgrade it")
+        return ModelFileError(f"{runtime} cannot load the graph: {_cause(error)}; re-export, or upgrade it")
     return ConfigError(
-        f"{runtime} cannot load the graph with {PROVIDERS[device][0]}: {one_line(error)}; install the libraries "
+        f"{runtime} cannot load the graph with {PROVIDERS[device][0]}: {_cause(error)}; install the libraries "
         f"that this provider needs ({_LIBRARIES[device]}), or choose another device"
     )
 

@@ -6,17 +6,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from tiny import HEIGHT, WIDTH, make_spec
 
-from edgecls.errors import ConfigError, MissingDependency
+from edgecls.errors import ConfigError, MissingDependency, ModelFileError
+from edgecls.model_file.read import read_model_file
 from edgecls.model_file.write import attach_spec
 from edgecls.runtime import ort
 from edgecls.runtime.classifier import load
 from edgecls.runtime.cuda_graph import OPTIONS as RECORDED
 from edgecls.runtime.cuda_graph import CudaGraph
-from edgecls.runtime.ort import PROVIDERS, with_options
+from edgecls.runtime.ort import PROVIDERS, open_engine, with_options
 
 
 def test_onnx_inputs_of_other_layouts(tmp_path: Path) -> None:
@@ -89,13 +91,28 @@ def test_a_provider_without_its_libraries_names_them(
     device: str, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def open_session(graph: bytes, options: Any, **settings: Any) -> Any:
-        raise RuntimeError("Please install TensorRT libraries as mentioned in the GPU requirements page.\n")
+        raise RuntimeError(
+            "/onnxruntime_src/onnxruntime/python/onnxruntime_pybind_state.cc:539 void onnxruntime::python::"
+            "RegisterTensorRTPluginsAsCustomOps(const onnxruntime::ProviderOptions&) "
+            "Please install TensorRT libraries as mentioned in the GPU requirements page.\n"
+        )
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: PROVIDERS[device])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-    with pytest.raises(ConfigError, match=f"with {PROVIDERS[device][0]}: .*install the libraries .*CUDA and cuDNN"):
+    with pytest.raises(
+        ConfigError,
+        match=f"with {PROVIDERS[device][0]}: Please install .* page; install the libraries .*CUDA",
+    ):
         load(tiny_onnx, device=device)
+
+
+def test_an_error_shows_its_cause_without_the_source_it_comes_from(tiny_onnx: Path) -> None:
+    """The names of files and functions of ONNX Runtime filled the line, and the cause was cut off."""
+    model = onnx.load_from_string(read_model_file(tiny_onnx).graph)
+    model.ir_version = 99
+    with pytest.raises(ModelFileError, match=r"graph: \[ONNXRuntimeError\] : 1 : FAIL : Unsupported model IR"):
+        open_engine(model.SerializeToString(), read_model_file(tiny_onnx).spec, 1)
 
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
