@@ -90,14 +90,14 @@ def estimate(
         profile: of the board.
         precision: "fp32", "fp16" or "int8".
         engine: one of `ENGINES`; None for the board's recommended one.
-        threads: of the interpreter; None for the board's recommended number.
+        threads: of the interpreter; None for the board's recommended number. An accelerator has its own.
         measured: on the same board.
 
     Raises:
         ConfigError: the board has no such engine or fewer cores, or no such latency is published.
     """
-    engine, threads = choose_engine(profile, engine), _choose_threads(profile, threads)
-    run = replace(make_run(network, profile, precision, engine, threads), own=bool(measured))
+    engine, used = choose_engine(profile, engine), _choose_threads(profile, threads)
+    run = replace(make_run(network, profile, precision, engine, used), own=bool(measured))
     known = [run_of(latency) for latency in load_latencies()]
     _check_known(run, known, profile)
     evidence = _find_evidence(run, known, measured)
@@ -106,12 +106,12 @@ def estimate(
     # A measurement on the board is of its own system.
     system = 0.0 if measured else _system_difference(run, profile)
     return Estimate(
-        *(profile.name, engine, precision, threads),
+        *(profile.name, engine, precision, used),
         *_find_interval(fitted, run, validation.quantile, system),
         validation=validation,
         nearest_references=_find_nearest(fitted, run),
         calibrated=bool(measured),
-        notes=_notes(network, profile, engine, precision, evidence),
+        notes=(*_notes(network, profile, engine, precision, evidence), *_ignored(profile, threads)),
     )
 
 
@@ -237,6 +237,13 @@ def _notes(network: Network, profile: Profile, engine: str, precision: str, evid
     if not load_processor(profile.hardware.processor).cores:
         notes.append(f"{profile.title} is not one certain machine, so the interval spans all published ones")
     return tuple(notes)
+
+
+def _ignored(profile: Profile, threads: int | None) -> tuple[str, ...]:
+    """Return which argument has no effect, in a sentence."""
+    if threads is None or load_processor(profile.hardware.processor).kind == "cpu":
+        return ()
+    return (f"the number of threads has no effect: {profile.name} computes on its accelerator",)
 
 
 def to_json(found: Estimate) -> dict[str, Any]:

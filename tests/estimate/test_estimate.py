@@ -144,6 +144,16 @@ def test_it_is_fast_enough_for_a_search() -> None:
     assert (time.perf_counter() - start) / 40 < 0.05
 
 
+@pytest.mark.parametrize("name", ["coral-usb", "desktop-nvidia"])
+def test_threads_of_an_accelerator_have_no_effect_and_that_is_said(name: str) -> None:
+    board = load_profile(name)
+    usual, given = (estimate(NETWORK, board, board.recommended.precision, threads=threads) for threads in (None, 3))
+    assert given == replace(usual, notes=given.notes)
+    assert set(given.notes) - set(usual.notes) == {
+        f"the number of threads has no effect: {name} computes on its accelerator"
+    }
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="threads must be 1 to 4 for raspberry-pi-4b; received 5"):
         estimate(NETWORK, PI4, "int8", threads=5)
