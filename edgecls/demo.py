@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecls.config import ExportConfig, TrainConfig
-from edgecls.errors import DataError
+from edgecls.errors import ConfigError, DataError
 from edgecls.images.contact_sheet import contact_sheet
 from edgecls.images.dataset import load_labeled
 from edgecls.progress import Progress, silent
@@ -46,18 +46,30 @@ class DemoResult:
 
 
 def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
-    """Train on the packaged images, export the run, draw test images with their predicted labels, all in `out`."""
+    """Train on the packaged images, export the run, draw test images with their predicted labels, all in `out`.
+
+    What an earlier demo left there is replaced.
+
+    Raises:
+        ConfigError: it was left by something else. DataError: `out` cannot be written.
+    """
     from edgecls.export.artifact import export_run
     from edgecls.report.page import write_report
     from edgecls.report.pictures import PICTURES
+    from edgecls.training.run.work_folder import work_folder
     from edgecls.training.train import train
 
-    images = unpack_demo_data(out / "images")
-    run = out / "run"
+    run, sheet, images = out / "run", out / "contact-sheet.png", out / "images"
+    # A demo unpacks the images first.
+    if not images.exists() and (others := [path for path in (run, work_folder(run), sheet) if path.exists()]):
+        raise ConfigError(
+            f"{others[0]} was not made by the demo and would be replaced; give --out a new or an empty folder"
+        )
+    unpack_demo_data(images)
     trained = train(images, run, TRAIN_CONFIG, overwrite=True, pictures=PICTURES, progress=progress)
     exported = export_run(run, EXPORT_CONFIG, progress=progress)
     written = next(file for file in exported.files if (file.precision, file.format) == ("int8", "tflite"))
-    file, sheet = exported.folder / written.path, out / "contact-sheet.png"
+    file = exported.folder / written.path
     correct, shown = _draw_sheet(file, images, sheet)
     image, page = min(images.glob("test/*/*.png")), write_report(run)
     found = trained.warnings, trained.findings

@@ -84,6 +84,18 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     assert blocked.read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["run/run.json", "run.partial/checkpoint-classifier.npz", "contact-sheet.png"])
+def test_a_run_of_the_user_is_not_replaced(name: str, tmp_path: Path) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    done = CliRunner().invoke(cli.main, ["demo", "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "was not made by the demo and would be replaced; give --out a new or an empty folder" in done.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == "mine"
+
+
 def test_the_real_settings_name_both_formats_in_int8() -> None:
     assert "int8" in demo.EXPORT_CONFIG.precisions
     assert set(demo.EXPORT_CONFIG.formats) == {"tflite", "onnx"}
