@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import posixpath
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from edgecls.images.label_tables import read_column
 from edgecls.images.layout import Listing, match_paths
 from edgecls.images.parts import TABLE_SUFFIXES
 from edgecls.images.splitting import split_groups
+from edgecls.images.tables import is_nothing
 from edgecls.messages.lists import some
 from edgecls.messages.numbers import percent
 
@@ -39,17 +39,25 @@ def find_groups(root: Path, listing: Listing, group: str = "") -> dict[str, str]
         return {} if group else dict(listing.group_of)
     paths = [path for classes in listing.parts.values() for found in classes.values() for path in found]
     if group == BY_FOLDER:
-        return _by_folder(root, listing, paths)
+        return _by_folder(root, listing)
     if group.lower().endswith(TABLE_SUFFIXES):
         found = read_column(root, group, "group")
-        return {path: found[path] for path in paths if found.get(path)}
+        if grouped := {path: found[path] for path in paths if not is_nothing([found.get(path, "")])}:
+            return grouped
+        raise DataError(f"--group {group} puts no image in a group; fill its column of groups, or leave out --group")
     return match_paths(paths, group, "--group")
 
 
-def _by_folder(root: Path, listing: Listing, paths: Iterable[str]) -> dict[str, str]:
-    classes = {name for groups in listing.parts.values() for name in groups}
-    found = {path: posixpath.basename(posixpath.dirname(path)) for path in paths}
-    if bare := [path for path, name in found.items() if to_nfc(name) in classes or not name]:
+def _by_folder(root: Path, listing: Listing) -> dict[str, str]:
+    found: dict[str, str] = {}
+    bare: list[str] = []
+    for name, path in ((n, p) for classes in listing.parts.values() for n, paths in classes.items() for p in paths):
+        folders = path.split("/")[:-1]
+        found[path] = folders[-1] if folders else ""
+        # A group may be called like a class: 1/1/a.png.
+        if not folders or (to_nfc(folders[-1]) == name and list(map(to_nfc, folders)).count(name) == 1):
+            bare.append(path)
+    if bare:
         raise DataError(
             f"--group folder: {len(bare)} of {len(found)} images lie in no folder inside their class folder, such as "
             f"{some(bare, 3)} in {root}; move them into one, or give a regular expression or a table in place of folder"

@@ -93,6 +93,28 @@ def test_groups_from_names_folders_and_tables(tmp_path: Path) -> None:
         find_groups(tmp_path, list_dataset(touch(tmp_path, "b/flat.png")), "folder")
 
 
+def test_a_folder_of_a_group_may_be_called_like_a_class(tmp_path: Path) -> None:
+    touch(tmp_path, "1/1/a.png", "1/2/b.png", "2/1/c.png")
+    assert find_groups(tmp_path, list_dataset(tmp_path), "folder") == {
+        "1/1/a.png": "1",
+        "1/2/b.png": "2",
+        "2/1/c.png": "1",
+    }
+    with pytest.raises(DataError, match="1 of 4 images lie in no folder inside their class folder, such as 2/flat"):
+        find_groups(tmp_path, list_dataset(touch(tmp_path, "2/flat.png")), "folder")
+
+
+@pytest.mark.parametrize("nothing", ["", "NA", "nan", "NULL", "#N/A"])
+def test_what_programs_write_for_no_value_is_no_group(nothing: str, tmp_path: Path) -> None:
+    """As in a table of labels: else all these images were one group, and stood on one side of the split."""
+    touch(tmp_path, "a/1.png", "a/2.png", "b/3.png")
+    (tmp_path / "groups.csv").write_text(f"file,patient\n1.png,7\n2.png,{nothing}\n3.png,{nothing}\n")
+    assert find_groups(tmp_path, list_dataset(tmp_path), str(tmp_path / "groups.csv")) == {"a/1.png": "7"}
+    (tmp_path / "groups.csv").write_text(f"file,patient\n1.png,{nothing}\n2.png,{nothing}\n")
+    with pytest.raises(DataError, match=r"groups\.csv puts no image in a group; fill its column of groups"):
+        find_groups(tmp_path, list_dataset(tmp_path), str(tmp_path / "groups.csv"))
+
+
 def test_an_image_in_two_groups_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "groups.csv").write_text("file,patient\n1.png,7\n2.png,8\n1.png,9\n")
