@@ -31,11 +31,11 @@ def devices(name: str | None, as_json: bool) -> None:
     """
     from edgecls.boards.profiles import load_profile, load_profiles
 
-    profiles = (load_profile(name),) if name else load_profiles()
+    profiles = load_profiles() if name is None else (load_profile(name),)
     if as_json:
         documents = [asdict(profile) for profile in profiles]
-        print_json(documents[0] if name else documents)
-    elif name:
+        print_json(documents if name is None else documents[0])
+    elif name is not None:
         print_profile(profiles[0])
     else:
         for profile in profiles:
@@ -104,7 +104,7 @@ def check(file: Path, name: str | None, old_name: str | None, compiling: bool, a
     from edgecls.boards.rule_result import is_yes
     from edgecls.model_file.read import check_runnable, read_graph, read_model_file
 
-    name = name or old_name
+    name = old_name if name is None else name
     if name is None:
         raise click.UsageError("Missing option '--board'.")
     profile = load_profile(name)

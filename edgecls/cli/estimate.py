@@ -72,19 +72,19 @@ def estimate(file: Path | None, board: str | None, measured: Path | None, as_jso
     from edgecls.boards.profiles import load_profile, load_profiles
     from edgecls.estimate.measured import read_measured
 
-    name = board or options["old_board"]
-    if measured and not name:
+    name = options["old_board"] if board is None else board
+    if measured and name is None:
         raise click.UsageError("--measured needs --board: the board that it was measured on")
-    profiles = (load_profile(name),) if name else load_profiles()
+    profiles = load_profiles() if name is None else (load_profile(name),)
     network, settings = _network(file, options)
     known = read_measured(measured, profiles[0], [file] if file else []) if measured else ()
     found, refused = _estimate_all(network, settings | options, profiles, known)
-    if name and refused:
+    if name is not None and refused:
         raise ConfigError(refused[name])
     if as_json:
         documents = _documents(network, found, refused)
-        print_json(documents[0] if name else documents)
-    elif name:
+        print_json(documents if name is None else documents[0])
+    elif name is not None:
         _print_one(network, found[name])
     else:
         _print_all(network, found, refused)

@@ -110,7 +110,7 @@ def sweep(data: tuple[Path, ...], out: Path, as_json: bool, host: Host | None, r
             raise click.UsageError(f"--out {out} lies in {folder}, whose images are read; choose a folder outside it")
     board, old_board = options.pop("board"), options.pop("old_board")
     options["more_data"] = more_data(data)
-    run = _plan(data[0], out, board or old_board, host, options)
+    run = _plan(data[0], out, old_board if board is None else board, host, options)
     load_tensorflow()
     found = _run(run, ray)
     _print_sweep(found, out, as_json)
@@ -151,7 +151,7 @@ def _find_board(board: str | None, host: Host | None) -> tuple[dict[str, Any], B
     from edgecls.sweep.latency import benchmark_here
 
     # Before the host is asked, which may take a while.
-    profile = load_profile(board) if board else None
+    profile = None if board is None else load_profile(board)
     if host is None:
         return {"profile": profile}, benchmark_here
     profile = load_profile(remote.find_device(host, board))

@@ -36,6 +36,25 @@ def test_devices_refuses_an_unknown_name() -> None:
     assert "Unknown board 'pi4'. Did you mean raspberry-pi-4b?" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("devices", ""),
+        ("devices", "", "--json"),
+        ("check", "model.tflite", "--board", ""),
+        ("estimate", "--arch", "mlp", "--board", ""),
+        ("sweep", "photos", "--board", ""),
+        ("choose", "run", "photos", "--board", ""),
+        ("export", "run", "--int8", "--board", ""),
+    ],
+)
+def test_an_empty_name_is_no_board(arguments: tuple[str, ...]) -> None:
+    """As of a variable that is not set: all boards were shown, and a sweep measured this machine."""
+    done = run(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Unknown board ''. 'edgecls devices' lists all boards." in done.stderr
+
+
 def test_check_says_yes(tiny_tflite: Path) -> None:
     done = run("check", tiny_tflite, "--board", "raspberry-pi-4b")
     assert (done.exit_code, done.stderr) == (0, "")
