@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.terminal import PATH, echo, print_json
+from edgecls.cli.train_options import warn_of_other_archs
 from edgecls.config import TrainConfig
 from edgecls.config.choices import ARCHS, BLOCKS, HEADS
 from edgecls.errors import ConfigError
@@ -121,8 +122,10 @@ def _network(file: Path | None, options: dict[str, Any]) -> tuple[Network, dict[
         given = {
             key: options[key] for key in ("arch", "image_size", "alpha", "blocks", "head") if options[key] is not None
         }
+        config = TrainConfig(**given)
+        warn_of_other_archs(given, (config.arch,))
         classes = 2 if options["classes"] is None else options["classes"]
-        return count_network(TrainConfig(**given), classes), {
+        return count_network(config, classes), {
             "file_precision": options["precision"],
             "file_engine": None,
         }

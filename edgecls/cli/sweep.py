@@ -14,7 +14,7 @@ from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.data_options import LAYOUT, data_options, more_data
 from edgecls.cli.option_types import DURATION, LATENCY, Several, Size
 from edgecls.cli.terminal import PATH, echo, host_options, load_tensorflow, print_json, warn
-from edgecls.cli.train_options import SETTINGS
+from edgecls.cli.train_options import SETTINGS, warn_of_other_archs
 from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
 from edgecls.config.choices import ARCHS, BLOCKS, FINE_LEARNING_RATE, HEADS
 from edgecls.parallel.pool import work_in
@@ -139,6 +139,8 @@ def _plan(data: Path, out: Path, board: str | None, host: Host | None, options: 
         usual = TrainConfig(augment=augment, **given)
         return functools.partial(search, data, out, usual, asked, space["image_sizes"] or SIZES, benchmark=benchmark)
     base = TrainConfig(augment=augment, unfreeze=0, fine_learning_rate=FINE_LEARNING_RATE, **given)
+    named = {"alphas": "alpha", "heads": "head"}
+    warn_of_other_archs([named.get(name, name) for name in space if space[name]], space["archs"] or Space.archs)
     candidates = list_candidates(Space(**{name: value for name, value in space.items() if value}), base)
     where, benchmark = _find_board(board, host)
     asked = Request(max_drop=ExportConfig.max_drop if max_drop is None else max_drop, **where, **limits)

@@ -18,7 +18,7 @@ from edgecls.cli.help_groups import GroupedCommand
 from edgecls.cli.inspection import print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, print_findings, warn
-from edgecls.cli.train_options import FIRST, GROUPS, LAST, SETTINGS, setting_options
+from edgecls.cli.train_options import FIRST, GROUPS, LAST, SETTINGS, setting_options, warn_of_other_archs
 from edgecls.config import TrainConfig
 from edgecls.errors import ConfigError
 from edgecls.messages.lists import counted, some
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from edgecls.training.train import TrainResult
 
 SHOWN_CLASSES = 20
-# Settings that only one architecture has; others are refused by `TrainConfig` where they contradict each other.
-SETTINGS_OF_ARCH = {"alpha": "mobilenet_v2", "head": "mobilenet_v2", "weights": "mobilenet_v2", "filters": "cnn"}
 
 
 @click.command(
@@ -93,9 +91,7 @@ def train(
 
 def _configure(preset: str, given: dict[str, Any]) -> TrainConfig:
     config = resolve(preset, given)
-    for name, arch in SETTINGS_OF_ARCH.items():
-        if name in given and arch != config.arch:
-            warn(f"--{name} has no effect: it is a setting of {arch}, and the network is {config.arch} (--arch)")
+    warn_of_other_archs(given, (config.arch,))
     return config
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from edgecls.cli.data_options import DATA
 from edgecls.cli.option_types import DURATION
+from edgecls.cli.terminal import warn
 from edgecls.config import AugmentConfig, TrainConfig
 from edgecls.config.choices import ARCHS, EFFORTS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES
 
@@ -89,6 +90,18 @@ SETTINGS = {name: setting for group in GROUPS.values() for name, setting in grou
 # The other options of each group, before and after its settings.
 FIRST = {"Data": ("out", "overwrite", "resume", "skip_bad"), "Network": ("preset",), "Augmentation": ("preview",)}
 LAST = {"Advanced": ("tensorboard", "ray")}
+# Settings that only one architecture has; others are refused by `TrainConfig` where they contradict each other.
+SETTINGS_OF_ARCH = {
+    "filters": "cnn",
+    **dict.fromkeys(("alpha", "head", "weights", "blocks", "unfreeze"), "mobilenet_v2"),
+}
+
+
+def warn_of_other_archs(given: Container[str], archs: Sequence[str]) -> None:
+    """Warn of each given setting that none of the architectures has."""
+    for name, arch in SETTINGS_OF_ARCH.items():
+        if name in given and arch not in archs:
+            warn(f"--{name} has no effect: it is a setting of {arch}, and the network is {' or '.join(archs)} (--arch)")
 
 
 def setting_options(command: Command) -> Command:

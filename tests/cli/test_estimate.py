@@ -103,6 +103,14 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], said: str) -> None
     assert said in done.stderr
 
 
+def test_a_setting_of_another_architecture_is_named() -> None:
+    done = run("estimate", "--arch", "mlp", "--image-size", "32", "--alpha", "0.5", "--board", "raspberry-pi-4b")
+    assert done.exit_code == 0
+    assert done.stderr == (
+        "Warning: --alpha has no effect: it is a setting of mobilenet_v2, and the network is mlp (--arch)\n"
+    )
+
+
 def test_an_engine_that_does_not_run_the_file_is_refused(int8: Path) -> None:
     done = run("estimate", int8, "--engine", "onnxruntime", "--board", "raspberry-pi-4b")
     assert (done.exit_code, "cannot run tflite files" in done.stderr) == (2, True)

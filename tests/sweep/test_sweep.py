@@ -385,3 +385,11 @@ def test_the_command_exits_with_1_if_nothing_can_be_recommended(tiny_data: Path,
 def test_wrong_usage_exits_with_2(options: list[str], message: str, tiny_data: Path) -> None:
     done = edgecls("sweep", tiny_data, *options)
     assert done.exit_code == 2 and message in done.output
+
+
+def test_settings_that_no_network_of_the_grid_has_are_named(tmp_path: Path) -> None:
+    options = ("--budget", "25ms", "--alpha", "0.5", "--unfreeze", "3")
+    done = edgecls("sweep", tmp_path, *options, "--arch", "mlp,cnn")
+    assert "--alpha has no effect: it is a setting of mobilenet_v2, and the network is mlp or cnn" in done.stderr
+    assert "--unfreeze has no effect" in done.stderr
+    assert "no effect" not in edgecls("sweep", tmp_path, *options, "--arch", "mlp,mobilenet_v2").stderr
