@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.data_options import LAYOUT, more_data
+from edgecls.cli.option_types import OutputFolder, check_writable
 from edgecls.cli.terminal import PATH, echo, load_tensorflow
 
 if TYPE_CHECKING:
@@ -33,17 +34,21 @@ def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_new(context: click.Context, parameter: click.Parameter, fix: Path | None) -> Path | None:
-    """Return the path; raise BadParameter if there is a table already, which someone may have reviewed."""
+    """Return the path; raise BadParameter if there is a table, which someone may have reviewed, or can be none."""
     if fix and fix.exists():
         raise click.BadParameter(
             f"{fix} exists, and what you have reviewed in it would be lost; remove it or choose another name"
         )
+    if fix:
+        check_writable(fix, fix.absolute().parents, parameter, context)
     return fix
 
 
 @click.command()
 @click.argument("data", type=PATH, nargs=-1, required=True)
-@click.option("--out", type=PATH, default=OUT, show_default=True, help="Folder for audit.json and audit.html.")
+@click.option(
+    "--out", type=OutputFolder(), default=OUT, show_default=True, help="Folder for audit.json and audit.html."
+)
 @click.option(
     "--fix",
     type=PATH,

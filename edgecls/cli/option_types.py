@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class OutputFile(click.Path):
         if path.is_dir():
             self.fail(f"{path} is a folder; give the name of a file in it", param, ctx)
         if value != "-":
-            self._check_folder(path, param, ctx)
+            check_writable(path, path.absolute().parents, param, ctx)
         if path.is_file() and os.access(path, os.R_OK):
             with path.open("rb") as file:
                 found = file.read(_READ_BYTES)
@@ -82,14 +82,29 @@ class OutputFile(click.Path):
                 )
         return path
 
-    def _check_folder(self, path: Path, param: click.Parameter | None, ctx: click.Context | None) -> None:
-        """Fail where the file could not be written later, when minutes of work would be lost."""
-        # Missing folders are made.
-        folder = next(each for each in path.absolute().parents if each.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            self.fail(
-                f"{path} cannot be written: {folder} is no folder that takes files; choose another one", param, ctx
-            )
+
+class OutputFolder(click.Path):
+    """The path of a folder to write files into, as a Path; it is made if it is missing."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        check_writable(path, (path.absolute(), *path.absolute().parents), param, ctx)
+        return path
+
+
+def check_writable(
+    path: Path, folders: Sequence[Path], param: click.Parameter | None, ctx: click.Context | None
+) -> None:
+    """Fail where nothing could be written later, when minutes of work would be lost; missing folders are made."""
+    folder = next(each for each in folders if each.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise click.BadParameter(
+            f"{path} cannot be written: {folder} is no folder that takes files; choose another one", ctx, param
+        )
 
 
 DURATION = Quantity("duration", {"": 1, "s": 1, "m": 60, "h": 3600}, "90s, 5m or 1h")

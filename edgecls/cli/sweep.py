@@ -12,7 +12,7 @@ import click
 from edgecls.cli import remote
 from edgecls.cli.bulk import pool_at, ray_option
 from edgecls.cli.data_options import LAYOUT, data_options, more_data
-from edgecls.cli.option_types import DURATION, LATENCY, Several, Size
+from edgecls.cli.option_types import DURATION, LATENCY, OutputFolder, Several, Size
 from edgecls.cli.terminal import PATH, echo, host_options, load_tensorflow, print_json, warn
 from edgecls.cli.train_options import SETTINGS, warn_of_other_archs
 from edgecls.config import AugmentConfig, ExportConfig, TrainConfig
@@ -55,7 +55,9 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 @click.option("--max-size", "max_size_bytes", type=Size(), help="Largest file: 500kB, 2MB.")
 @click.option("--board", help="A board that 'edgecls devices' lists.  [default: this machine, measured]")
 @click.option("--device", "old_board", hidden=True)  # The former name of --board.
-@click.option("--out", type=PATH, default=Path("sweep"), show_default=True, help="Folder for the runs and the result.")
+@click.option(
+    "--out", type=OutputFolder(), default=Path("sweep"), show_default=True, help="Folder for the runs and the result."
+)
 @click.option("--image-size", "image_sizes", type=Several(int, "n,n"), help=f"Image sizes in pixels.{_shown(SIZES)}")
 @click.option("--alpha", "alphas", type=Several(float, "a,a"), help=f"Width multipliers.{_shown(Space.alphas)}")
 @click.option("--blocks", type=Several(click.IntRange(1, BLOCKS), "n,n"), help="Blocks to keep.  [default: all]")
@@ -71,7 +73,8 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 @click.option(
     "--max-drop",
     type=float,
-    help=f"Accuracy that a faster network may lose against the default one.  [default: {SMALL_GAIN}]",
+    help=f"Accuracy that a faster network may lose against the default one.  [default: {SMALL_GAIN}]  With a list of "
+    f"networks: that a file may lose against its float model.  [default: {ExportConfig.max_drop}]",
 )
 @click.option("--time-budget", "time_budget_s", type=DURATION, help="Start no training that would end later: 30m, 2h.")
 @click.option("--full-grid", is_flag=True, help="Train all networks in full, however many.")

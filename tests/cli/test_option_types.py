@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 import pytest
+from command_line import run
 
-from edgecls.cli.option_types import DURATION, LATENCY, OutputFile, Quantity, Several, Size
+from edgecls.cli.option_types import DURATION, LATENCY, OutputFile, OutputFolder, Quantity, Several, Size
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,32 @@ def test_a_file_that_could_not_be_written_is_refused_at_once(tmp_path: Path, mon
     with pytest.raises(click.BadParameter, match="cannot be written"):
         OutputFile("JSON").convert(str(tmp_path / "new" / "a.json"), None, None)
     assert OutputFile("JSON").convert("-", None, None) == Path("-")
+
+
+def test_a_folder_that_could_not_be_written_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    for name in ("file", "file/new"):
+        with pytest.raises(click.BadParameter, match="file is no folder that takes files"):
+            OutputFolder().convert(str(tmp_path / name), None, None)
+    for path in (tmp_path, tmp_path / "new" / "folder"):
+        assert OutputFolder().convert(str(path), None, None) == path
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(click.BadParameter, match="cannot be written"):
+        OutputFolder().convert(str(tmp_path / "new"), None, None)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sweep", "photos", "--out", "file"),
+        ("audit", "photos", "--out", "file"),
+        ("audit", "photos", "--fix", "file/a.csv"),
+    ],
+)
+def test_work_of_minutes_begins_only_if_its_result_can_be_written(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    done = run(*arguments)
+    assert done.exit_code == 2 and "file is no folder that takes files; choose another one" in done.stderr
