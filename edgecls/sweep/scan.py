@@ -1,7 +1,7 @@
 """The first stage of a search: the accuracy of every depth and image size with a linear classifier on frozen features.
 
-Each image is labeled by a classifier that learned from all other training and validation images. Test images play no
-part.
+Each image is labeled by a classifier that learned from all other training and validation images, without those of its
+group. Test images play no part.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class _Images:
     labels: tuple[int, ...]
     class_count: int
     sha256: str  # of all pixels
+    groups: tuple[str, ...]  # of each image, "" for none
 
 
 def _classify(
@@ -84,7 +85,8 @@ def _classify(
     how = config.preprocessing
     split = load_paths(images.root, images.paths, images.labels, size, size, preprocessing=how, progress=read)
     for done, (blocks, features) in enumerate(features_of_depths(config, weights, split, progress=progress), 1):
-        yield blocks, label_each_from_the_others(features, split.labels, images.class_count) == split.labels
+        labels = label_each_from_the_others(features, split.labels, images.class_count, images.groups)
+        yield blocks, labels == split.labels
         progress(f"{stage}classifiers of all depths", done, len(DEPTHS))
 
 
@@ -101,13 +103,17 @@ def _choose_images(data: Path, config: TrainConfig, size: int, progress: Progres
     order = np.random.default_rng(config.seed).permutation(len(chosen))[:MOST_IMAGES]
     digests = [chosen[place] for place in order]
     paths, labels = zip(*(found[digest] for digest in digests), strict=True)
-    return _Images(dataset.root, paths, labels, len(dataset.classes), hashlib.sha256(b"".join(digests)).hexdigest())
+    groups = tuple(dataset.group_of.get(path, "") for path in paths)
+    sha256 = hashlib.sha256(b"".join(digests)).hexdigest()
+    return _Images(dataset.root, paths, labels, len(dataset.classes), sha256, groups)
 
 
 def _key(config: TrainConfig, images: _Images, weights: Weights) -> str:
     """Return what a result depends on, as a sha256."""
     settings = [config.image_size, config.alpha, config.seed, weights.sha256, weights.layout]
-    return json_sha256([images.sha256, images.paths, images.labels, settings, vars(config.preprocessing)])
+    # Without groups, what older versions have found stays valid.
+    groups = [images.groups] if any(images.groups) else []
+    return json_sha256([images.sha256, images.paths, images.labels, settings, vars(config.preprocessing), *groups])
 
 
 def _read(path: Path, key: str) -> dict[int | None, NDArray[np.bool_]] | None:

@@ -99,3 +99,20 @@ def test_of_very_many_images_some_are_enough(
     monkeypatch.setattr(scanning, "MOST_IMAGES", 12)
     list(scan(tiny_data, tmp_path, BASE, [32]))
     assert len(passes[0]) == 12
+
+
+def test_groups_are_left_out_together_and_are_part_of_the_key(
+    tiny_data: Path, tmp_path: Path, passes: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def label(features: Any, labels: Any, class_count: int, groups: Any) -> Any:
+        seen.append(groups)
+        return labels
+
+    monkeypatch.setattr(scanning, "label_each_from_the_others", label)
+    grouped = replace(BASE, group=r"/\d(\d)")
+    for config in (BASE, grouped, grouped):
+        next(scan(tiny_data, tmp_path, config, [32]))
+    assert len(passes) == 2
+    assert set(seen[0]) == {""} and seen[-1] == tuple(Path(path).name[1] for path in passes[1])
