@@ -28,6 +28,7 @@ from edgecls.audit.shapes import Shapes, measure_shapes
 from edgecls.audit.single import Fault, find_faults, read_sizes
 from edgecls.boards.versions import tool_versions
 from edgecls.config import TrainConfig
+from edgecls.images.layout import match_paths
 from edgecls.images.parts import PARTS
 from edgecls.progress import Progress, silent
 
@@ -46,7 +47,7 @@ class Audit:
         accuracies: with and without the leak.
         random_accuracy: out of fold, copies kept together; None without groups.
         group_accuracy: out of fold, groups kept together; None without groups.
-        group: the proposed or given pattern of groups; "".
+        group: the proposed or given pattern of groups, or the table of them; "" for none and for those of --labels.
         torn: groups that stand in two splits.
         shapes: what other ways to resize would give; None if the images have nearly one shape.
     """
@@ -102,8 +103,11 @@ def audit(data: Path, config: TrainConfig, progress: Progress = silent) -> Audit
     cluster_of = clusters(len(material.paths), copies)
     l2 = choose_l2(material, cluster_of)
     scores = score_out_of_fold(material, cluster_of, l2, progress)
-    group = config.group or propose_group(material.paths, indices, material.dataset.classes)
-    group_of = _read_groups(material, group) if not config.group else dict(material.group_of)
+    group, group_of = config.group, dict(material.group_of)
+    # Neither the user nor a table says them.
+    if not group and not group_of:
+        group = propose_group(material.paths, indices, material.dataset.classes)
+        group_of = match_paths(material.paths, group, "--group") if group else {}
     sizes = read_sizes(material)
     ratios = np.array([width / height if height else np.nan for width, height, _ in sizes])
     judged = ((scores + score_by_neighbors(material, cluster_of)) / 2).astype(np.float32)
@@ -127,12 +131,6 @@ def _score_by_group(
     """Return scores out of fold with the images of a group, or else the copies of an image, in one fold."""
     units = [group_of.get(path) or f"\0{cluster}" for path, cluster in zip(material.paths, cluster_of, strict=True)]
     return score_out_of_fold(material, units, l2, progress)
-
-
-def _read_groups(material: Material, pattern: str) -> dict[str, str]:
-    from edgecls.images.layout import match_paths
-
-    return match_paths(material.paths, pattern, "--group") if pattern else {}
 
 
 def _accuracy(scores: NDArray[np.float32], material: Material) -> float:

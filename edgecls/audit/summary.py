@@ -31,7 +31,11 @@ def list_rows(found: Audit) -> list[tuple[str, int, str]]:
         ("contradictory labels", len(labels), "pairs of one picture or object with two labels"),
         ("likely wrong labels", len(found.wrong), "the classifier is sure of another class"),
         *((kind, count, _MEANING[kind]) for kind, count in kinds.items()),
-        ("groups in several splits", len(found.torn), f"of the pattern {found.group}"),
+        (
+            "groups in several splits",
+            len(found.torn),
+            f"of the pattern {found.group}" if found.group else "of the table",
+        ),
     ]
     return [row for row in rows if row[1]]
 
@@ -81,9 +85,10 @@ def list_notes(found: Audit) -> list[str]:
         notes.append(f"{', '.join(few)}: fewer than {FEW_IMAGES} training images; take more pictures.")
     if found.group_accuracy is not None and found.random_accuracy is not None:
         origin = "" if found.material.group_of else "Near duplicates follow the file names. "
+        split = f"Split so with --group {shlex.quote(found.group)}" if found.group else "train splits so, by the table"
         notes.append(
             f"{origin}With folds chosen at random, a linear classifier reaches {percent(found.random_accuracy)}; with "
-            f"folds by group, {percent(found.group_accuracy)}. Split so with --group {shlex.quote(found.group)}"
+            f"folds by group, {percent(found.group_accuracy)}. {split}"
         )
     if found.shapes:
         notes.append(describe_shapes(found.shapes))

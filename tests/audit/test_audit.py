@@ -134,3 +134,22 @@ def test_groups_are_reported_and_measured(data: Path, tiny_config: TrainConfig) 
     record = to_json(found)["groups"]
     assert record["in_several_splits"] and 0 <= record["accuracy_of_folds_by_group"] <= 1
     assert {name: count for name, count, _ in list_rows(found)}["groups in several splits"] == len(found.torn)
+
+
+def test_flat_images_are_split_by_group_as_train_splits_them(
+    data: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    """Groups in several splits were reported that no training run has; those of a table were left out."""
+    images = [path for path in sorted((data / "train").glob("*/*.png")) if path.name != "damaged.png"]
+    rows = [
+        f"{path.parent.name}/{path.name},{path.parent.name},{int(path.stem) // 4 if path.stem.isdigit() else 9}"
+        for path in images
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label,part", *rows]))
+    config = dataclasses.replace(tiny_config, labels=(str(tmp_path / "labels.csv"),))
+    found = audit(data / "train", config)
+    assert found.torn == () and found.material.dataset.notes[-1].endswith(".") and found.group == ""
+    assert "No group is in two splits" in found.material.dataset.notes[-1]
+    assert found.group_accuracy is not None and found.random_accuracy is not None
+    assert any(note.endswith("train splits so, by the table") for note in list_notes(found))
+    assert audit(data / "train", dataclasses.replace(config, group="none")).group_accuracy is None
