@@ -47,7 +47,11 @@ def _check_new(context: click.Context, parameter: click.Parameter, fix: Path | N
 @click.command()
 @click.argument("data", type=PATH, nargs=-1, required=True)
 @click.option(
-    "--out", type=OutputFolder(), default=OUT, show_default=True, help="Folder for audit.json and audit.html."
+    "--out",
+    type=OutputFolder({"audit.json": "JSON", "audit.html": "HTML"}),
+    default=OUT,
+    show_default=True,
+    help="Folder for audit.json and audit.html.",
 )
 @click.option(
     "--fix",

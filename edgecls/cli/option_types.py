@@ -45,7 +45,7 @@ class Size(Quantity):
 
 # What a file that edgecls wrote has in it: result of benchmark, page, table of mistakes, plot.
 _OWN = {
-    "JSON": rb'\A(\{"schema"|\s*[\[{]\s*\{?\s*"file")',
+    "JSON": rb'\A\s*(\{\s*"(schema|format_version)"|[\[{]\s*\{?\s*"file")',
     "HTML": rb"\A<!DOCTYPE html",
     "CSV": rb"\Apath,true,predicted,score",
     "PNG": rb"(?i)matplotlib",
@@ -84,15 +84,21 @@ class OutputFile(click.Path):
 
 
 class OutputFolder(click.Path):
-    """The path of a folder to write files into, as a Path; it is made if it is missing."""
+    """The path of a folder to write files into, as a Path; it is made if it is missing.
 
-    def __init__(self) -> None:
+    `files` are the names of those that are replaced, and their kind as of `OutputFile`.
+    """
+
+    def __init__(self, files: Mapping[str, str]) -> None:
         super().__init__(path_type=Path)
+        self._files = {name: OutputFile(kind) for name, kind in files.items()}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         check_writable(path, (path.absolute(), *path.absolute().parents), param, ctx)
+        for name, kind in self._files.items():
+            kind.convert(str(path / name), param, ctx)
         return path
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgecls.sweep.sweep import Sweep
 
 REPORT_FILE, PICTURE_FILE = "sweep.json", "frontier.png"
+FILES = {REPORT_FILE: "JSON", PICTURE_FILE: "PNG"}
 
 
 def _shown(values: tuple[Any, ...]) -> str:
@@ -56,7 +57,11 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 @click.option("--board", help="A board that 'edgecls devices' lists.  [default: this machine, measured]")
 @click.option("--device", "old_board", hidden=True)  # The former name of --board.
 @click.option(
-    "--out", type=OutputFolder(), default=Path("sweep"), show_default=True, help="Folder for the runs and the result."
+    "--out",
+    type=OutputFolder(FILES),
+    default=Path("sweep"),
+    show_default=True,
+    help="Folder for the runs and the result.",
 )
 @click.option("--image-size", "image_sizes", type=Several(int, "n,n"), help=f"Image sizes in pixels.{_shown(SIZES)}")
 @click.option("--alpha", "alphas", type=Several(float, "a,a"), help=f"Width multipliers.{_shown(Space.alphas)}")

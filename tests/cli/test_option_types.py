@@ -96,12 +96,12 @@ def test_a_folder_that_could_not_be_written_is_refused_at_once(tmp_path: Path, m
     (tmp_path / "file").write_text("")
     for name in ("file", "file/new"):
         with pytest.raises(click.BadParameter, match="file is no folder that takes files"):
-            OutputFolder().convert(str(tmp_path / name), None, None)
+            OutputFolder({}).convert(str(tmp_path / name), None, None)
     for path in (tmp_path, tmp_path / "new" / "folder"):
-        assert OutputFolder().convert(str(path), None, None) == path
+        assert OutputFolder({}).convert(str(path), None, None) == path
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(click.BadParameter, match="cannot be written"):
-        OutputFolder().convert(str(tmp_path / "new"), None, None)
+        OutputFolder({}).convert(str(tmp_path / "new"), None, None)
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,16 @@ def test_work_of_minutes_begins_only_if_its_result_can_be_written(
     Path("file").write_text("")
     done = run(*arguments)
     assert done.exit_code == 2 and "file is no folder that takes files; choose another one" in done.stderr
+
+
+def test_a_folder_keeps_the_files_that_edgecls_did_not_write(tmp_path: Path) -> None:
+    folder = OutputFolder({"a.json": "JSON", "a.png": "PNG"})
+    (tmp_path / "a.json").write_text('{\n "schema": 1\n}')
+    assert folder.convert(str(tmp_path), None, None) == tmp_path
+    (tmp_path / "a.json").write_text('{"mine": 1}')
+    with pytest.raises(click.BadParameter, match=r"a\.json exists, and edgecls did not write it as JSON, so it is not"):
+        folder.convert(str(tmp_path), None, None)
+    (tmp_path / "a.json").unlink()
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(click.BadParameter, match=r"a\.png is a folder"):
+        folder.convert(str(tmp_path), None, None)
