@@ -17,7 +17,7 @@ from edgecls.images.layout import Listing, match_paths
 from edgecls.images.parts import TABLE_SUFFIXES
 from edgecls.images.splitting import split_groups
 from edgecls.images.tables import is_nothing
-from edgecls.messages.lists import some
+from edgecls.messages.lists import counted, some
 from edgecls.messages.numbers import percent
 
 NO_GROUPS, BY_FOLDER = "none", "folder"
@@ -97,8 +97,8 @@ def split_by_group(
         if part not in part_of.values():
             largest = max(int(count.sum()) for count in counts.values())
             raise DataError(
-                f"{len(counts)} groups, the largest of {largest} images, leave none for {part}; give a --group that "
-                "makes more groups, or add images"
+                f"{counted(len(counts), 'group')}, the largest of {largest} images, leave none for {part}; give a "
+                "--group that makes more groups, or add images"
             )
     return {
         part: {
@@ -177,7 +177,7 @@ def describe_groups(
     paths = [path for classes in parts.values() for found in classes.values() for path in found]
     sizes = Counter(group_of[path] for path in paths if group_of.get(path))
     alone = len(paths) - sizes.total()
-    text = f"{len(sizes):,} groups of {min(sizes.values())} to {max(sizes.values()):,} images"
+    text = f"{counted(len(sizes), 'group')} of {min(sizes.values())} to {max(sizes.values()):,} images"
     text += f"; {alone:,} images are in none" if alone else ""
     if max(sizes.values()) == 1:
         return (f"{text}: no group has two images, so --group changes nothing.",)

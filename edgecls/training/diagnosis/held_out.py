@@ -75,18 +75,29 @@ def check_enough(part: Scored | None, run: Evidence) -> Iterator[Problem]:
     kept = ""
     if part.part == "validation":
         kept = " They also decide which epoch and which phase is kept, which is left to chance with so few."
-    # What would be held out if the folder did not say it.
-    other = round(run.config.val_fraction * len(run.labels))
-    remedy = f"Add {part.part} images: with 100 of them the interval is at most 20 points wide."
-    if part.part == "validation" and other >= 2 * len(part.labels):
-        remedy = (
-            f"Remove the folder val: then {other} of the training images are held out instead. Or add images to it."
-        )
     yield (
         "warning",
         f"There are too few {part.part} images to judge the network: {_result(part)}.{kept}",
-        remedy,
+        _more_images(part, run),
     )
+
+
+def _more_images(part: Scored, run: Evidence) -> str:
+    config = run.config
+    # What would be held out if neither folders nor groups stood against it.
+    other = round(config.val_fraction * len(run.labels))
+    if part.part == "validation" and other >= 2 * len(part.labels):
+        if config.group:
+            return (
+                "Give a --group that makes more groups, or remove the folder val if there is one: then about "
+                f"{other} of the training images are held out. Or add images."
+            )
+        # A table says the splits, or groups of its own.
+        if not (config.labels or config.class_from):
+            return (
+                f"Remove the folder val: then {other} of the training images are held out instead. Or add images to it."
+            )
+    return f"Add {part.part} images: with 100 of them the interval is at most 20 points wide."
 
 
 def check_agreement(run: Evidence) -> Iterator[Problem]:

@@ -101,6 +101,14 @@ def test_a_tiny_validation_folder_is_better_removed() -> None:
     ]
     assert finding.remedy.startswith("Remove the folder val: then 150 of the training images")
     assert "left to chance" in finding.text
+    # Large groups leave as few, and there is no such folder; nor is there one beside a table.
+    for settings, remedy in (
+        ({"group": "part"}, "Give a --group that makes more groups, or remove the folder val if there is one: then"),
+        ({"labels": ("labels.csv",)}, "Add validation images"),
+    ):
+        config = dataclasses.replace(CONFIG, **settings)
+        found = diagnosed(normal_epochs(), config, val=scored(np.eye(4, dtype=int)), train_labels=labels)
+        assert found["too-few-validation-images"].remedy.startswith(remedy)
     few = diagnosed(normal_epochs(), val=scored(np.eye(4, dtype=int)), train_labels=np.repeat(range(4), 6))
     assert few["too-few-validation-images"].remedy.startswith("Add validation images")
 
