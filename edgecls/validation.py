@@ -117,4 +117,8 @@ def _name(hint: Any) -> str:
 def list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return the settings of `now` that had another value before, with both values; "" if there are none."""
     changed = [name for name in now if before.get(name) != now[name]]
-    return some(f"{name} ({short(before.get(name))} then, {short(now[name])} now)" for name in changed)
+
+    def show(value: Any) -> str:
+        return "nothing" if value in ("", [], ()) else short(value)
+
+    return some(f"{name} ({show(before.get(name))} then, {show(now[name])} now)" for name in changed)

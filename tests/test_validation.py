@@ -5,7 +5,7 @@ from typing import Any, Literal, TypedDict
 
 import pytest
 
-from edgecls.validation import build, check
+from edgecls.validation import build, check, list_changes
 
 
 @dataclass(frozen=True)
@@ -67,3 +67,9 @@ def test_documents_may_hold_more_than_is_read() -> None:
     check({"by_name": {"a": [1]}, "later": 5}, Document, "it")
     with pytest.raises(ValueError, match=r"it\.by_name\.a\[1\] must be a whole number; received None"):
         check({"by_name": {"a": [1, None]}}, Document, "it")
+
+
+def test_a_setting_that_is_left_out_has_a_word() -> None:
+    assert list_changes({"group": "", "labels": ["a.csv"]}, {"group": "x", "labels": []}) == (
+        "group (nothing then, x now), labels (['a.csv'] then, nothing now)"
+    )

@@ -71,7 +71,7 @@ def assign(
         classes,
         {part: to_samples(parts[part], classes) for part in PARTS if part in parts},
         {places[0] + path: group for path, group in group_of.items()},
-        (*listings[0].notes, *describe_groups(first, group_of, fractions), *_describe(folders, listings, divided)),
+        tuple(_describe(folders, listings, divided, describe_groups(first, group_of, fractions))),
         (*(doubt for listing in listings for doubt in listing.doubts), *list_alike(classes), *list_combined(classes)),
         listings[0].is_flat,
     )
@@ -152,9 +152,13 @@ def _count(parts: Mapping[str, Groups]) -> str:
 
 
 def _describe(
-    folders: Sequence[Path], listings: Sequence[Listing], divided: Sequence[tuple[Mapping[str, Groups], str]]
+    folders: Sequence[Path],
+    listings: Sequence[Listing],
+    divided: Sequence[tuple[Mapping[str, Groups], str]],
+    groups: Sequence[str],
 ) -> Iterator[str]:
-    """Yield sentences that say how several folders were read and divided, and which classes only one of them has."""
+    """Yield sentences that say how the folders were read and divided, and which classes only one of several has."""
+    yield from (*listings[0].notes, *groups)
     if len(folders) == 1:
         return
     yield from (note for listing in listings[1:] for note in listing.notes)
@@ -162,6 +166,11 @@ def _describe(
     folders_of = Counter(name for found in names for name in found)
     for folder, (parts, how) in zip(folders, divided, strict=True):
         yield f"{folder} {how}: {_count(parts)}."
+    if groups:
+        yield (
+            f"Groups are of {folders[0]} alone: images of one group that also lie in another folder may be in two "
+            "splits. If there are such images, put all into one folder."
+        )
     for folder, found in zip(folders, names, strict=True):
         if own := sorted(name for name in found if folders_of[name] == 1):
             yield f"Only {folder} has images of {some(own)}."

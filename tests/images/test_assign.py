@@ -108,6 +108,10 @@ def test_groups_are_those_of_the_first_folder(tmp_path: Path) -> None:
     found = of(first, collection(tmp_path, {"a": 4}), layout=Layout(group=r"(\d)\.png"))
     assert set(found.group_of) == {f"photos/{name}/{i}.png" for name in "ab" for i in range(20)}
     assert found.group_of["photos/a/13.png"] == found.group_of["photos/b/3.png"] == "3"
+    said = f"Groups are of {first} alone: images of one group that also lie in another folder may be in two splits."
+    assert any(note.startswith(said) for note in found.notes)
+    for several in (of(first, tmp_path / "board"), of(first, layout=Layout(group=r"(\d)\.png"))):
+        assert not any("Groups are of" in note for note in several.notes)
 
 
 def test_folders_that_overlap_are_refused(tmp_path: Path) -> None:
