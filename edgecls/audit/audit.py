@@ -103,11 +103,7 @@ def audit(data: Path, config: TrainConfig, progress: Progress = silent) -> Audit
     cluster_of = clusters(len(material.paths), copies)
     l2 = choose_l2(material, cluster_of)
     scores = score_out_of_fold(material, cluster_of, l2, progress)
-    group, group_of = config.group, dict(material.group_of)
-    # Neither the user nor a table says them.
-    if not group and not group_of:
-        group = propose_group(material.paths, indices, material.dataset.classes)
-        group_of = match_paths(material.paths, group, "--group") if group else {}
+    group, group_of = _find_groups(material, config.group, indices)
     sizes = read_sizes(material)
     ratios = np.array([width / height if height else np.nan for width, height, _ in sizes])
     judged = ((scores + score_by_neighbors(material, cluster_of)) / 2).astype(np.float32)
@@ -125,6 +121,14 @@ def audit(data: Path, config: TrainConfig, progress: Progress = silent) -> Audit
     )
 
 
+def _find_groups(material: Material, group: str, near: Sequence[tuple[int, int]]) -> tuple[str, Mapping[str, str]]:
+    """Return the option that makes groups, and the group of each path; proposed if neither user nor table says them."""
+    if group or material.group_of:
+        return group, material.group_of
+    group = propose_group(material.paths, near, material.dataset.classes)
+    return group, match_paths(material.paths, group, "--group") if group else {}
+
+
 def _score_by_group(
     material: Material, group_of: Mapping[str, str], cluster_of: Sequence[int], l2: float, progress: Progress
 ) -> NDArray[np.float32]:
@@ -137,7 +141,7 @@ def _accuracy(scores: NDArray[np.float32], material: Material) -> float:
     return float(np.mean(scores.argmax(1) == material.labels))
 
 
-def _find_torn(material: Material, group_of: dict[str, str]) -> tuple[str, ...]:
+def _find_torn(material: Material, group_of: Mapping[str, str]) -> tuple[str, ...]:
     parts: dict[str, set[int]] = {}
     for path, part in zip(material.paths, material.parts.tolist(), strict=True):
         if group := group_of.get(path):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.config import TrainConfig
+from edgecls.errors import DataError
 from edgecls.images.assign import place_in
 from edgecls.images.dataset import Dataset, Split
 from edgecls.images.folders import check_root
@@ -86,12 +87,14 @@ def read_material(data: Path, config: TrainConfig, progress: Progress = silent) 
         DataError: the images cannot be used. WeightsError: there are no weights.
     """
     layout = layout_of(config)
+    try:
+        dataset = load_images(data, config, True, progress)
+    except DataError:
+        # That groups are in two splits, or too few to be split, is no error here but a finding.
+        dataset = load_images(data, replace(config, group=NO_GROUPS), True, progress)
     # Groups are those of the first folder.
     first = check_root(data)
     listing = list_dataset(first, replace(layout, group="", exclude="" if config.more_data else layout.exclude))
-    # Groups in two splits that the folders or the table give are no error here but a finding.
-    split_by = config if listing.is_flat else replace(config, group=NO_GROUPS)
-    dataset = load_images(data, split_by, True, progress)
     place = place_in(first, dataset.root)
     splits = [split for split in (dataset.train, dataset.val, dataset.test) if split is not None]
     return Material(
