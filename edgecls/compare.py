@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgecls.errors import DataError, ModelFileError
+from edgecls.errors import DataError
 from edgecls.evaluate import SIGNIFICANT_P, Evaluation, mcnemar_p, score, score_images
 from edgecls.images.dataset import Split, load_paths
 from edgecls.images.folders import Groups, Sample, check_known, check_root, to_samples
@@ -149,7 +149,7 @@ def compare_files(
     Raises:
         DataError: a folder has no class folders that at least one of the files knows, images cannot be read, or an
             image is in two of the folders.
-        ModelFileError: a network returned NaN.
+        ModelFileError: a network returned scores that are NaN or infinite.
     """
     classes = (*new.spec.labels, *(label for label in old.spec.labels if label not in new.spec.labels))
     seen: dict[Path, Path] = {}
@@ -219,9 +219,6 @@ def _decide(
     """Return the index in `classes` of the label of each image, int64 (N,); `len(classes)` for a rejected one."""
     report = None if progress is None else lambda done, total: progress(f"score with {name} file", done, total)
     scores = score_images(classifier, images, report)
-    if np.isnan(scores).any():
-        # `argmax` would take them for the first class.
-        raise ModelFileError(f"{name} file returned NaN scores in {classifier.engine.name}; export it again")
     place = np.array([classes.index(label) for label in classifier.spec.labels], np.int64)
     decided = place[[classifier.spec.decide(row)[0] for row in scores]]
     if classifier.threshold is not None:

@@ -97,7 +97,7 @@ def score_images(
     `progress` is called with the number of images done and of all images.
 
     Raises:
-        DataError: images of another shape or dtype.
+        DataError: images of another shape or dtype. ModelFileError: scores that are NaN or infinite.
     """
     parts = []
     for start in range(0, len(images), _CHUNK):
@@ -123,9 +123,8 @@ def score(scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], c
         raise DataError(f"scores must be (N, {len(classes)}), one column for each class; received {scores.shape}")
     # This form also refuses NaN.
     if not ((scores >= -SCORE_TOLERANCE) & (scores <= 1 + SCORE_TOLERANCE)).all():
-        low, high = scores.min(), scores.max()
-        remedy = "the network is damaged, export it again" if np.isnan(low) else "add a softmax"
-        raise DataError(f"scores must be probabilities 0..1; received {low} to {high}; {remedy}")
+        received = f"{scores.min()} to {scores.max()}"
+        raise DataError(f"scores must be probabilities 0..1; received {received}; add a softmax")
     predicted = scores.argmax(axis=1)
     confusion = confusion_matrix(predicted, labels, len(classes))
     hits, support, named = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)

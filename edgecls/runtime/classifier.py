@@ -73,12 +73,13 @@ class Classifier:
         spec: the file's metadata.
         engine: the interpreter that runs the file.
         threshold: labels of lower scores are rejected; None rejects none.
+        name: of the file, in errors.
     """
 
-    def __init__(self, spec: ModelSpec, engine: Engine, threshold: float | None = None) -> None:
+    def __init__(self, spec: ModelSpec, engine: Engine, threshold: float | None = None, name: str = "the file") -> None:
         if threshold is not None and not (_is_a(threshold, (int, float, np.number)) and 0 <= threshold <= 1):
             raise ConfigError(f"threshold must be a number from 0 to 1; received {threshold!r}")
-        self.spec = spec
+        self.spec, self.name = spec, name
         self.threshold = spec.threshold if threshold is None else threshold
         self.engine: Engine = engine
 
@@ -92,7 +93,7 @@ class Classifier:
         Raises:
             ConfigError: the array has channels and `channel_order` is not given, or the classifier is closed.
             DataError: the source is no usable image.
-            ModelFileError: the network returned NaN.
+            ModelFileError: the network returned scores that are NaN or infinite.
         """
         return self._classify(_model_input(source, self.spec, channel_order))
 
@@ -130,7 +131,7 @@ class Classifier:
 
         Raises:
             ConfigError: as `predict` raises it, or fewer workers than 1.
-            ModelFileError: the network returned NaN.
+            ModelFileError: as `predict` raises it.
         """
 
         def read(source: Source) -> NDArray[np.uint8] | DataError:
@@ -147,7 +148,7 @@ class Classifier:
         """Return the scores, float32 (N, C), of ready images, uint8 (N, H, W, 1), 0..255, as one array or a list.
 
         Raises:
-            DataError: another shape or dtype.
+            DataError: another shape or dtype. ModelFileError: as `predict` raises it.
         """
         expected = (self.spec.height, self.spec.width, 1)
         try:
@@ -161,7 +162,7 @@ class Classifier:
             )
         scores = np.empty((len(images), len(self.spec.labels)), np.float32)
         for i in range(len(images)):
-            scores[i] = self.engine.run(np.ascontiguousarray(images[i : i + 1]))
+            scores[i] = self._check(self.engine.run(np.ascontiguousarray(images[i : i + 1])))
         return scores
 
     def warmup(self, runs: int = WARMUP_RUNS) -> None:
@@ -184,13 +185,18 @@ class Classifier:
 
     def _classify(self, image: NDArray[np.uint8]) -> Prediction:
         scores, heatmap = self.engine.run_with_heatmap(image) if self.spec.heatmap else (self.engine.run(image), None)
-        if (highest := float(scores.max())) != highest:  # NaN if there is one anywhere
-            raise ModelFileError(f"{self.engine.name} returned NaN scores {scores}; re-export the model")
-        index, defect = self.spec.decide(scores)
-        rejected = self.threshold is not None and highest < self.threshold
+        index, defect = self.spec.decide(self._check(scores))
+        rejected = self.threshold is not None and float(scores.max()) < self.threshold
         label, defect = (None, None) if rejected else (self.spec.labels[index], defect)
         shown = None if heatmap is None else heatmap[:, :, index].copy()
         return Prediction(label, index, float(scores[index]), scores, defect, shown)
+
+    def _check(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the scores; raise ModelFileError for NaN, which `argmax` takes for the best, and for infinite ones."""
+        if not np.isfinite(scores).all():
+            kind = "NaN" if np.isnan(scores).any() else "infinite"
+            raise ModelFileError(f"{self.name} returned {kind} scores in {self.engine.name}; export it again")
+        return scores
 
 
 def to_entry(name: str, prediction: Prediction, spec: ModelSpec) -> dict[str, Any]:
@@ -240,7 +246,8 @@ def load(
 
         try_in_child(data, name, threads, device)
     spec = model.spec if roi is None else replace(model.spec, roi=Preprocessing(roi=roi).roi)
-    return Classifier(spec, open_engine(name, model, threads, device), threshold)
+    given = {} if isinstance(path, bytes) else {"name": str(path)}
+    return Classifier(spec, open_engine(name, model, threads, device), threshold, **given)
 
 
 def _count(name: str, value: int | None) -> int:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import math
 import warnings
 import weakref
 from pathlib import Path
@@ -140,10 +141,12 @@ def test_the_heatmap_is_that_of_the_best_label() -> None:
     np.testing.assert_array_equal(heatmap, np.full((2, 3), 0.7, np.float32))
 
 
-def test_nan_scores_are_an_error() -> None:
-    classifier = Classifier(make_spec(), FixedEngine([0.1, float("nan"), 0.9]))
-    with pytest.raises(ModelFileError, match="NaN"):
-        classifier.predict(random_images(1)[0])
+@pytest.mark.parametrize(("bad", "kind"), [(math.nan, "NaN"), (math.inf, "infinite"), (-math.inf, "infinite")])
+def test_scores_that_are_no_numbers_are_an_error(bad: float, kind: str) -> None:
+    classifier, images = Classifier(make_spec(), FixedEngine([0.1, bad, 0.9]), name="part.onnx"), random_images(1)
+    for score in (classifier.predict, classifier.classify, lambda image: classifier.scores(image[None])):
+        with pytest.raises(ModelFileError, match=f"part.onnx returned {kind} scores in .*; export it again"):
+            score(images[0])
 
 
 def test_the_engine_follows_the_file_not_its_name(tiny_tflite: Path, tiny_onnx: Path, tmp_path: Path) -> None:
