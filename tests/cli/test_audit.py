@@ -35,3 +35,20 @@ def test_a_reviewed_table_is_not_replaced(tmp_path: Path) -> None:
     shown = run("audit", tmp_path, "--fix", fix)
     assert shown.exit_code == 2 and "what you have reviewed in it would be lost" in shown.output
     assert fix.read_text() == "image,action\n1.png,keep\n"
+
+
+def test_files_of_other_programs_are_not_replaced(tiny_data: Path, tmp_path: Path) -> None:
+    out, arguments = tmp_path / "audit", ("audit", tiny_data, "--image-size", 32, "--weights", "none", "--out")
+    out.mkdir()
+    for name, text in (("audit.html", "<!DOCTYPE html><title>Of another program</title>"), ("audit.json", '{"a": 1}')):
+        (out / name).write_text(text)
+        shown = run(*arguments, out)
+        assert shown.exit_code == 2 and f"{name} exists, and edgecls did not write it" in shown.output, shown.output
+        assert (out / name).read_text() == text
+        (out / name).unlink()
+    # Its own files are replaced.
+    for _ in range(2):
+        assert run(*arguments, out).exit_code == 0
+    assert "audit of a data set" in (out / "audit.html").read_text(encoding="utf-8")
+    shown = run(*arguments, out / "audit.json")
+    assert shown.exit_code == 2 and "is no folder that takes files" in shown.output
