@@ -178,10 +178,10 @@ def _list(
 ) -> tuple[Path, list[Sample]]:
     """Return a folder and its images that are meant; `report` is called with how they were read."""
     if isinstance(given, Path):
-        samples, notes = list_scored(given, classes, layout, left_out)
-        for note in notes:
+        found = list_scored(given, classes, layout, left_out)
+        for note in found.notes:
             report(note)
-        return check_root(given), samples
+        return check_root(given), found.samples
     root, groups = check_root(given[0]), given[1]
     check_known(groups, classes, f"the classes of the held-out images in {root}", "rename classes")
     return root, to_samples(groups, classes)

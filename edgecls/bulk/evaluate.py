@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from edgecls.bulk.model import Model, open_model
 from edgecls.bulk.shards import Shard, cut_names
 from edgecls.images.dataset import decode_row, unreadable
-from edgecls.images.folders import Sample, check_root
-from edgecls.images.layout import FOLDERS, Layout, list_scored
+from edgecls.images.folders import check_root
+from edgecls.images.layout import FOLDERS, Layout, ScoredImages, list_scored
 from edgecls.images.leftovers import LeftOut
 from edgecls.model_file.read import read_model_file
 from edgecls.parallel.pool import Pool
@@ -28,8 +28,8 @@ def score_all(
     left_out: LeftOut | None = None,
     report: Callable[[str], object] = lambda note: None,
     progress: Callable[[int, int], object] = lambda done, total: None,
-) -> tuple[list[Sample], NDArray[np.float32]]:
-    """Return the images that `list_scored` finds in `data`, and a file's scores of them.
+) -> tuple[ScoredImages, NDArray[np.float32]]:
+    """Return what `list_scored` finds in `data`, and a file's scores of these images.
 
     The scores are float32 (N, C).
 
@@ -46,19 +46,19 @@ def score_all(
         DataError: folders and classes differ, or images cannot be read. EdgeclsError: as the pool raises it.
     """
     root, classes = check_root(data), read_model_file(model.data).spec.labels
-    samples, notes = list_scored(root, classes, layout, left_out)
-    for note in notes:
+    found = list_scored(root, classes, layout, left_out)
+    for note in found.notes:
         report(note)
-    shards = cut_names(path for path, _ in samples)
+    shards = cut_names(path for path, _ in found.samples)
     scores, faults, done = [], [], 0
     # In order, because sums of floats depend on it.
-    for shard, (found, bad) in pool.map(score_shard, dataclasses.replace(model, folder=root), shards, in_order=True):
-        scores.append(found)
+    for shard, (part, bad) in pool.map(score_shard, dataclasses.replace(model, folder=root), shards, in_order=True):
+        scores.append(part)
         faults += bad
-        progress(done := done + len(shard.names), len(samples))
+        progress(done := done + len(shard.names), len(found.samples))
     if faults:
         raise unreadable(root, faults)
-    return samples, np.concatenate(scores)
+    return found, np.concatenate(scores)
 
 
 def score_shard(model: Model, shard: Shard) -> tuple[NDArray[np.float32], list[str]]:

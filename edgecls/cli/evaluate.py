@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgecls.images.layout import Layout
     from edgecls.model_file.metadata import ModelSpec
 
-    Scored = tuple[Sequence[str], NDArray[np.int64], NDArray[np.float32]]  # paths, true classes, scores
+    Scored = tuple[Sequence[str], NDArray[np.int64], NDArray[np.float32], str]  # paths, true classes, scores, split
 
 
 @click.command()
@@ -69,32 +69,39 @@ def evaluate(file: Path, data: tuple[Path, ...], as_json: bool, mistakes: Path |
     layout = to_layout({name: options.pop(name) for name in SCORED_LAYOUT})
     # Before the images are read, which may take minutes.
     judge = inspect_file(spec, options.pop("good_class"), make_limit(**options))
-    paths, labels, scores = _score_each(data, lambda folder: _score(file, spec, folder, layout, how, ray))
+    paths, labels, scores, splits = _score_each(data, lambda folder: _score(file, spec, folder, layout, how, ray))
     result = score(scores, labels, spec.labels)
     inspection = judge(scores, labels) if judge else None
     _warn_of_missing(result.missing_classes, data)
     if mistakes:
         write_mistakes(mistakes, paths, labels, spec.labels, scores)
     if as_json:
-        print_json({"file": str(file)} | result.to_json() | ({"inspection": inspection} if inspection else {}))
+        more = {"splits": splits} | ({"inspection": inspection} if inspection else {})
+        print_json({"file": str(file)} | result.to_json() | more)
         return
     _print_evaluation(result, inspection, mistakes)
 
 
-def _score_each(data: Sequence[Path], score: Callable[[Path], Scored]) -> Scored:
-    """Return what `score` returns for all folders together; of several, the paths begin with the folder."""
+def _score_each(
+    data: Sequence[Path], score: Callable[[Path], Scored]
+) -> tuple[Sequence[str], NDArray[np.int64], NDArray[np.float32], dict[str, str]]:
+    """Return what `score` returns for all folders together; of several, the paths begin with the folder.
+
+    The last value says which images of each folder are scored: "test", "val" or "all".
+    """
     import numpy as np
 
     from edgecls.images.assign import find_common
     from edgecls.images.folders import check_root
 
     if len(data) == 1:
-        return score(data[0])
+        *found, split = score(data[0])
+        return *found, {str(data[0]): split}
     roots = [check_root(folder) for folder in data]
     find_common(roots)
-    paths, labels, scores = zip(*map(score, roots), strict=True)
+    paths, labels, scores, splits = zip(*map(score, roots), strict=True)
     named = [str(root / path) for root, own in zip(roots, paths, strict=True) for path in own]
-    return named, np.concatenate(labels), np.concatenate(scores)
+    return named, np.concatenate(labels), np.concatenate(scores), dict(zip(map(str, data), splits, strict=True))
 
 
 def _warn_of_missing(classes: Sequence[str], data: Sequence[Path]) -> None:
@@ -128,17 +135,14 @@ def _score_local(file: Path, spec: ModelSpec, data: Path, layout: Layout, how: M
     classifier = load(file, **how)
     with counting_left_out() as left_out, LiveProgress() as bars:
         report = functools.partial(bars, "read images")
-        samples, notes = list_scored(data, spec.labels, layout, left_out)
-        for note in notes:
+        found = list_scored(data, spec.labels, layout, left_out)
+        for note in found.notes:
             report_note(note)
-        paths, labels = [path for path, _ in samples], [label for _, label in samples]
+        paths, labels = zip(*found.samples, strict=True)
         size = spec.height, spec.width
         split = load_paths(data, paths, labels, *size, preprocessing=spec.preprocessing, progress=report)
-        return (
-            split.paths,
-            split.labels,
-            score_images(classifier, split.images, functools.partial(bars, "score images")),
-        )
+        scores = score_images(classifier, split.images, functools.partial(bars, "score images"))
+        return split.paths, split.labels, scores, found.split
 
 
 def _score_on_ray(file: Path, data: Path, layout: Layout, how: Mapping[str, Any], address: str) -> Scored:
@@ -152,10 +156,11 @@ def _score_on_ray(file: Path, data: Path, layout: Layout, how: Mapping[str, Any]
     with pool_at(address) as pool, counting_left_out() as left_out, LiveProgress() as bars:
         model = pack_model(contents, pool, **how)
         report = functools.partial(bars, "score images")
-        samples, scores = score_all(
+        found, scores = score_all(
             model, data, pool, layout=layout, left_out=left_out, report=report_note, progress=report
         )
-    return [path for path, _ in samples], np.array([label for _, label in samples], np.int64), scores
+    paths, labels = zip(*found.samples, strict=True)
+    return paths, np.array(labels, np.int64), scores, found.split
 
 
 def _print_evaluation(result: Evaluation, inspection: dict[str, Any] | None, mistakes: Path | None) -> None:

@@ -131,7 +131,8 @@ def load_labeled(
     Raises:
         DataError: as `list_labeled` raises it, or images cannot be read.
     """
-    return _load_all(check_root(root), list_labeled(root, classes, left_out), (height, width), preprocessing, progress)
+    samples, _ = list_labeled(root, classes, left_out)
+    return _load_all(check_root(root), samples, (height, width), preprocessing, progress)
 
 
 def load_paths(

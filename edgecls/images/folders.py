@@ -27,6 +27,8 @@ from edgecls.messages.path_kinds import describe
 COLLECTED, LABELED, NO_CLASS, RECORDS = "collected", "labeled", "no-class", "records"
 # What data sets for segmentation call the mask of an image.
 _MASK = re.compile(r"(?i)[ _-](masks?|seg|segmentation|gt|groundtruth|annotation|labels?)([ _-]?\d+)?$")
+# The images that are scored, where nothing is split.
+ALL = "all"
 Groups = dict[str, list[str]]  # class -> posix paths relative to the dataset's root
 Sample = tuple[str, int]  # posix path relative to the root, index of the class
 
@@ -157,8 +159,10 @@ def find_good_class(name: str, classes: Sequence[str]) -> int:
     raise DataError(f"--good-class {name!r} is none of the classes; {hint}")
 
 
-def list_labeled(root: Path, classes: Sequence[str], left_out: LeftOut | None = None) -> list[Sample]:
+def list_labeled(root: Path, classes: Sequence[str], left_out: LeftOut | None = None) -> tuple[list[Sample], str]:
     """Return the images of root/test if it is there, else of root/val, else of root, labeled by position in `classes`.
+
+    The second value says which they are: "test", "val" or "all".
 
     Folders are matched to `classes` by name, so the order of either does not matter. Classes may have no image there.
 
@@ -168,12 +172,12 @@ def list_labeled(root: Path, classes: Sequence[str], left_out: LeftOut | None = 
     root = check_root(root)
     names = [to_nfc(name) for name in classes]
     # A class may really be called test.
-    parts = [root / part for part in PARTS if part not in names and archive.is_folder(root / part)]
-    if not parts and len(named := list(find_parts(root).values())) > 1:
+    parts = {part: root / part for part in PARTS if part not in names and archive.is_folder(root / part)}
+    if not parts and len(named := find_parts(root)) > 1:
         parts = named
-    if parts == [root / "train"]:
-        raise DataError(f"{root} has no test and no val folder to score on; add one, or pass {parts[0]}")
-    folder = parts[-1] if parts else root
+    if list(parts) == ["train"]:
+        raise DataError(f"{root} has no test and no val folder to score on; add one, or pass {parts['train']}")
+    part, folder = list(parts.items())[-1] if parts else (ALL, root)
     known = [name for name in list_folder(root)[0] if to_nfc(name) in names and name not in PARTS] if parts else []
     if beside := [name for name in known if any(walk_images(root / name, LeftOut()))]:
         raise DataError(
@@ -182,7 +186,7 @@ def list_labeled(root: Path, classes: Sequence[str], left_out: LeftOut | None = 
         )
     groups = list_images(root, folder, left_out)
     check_known(groups, names, f"the class folders of {folder}", "rename, add or remove folders")
-    return to_samples(groups, names)
+    return to_samples(groups, names), part
 
 
 def check_known(groups: Groups, names: Sequence[str], what: str, remedy: str) -> None:

@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from edgecls.errors import ConfigError, DataError
 from edgecls.images.folders import (
+    ALL,
     Groups,
     Sample,
     check_class,
@@ -53,6 +55,14 @@ class Layout:
 
 
 FOLDERS = Layout()
+
+
+class ScoredImages(NamedTuple):
+    """The images that a file is scored on."""
+
+    samples: list[Sample]
+    split: str  # "test", "val" or "all"
+    notes: tuple[str, ...]  # sentences that say how they were read
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ def leave_out(listing: Listing, excluded: Container[str]) -> Listing:
 
 def list_scored(
     root: Path, classes: Sequence[str], layout: Layout = FOLDERS, left_out: LeftOut | None = None
-) -> tuple[list[Sample], tuple[str, ...]]:
+) -> ScoredImages:
     """Return the images that a file is scored on, labeled by position in `classes`, and how they were read.
 
     They are those of `list_labeled` or, if `layout` says more than the folders, its test images; without a test split
@@ -110,7 +120,8 @@ def list_scored(
         DataError: as `list_labeled` and `list_dataset` raise it.
     """
     if layout == FOLDERS:
-        return list_labeled(root, classes, left_out), ()
+        samples, part = list_labeled(root, classes, left_out)
+        return ScoredImages(samples, part, _describe_scored(root, samples, part))
     listing = list_dataset(check_root(root), layout, left_out)
     part = [name for name in PARTS if name in listing.parts][-1]
     if part == "train" and not listing.is_flat:
@@ -119,9 +130,18 @@ def list_scored(
             f"--splits {NO_PARTS}"
         )
     names, found = [to_nfc(name) for name in classes], listing.parts[part]
-    which = "" if listing.is_flat else f"{part} "
+    part = ALL if listing.is_flat else part
+    which = "" if part == ALL else f"{part} "
     check_known(found, names, f"the classes of the {which}images in {root}", "rename classes or leave images out")
-    return to_samples(found, names), listing.notes
+    samples = to_samples(found, names)
+    return ScoredImages(samples, part, (*listing.notes, *_describe_scored(root, samples, part)))
+
+
+def _describe_scored(root: Path, samples: Sequence[Sample], part: str) -> tuple[str, ...]:
+    if part == ALL:
+        return ()
+    name = "validation images are scored, as it has no test" if part == "val" else "test images are scored"
+    return (f"{root}: its {len(samples):,} {name}.",)
 
 
 def _list_all(root: Path, layout: Layout, left_out: LeftOut) -> Listing:

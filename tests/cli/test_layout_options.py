@@ -41,12 +41,28 @@ def evaluate(file: Path, *arguments: object) -> tuple[dict[str, Any], str]:
 def test_evaluate_reads_a_table_and_scores_its_test_split(tiny_onnx: Path, flat: Path) -> None:
     table = flat.parent / "labels.csv"
     found, said = evaluate(tiny_onnx, flat, "--labels", table)
-    assert (found["images"], found["accuracy"]) == (30, 1)
-    assert "60 train, 30 test images" in said
+    assert (found["images"], found["accuracy"], found["splits"]) == (30, 1, {str(flat): "test"})
+    assert "60 train, 30 test images" in said and f"{flat}: its 30 test images are scored." in said
     found, said = evaluate(tiny_onnx, flat, "--labels", table, "--exclude", flat.parent / "leave-out.csv")
     assert found["images"] == 29 and "named by leave-out.csv" in said
-    found, _ = evaluate(tiny_onnx, flat, "--labels", table, "--splits", "none")
-    assert (found["images"], found["accuracy"]) == (90, 1)
+    found, said = evaluate(tiny_onnx, flat, "--labels", table, "--splits", "none")
+    assert (found["images"], found["accuracy"], found["splits"]) == (90, 1, {str(flat): "all"})
+    assert "scored" not in said
+
+
+def test_evaluate_says_which_images_it_scored(tiny_onnx: Path, labeled_by_onnx: Path, tmp_path: Path) -> None:
+    for name, parts in (("one", ("train", "val")), ("two", ("Training", "Testing"))):
+        for part in parts:
+            shutil.copytree(labeled_by_onnx, tmp_path / name / part)
+    one, two = tmp_path / "one", tmp_path / "two"
+    found, said = evaluate(tiny_onnx, one)
+    assert found["splits"] == {str(one): "val"}
+    assert f"{one}: its 90 validation images are scored, as it has no test." in said
+    found, said = evaluate(tiny_onnx, one, two, labeled_by_onnx)
+    assert found["splits"] == {str(one): "val", str(two): "test", str(labeled_by_onnx): "all"}
+    assert f"{two}: its 90 test images are scored." in said and found["images"] == 270
+    done = run("compare", tiny_onnx, tiny_onnx, two)
+    assert f"{two}: its 90 test images are scored." in done.stderr
 
 
 def test_evaluate_reads_classes_in_names_and_folders_of_splits(
