@@ -14,6 +14,7 @@ from PIL import Image
 from edgecls.errors import DataError
 from edgecls.evaluate import SIGNIFICANT_P, Evaluation, mcnemar_p, score, score_images
 from edgecls.images.dataset import Split, load_paths
+from edgecls.images.depth import warn_of_nearly_black
 from edgecls.images.folders import Groups, Sample, check_known, check_root, to_samples
 from edgecls.images.layout import FOLDERS, Layout, list_scored
 from edgecls.images.leftovers import LeftOut
@@ -199,6 +200,7 @@ def _load(
         splits[height, width, preprocessing] = load_paths(
             folder, paths, labels, height, width, preprocessing=preprocessing, progress=report
         )
+        warn_of_nearly_black(splits[height, width, preprocessing].scales)
     return [splits[each] for each in wanted]
 
 

@@ -19,6 +19,7 @@ from edgecls.bulk.lists import read_list
 from edgecls.bulk.tables import ParquetTable
 from edgecls.errors import DataError
 from edgecls.images.decode import Source, load_gray
+from edgecls.images.depth import Scale, warn_of_nearly_black
 from edgecls.images.find import find_images
 from edgecls.images.leftovers import LeftOut
 from edgecls.limits import SHARD_IMAGES
@@ -180,7 +181,10 @@ def decode_shard(
                 raise DataError(f"{name} is empty; fill or remove it")
             if isinstance(source, str):
                 source = storage.read_file(source)
-            return load_gray(source, spec.height, spec.width, spec.preprocessing)
+            scales: list[Scale] = []
+            pixels = load_gray(source, spec.height, spec.width, spec.preprocessing, scales)
+            warn_of_nearly_black(scales)
+            return pixels
         except DataError as error:
             return error
 

@@ -28,6 +28,7 @@ from edgecls.export.run_files import RunFile
 from edgecls.files import file_sha256
 from edgecls.images.archive import exists
 from edgecls.images.dataset import Split, load_labeled, load_paths
+from edgecls.images.depth import describe_nearly_black
 from edgecls.images.leftovers import LeftOut
 from edgecls.messages.lists import some
 from edgecls.preprocessing import read_preprocessing
@@ -96,16 +97,22 @@ def load_images(run: Path, data: Path, progress: Progress = silent) -> Images:
         split = load_paths(data, paths, labels, size, size, preprocessing=preprocessing, progress=report)
         if run_folder.images_sha256(split.images) == record["held_out"]["sha256"]:
             scores = run_folder.read_held_out_scores(run, len(paths), len(classes))
-            return Images(split, f"the run's {len(paths)} held-out images ({part})", scores)
+            name = f"the run's {len(paths)} held-out images ({part})"
+            return Images(split, name, scores, _describe_dark(split))
     left_out = LeftOut()
     split = load_labeled(data, classes, size, size, preprocessing=preprocessing, left_out=left_out, progress=report)
     learned = run_folder.list_learned(record) & set(split.paths)
     overstated = f"{len(learned)} of these images are training images of the run, so accuracy is overstated."
     missing = [name for index, name in enumerate(classes) if index not in split.labels]
     uncovered = f"{data} has no image of {some(missing)}, so the accuracy of the files does not cover that."
-    notes = (overstated if learned else "", uncovered if missing else "", str(left_out))
+    notes = (overstated if learned else "", uncovered if missing else "", _describe_dark(split), str(left_out))
     note = " ".join(filter(None, notes))
     return Images(split, f"{len(split.paths)} images of {data}", None, note)
+
+
+def _describe_dark(split: Split) -> str:
+    text = describe_nearly_black(split.scales)
+    return f"{text}." if text else ""
 
 
 def find_candidates(

@@ -95,13 +95,14 @@ def _score_each(
     from edgecls.images.folders import check_root
 
     if len(data) == 1:
-        *found, split = score(data[0])
-        return *found, {str(data[0]): split}
+        paths, labels, scores, split = score(data[0])
+        return paths, labels, scores, {str(data[0]): split}
     roots = [check_root(folder) for folder in data]
     find_common(roots)
-    paths, labels, scores, splits = zip(*map(score, roots), strict=True)
-    named = [str(root / path) for root, own in zip(roots, paths, strict=True) for path in own]
-    return named, np.concatenate(labels), np.concatenate(scores), dict(zip(map(str, data), splits, strict=True))
+    found = [score(root) for root in roots]
+    named = [str(root / path) for root, (paths, *_) in zip(roots, found, strict=True) for path in paths]
+    splits = {str(folder): split for folder, (*_, split) in zip(data, found, strict=True)}
+    return named, np.concatenate([each[1] for each in found]), np.concatenate([each[2] for each in found]), splits
 
 
 def _warn_of_missing(classes: Sequence[str], data: Sequence[Path]) -> None:
@@ -129,6 +130,7 @@ def _score(file: Path, spec: ModelSpec, data: Path, layout: Layout, how: Mapping
 def _score_local(file: Path, spec: ModelSpec, data: Path, layout: Layout, how: Mapping[str, Any]) -> Scored:
     from edgecls.evaluate import score_images
     from edgecls.images.dataset import load_paths
+    from edgecls.images.depth import warn_of_nearly_black
     from edgecls.images.layout import list_scored
     from edgecls.runtime.classifier import load
 
@@ -141,6 +143,7 @@ def _score_local(file: Path, spec: ModelSpec, data: Path, layout: Layout, how: M
         paths, labels = zip(*found.samples, strict=True)
         size = spec.height, spec.width
         split = load_paths(data, paths, labels, *size, preprocessing=spec.preprocessing, progress=report)
+        warn_of_nearly_black(split.scales)
         scores = score_images(classifier, split.images, functools.partial(bars, "score images"))
         return split.paths, split.labels, scores, found.split
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ class Split:
     paths: tuple[str, ...]  # posix paths relative to the dataset's root
     images: NDArray[np.uint8]  # uint8 (N, H, W, 1), 0..255
     labels: NDArray[np.int64]  # int64 (N,), index into the classes
+    scales: tuple[Scale, ...] = ()  # of each image of more than 8 bits, in any order; a part of a Dataset has none
 
     @functools.cached_property
     def digests(self) -> tuple[bytes, ...]:
@@ -174,10 +176,11 @@ def _load_all(
     preprocessing: Preprocessing,
     progress: ProgressCallback | None,
 ) -> Split:
-    read = functools.partial(decode_row, root, preprocessing=preprocessing)
+    scales: list[Scale] = []
+    read = functools.partial(decode_row, root, preprocessing=preprocessing, scales=scales)
     splits, bad = _decode(read, {"all": samples}, size, progress)
     _check_readable(root, bad)
-    return splits["all"]
+    return dataclasses.replace(splits["all"], scales=tuple(scales))
 
 
 def _check_readable(root: Path, bad: _Bad, otherwise: str = "") -> None:

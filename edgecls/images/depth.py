@@ -6,6 +6,7 @@ brightest value: all pictures of one camera must be scaled alike.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgecls.errors import DataError
+from edgecls.errors import DataError, ImageWarning
 from edgecls.images.pillow import DEEP_MODES, gray_8bit, map_rows
 from edgecls.limits import MOST_BITS
+from edgecls.messages.lists import counted
 
 # A largest value between 1 and this fits neither 0..1 nor, unless the picture is black, 0..255.
 LEAST_BYTE_RANGE = 16
@@ -104,6 +106,23 @@ def advise(scales: Iterable[Scale], option: str) -> tuple[str, ...]:
     """
     found = [scale for scale in scales if scale.largest > 0]
     return tuple(text for text in (_few_bits(found, option) or _few_levels(found), _two_ranges(found)) if text)
+
+
+def describe_nearly_black(scales: Iterable[Scale]) -> str:
+    """Return a warning about pictures that a trained network got nearly black, with the remedies; "" for none."""
+    if not (count := sum(scale.is_nearly_black for scale in scales)):
+        return ""
+    images = counted(count, "image of 16 bits has", "images of 16 bits have")
+    return (
+        f"{images} no value above {NEARLY_BLACK} of 65535 and {'was' if count == 1 else 'were'} read as nearly black. "
+        "If the camera has fewer bits, rescale its images to 8 bits, or train again with --bits"
+    )
+
+
+def warn_of_nearly_black(scales: Iterable[Scale]) -> None:
+    """Issue the warning of `describe_nearly_black`, if there is one, as an ImageWarning."""
+    if text := describe_nearly_black(scales):
+        warnings.warn(text, ImageWarning, stacklevel=3)
 
 
 def _few_bits(scales: Sequence[Scale], option: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.boards.cpus import default_threads
-from edgecls.errors import ConfigError, DataError, ImageWarning, ModelFileError
+from edgecls.errors import ConfigError, DataError, ModelFileError
 from edgecls.images.decode import Source, load_gray
 from edgecls.images.pillow import to_rgb
 from edgecls.limits import MAX_THREADS
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 ChannelOrder = Literal["rgb", "bgr"]
 # The first run packs weights and fills caches; a GPU takes a few runs to choose kernels.
 WARMUP_RUNS = 3
-_NEARLY_BLACK = (
-    "a 16-bit image has no value above 4095 of 65535, so it was read as nearly black. If its camera has fewer bits, "
-    "rescale its images to 8 bits, or train again with --bits"
-)
 AnySource = TypeVar("AnySource", bound=Source)
 
 
@@ -83,9 +78,14 @@ class Classifier:
         self.threshold = spec.threshold if threshold is None else threshold
         self.engine: Engine = engine
 
-    def read(self, source: Source, *, channel_order: ChannelOrder | None = None) -> NDArray[np.uint8]:
-        """Return the image that the network takes, uint8 (H, W, 1), 0..255; raise as `predict` does for the source."""
-        return cast("NDArray[np.uint8]", _model_input(source, self.spec, channel_order)[0])
+    def read(
+        self, source: Source, *, channel_order: ChannelOrder | None = None, scales: list[Scale] | None = None
+    ) -> NDArray[np.uint8]:
+        """Return the image that the network takes, uint8 (H, W, 1), 0..255; raise as `predict` does for the source.
+
+        The `Scale` of a picture of more than 8 bits is added to `scales`.
+        """
+        return cast("NDArray[np.uint8]", _model_input(source, self.spec, channel_order, scales)[0])
 
     def predict(self, source: Source, *, channel_order: ChannelOrder | None = None) -> Prediction:
         """Return the prediction for one image.
@@ -241,13 +241,12 @@ def load(
     model = read_model_file(data, name="" if isinstance(path, bytes) else path)
     name = choose_engine(model.format, engine, device)
     if untrusted:
-        # Imported late: seldom needed.
-        from edgecls.runtime.trial import try_in_child
+        from edgecls.runtime.trial import try_in_child  # imported late: seldom needed
 
         try_in_child(data, name, threads, device)
     spec = model.spec if roi is None else replace(model.spec, roi=Preprocessing(roi=roi).roi)
-    given = {} if isinstance(path, bytes) else {"name": str(path)}
-    return Classifier(spec, open_engine(name, model, threads, device), threshold, **given)
+    opened = open_engine(name, model, threads, device)
+    return Classifier(spec, opened, threshold, "the file" if data is path else str(path))
 
 
 def _count(name: str, value: int | None) -> int:
@@ -274,7 +273,9 @@ def _several(sources: Iterable[AnySource]) -> Iterable[AnySource]:
     return sources
 
 
-def _model_input(source: Source, spec: ModelSpec, channel_order: ChannelOrder | None) -> NDArray[np.uint8]:
+def _model_input(
+    source: Source, spec: ModelSpec, channel_order: ChannelOrder | None, scales: list[Scale] | None = None
+) -> NDArray[np.uint8]:
     """Return the image that the network takes, uint8 (1, H, W, 1), 0..255."""
     shape = (1, spec.height, spec.width, 1)
     if isinstance(source, np.ndarray):
@@ -284,8 +285,12 @@ def _model_input(source: Source, spec: ModelSpec, channel_order: ChannelOrder | 
             return np.ascontiguousarray(source).reshape(shape)
         if source.ndim == 3 and source.shape[2] in (3, 4):
             source = to_rgb(source, channel_order)
-    scales: list[Scale] = []
-    pixels = load_gray(source, spec.height, spec.width, spec.preprocessing, scales)
-    if any(scale.is_nearly_black for scale in scales):
-        warnings.warn(_NEARLY_BLACK, ImageWarning, stacklevel=3)
+    found: list[Scale] = []
+    pixels = load_gray(source, spec.height, spec.width, spec.preprocessing, found)
+    if found:
+        from edgecls.images.depth import warn_of_nearly_black
+
+        warn_of_nearly_black(found)
+    if scales is not None:
+        scales += found
     return pixels.reshape(shape)

@@ -17,6 +17,11 @@ _PREDICTION = {
         "score": {"type": "number"},
         "scores": _NUMBERS | {"description": "score of each label, 0 to 1"},
         "latency_ms": _NUMBERS | {"description": "decode, network and whole, which includes waiting"},
+        "warnings": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "why the pixels are probably not what was meant; left out if there is nothing to say",
+        },
         "heatmap": {
             "type": "array",
             "items": {"type": "array", "items": {"type": "number"}},

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgecls.errors import DataError, EdgeclsError
 from edgecls.images.decode import Source
+from edgecls.images.depth import Scale, describe_nearly_black
 from edgecls.model_file.metadata import ModelSpec
 from edgecls.model_file.selftest import run_selftest
 from edgecls.runtime.classifier import ChannelOrder, Classifier, Prediction, to_entry
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """A prediction and how long it took, in ms: "decode", "network" and "whole", which includes waiting."""
+    """A prediction and how long it took, in ms: "decode", "network" and "whole", which includes waiting.
+
+    Attributes:
+        warning: why the pixels are probably not what was meant, or "".
+    """
 
     prediction: Prediction
     latency_ms: dict[str, float]
+    warning: str = ""
 
 
 class Session:
@@ -56,7 +62,8 @@ class Session:
     def _classify(self, source: Source, name: str, channel_order: ChannelOrder | None, asked: float) -> Answer:
         try:
             begun = time.perf_counter()
-            pixels = self.classifier.read(source, channel_order=channel_order)
+            scales: list[Scale] = []
+            pixels = self.classifier.read(source, channel_order=channel_order, scales=scales)
             decoded = time.perf_counter()
             prediction = self.classifier.classify(pixels)
         except DataError:
@@ -70,11 +77,16 @@ class Session:
             if isinstance(source, np.ndarray) and channel_order == "bgr":
                 source = source[:, :, 2::-1]
             self.collection.consider(source, pixels, prediction, name)
-        return Answer(prediction, latency_ms)
+        return Answer(prediction, latency_ms, describe_nearly_black(scales))
 
     def to_json(self, name: str, answer: Answer, *, heatmap: bool) -> dict[str, Any]:
-        """Return the entry of `predict --json` with `latency_ms` and, if asked for and in the file, `heatmap`."""
+        """Return the entry of `predict --json` with `latency_ms` and, if there are any, `warnings`.
+
+        If asked for and in the file, there is also `heatmap`.
+        """
         entry = to_entry(name, answer.prediction, self.classifier.spec) | {"latency_ms": answer.latency_ms}
+        if answer.warning:
+            entry["warnings"] = [answer.warning]
         if heatmap and answer.prediction.heatmap is not None:
             entry["heatmap"] = np.round(answer.prediction.heatmap.astype(float), 4).tolist()
         return entry

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import run
+from PIL import Image
 from tiny import LABELS
 
 from edgecls.config import TrainConfig
@@ -112,6 +115,24 @@ def test_sweep_passes_them_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert (base.labels, base.group, base.exclude) == (("a.csv", "b.csv"), "x", "c.csv")
     assert (base.resize, base.roi, base.splits) == ("pad", (1, 2, 3, 4), "")
     assert sorted(data_arguments(base)) == sorted(options)
+
+
+def test_images_that_are_read_as_nearly_black_are_said(tiny_onnx: Path, tiny_tflite: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for number, name in enumerate(LABELS):
+        (photos / name).mkdir(parents=True)
+        for count, largest in enumerate((3000, 60000)):
+            frame = np.full((30, 40), largest + number, np.uint16)
+            Image.fromarray(frame).save(photos / name / f"{count}.png")
+    said = f"Warning: {len(LABELS)} images of 16 bits have no value above 4095 of 65535 and were read as nearly black"
+    for arguments in (("evaluate", tiny_onnx), ("evaluate", tiny_onnx, "--json"), ("compare", tiny_onnx, tiny_tflite)):
+        # Python shows a warning once in a process.
+        with warnings.catch_warnings():
+            done = run(*arguments, photos)
+        assert done.stderr.count(said) == 1 and "nearly black" not in done.stdout, done.output
+    with warnings.catch_warnings():
+        done = run("predict", tiny_onnx, photos, "--out", tmp_path / "answers")
+    assert "1 image of 16 bits has no value above 4095" in done.stderr
 
 
 def test_several_folders_are_scored_together(tiny_onnx: Path, labeled_by_onnx: Path, tmp_path: Path) -> None:

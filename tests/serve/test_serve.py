@@ -42,6 +42,16 @@ def test_it_answers_as_predict_does(server: Server, tiny_tflite: Path) -> None:
     assert 0 < latency_ms["decode"] < latency_ms["whole"] and 0 < latency_ms["network"] < latency_ms["whole"]
 
 
+def test_an_image_that_is_read_as_nearly_black_has_a_warning(server: Server) -> None:
+    for largest, expected in ((3000, 1), (60000, 0)):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((30, 40), largest, np.uint16)).save(buffer, "PNG")
+        (entry,) = server.ask_json("/api/predict", "POST", buffer.getvalue())
+        assert len(entry.get("warnings", [])) == expected
+        assert all("rescale its images to 8 bits" in text for text in entry.get("warnings", []))
+    assert "warnings" in server.ask_json("/api/openapi.json")["components"]["schemas"]["Prediction"]["properties"]
+
+
 def test_info_health_metrics_and_openapi(server: Server) -> None:
     info = server.ask_json("/api/info")
     assert info["labels"] == list(LABELS) and info["engine"] == "litert" and not info["live"]

@@ -19,6 +19,7 @@ function percent(score) {
 
 function showEntry(entry) {
   state.entry = entry;
+  report((entry.warnings || []).join(" "));
   const ranked = Object.entries(entry.scores).sort((a, b) => b[1] - a[1]);
   const best = state.info.labels[entry.index];
   const rejected = entry.label === null || ranked[0][1] < state.threshold;
@@ -126,7 +127,6 @@ async function classifyFile(blob) {
   try {
     await showImage(blob);
     showEntry(await state.classify(blob));
-    report("");
   } catch (error) {
     report(error.message);
   }
@@ -172,7 +172,6 @@ async function showCamera() {
       state.times = [...state.times, performance.now()].slice(-20);
       const seconds = (state.times.at(-1) - state.times[0]) / 1000;
       showEntry({ ...entry, frames_per_s: seconds ? (state.times.length - 1) / seconds : 0 });
-      report("");
     } catch (error) {
       report(error.message);
       await pause(1000);
