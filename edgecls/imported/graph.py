@@ -85,29 +85,24 @@ class _Reader:
         """Append the layers of a model that reads `inputs`; return the node of its output."""
         if len(scope) > MOST_NESTED:
             raise ModelFileError(f"its models are nested more than {MOST_NESTED} times")
-        if len(inputs) != 1:
-            raise ModelFileError(f"the model {'/'.join(scope)!r} reads {len(inputs)} inputs; one image is supported")
         if config["class_name"] == "Sequential":
+            _check_ends(1, len(inputs), 1, scope)
             return self._sequential(_layers(config), inputs[0], path, scope)
-        return self._functional(config["config"], inputs[0], path, scope)
+        return self._functional(config["config"], inputs, path, scope)
 
     def _sequential(self, layers: list[dict[str, Any]], value: str, path: str, scope: tuple[str, ...]) -> str:
         for layer, place in _with_paths(layers, path):
             value = self.call(layer, [value], {}, place, scope)
         return value
 
-    def _functional(self, settings: dict[str, Any], image: str, path: str, scope: tuple[str, ...]) -> str:
+    def _functional(self, settings: dict[str, Any], inputs: Sequence[str], path: str, scope: tuple[str, ...]) -> str:
         layers = {layer["name"]: (layer, place) for layer, place in _with_paths(settings["layers"], path)}
-        (first, *others), (last, *more) = (ends(settings[key]) for key in ("input_layers", "output_layers"))
-        if others or more:
-            raise ModelFileError(
-                f"it has {1 + len(others)} inputs and {1 + len(more)} outputs; one image and one output are supported. "
-                "Save keras.Model(model.inputs[0], model.outputs[0]) with the output that holds the classes"
-            )
+        firsts, (last, *more) = (ends(settings[key]) for key in ("input_layers", "output_layers"))
+        _check_ends(len(firsts), len(inputs), 1 + len(more), scope)
         nodes = {name: layer["inbound_nodes"] for name, (layer, _) in layers.items()}
         calls = {name: [Call(node) for node in found] for name, found in nodes.items()}
         offset = first_calls(calls, last)
-        values = {(first[0], 0): image}
+        values = {(first[0], 0): value for first, value in zip(firsts, inputs, strict=True)}
         # Without recursion, because a chain of layers may be longer than Python's stack.
         pending = [resolve(last, offset)]
         waiting: set[tuple[str, int]] = set()
@@ -228,6 +223,22 @@ def _without_resizing(graph: LayerGraph) -> LayerGraph:
             return graph
         value = node.name
     return graph
+
+
+def _check_ends(inputs: int, given: int, outputs: int, scope: Sequence[str]) -> None:
+    """Raise ModelFileError if a model reads more or fewer values than it is given, or has several outputs."""
+    what = f"the model {'/'.join(scope)!r}" if scope else "it"
+    if inputs != given:
+        raise ModelFileError(
+            f"{what} has {inputs} inputs and is given {given}; a model of one image is supported. Train one without "
+            "the others; where all take the same image, save keras.Model(image, model([image] * "
+            f"{inputs})) with image = keras.Input(model.input_shape[0][1:])"
+        )
+    if outputs > 1:
+        raise ModelFileError(
+            f"{what} has {outputs} outputs; one is supported. Save keras.Model(model.inputs, model.outputs[0]), with "
+            "the number of the output that holds the classes in place of 0"
+        )
 
 
 def _is_operation(layer: dict[str, Any], kind: str, inputs: int) -> bool:

@@ -190,10 +190,28 @@ def test_what_is_computed_of_scores_is_refused(kind: str, inbound: list[str], se
         scores_of(last)
 
 
-def test_several_inputs_are_refused() -> None:
+def two_images() -> Any:
+    """A model that adds its two images."""
+    config = functional([layer("Add", "sum", [[["image", 0, 0, {}], ["second", 0, 0, {}]]])], ["sum", 0, 0])
+    config["config"]["layers"].append(layer("InputLayer", "second", [], batch_input_shape=[None, 16, 16, 3]))
+    config["config"]["input_layers"].append(["second", 0, 0])
+    return config
+
+
+def test_several_inputs_are_refused_with_what_can_be_built() -> None:
+    with pytest.raises(ModelFileError, match=r"it has 2 inputs and is given 1.*model\(\[image\] \* 2\)"):
+        read_graph(two_images(), keras_2=True)
+    nested = two_images() | {"name": "both", "inbound_nodes": [[["image", 0, 0, {}], ["image", 0, 0, {}]]]}
+    assert kinds(read_graph(functional([nested], ["both", 1, 0]), keras_2=True)) == [("Add", ("", ""))]
+    nested["inbound_nodes"] = [[["image", 0, 0, {}]]]
+    with pytest.raises(ModelFileError, match="the model 'both' has 2 inputs and is given 1"):
+        read_graph(functional([nested], ["both", 1, 0]), keras_2=True)
+
+
+def test_several_outputs_are_refused() -> None:
     config = functional([layer("Flatten", "flat", [[["image", 0, 0, {}]]])], ["flat", 0, 0])
-    config["config"]["input_layers"].append(["image", 0, 0])
-    with pytest.raises(ModelFileError, match="2 inputs"):
+    config["config"]["output_layers"].append(["image", 0, 0])
+    with pytest.raises(ModelFileError, match=r"2 outputs.*keras\.Model\(model\.inputs, model\.outputs\[0\]\)"):
         read_graph(config, keras_2=True)
 
 
