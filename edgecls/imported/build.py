@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgecls.errors import ModelFileError
 from edgecls.imported.graph import LayerCall, LayerGraph
 from edgecls.imported.model_file import KerasFile
+from edgecls.imported.scaling import Scaling
 from edgecls.limits import MAX_IMAGE_SIZE
 from edgecls.networks.imported import BOTH_CLASSES, GRAY_TO_RGB, is_copied
 
@@ -28,25 +29,11 @@ LEAST_DEVIATION = 1e-7
 _SHAPING = ("Flatten", "Reshape")
 _AVERAGING = (*_SHAPING, "Average", "AveragePooling2D", "Concatenate", "GlobalAveragePooling2D")
 _MIXING = ("Add", "GlobalMaxPooling2D", "MaxPooling2D", "Maximum", "Minimum", "Multiply", "Rescaling", "Subtract")
-_SCALING = ("Rescaling", "Normalization")
+_SCALING = ("Rescaling", "Normalization", "LayerNormalization")
 # Layers whose output is no logit.
 _RECTIFYING = ("ReLU", "LeakyReLU", "PReLU", "ELU")
 
 Arrays = list[NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """What the notebook made of a pixel, 0..255, in each channel: pixel * scale + offset."""
-
-    name: str
-    scale: tuple[float, ...]
-    offset: tuple[float, ...]
-
-    def apply(self, images: NDArray[np.uint8], channels: int) -> NDArray[np.float32]:
-        """Return gray images, uint8 (N, S, S, 1), as the model takes them: float32 (N, S, S, channels)."""
-        repeated = np.repeat(images.astype(np.float32), channels, -1)
-        return repeated * np.array(self.scale, np.float32) + np.array(self.offset, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +59,14 @@ class Source:
         if len(shape) == 1 and shape[0] and math.isqrt(shape[0]) ** 2 == shape[0]:
             return math.isqrt(shape[0])
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
+            remedy = ""
+            if len(shape) == 3 and shape[0] in (1, 3):
+                remedy = (
+                    ". Save keras.Model(image, model(keras.layers.Permute((3, 1, 2))(image))) with image = "
+                    f"keras.Input({(*shape[1:], shape[0])})"
+                )
             raise ModelFileError(
-                f"it takes inputs {shape}; images (side, side, channels) of 1 or 3 channels are supported"
+                f"it takes inputs {shape}; images (side, side, channels) of 1 or 3 channels are supported{remedy}"
             )
         if shape[0] != shape[1]:
             raise ModelFileError(f"it takes images of {shape[0]} x {shape[1]} pixels; only square images are supported")

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecls.errors import DataError
 from edgecls.export.calibration import choose_stratified
 from edgecls.images.dataset import Dataset, Split
 from edgecls.images.layout import FOLDERS, Layout
-from edgecls.imported.build import Scaling, Source
+from edgecls.imported.build import Source
 from edgecls.imported.class_order import ClassOrder, check_order, parse_classes
 from edgecls.imported.resizing import Resizing, compare_resizing, load_as_notebooks
 from edgecls.imported.scaling import (
     CLEAR,
     ROUNDS,
+    Predict,
+    Scaling,
     ScalingTrial,
-    check_unusual,
     choose_scaling,
     describe_trials,
+    find_unusual,
     parse_scaling,
     try_scalings,
     usual_scalings,
@@ -33,8 +36,6 @@ from edgecls.progress import Progress
 if TYPE_CHECKING:
     import keras
 
-# Images on which the ways to resize are compared.
-RESIZED_IMAGES = 512
 BATCH_SIZE = 32
 
 
@@ -69,7 +70,7 @@ class Measured:
         scaling: of its images.
         trials: the scalings that were tried, the best first.
         order: the class of each output.
-        accuracy: with the pixel path of edgecls on the images of `resizing`, 0..1.
+        accuracy: with the pixel path of edgecls on `images`, 0..1.
         resizing: with the ways in which notebooks resize.
         images: the first ones that were measured, uint8 (N, S, S, 1), and `scores` theirs, float32 (N, C).
         warnings: what the user should know.
@@ -83,6 +84,23 @@ class Measured:
     images: NDArray[np.uint8]
     scores: NDArray[np.float32]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Scores:
+    """The scores of the first images with each scaling, each computed once."""
+
+    compute: Predict
+    known: dict[Scaling, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __call__(self, images: NDArray[np.uint8], scaling: Scaling) -> NDArray[np.float32]:
+        known = self.known.get(scaling)
+        if known is None:
+            known = self.compute(images, scaling)
+        elif len(known) < len(images):
+            known = np.concatenate([known, self.compute(images[len(known) :], scaling)])
+        self.known[scaling] = known
+        return known[: len(images)]
 
 
 def measure(model: keras.Model, source: Source, dataset: Dataset, config: ImportConfig, progress: Progress) -> Measured:
@@ -100,26 +118,24 @@ def measure(model: keras.Model, source: Source, dataset: Dataset, config: Import
         ConfigError: the given scaling is unknown, or the given classes are others.
     """
     split = _choose(dataset.train, config.seed)
-    predict = functools.partial(_predict, model, source.channels, progress)
+    predict = _Scores(functools.partial(_predict, model, source.channels, progress))
     classes = parse_classes(config.classes, dataset.classes) if config.classes else None
     given = parse_scaling(config.scaling, source.channels) if config.scaling else None
     candidates = dict.fromkeys((*usual_scalings(source.channels), *([given] if given else [])))
     trials = try_scalings(tuple(candidates), split.images, split.labels, predict)
     images, labels = split.images[: ROUNDS[1]], split.labels[: ROUNDS[1]]
-    if not given:
-        check_unusual(images, labels, trials[0].scaling, predict)
+    unusual = find_unusual(images, labels, trials[0].scaling, predict)
+    if unusual and not given:
+        raise DataError(f"{unusual}; to import it anyway, --scaling {trials[0].scaling.name}")
     chosen = given or choose_scaling(trials, scales_itself=source.scales_itself)
     scores = predict(images, chosen)
     order = check_order(scores, labels, dataset.classes, classes)
     outputs = np.array([order.classes.index(name) for name in dataset.classes])[labels]
-    resized = load_as_notebooks(dataset.root, split.paths[:RESIZED_IMAGES], images.shape[1], config.bits)
-    own = scores[:RESIZED_IMAGES].argmax(1) == outputs[:RESIZED_IMAGES]
-    resizing = tuple(
-        compare_resizing(name, predict(pixels, chosen).argmax(1) == outputs[: len(pixels)], own)
-        for name, pixels in resized.items()
-    )
-    accuracy = float(own.mean())
-    notes = [*_doubt_scaling(given, trials), order.doubt, *_doubt_resizing(accuracy, resizing)]
+    hits = scores.argmax(1) == outputs
+    ways = load_as_notebooks(dataset.root, split.paths[: len(images)], images.shape[1], config.bits)
+    resizing = compare_resizing(ways, lambda pixels: predict.compute(pixels, chosen).argmax(1) == outputs, hits)
+    accuracy = float(hits.mean())
+    notes = [*_doubt_scaling(given, trials), unusual, order.doubt, *_doubt_resizing(accuracy, resizing)]
     return Measured(chosen, trials, order, accuracy, resizing, images, scores, tuple(filter(None, notes)))
 
 

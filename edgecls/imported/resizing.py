@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,21 @@ def load_as_notebooks(root: Path, paths: Sequence[str], size: int, bits: int | N
     return {name: np.stack(images) for name, images in found.items()}
 
 
-def compare_resizing(name: str, hits: NDArray[np.bool_], own_hits: NDArray[np.bool_]) -> Resizing:
-    """Return the accuracy of `hits`, bool (N,), and its difference from the pixel path's, bool (N,)."""
-    lost, won = int((own_hits & ~hits).sum()), int((hits & ~own_hits).sum())
-    return Resizing(name, float(hits.mean()), mcnemar_p(lost, won))
+def compare_resizing(
+    ways: Mapping[str, NDArray[np.uint8]],
+    judge: Callable[[NDArray[np.uint8]], NDArray[np.bool_]],
+    own_hits: NDArray[np.bool_],
+) -> tuple[Resizing, ...]:
+    """Return the accuracy of each way to resize, and its difference from the pixel path's.
+
+    Args:
+        ways: what `load_as_notebooks` returned.
+        judge: returns which images are labeled correctly, bool (N,).
+        own_hits: the same of the pixel path.
+    """
+    found = []
+    for name, pixels in ways.items():
+        hits = judge(pixels)
+        lost, won = int((own_hits & ~hits).sum()), int((hits & ~own_hits).sum())
+        found.append(Resizing(name, float(hits.mean()), mcnemar_p(lost, won)))
+    return tuple(found)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from edgecls.errors import ConfigError, DataError
 from edgecls.imported.assignment import assign
-from edgecls.imported.build import Scaling
 from edgecls.messages.numbers import percent
 
 # Mean and standard deviation of ImageNet in R, G, B, as PyTorch's networks and keras.applications' DenseNet take them.
@@ -25,9 +24,56 @@ ROUNDS = (64, 512, 2048)
 # Standard errors by which the best must lead: p = 0.0003 for each rival.
 CLEAR = 3.6
 SCORE_RANGE = (1e-3, 0.9)
+# Accuracy by which a scaling of each image must be better: it is hardly another one where most images have almost white
+# and black pixels.
+LEAST_GAIN = 0.02
+
+# What a notebook may do to each image by its own values -> what to do then.
+_RETRAIN = "train it again with a fixed scaling, such as division by 255"
+EACH = {
+    "standardized by its own mean and deviation": "let the model do it, save keras.Model(image, model("
+    "keras.layers.LayerNormalization(axis=[1, 2, 3], center=False, scale=False)(image))) with image = "
+    "keras.Input(model.input_shape[1:])",
+    "divided by its own largest value": _RETRAIN,
+    "stretched from its own smallest to its largest value": _RETRAIN,
+}
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What the notebook made of a pixel, 0..255, in each channel: pixel * scale + offset."""
+
+    name: str
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    def apply(self, images: NDArray[np.uint8], channels: int) -> NDArray[np.float32]:
+        """Return gray images, uint8 (N, S, S, 1), as the model takes them: float32 (N, S, S, channels)."""
+        repeated = np.repeat(images.astype(np.float32), channels, -1)
+        return repeated * np.array(self.scale, np.float32) + np.array(self.offset, np.float32)
+
 
 # From gray images, uint8 (N, S, S, 1), and a scaling to scores, float32 (N, C), 0..1.
 Predict = Callable[[NDArray[np.uint8], Scaling], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ScalingOfEach(Scaling):
+    """A scaling of each image by its own values; its name is in EACH."""
+
+    def apply(self, images: NDArray[np.uint8], channels: int) -> NDArray[np.float32]:
+        """Return what `Scaling.apply` returns."""
+        pixels = images.astype(np.float32)
+        mean, low, high = (find(pixels, axis=(1, 2, 3), keepdims=True) for find in (np.mean, np.min, np.max))
+        if self.name.startswith("standardized"):
+            # As tf.image.per_image_standardization bounds it.
+            least = 1 / math.sqrt(pixels[0].size)
+            pixels = (pixels - mean) / np.maximum(pixels.std((1, 2, 3), keepdims=True), least)
+        elif self.name.startswith("divided"):
+            pixels /= np.maximum(high, 1)
+        else:
+            pixels = (pixels - low) / np.maximum(high - low, 1)
+        return np.repeat(pixels, channels, -1)
 
 
 @dataclass(frozen=True)
@@ -101,19 +147,14 @@ def try_scalings(
         scalings: to try.
         images: uint8 (N, S, S, 1), 0..255, the classes mixed.
         labels: int64 (N,).
-        predict: the model.
+        predict: the model; it is asked again for the same first images and more.
     """
     done: dict[str, ScalingTrial] = {}
-    left, scores = list(scalings), {scaling.name: np.zeros((0, 0), np.float32) for scaling in scalings}
+    left = list(scalings)
     for limit in ROUNDS:
-        for scaling in left:
-            known = scores[scaling.name]
-            if len(known) >= len(images):
-                continue
-            new = predict(images[len(known) : limit], scaling)
-            scores[scaling.name] = np.concatenate([known, new]) if len(known) else new
         count = min(limit, len(images))
-        hits = {scaling.name: _class_scores(scores[scaling.name], labels[:count]) for scaling in left}
+        scores = {scaling.name: predict(images[:count], scaling) for scaling in left}
+        hits = {name: _class_scores(found, labels[:count]) for name, found in scores.items()}
         best = max(left, key=lambda scaling: float(hits[scaling.name].mean()))
         for scaling in left:
             accuracy = _accuracy(scores[scaling.name], labels[:count])
@@ -150,31 +191,45 @@ def choose_scaling(trials: Sequence[ScalingTrial], *, scales_itself: bool) -> Sc
     )
 
 
-def check_unusual(images: NDArray[np.uint8], labels: NDArray[np.int64], best: Scaling, predict: Predict) -> None:
-    """Check that the images were neither standardized by their own mean and deviation nor inverted.
+def find_unusual(images: NDArray[np.uint8], labels: NDArray[np.int64], best: Scaling, predict: Predict) -> str:
+    """Return what else the notebook did to its images, if that fits clearly better than `best`, as a sentence, or "".
+
+    They may have been standardized by their own mean and deviation, inverted, or scaled one by one.
 
     Args:
         images: uint8 (N, S, S, 1), 0..255, the classes mixed.
         labels: int64 (N,).
-        best: of the usual scalings.
+        best: of the scalings that were tried.
         predict: the model.
-
-    Raises:
-        DataError: they were, as this fits clearly better than `best`.
     """
-    deviation = max(float(images.std()), 1.0)
+    deviation, channels = max(float(images.std()), 1.0), len(best.scale)
     kinds = {f"{1 / deviation:.4g},{-float(images.mean()) / deviation:.4g}": "standardized", "-0.003922,1": "inverted"}
-    unusual = [parse_scaling(name, len(best.scale)) for name in kinds]
-    first, *others = try_scalings((best, *unusual), images, labels, predict)
-    known = next((trial for trial in others if trial.scaling == best), first)
-    if known.lead >= CLEAR and first.accuracy >= known.accuracy:
-        name = first.scaling.name
-        raise DataError(
-            f"the notebook's images were probably {kinds[name]}: with pixel * SCALE + OFFSET of {name}, "
-            f"{percent(first.accuracy)} of {first.images} training images are correct and the scores are better, with "
-            f"{best.name} {percent(known.accuracy)}. Give the numbers of the notebook, or --scaling {name}; to import "
-            f"it anyway, --scaling {best.name}"
+    fixed = [parse_scaling(name, channels) for name in kinds]
+    each = [ScalingOfEach(name, (1.0,) * channels, (0.0,) * channels) for name in EACH]
+    for candidates in ((best, *fixed, *each), (best, *fixed)):
+        first, *others = try_scalings(candidates, images, labels, predict)
+        known = next((trial for trial in others if trial.scaling == best), first)
+        least = LEAST_GAIN if first.scaling in each else 0.0
+        if known.lead >= CLEAR and first.accuracy >= known.accuracy + least:
+            return _describe_unusual(first, known, kinds.get(first.scaling.name, ""))
+    return ""
+
+
+def _describe_unusual(first: ScalingTrial, known: ScalingTrial, kind: str) -> str:
+    name = first.scaling.name
+    figures = (
+        f"{percent(first.accuracy)} of {first.images} training images are correct and the scores are better, with "
+        f"{known.scaling.name} {percent(known.accuracy)}"
+    )
+    if kind:
+        return (
+            f"the notebook's images were probably {kind}: with pixel * SCALE + OFFSET of {name}, {figures}. Give the "
+            f"numbers of the notebook, or --scaling {name}"
         )
+    return (
+        f"each of the notebook's images was probably {name}: so {figures}. An exported file scales all images alike: "
+        f"{EACH[name]}"
+    )
 
 
 def describe_trials(trials: Sequence[ScalingTrial]) -> str:

@@ -215,6 +215,14 @@ def test_several_outputs_are_refused() -> None:
         read_graph(config, keras_2=True)
 
 
+@pytest.mark.parametrize(("kind", "scales"), [("LayerNormalization", True), ("Rescaling", True), ("Flatten", False)])
+def test_a_model_that_scales_each_image_takes_pixels(kind: str, scales: bool) -> None:
+    all_settings: dict[str, Any] = {"LayerNormalization": {"axis": [1, 2, 3]}, "Rescaling": {"scale": 0.5}}
+    settings = all_settings.get(kind, {})
+    layers = [layer(kind, "first", [[["image", 0, 0, {}]]], **settings)]
+    assert Source(read_graph(functional(layers, ["first", 0, 0]), keras_2=True), {}).scales_itself is scales
+
+
 def test_more_layers_in_a_row_than_keras_can_follow_are_refused() -> None:
     layers = [layer("Rescaling", "l0", [[["image", 0, 0, {}]]], scale=1.0)]
     layers += [layer("Rescaling", f"l{i}", [[[f"l{i - 1}", 0, 0, {}]]], scale=1.0) for i in range(1, 300)]

@@ -9,9 +9,16 @@ import pytest
 
 from edgecls.errors import ConfigError, DataError
 from edgecls.imported.assignment import assign
-from edgecls.imported.build import Scaling
 from edgecls.imported.class_order import check_count, check_order, parse_classes
-from edgecls.imported.scaling import check_unusual, choose_scaling, parse_scaling, try_scalings, usual_scalings
+from edgecls.imported.measure import _Scores
+from edgecls.imported.scaling import (
+    Scaling,
+    choose_scaling,
+    find_unusual,
+    parse_scaling,
+    try_scalings,
+    usual_scalings,
+)
 
 CLASSES = ("bolt", "nut", "screw")
 Predict = Callable[[np.ndarray, Scaling], np.ndarray]
@@ -70,13 +77,10 @@ def test_too_large_a_scale_does_not_win_by_being_surer() -> None:
     logits = np.eye(3)[labels] * 2 + np.random.default_rng(1).normal(0, 1.2, (len(labels), 3))
 
     def predict(batch: np.ndarray, scaling: Scaling) -> np.ndarray:
-        start = predict.done.get(scaling.name, 0)  # type: ignore[attr-defined]
-        predict.done[scaling.name] = start + len(batch)  # type: ignore[attr-defined]
-        scaled = logits[start : start + len(batch)] * scaling.scale[0] * 255
+        scaled = logits[: len(batch)] * scaling.scale[0] * 255
         scores = np.exp(scaled - scaled.max(1, keepdims=True))
         return np.asarray(scores / scores.sum(1, keepdims=True), np.float32)
 
-    predict.done = {}  # type: ignore[attr-defined]
     trials = try_scalings(usual_scalings(1)[:2], images, labels, predict)
     assert choose_scaling(trials, scales_itself=False).name == "0..1"
 
@@ -92,13 +96,70 @@ def test_standardized_and_inverted_images_are_refused_with_their_numbers(
     images, labels = images_and_labels(512)
     predict, usual = model(parse_scaling(trained_on, channels)), usual_scalings(channels)
     best = try_scalings(usual, images, labels, predict)[0].scaling
-    with pytest.raises(DataError, match=f"probably {what}.*or --scaling ") as refused:
-        check_unusual(images, labels, best, predict)
-    found = parse_scaling(str(refused.value).partition("or --scaling ")[2].partition(";")[0], channels)
+    problem = find_unusual(images, labels, best, predict)
+    assert f"probably {what}" in problem
+    found = parse_scaling(problem.partition("or --scaling ")[2], channels)
     assert (predict(images, found).argmax(1) == labels).mean() > 0.85
     # Those of usual scalings are not.
     for each in usual:
-        check_unusual(images, labels, each, model(each))
+        assert not find_unusual(images, labels, each, model(each))
+
+
+@pytest.mark.parametrize(
+    ("what", "feature", "centers"),
+    [
+        ("standardized by its own mean and deviation", np.max, (3, 1.5, 1)),
+        ("divided by its own largest value", np.min, (0.2, 0.5, 0.8)),
+        ("stretched from its own smallest to its largest value", np.mean, (0.1, 0.3, 0.5)),
+    ],
+)
+def test_images_that_were_scaled_one_by_one_are_refused(
+    what: str, feature: Callable[..., np.ndarray], centers: tuple[float, ...]
+) -> None:
+    """Each image has two grays, whose ratio and frequency are those of its class, and a brightness of its own."""
+    rng, labels = np.random.default_rng(0), np.arange(512) % 3
+    bright = np.arange(100)[None] < np.array([10, 30, 50])[labels][:, None]
+    high = rng.uniform(60, 250, len(labels))[:, None]
+    low = high * np.array([0.2, 0.5, 0.8])[labels][:, None]
+    images = np.where(bright, high, low).round().astype(np.uint8).reshape(-1, 10, 10, 1)
+
+    def predict(batch: np.ndarray, scaling: Scaling) -> np.ndarray:
+        seen = feature(scaling.apply(batch, len(scaling.scale)), axis=(1, 2, 3))
+        scores = np.exp(-np.minimum(np.abs(seen[:, None] - np.array(centers)) / 0.1, 80))
+        return np.asarray(scores / scores.sum(1, keepdims=True), np.float32)
+
+    for channels in (1, 3):
+        best = try_scalings(usual_scalings(channels), images, labels, predict)[0].scaling
+        problem = find_unusual(images, labels, best, predict)
+        assert problem.startswith(f"each of the notebook's images was probably {what}: so "), problem
+
+
+def test_a_scaling_of_each_image_that_only_makes_the_model_surer_is_none() -> None:
+    """Almost all images have a white pixel, so division by the largest value is hardly another scaling."""
+    images, labels = images_and_labels(512)
+    images[:, 0, 0] = 252
+
+    def predict(batch: np.ndarray, scaling: Scaling) -> np.ndarray:
+        gray = scaling.apply(batch, 1)[:, 1:].mean((1, 2, 3))
+        scores = np.exp(-3 * np.abs(gray[:, None] - np.array([60, 120, 180]) / 255))
+        return np.asarray(scores / scores.sum(1, keepdims=True), np.float32)
+
+    assert not find_unusual(images, labels, usual_scalings(1)[1], predict)
+
+
+def test_each_image_is_scored_once_with_a_scaling() -> None:
+    images, labels = images_and_labels()
+    scored: list[tuple[str, int]] = []
+
+    def compute(batch: np.ndarray, scaling: Scaling) -> np.ndarray:
+        scored.append((scaling.name, len(batch)))
+        return model(usual_scalings(1)[1])(batch, scaling)
+
+    predict = _Scores(compute)
+    best = try_scalings(usual_scalings(1), images, labels, predict)[0].scaling
+    assert not find_unusual(images[:512], labels[:512], best, predict)
+    assert np.array_equal(predict(images[:512], best), model(best)(images[:512], best))
+    assert sum(count for name, count in scored if name == best.name) == 512
 
 
 def test_scalings_are_parsed() -> None:
