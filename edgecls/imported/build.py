@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from edgecls.errors import ModelFileError
 from edgecls.imported.graph import LayerCall, LayerGraph
 from edgecls.imported.model_file import KerasFile
+from edgecls.imported.outputs import SHAPING, UNKNOWN, Loss, make_scores, read_loss
 from edgecls.imported.scaling import Scaling
 from edgecls.limits import MAX_IMAGE_SIZE
-from edgecls.networks.imported import BOTH_CLASSES, GRAY_TO_RGB, is_copied
+from edgecls.networks.imported import GRAY_TO_RGB, is_copied
 
 if TYPE_CHECKING:
     import keras
@@ -24,14 +25,8 @@ if TYPE_CHECKING:
 MOST_OUTPUTS = 2**27
 # The smallest standard deviation of Keras' Normalization (keras.config.epsilon).
 LEAST_DEVIATION = 1e-7
-# Layers that only change the shape of scores; whose result is scores too if all that they read is; and whose result is
-# then neither scores nor logits.
-_SHAPING = ("Flatten", "Reshape")
-_AVERAGING = (*_SHAPING, "Average", "AveragePooling2D", "Concatenate", "GlobalAveragePooling2D")
-_MIXING = ("Add", "GlobalMaxPooling2D", "MaxPooling2D", "Maximum", "Minimum", "Multiply", "Rescaling", "Subtract")
+# Layers that scale the image.
 _SCALING = ("Rescaling", "Normalization", "LayerNormalization")
-# Layers whose output is no logit.
-_RECTIFYING = ("ReLU", "LeakyReLU", "PReLU", "ELU")
 
 Arrays = list[NDArray[Any]]
 
@@ -43,10 +38,12 @@ class Source:
     Attributes:
         graph: its layers.
         weights: of each layer that has some, by the name of its node.
+        loss: that it was trained with.
     """
 
     graph: LayerGraph
     weights: dict[str, Arrays]
+    loss: Loss = UNKNOWN
 
     @property
     def image_size(self) -> int | None:
@@ -88,22 +85,18 @@ class Source:
             (node,) = readers
             if node.kind in _SCALING:
                 return True
-            if node.kind not in (*_SHAPING, "ZeroPadding2D", "Resizing") and not is_copied(
+            if node.kind not in (*SHAPING, "ZeroPadding2D", "Resizing") and not is_copied(
                 node.kind, node.settings, node.inputs
             ):
                 return False
             value = node.name
         return False
 
-    def node(self, name: str) -> LayerCall:
-        """Return the node of this name."""
-        return next(node for node in self.graph.nodes if node.name == name)
-
 
 def read_source(file: KerasFile, graph: LayerGraph) -> Source:
     """Return the layers with their weights."""
     found = {node.name: file.weights(node.path, node.scope) for node in graph.nodes if node.path}
-    return Source(graph, {name: arrays for name, arrays in found.items() if arrays})
+    return Source(graph, {name: arrays for name, arrays in found.items() if arrays}, read_loss(file.training))
 
 
 def build_float(source: Source, image_size: int) -> keras.Model:
@@ -115,7 +108,7 @@ def build_float(source: Source, image_size: int) -> keras.Model:
     import keras
 
     image = keras.Input((image_size, image_size, source.channels), dtype="float32", name="image")
-    return _join(image, _scores(source, _body(source, image)))
+    return _join(image, make_scores(source.graph, _body(source, image), source.loss))
 
 
 def build_network(source: Source, image_size: int, scaling: Scaling) -> keras.Model:
@@ -134,7 +127,7 @@ def build_network(source: Source, image_size: int, scaling: Scaling) -> keras.Mo
         to_rgb = layers.Conv2D(3, 1, name=GRAY_TO_RGB)
         x = to_rgb(layers.Rescaling(1.0, name="scaling")(image))
         to_rgb.set_weights([np.array(scaling.scale).reshape(1, 1, 1, 3), np.array(scaling.offset)])
-    return _join(image, _scores(source, _body(source, x)))
+    return _join(image, make_scores(source.graph, _body(source, x), source.loss))
 
 
 def _join(image: keras.KerasTensor, scores: keras.KerasTensor) -> keras.Model:
@@ -225,60 +218,3 @@ def _normalization(node: LayerCall, weights: Arrays) -> dict[str, Any]:
     inverted = bool(node.settings.get("invert"))
     scale, offset = (deviation, mean) if inverted else (1 / deviation, -mean / deviation)
     return {"scale": scale.reshape(-1).tolist(), "offset": offset.reshape(-1).tolist()}
-
-
-def _scores(source: Source, values: dict[str, keras.KerasTensor]) -> keras.KerasTensor:
-    """Return scores (N, C): softmax of logits, and of 0 and the logit where one output stands for two classes."""
-    from keras import layers
-
-    output, last = values[source.graph.output], source.node(source.graph.output)
-    while last.kind in _SHAPING and last.inputs[0]:
-        last = source.node(last.inputs[0])
-    if len(output.shape) > 2:
-        output = layers.Flatten(name="flat_scores")(output)
-    activation = _activation(last)
-    count = output.shape[-1]
-    if (last.kind == "Activation" and activation not in ("softmax", "sigmoid")) or last.kind in _RECTIFYING:
-        raise ModelFileError(
-            f"its last layer {last.name!r} is {activation or last.kind}, which gives no scores; it must be softmax, "
-            "sigmoid or none (logits)"
-        )
-    if not activation and _gives_scores(source, last, count):
-        return output
-    if count == 1 and activation == "softmax":
-        raise ModelFileError("its last layer is a softmax of one output, which is always 1; use a sigmoid")
-    if count == 1:
-        logit = values[last.inputs[0]] if activation == "sigmoid" else output
-        both = layers.Dense(2, name=BOTH_CLASSES)
-        output = both(logit if len(logit.shape) == 2 else layers.Flatten(name="flat_logit")(logit))
-        both.set_weights([np.array([[0.0, 1.0]]), np.zeros(2)])
-        activation = ""
-    return output if activation else layers.Activation("softmax", name="scores")(output)
-
-
-def _activation(node: LayerCall) -> str:
-    return "softmax" if node.kind == "Softmax" else str(node.settings.get("activation", ""))
-
-
-def _gives_scores(source: Source, last: LayerCall, count: int) -> bool:
-    """Return True if the last node gives scores, 0..1, as an average of softmaxes, and False if it gives logits.
-
-    Raises:
-        ModelFileError: it computes something else of scores, or one score for two classes.
-    """
-    found: dict[str, bool | None] = {"": False}  # None for something else
-    for node in source.graph.nodes:
-        read = [found[name] for name in node.inputs]
-        is_neutral = node.kind == "Rescaling" and (node.settings.get("scale"), node.settings.get("offset", 0)) == (1, 0)
-        found[node.name] = _activation(node) in ("softmax", "sigmoid")
-        if node.kind in _AVERAGING or is_neutral:
-            found[node.name] = None if None in read else all(read)
-        elif node.kind in _MIXING and False not in read:
-            found[node.name] = None
-    gives = found[last.name]
-    if gives is None or (gives and count == 1):
-        raise ModelFileError(
-            f"layer {last.name!r} ({last.kind}) computes the result of scores, which cannot be imported; save the "
-            "model with a softmax, a sigmoid or nothing (logits) at its end"
-        )
-    return gives

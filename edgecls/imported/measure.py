@@ -16,6 +16,7 @@ from edgecls.images.dataset import Dataset, Split
 from edgecls.images.layout import FOLDERS, Layout
 from edgecls.imported.build import Source
 from edgecls.imported.class_order import ClassOrder, check_order, parse_classes
+from edgecls.imported.outputs import describe_outputs, ends_linearly, judge_values
 from edgecls.imported.resizing import Resizing, compare_resizing, load_as_notebooks
 from edgecls.imported.scaling import (
     CLEAR,
@@ -31,6 +32,7 @@ from edgecls.imported.scaling import (
     usual_scalings,
 )
 from edgecls.messages.numbers import percent
+from edgecls.networks.imported import BOTH_CLASSES
 from edgecls.progress import Progress
 
 if TYPE_CHECKING:
@@ -122,9 +124,14 @@ def measure(model: keras.Model, source: Source, dataset: Dataset, config: Import
     classes = parse_classes(config.classes, dataset.classes) if config.classes else None
     given = parse_scaling(config.scaling, source.channels) if config.scaling else None
     candidates = dict.fromkeys((*usual_scalings(source.channels), *([given] if given else [])))
-    trials = try_scalings(tuple(candidates), split.images, split.labels, predict)
+    has_one = any(layer.name == BOTH_CLASSES for layer in model.layers)
+    judged: Predict = predict
+    if ends_linearly(source.graph):
+        few = split.images[: ROUNDS[0]], split.labels[: ROUNDS[0]]
+        judged = judge_values(predict, tuple(candidates), *few, source.loss, has_one)
+    trials = try_scalings(tuple(candidates), split.images, split.labels, judged)
     images, labels = split.images[: ROUNDS[1]], split.labels[: ROUNDS[1]]
-    unusual = find_unusual(images, labels, trials[0].scaling, predict)
+    unusual = find_unusual(images, labels, trials[0].scaling, judged)
     if unusual and not given:
         raise DataError(f"{unusual}; to import it anyway, --scaling {trials[0].scaling.name}")
     chosen = given or choose_scaling(trials, scales_itself=source.scales_itself)
@@ -135,7 +142,8 @@ def measure(model: keras.Model, source: Source, dataset: Dataset, config: Import
     ways = load_as_notebooks(dataset.root, split.paths[: len(images)], images.shape[1], config.bits)
     resizing = compare_resizing(ways, lambda pixels: predict.compute(pixels, chosen).argmax(1) == outputs, hits)
     accuracy = float(hits.mean())
-    notes = [*_doubt_scaling(given, trials), unusual, order.doubt, *_doubt_resizing(accuracy, resizing)]
+    about_scores = describe_outputs(source.graph, 1 if has_one else scores.shape[1], source.loss)
+    notes = [*_doubt_scaling(given, trials), unusual, order.doubt, about_scores, *_doubt_resizing(accuracy, resizing)]
     return Measured(chosen, trials, order, accuracy, resizing, images, scores, tuple(filter(None, notes)))
 
 

@@ -41,10 +41,12 @@ class KerasFile:
     Attributes:
         config: what `model.get_config` gave, with the class of the model.
         keras_2: True if Keras 2 wrote it, which TensorFlow had up to version 2.15.
+        training: what `model.compile` was given; empty if the file does not say it.
     """
 
     config: dict[str, Any]
     keras_2: bool
+    training: dict[str, Any]
     _weights: Any  # h5py.File
     _is_legacy: bool
 
@@ -119,7 +121,8 @@ def _open_keras(path: Path, copy: Path, stack: contextlib.ExitStack) -> KerasFil
         # zipfile checks the CRC while it reads to the end.
         with archive.open(MEMBERS[2]) as packed, copy.open("xb") as unpacked:
             shutil.copyfileobj(packed, unpacked, _COPY_BYTES)
-    return KerasFile(config, str(metadata.get("keras_version")).startswith("2."), _open(copy, stack), False)
+    keras_2, training = str(metadata.get("keras_version")).startswith("2."), config.get("compile_config")
+    return KerasFile(config, keras_2, training if isinstance(training, dict) else {}, _open(copy, stack), False)
 
 
 def _open_hdf5(path: Path, stack: contextlib.ExitStack) -> KerasFile:
@@ -129,7 +132,8 @@ def _open_hdf5(path: Path, stack: contextlib.ExitStack) -> KerasFile:
     if "model_config" not in file.attrs or "model_weights" not in file:
         raise ModelFileError(f"it holds weights alone, without the layers. {SAVE}")
     version = _text(file.attrs.get("keras_version", "2.0"))
-    return KerasFile(_json(_text(file.attrs["model_config"])), version.startswith(("1.", "2.")), file, True)
+    config, training = (_json(_text(file.attrs.get(name, "{}"))) for name in ("model_config", "training_config"))
+    return KerasFile(config, version.startswith(("1.", "2.")), training, file, True)
 
 
 def _open(path: Path, stack: contextlib.ExitStack) -> Any:

@@ -120,6 +120,8 @@ def _solve_classifier(network: keras.Model, dataset: Dataset) -> bool:
     kernel, bias = found.kernel, found.bias
     if layer.units == 1:
         kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
+        # What was solved is a logit, whatever the output of the model was.
+        network.get_layer(BOTH_CLASSES).set_weights([np.array([[0.0, 1.0]]), np.zeros(2)])
     layer.set_weights([kernel, bias])
     return True
 

@@ -89,7 +89,8 @@ def test_statistics_are_those_of_all_batches(network: Any) -> None:
     np.testing.assert_allclose(norm.moving_variance, inputs.var((0, 1, 2)), rtol=0.05)
 
 
-def test_a_sigmoids_logit_is_solved_too() -> None:
+@pytest.mark.parametrize(("gain", "threshold"), [(1.0, 0.0), (4.0, 0.5)])
+def test_one_logit_is_solved_too(gain: float, threshold: float) -> None:
     import keras
 
     from edgecls.networks.imported import BOTH_CLASSES
@@ -99,9 +100,10 @@ def test_a_sigmoids_logit_is_solved_too() -> None:
     logit = keras.layers.Dense(1)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image)))
     both = keras.layers.Dense(2, name=BOTH_CLASSES)
     model = keras.Model(image, keras.layers.Softmax()(both(logit)))
-    both.set_weights([np.array([[0.0, 1.0]]), np.zeros(2)])
+    both.set_weights([np.array([[0.0, gain]]), np.array([0.0, -gain * threshold])])
     train, val = (make_split(240, seed, 60) for seed in (1, 2))
     first, second = (Split(part.paths, part.images, (part.labels == 0).astype(np.int64)) for part in (train, val))
     result = refit(model, Dataset(Path(), ("no", "yes"), first, second, None, (), ()), silent)
+    assert np.array_equal(both.get_weights()[0], [[0, 1]]) and not both.get_weights()[1].any()
     assert result.changed == (CLASSIFIER,)
     assert result.after > 0.95
