@@ -48,7 +48,7 @@ def _check_new(context: click.Context, parameter: click.Parameter, fix: Path | N
 @click.argument("data", type=PATH, nargs=-1, required=True)
 @click.option(
     "--out",
-    type=OutputFolder({"audit.json": "JSON", "audit.html": "page of an audit"}),
+    type=OutputFolder({"audit.json": "JSON", "audit.html": "audit's page"}),
     default=OUT,
     show_default=True,
     help="Folder for audit.json and audit.html.",

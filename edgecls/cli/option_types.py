@@ -47,7 +47,7 @@ class Size(Quantity):
 _OWN = {
     "JSON": rb'\A\s*(\{\s*"(schema|format_version)"|[\[{]\s*\{?\s*"file")',
     "HTML": rb"\A<!DOCTYPE html",
-    "page of an audit": rb"\A<!DOCTYPE html>[^\0]{,2000}: audit of a data set</title>",
+    "audit's page": rb"\A<!DOCTYPE html>[^\0]{,2000}: audit of a data set</title>",
     "CSV": rb"\Apath,true,predicted,score",
     "PNG": rb"(?i)matplotlib",
 }
