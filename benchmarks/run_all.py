@@ -75,6 +75,7 @@ def make_steps(run: Path, data: Path, name: str, photos: Path | None, large: Pat
         Step("choose_vs_exhaustive", 5, (run, data, "--name", name)),
         Step("sizes", 3),
         Step("readme_output", 3, (data, "--name", name), no_data),
+        Step("onednn", 7, (data, "--name", name), no_data),
         Step("graph_forms", 6, (run, "--name", name)),
         Step("imported_int8", 15, (data, "--name", name), no_data),
         Step("gpu", 5, (run,)),
