@@ -100,7 +100,8 @@ def make_scores(graph: LayerGraph, values: dict[str, keras.KerasTensor], loss: L
         output = layers.Flatten(name="flat_scores")(output)
     activation = _activation(last)
     count = output.shape[-1]
-    if (last.kind == "Activation" and activation not in ("softmax", "sigmoid")) or last.kind in _RECTIFYING:
+    known = ("softmax", "sigmoid", *(["tanh"] if count == 1 else []))
+    if (last.kind == "Activation" and activation not in known) or last.kind in _RECTIFYING:
         raise ModelFileError(
             f"its last layer {last.name!r} is {activation or last.kind}, which gives no scores; it must be softmax, "
             "sigmoid or none (logits)"
@@ -110,10 +111,11 @@ def make_scores(graph: LayerGraph, values: dict[str, keras.KerasTensor], loss: L
     if count == 1 and activation == "softmax":
         raise ModelFileError("its last layer is a softmax of one output, which is always 1; use a sigmoid")
     if count == 1:
-        logit = values[last.inputs[0]] if activation == "sigmoid" else output
+        logit = values[last.inputs[0]] if activation else output
         both = layers.Dense(2, name=BOTH_CLASSES)
         output = both(logit if len(logit.shape) == 2 else layers.Flatten(name="flat_logit")(logit))
-        gain, threshold = (1.0, 0.0) if activation else loss.logit
+        # (1 + tanh(x)) / 2 is the sigmoid of 2 x.
+        gain, threshold = (2.0 if activation == "tanh" else 1.0, 0.0) if activation else loss.logit
         both.set_weights([np.array([[0.0, gain]]), np.array([0.0, -gain * threshold])])
         activation = ""
     return output if activation else layers.Activation("softmax", name="scores")(output)

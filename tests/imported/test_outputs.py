@@ -87,12 +87,13 @@ def test_one_output_has_the_threshold_of_its_loss(loss: str | None, threshold: f
     assert np.allclose(scores.sum(1), 1) and (np.diff(scores[:, 1]) > 0).all()
 
 
-def test_a_sigmoid_of_mean_squared_errors_is_a_score(tmp_path: Path) -> None:
-    model = save(tmp_path / "model.keras", "mse", activation="sigmoid")
+@pytest.mark.parametrize(("activation", "low"), [("sigmoid", 0), ("tanh", -1)])
+def test_an_activation_of_one_output_gives_the_score(activation: str, low: int, tmp_path: Path) -> None:
+    model = save(tmp_path / "model.keras", "mse", activation=activation)
     images = np.random.default_rng(0).normal(0, 1, (5, 2, 2, 1)).astype(np.float32)
     source = read(tmp_path / "model.keras")
     scores = build_float(source, 2).predict(images, verbose=0)
-    assert np.allclose(scores[:, 1:], model.predict(images, verbose=0), atol=1e-6)
+    assert np.allclose(scores[:, 1:], (model.predict(images, verbose=0) - low) / (1 - low), atol=1e-6)
     assert not ends_linearly(source.graph)
 
 
