@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -17,6 +18,8 @@ EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type"
 # A chief is the first worker.
 JOBS = ("chief", "worker")
 ANSWER_S = 2.0
+# A program that greets does so at once.
+GREETING_S = 0.3
 LOOK_EVERY_S = 1.0
 # Time to start the command on the other machines.
 WAIT_S = 600.0
@@ -86,16 +89,28 @@ def wait_for_others(cluster: Cluster, progress: Progress) -> None:
             f"this process is {cluster.name(cluster.index)}, but cannot listen there: {error.strerror}; stop the "
             f"program that uses the port, or give another port in every worker's {VARIABLE}"
         ) from error
-    with listening:
+    with listening, contextlib.ExitStack() as visitors:
+        listening.setblocking(False)
         while silent := cluster.list_silent():
             progress("wait for other workers", others - len(silent), others, ", ".join(silent))
             if time.monotonic() > end:
                 raise TrainingError(
                     f"{' and '.join(silent)} did not start within {WAIT_S:g} s; start the same command on that machine "
-                    f"with its own index in {VARIABLE}, and check that its port can be reached from here"
+                    f"with its own index in {VARIABLE}, and check that its port can be reached from here, and that no "
+                    "other program uses it"
                 )
+            # Those of the last round have had their time.
+            visitors.close()
+            _accept_all(listening, visitors)
             time.sleep(LOOK_EVERY_S)
         progress("wait for other workers", others, others, "all have started")
+
+
+def _accept_all(listening: socket.socket, visitors: contextlib.ExitStack) -> None:
+    """Accept who looks whether this worker listens: after 128 whom nobody accepts, the system answers no other."""
+    with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+        while True:
+            visitors.enter_context(listening.accept()[0])
 
 
 def _member(document: Any, name: str, kind: type, default: Any) -> Any:
@@ -117,9 +132,16 @@ def _wrong(what: str) -> ConfigError:
 
 
 def _answers(address: str) -> bool:
+    """Return whether a worker listens at an address, and not another program, which greets or hangs up."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_S) as found:
+            found.settimeout(GREETING_S)
+            try:
+                # TensorFlow's server begins with HTTP/2's SETTINGS.
+                return found.recv(9)[3:4] == b"\x04"
+            except TimeoutError:
+                # A worker that waits for others says nothing.
+                return True
     except OSError:
         return False
-    return True

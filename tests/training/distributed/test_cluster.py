@@ -81,6 +81,24 @@ def test_whoever_does_not_listen_is_silent() -> None:
         assert Cluster((silent, answering), 0).list_silent() == []
 
 
+@pytest.mark.parametrize(
+    ("said", "is_worker"), [(b"SSH-2.0-OpenSSH_9.2\r\n", False), (b"", False), (b"\0\0\x18\x04\0\0\0\0\0", True)]
+)
+def test_another_program_at_the_address_is_no_worker(said: bytes, is_worker: bool) -> None:
+    """TensorFlow waited for it without end and without a word."""
+
+    def answer() -> None:
+        with listening.accept()[0] as one:
+            one.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert Cluster(("127.0.0.1:1", address), 0).list_silent() == ([] if is_worker else [f"worker 1 ({address})"])
+        thread.join()
+
+
 def free_address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
@@ -98,6 +116,21 @@ def test_workers_wait_until_all_listen() -> None:
     with socket.create_server(("127.0.0.1", int(addresses[0].partition(":")[2]))):
         wait_for_others(Cluster(addresses, 1), lambda *call: reported.append(call))
     assert reported == [("wait for other workers", 1, 1, "all have started")]
+
+
+def test_a_worker_that_waits_for_long_still_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three, the first two took each other for lost after 128 looks, although the third came."""
+    monkeypatch.setattr(cluster_module, "LOOK_EVERY_S", 0.01)
+    addresses = (free_address(), free_address())
+    first = threading.Thread(target=wait_for_others, args=(Cluster(addresses, 0), silent))
+    first.start()
+    host, port = addresses[0].split(":")
+    for _ in range(300):
+        with socket.create_connection((host, int(port)), 5):
+            pass
+    with socket.create_server(("127.0.0.1", int(addresses[1].partition(":")[2]))):
+        first.join(10)
+    assert not first.is_alive()
 
 
 def test_whoever_does_not_come_and_a_port_that_is_taken_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
