@@ -64,7 +64,7 @@ def train(
     Examples:
       edgecls train photos --out run
       edgecls train photos --out run --image-size 128 --no-augment
-      edgecls train photos --out run --effort quick       ten times faster, often a point or two worse
+      edgecls train photos --out run --effort quick       several times faster, often a point or two worse
       edgecls train photos --out run --resume             after a crash or Ctrl-C
       edgecls train photos --out run --preview            look at the augmentation first
       edgecls train photos --out cnn --preset lecture-cnn-dropout

@@ -223,3 +223,20 @@ def test_the_next_effort_is_described_with_its_cost() -> None:
     quick = describe_next(record | {"config": config | {"effort": "quick"}})
     assert quick == "--effort normal would take up to 17 min and is mostly 1 to 3 points better."
     assert describe_next(record | {"config": config | {"effort": "best"}, "phases": [phase]}) is None
+
+
+@pytest.mark.parametrize(("images", "cost"), [(1000, "about 4 min"), (20_000, "about 2 min")])
+def test_the_cost_of_fine_tuning_follows_from_the_time_of_the_features(images: int, cost: str) -> None:
+    """Ten times the whole run, with its start and its pictures, was three times too much."""
+    phases = [{"name": name, "seconds": 10.0, "forward": "openvino: fast"} for name in ("classifier", "augmented")]
+    record = {
+        "config": dataclasses.asdict(TrainConfig(effort="quick")),
+        "seconds": 75.0,
+        "split": {"train": {"a": ["x"] * images}},
+        "phases": phases,
+    }
+    # 75 s and 20 s for each of 1 + 0.6 x 10 epochs, or 3 epochs of many images.
+    assert describe_next(record) == f"--effort normal would take {cost} and is mostly 1 to 3 points better."
+    # Features from the cache say nothing.
+    cached = record | {"phases": [phase | {"forward": None} for phase in phases]}
+    assert "would take up to 12 min" in str(describe_next(cached))
