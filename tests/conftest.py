@@ -226,9 +226,9 @@ def converted_torch(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     def make(folder: Path) -> None:
         fused, calibration = fuse(model), diverse_images(48, SIZE, np.random.default_rng(1))
         in_blocks = fuse(model, in_blocks=True)
-        made = tflite.to_fp32(fused), onnx.to_fp32(fused)
-        made += tflite.to_int8(in_blocks, calibration), onnx.to_int8(in_blocks, calibration)
-        for name, graph in zip(GRAPHS, made, strict=True):
+        fp32 = tflite.to_fp32(fused), onnx.to_fp32(fused)
+        int8 = tflite.to_int8(in_blocks, calibration), onnx.to_int8(in_blocks, calibration)
+        for name, graph in zip(GRAPHS, (*fp32, *int8), strict=True):
             (folder / name).write_bytes(graph)
 
     folder = make_once(tmp_path_factory, "converted-torch", make)

@@ -69,9 +69,9 @@ def test_see_collect_and_label(browser: Chrome, tiny_heatmap: Path, tmp_path: Pa
         assert any(label in text_of(browser, "label") for label in LABELS)
         assert browser.execute_script("return document.querySelectorAll('#bars li').length") == len(LABELS)
         assert browser.execute_script("return document.getElementById('image').naturalWidth") == WIDTH * 20
-        dark = tmp_path / "dark.png"
-        Image.fromarray(np.full((30, 40), 3000, np.uint16)).save(dark)
-        drop(browser, dark)
+        nearly_black = tmp_path / "dark.png"
+        Image.fromarray(np.full((30, 40), 3000, np.uint16)).save(nearly_black)
+        drop(browser, nearly_black)
         wait_for(lambda: "read as nearly black" in text_of(browser, "message"), "the warning")
         drop(browser, images[0])
         wait_for(lambda: not text_of(browser, "message"), "the next answer, without one")
