@@ -16,7 +16,7 @@ from edgecls.images.dataset import Dataset, Split
 from edgecls.images.layout import FOLDERS, Layout
 from edgecls.imported.build import Source
 from edgecls.imported.class_order import ClassOrder, check_order, parse_classes
-from edgecls.imported.outputs import describe_outputs, ends_linearly, judge_values
+from edgecls.imported.outputs import Loss, describe_outputs, ends_linearly, judge_values, limit_scores
 from edgecls.imported.resizing import Resizing, compare_resizing, load_as_notebooks
 from edgecls.imported.scaling import (
     CLEAR,
@@ -125,10 +125,10 @@ def measure(model: keras.Model, source: Source, dataset: Dataset, config: Import
     given = parse_scaling(config.scaling, source.channels) if config.scaling else None
     candidates = dict.fromkeys((*usual_scalings(source.channels), *([given] if given else [])))
     has_one = any(layer.name == BOTH_CLASSES for layer in model.layers)
-    judged: Predict = predict
+    judged: Predict = functools.partial(_limited, predict, source.loss)
     if ends_linearly(source.graph):
         few = split.images[: ROUNDS[0]], split.labels[: ROUNDS[0]]
-        judged = judge_values(predict, tuple(candidates), *few, source.loss, has_one)
+        judged = judge_values(judged, tuple(candidates), *few, source.loss, has_one)
     trials = try_scalings(tuple(candidates), split.images, split.labels, judged)
     images, labels = split.images[: ROUNDS[1]], split.labels[: ROUNDS[1]]
     unusual = find_unusual(images, labels, trials[0].scaling, judged)
@@ -165,6 +165,10 @@ def _predict(
         parts.append(scores[: len(batch)])
         progress(f"try scaling {scaling.name}", start + len(batch), len(images))
     return np.nan_to_num(np.concatenate(parts))
+
+
+def _limited(predict: Predict, loss: Loss, images: NDArray[np.uint8], scaling: Scaling) -> NDArray[np.float32]:
+    return limit_scores(predict(images, scaling), loss)
 
 
 def _doubt_scaling(given: Scaling | None, trials: tuple[ScalingTrial, ...]) -> Iterator[str]:

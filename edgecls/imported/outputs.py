@@ -49,10 +49,12 @@ class Loss:
     Attributes:
         name: as its file has it; "" if it names none, or several.
         kind: LOGITS, VALUES, PROBABILITIES or MARGINS; "" if it is not known.
+        smoothing: the part of each target that goes to all classes alike, 0..1 (label smoothing).
     """
 
     name: str = ""
     kind: str = ""
+    smoothing: float = 0.0
 
     @property
     def logit(self) -> tuple[float, float]:
@@ -77,8 +79,10 @@ def read_loss(training: dict[str, Any]) -> Loss:
         return UNKNOWN
     short = raw.lower().replace("_", "")
     if _CROSSENTROPY in short:
-        of_logits = isinstance(settings, dict) and settings.get("from_logits")
-        return Loss(raw, LOGITS if of_logits else PROBABILITIES)
+        given = settings if isinstance(settings, dict) else {}
+        smoothing = given.get("label_smoothing")
+        part = float(smoothing) if isinstance(smoothing, (int, float)) and 0 <= smoothing <= 1 else 0.0
+        return Loss(raw, LOGITS if given.get("from_logits") else PROBABILITIES, part)
     return Loss(raw, next((kind for kind, names in _LOSSES.items() if short in names), ""))
 
 
@@ -181,6 +185,11 @@ def describe_outputs(graph: LayerGraph, count: int, loss: Loss) -> str:
         f"label is {label}; the scores are no probabilities. For those, train it with a softmax or a sigmoid, and a "
         "crossentropy"
     )
+
+
+def limit_scores(scores: NDArray[np.float32], loss: Loss) -> NDArray[np.float32]:
+    """Return the scores, float32 (N, C), at most as large as the targets: larger ones are no better."""
+    return np.minimum(scores, np.float32(1 - loss.smoothing * (1 - 1 / scores.shape[1])))
 
 
 def judge_values(

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ConfigError, DataError
+from edgecls.evaluate import mcnemar_p
 from edgecls.imported.assignment import assign
+from edgecls.imported.class_order import STRICT_P
 from edgecls.messages.numbers import percent
 
 # Mean and standard deviation of ImageNet in R, G, B, as PyTorch's networks and keras.applications' DenseNet take them.
@@ -24,9 +26,6 @@ ROUNDS = (64, 512, 2048)
 # Standard errors by which the best must lead: p = 0.0003 for each rival.
 CLEAR = 3.6
 SCORE_RANGE = (1e-3, 0.9)
-# Accuracy by which a scaling of each image must be better: it is hardly another one where most images have almost white
-# and black pixels.
-LEAST_GAIN = 0.02
 
 # What a notebook may do to each image by its own values -> what to do then.
 _RETRAIN = "train it again with a fixed scaling, such as division by 255"
@@ -209,10 +208,20 @@ def find_unusual(images: NDArray[np.uint8], labels: NDArray[np.int64], best: Sca
     for candidates in ((best, *fixed, *each), (best, *fixed)):
         first, *others = try_scalings(candidates, images, labels, predict)
         known = next((trial for trial in others if trial.scaling == best), first)
-        least = LEAST_GAIN if first.scaling in each else 0.0
-        if known.lead >= CLEAR and first.accuracy >= known.accuracy + least:
+        is_better = known.lead >= CLEAR and first.accuracy >= known.accuracy
+        if is_better and first.scaling in each:
+            # A model is often surer, and not more accurate: most images have almost white and black pixels.
+            is_better = _is_more_accurate(predict(images, first.scaling), predict(images, best), labels)
+        if is_better:
             return _describe_unusual(first, known, kinds.get(first.scaling.name, ""))
     return ""
+
+
+def _is_more_accurate(new: NDArray[np.float32], old: NDArray[np.float32], labels: NDArray[np.int64]) -> bool:
+    """Return whether scores, float32 (N, C), label clearly more images correctly than others do (McNemar)."""
+    hits, old_hits = (assign(scores, labels)[labels] == scores.argmax(1) for scores in (new, old))
+    lost, won = int((old_hits & ~hits).sum()), int((hits & ~old_hits).sum())
+    return won > lost and mcnemar_p(lost, won) < STRICT_P
 
 
 def _describe_unusual(first: ScalingTrial, known: ScalingTrial, kind: str) -> str:

@@ -22,6 +22,7 @@ from edgecls.imported.outputs import (
     describe_outputs,
     ends_linearly,
     judge_values,
+    limit_scores,
     read_loss,
 )
 from edgecls.imported.scaling import Predict, Scaling, try_scalings, usual_scalings
@@ -54,6 +55,7 @@ def losses() -> list[tuple[Any, Loss]]:
         (made.mean_absolute_error, Loss("mean_absolute_error", VALUES)),
         ("binary_crossentropy", Loss("binary_crossentropy", PROBABILITIES)),
         (made.BinaryCrossentropy(from_logits=True), Loss("BinaryCrossentropy", LOGITS)),
+        (made.BinaryCrossentropy(label_smoothing=0.2), Loss("BinaryCrossentropy", PROBABILITIES, 0.2)),
         ("squared_hinge", Loss("squared_hinge", MARGINS)),
         (made.Dice(), Loss("Dice")),
     ]
@@ -168,6 +170,13 @@ def test_the_scaling_is_found_whatever_the_outputs_are(targets: tuple[float, flo
     assert best.accuracy > 0.9
     # Logits with a larger scale are as good or better.
     assert best.scaling.name == "0..1" or not is_near
+
+
+def test_scores_above_smoothed_targets_are_no_better() -> None:
+    scores = np.array([[0.99, 0.005, 0.005], [0.6, 0.3, 0.1]], np.float32)
+    found = limit_scores(scores, Loss("CategoricalCrossentropy", PROBABILITIES, 0.3))
+    assert np.allclose(found, [[0.8, 0.005, 0.005], [0.6, 0.3, 0.1]])
+    assert np.array_equal(limit_scores(scores, Loss()), scores)
 
 
 @pytest.mark.parametrize("order", [1, -1])
