@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Without a terminal, a long stage prints a line this often.
 SECONDS_A_LINE = 15.0
+# A narrower terminal has room for the stage and its numbers.
+FULL_WIDTH = 80
 
 
 class LiveProgress:
@@ -81,20 +83,36 @@ def _new_bars() -> RichProgress:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
+    from rich.text import Text
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+    class Words(TextColumn):
+        """Gives way where there is no room, so that the numbers stay whole."""
+
+        def render(self, task: Task) -> Text:
+            text = super().render(task)
+            text.no_wrap, text.overflow = True, "ellipsis"
+            return text
+
+    console = Console(stderr=True)
+    is_wide = console.width >= FULL_WIDTH
+    left = [
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=Console(stderr=True),
+        Words("{task.fields[note]}", markup=False, table_column=Column()),
+    ]
+    return Progress(
+        Words("{task.description}", markup=False, table_column=Column()),
+        *([BarColumn(bar_width=16)] if is_wide else []),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        *(left if is_wide else []),
+        console=console,
         # stdout carries the command's result.
         redirect_stdout=False,
         refresh_per_second=4,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import pytest
@@ -131,3 +132,17 @@ def test_without_rich_lines_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     with LiveProgress() as progress:
         progress("read images", 2, 2)
     assert terminal.getvalue() == "read images: 2/2 in 0 s\n"
+
+
+@pytest.mark.parametrize("columns", [30, 40, 80, 120])
+def test_numbers_stay_whole_in_a_narrow_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 80 columns and fewer, Rich shortened them to "31..." and the words stayed whole."""
+    terminal = open_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with LiveProgress() as progress:
+        progress("augmented: features of copy 2 of 3", 310, 900, "val 0.9312, best 0.9401")
+        assert progress._bars is not None
+        progress._bars.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).replace("\r", "\n").split("\n")
+    assert any("310/900 0:00:0" in line for line in shown)
+    assert max(len(line) for line in shown if "copy 2 of 3: 310" not in line) <= columns
