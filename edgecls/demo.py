@@ -117,7 +117,8 @@ def unpack_demo_data(folder: Path) -> Path:
             # Another process may have unpacked the same files at the same time.
             if not _is_complete(folder, archive):
                 raise DataError(
-                    f"cannot unpack the demo images into {str(folder)!r}: {error}; name a new or an empty folder"
+                    f"cannot unpack the demo images into {str(folder)!r}: {error.strerror}; name a new or an empty "
+                    "folder"
                 ) from error
     return folder
 
