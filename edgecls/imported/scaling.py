@@ -205,10 +205,12 @@ def find_unusual(images: NDArray[np.uint8], labels: NDArray[np.int64], best: Sca
     kinds = {f"{1 / deviation:.4g},{-float(images.mean()) / deviation:.4g}": "standardized", "-0.003922,1": "inverted"}
     fixed = [parse_scaling(name, channels) for name in kinds]
     each = [ScalingOfEach(name, (1.0,) * channels, (0.0,) * channels) for name in EACH]
+    # What a model that has learned nothing reaches tells nothing of the scaling.
+    chance = float(np.bincount(labels).max()) / len(labels)
     for candidates in ((best, *fixed, *each), (best, *fixed)):
         first, *others = try_scalings(candidates, images, labels, predict)
         known = next((trial for trial in others if trial.scaling == best), first)
-        is_better = known.lead >= CLEAR and first.accuracy >= known.accuracy
+        is_better = known.lead >= CLEAR and first.accuracy >= known.accuracy and first.accuracy > chance
         if is_better and first.scaling in each:
             # A model is often surer, and not more accurate: most images have almost white and black pixels.
             is_better = _is_more_accurate(predict(images, first.scaling), predict(images, best), labels)

@@ -147,6 +147,18 @@ def test_a_scaling_of_each_image_that_only_makes_the_model_surer_is_none() -> No
     assert not find_unusual(images, labels, usual_scalings(1)[1], predict)
 
 
+def test_a_model_that_has_learned_nothing_tells_nothing_of_the_scaling() -> None:
+    """It gives all images the most frequent class, and is less wrong about the others with inverted images."""
+    images = images_and_labels(512)[0]
+    labels = np.repeat([0, 1], [440, 72])
+
+    def predict(batch: np.ndarray, scaling: Scaling) -> np.ndarray:
+        first = np.full(len(batch), 0.86 if scaling.name == "-0.003922,1" else 0.6) + np.arange(len(batch)) % 2 / 100
+        return np.stack([first, 1 - first], 1).astype(np.float32)
+
+    assert not find_unusual(images, labels, usual_scalings(1)[1], predict)
+
+
 def test_each_image_is_scored_once_with_a_scaling() -> None:
     images, labels = images_and_labels()
     scored: list[tuple[str, int]] = []
