@@ -150,7 +150,7 @@ def test_a_scaling_of_each_image_that_only_makes_the_model_surer_is_none() -> No
 def test_a_model_that_has_learned_nothing_tells_nothing_of_the_scaling() -> None:
     """It gives all images the most frequent class, and is less wrong about the others with inverted images."""
     images = images_and_labels(512)[0]
-    labels = np.repeat([0, 1], [440, 72])
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1], [440, 72]))
 
     def predict(batch: np.ndarray, scaling: Scaling) -> np.ndarray:
         first = np.full(len(batch), 0.86 if scaling.name == "-0.003922,1" else 0.6) + np.arange(len(batch)) % 2 / 100
