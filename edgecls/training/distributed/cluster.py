@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import re
 import socket
@@ -117,7 +118,14 @@ def _member(document: Any, name: str, kind: type, default: Any) -> Any:
     found = document.get(name, default) if isinstance(document, dict) else None
     if not isinstance(found, kind):
         raise _wrong(f"holds no {'object' if kind is dict else 'list'} called {name!r}")
+    # Without its cluster, each machine would train alone.
+    if name not in document and (near := [each for each in document if _is_misspelled(each, name)]):
+        raise _wrong(f"has {near[0]!r}, which TensorFlow does not read; write {name!r}")
     return found
+
+
+def _is_misspelled(key: str, name: str) -> bool:
+    return bool(difflib.get_close_matches(name, [key.casefold()], cutoff=0.8))
 
 
 def _check_address(address: Any) -> str:

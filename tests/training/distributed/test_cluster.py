@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -32,7 +34,14 @@ def test_workers_are_counted_from_the_chief() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "  \n", "{}", '{"cluster": {}}', '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}'],
+    [
+        "",
+        "  \n",
+        "{}",
+        '{"environment": "cloud", "task": {"type": "master", "index": 0}}',
+        '{"cluster": {}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}',
+    ],
 )
 def test_one_process_trains_alone(text: str) -> None:
     assert read_cluster(text) is None
@@ -49,6 +58,8 @@ def test_one_process_trains_alone(text: str) -> None:
         ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}}', "tasks of type ps; edgecls trains with chief and"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}}', "of type None; it must be chief or worker"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": 1}', "no object called 'task'"),
+        ('{"clusters": {"worker": ["a:1", "b:1"]}}', "has 'clusters', which TensorFlow does not read; write 'cluster'"),
+        ('{"Cluster": {"worker": ["a:1", "b:1"]}}', "has 'Cluster', which"),
     ],
 )
 def test_what_is_wrong_is_reported_with_an_example(text: str, message: str) -> None:
@@ -104,14 +115,26 @@ def free_address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
+def start_first(addresses: tuple[str, ...]) -> threading.Thread:
+    """Return the thread of the first worker, which listens and waits; it ends with the tests at the latest."""
+    first = threading.Thread(target=wait_for_others, args=(Cluster(addresses, 0), silent), daemon=True)
+    first.start()
+    host, port = addresses[0].split(":")
+    end = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((host, int(port)), 5):
+            return first
+        assert time.monotonic() < end and first.is_alive()
+        time.sleep(0.01)
+
+
 def test_workers_wait_until_all_listen() -> None:
     addresses = (free_address(), free_address())
-    first = threading.Thread(target=wait_for_others, args=(Cluster(addresses, 0), silent))
-    first.start()
+    first = start_first(addresses)
     reported: list[tuple[object, ...]] = []
     # The first one, which goes on when this one listens, need not listen any more then: TensorFlow does.
     with socket.create_server(("127.0.0.1", int(addresses[1].partition(":")[2]))):
-        first.join(10)
+        first.join(60)
     assert not first.is_alive()
     with socket.create_server(("127.0.0.1", int(addresses[0].partition(":")[2]))):
         wait_for_others(Cluster(addresses, 1), lambda *call: reported.append(call))
@@ -122,14 +145,13 @@ def test_a_worker_that_waits_for_long_still_answers(monkeypatch: pytest.MonkeyPa
     """Of three, the first two took each other for lost after 128 looks, although the third came."""
     monkeypatch.setattr(cluster_module, "LOOK_EVERY_S", 0.01)
     addresses = (free_address(), free_address())
-    first = threading.Thread(target=wait_for_others, args=(Cluster(addresses, 0), silent))
-    first.start()
+    first = start_first(addresses)
     host, port = addresses[0].split(":")
     for _ in range(300):
         with socket.create_connection((host, int(port)), 5):
             pass
     with socket.create_server(("127.0.0.1", int(addresses[1].partition(":")[2]))):
-        first.join(10)
+        first.join(60)
     assert not first.is_alive()
 
 
