@@ -17,7 +17,6 @@ from PIL import Image
 from edgecls.errors import DataError, ImageWarning
 from edgecls.images.pillow import DEEP_MODES, gray_8bit, map_rows
 from edgecls.limits import MOST_BITS
-from edgecls.messages.lists import counted
 
 # A largest value between 1 and this fits neither 0..1 nor, unless the picture is black, 0..255.
 LEAST_BYTE_RANGE = 16
@@ -112,10 +111,10 @@ def describe_nearly_black(scales: Iterable[Scale]) -> str:
     """Return a warning about pictures that a trained network got nearly black, with the remedies; "" for none."""
     if not (count := sum(scale.is_nearly_black for scale in scales)):
         return ""
-    images = counted(count, "image of 16 bits has", "images of 16 bits have")
+    images, were = ("a 16-bit image has", "it was") if count == 1 else (f"{count:,} 16-bit images have", "they were")
     return (
-        f"{images} no value above {NEARLY_BLACK} of 65535 and {'was' if count == 1 else 'were'} read as nearly black. "
-        "If the camera has fewer bits, rescale its images to 8 bits, or train again with --bits"
+        f"{images} no value above {NEARLY_BLACK} of 65535, so {were} read as nearly black. If the camera has fewer "
+        "bits, rescale its images to 8 bits, or train again with --bits"
     )
 
 

@@ -168,7 +168,7 @@ def test_other_images_are_held_against_the_float_file(files: list[RunFile], tiny
 def test_images_that_are_read_as_nearly_black_are_said(tiny_run: Path, tmp_path: Path) -> None:
     data = make_data(tmp_path / "new" / "test", 5).parent
     Image.fromarray(np.full((30, 40), 3000, np.uint16)).save(data / "test" / CLASSES[1] / "deep.png")
-    assert load_images(tiny_run, data).note.startswith("1 image of 16 bits has no value above 4095 of 65535")
+    assert load_images(tiny_run, data).note.startswith("a 16-bit image has no value above 4095 of 65535")
 
 
 def test_folders_of_other_classes_are_refused(tiny_run: Path, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_images_that_are_read_as_nearly_black_are_said(tiny_onnx: Path, tiny_tfl
         for count, largest in enumerate((3000, 60000)):
             frame = np.full((30, 40), largest + number, np.uint16)
             Image.fromarray(frame).save(photos / name / f"{count}.png")
-    said = f"Warning: {len(LABELS)} images of 16 bits have no value above 4095 of 65535 and were read as nearly black"
+    said = f"Warning: {len(LABELS)} 16-bit images have no value above 4095 of 65535, so they were read as nearly black"
     for arguments in (("evaluate", tiny_onnx), ("evaluate", tiny_onnx, "--json"), ("compare", tiny_onnx, tiny_tflite)):
         # Python shows a warning once in a process.
         with warnings.catch_warnings():
@@ -132,7 +132,7 @@ def test_images_that_are_read_as_nearly_black_are_said(tiny_onnx: Path, tiny_tfl
         assert done.stderr.count(said) == 1 and "nearly black" not in done.stdout, done.output
     with warnings.catch_warnings():
         done = run("predict", tiny_onnx, photos, "--out", tmp_path / "answers")
-    assert "1 image of 16 bits has no value above 4095" in done.stderr
+    assert "a 16-bit image has no value above 4095" in done.stderr
 
 
 def test_several_folders_are_scored_together(tiny_onnx: Path, labeled_by_onnx: Path, tmp_path: Path) -> None:
