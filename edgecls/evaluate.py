@@ -174,6 +174,16 @@ def mcnemar_p(lost: int, won: int) -> float:
     return min(1.0, float(2 * tail / 2**flips))
 
 
+def count_flips(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return how many images are no longer labeled correctly, and how many newly are, as `mcnemar_p` takes them.
+
+    Args:
+        before: which images were labeled correctly, bool (N,).
+        after: which are now, bool (N,).
+    """
+    return int((before & ~after).sum()), int((after & ~before).sum())
+
+
 def _check_labels(labels: NDArray[Any], images: int, classes: int) -> None:
     if labels.shape != (images,) or labels.dtype.kind not in "iu":
         raise DataError(f"labels must be int ({images},), one for each image; received {labels.dtype} {labels.shape}")

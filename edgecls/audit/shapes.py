@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgecls.audit.judge import score_out_of_fold
 from edgecls.audit.material import Material, compute_features
 from edgecls.config import TrainConfig
-from edgecls.evaluate import SIGNIFICANT_P, mcnemar_p
+from edgecls.evaluate import SIGNIFICANT_P, count_flips, mcnemar_p
 from edgecls.images.dataset import load_paths
 from edgecls.messages.numbers import percent
 from edgecls.preprocessing import RESIZES
@@ -81,7 +81,7 @@ def measure_shapes(
         correct[resize] = scores.argmax(1) == sample.labels
     own = correct[config.resize]
     best = max((name for name in RESIZES if name != config.resize), key=lambda name: int(correct[name].sum()))
-    p_value = mcnemar_p(int((own & ~correct[best]).sum()), int((correct[best] & ~own).sum()))
+    p_value = mcnemar_p(*count_flips(own, correct[best]))
     gains = correct[best].sum() > own.sum() and p_value < SIGNIFICANT_P
     accuracy = {name: float(table.mean()) for name, table in correct.items()}
     return Shapes(narrow, wide, count, config.resize, accuracy, best if gains else "", p_value)

@@ -37,13 +37,16 @@ def diagnose(machine: Machine) -> tuple[RuleResult, ...]:
 
 def _check_engines(machine: Machine) -> list[RuleResult]:
     pair = {name: machine.packages[name] for name in ("onnxruntime", GPU_PACKAGE) if name in machine.packages}
+    clashing = pair if len(pair) == 2 else {}
     findings = []
     for package, extra in EXTRAS.items():
-        if (found := machine.packages.get(package)) and not (len(pair) == 2 and package in pair):
+        if package not in clashing and (found := machine.packages.get(package)):
             findings.append(RuleResult("engine", "ok", f"{package} {found} is installed (edgecls[{extra}])"))
-    if len(pair) == 2:
-        both = " and ".join(f"{name} {found}" for name, found in pair.items())
-        remedy = f"pip uninstall -y {' '.join(pair)} && pip install 'edgecls[{'gpu' if machine.nvidia else 'onnx'}]'"
+    if clashing:
+        both = " and ".join(f"{name} {found}" for name, found in clashing.items())
+        remedy = (
+            f"pip uninstall -y {' '.join(clashing)} && pip install 'edgecls[{'gpu' if machine.nvidia else 'onnx'}]'"
+        )
         findings.append(RuleResult("engine", "no", f"{both} overwrite each other's files; {remedy}"))
     system = _system(machine)
     offered = [w for package in EXTRAS if package != GPU_PACKAGE and (w := find_wheel(package, system))]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgecls.audit.audit import Audit
 
 OUT = Path("audit")
+REPORT_FILE, PAGE_FILE = "audit.json", "audit.html"
 # Those settings of `train` that say how the data are read, and the size of the features.
 SETTINGS = (*LAYOUT, "resize", "roi", "bits", "image_size", "seed", "weights")
 
@@ -48,7 +49,7 @@ def _check_new(context: click.Context, parameter: click.Parameter, fix: Path | N
 @click.argument("data", type=PATH, nargs=-1, required=True)
 @click.option(
     "--out",
-    type=OutputFolder({"audit.json": "JSON", "audit.html": "audit's page"}),
+    type=OutputFolder({REPORT_FILE: "JSON", PAGE_FILE: "audit's page"}),
     default=OUT,
     show_default=True,
     help="Folder for audit.json and audit.html.",
@@ -91,16 +92,16 @@ def audit(data: tuple[Path, ...], out: Path, fix: Path | None, show: bool, **set
     with LiveProgress() as progress:
         found = find(data[0], config, progress)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "audit.json", to_json(found))
-    write_page(found, out / "audit.html")
+    write_json(out / REPORT_FILE, to_json(found))
+    write_page(found, out / PAGE_FILE)
     _print_audit(found)
-    echo(f"The images: {out / 'audit.html'}")
+    echo(f"The images: {out / PAGE_FILE}")
     if fix:
         count = write_moves(found, fix)
         echo(f"{counted(count, 'image')} to leave out, to be reviewed: {fix}")
         echo(f"Next: edgecls train {shlex.join(map(str, data))} --exclude {shlex.quote(str(fix))} --out run")
     if show:
-        click.launch(str(out / "audit.html"))
+        click.launch(str(out / PAGE_FILE))
 
 
 def _print_audit(found: Audit) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.evaluate import SIGNIFICANT_P, mcnemar_p, wilson_interval
+from edgecls.evaluate import SIGNIFICANT_P, count_flips, mcnemar_p, wilson_interval
 from edgecls.messages.numbers import percent
 
 # Collapsed: the file gives this fraction of the images one label, and the float model does not.
@@ -68,7 +68,7 @@ def compare(
     """Compare a file's scores, float32 (N, C), with the float model's on images of the true classes `labels`."""
     label, float_label = scores.argmax(1), float_scores.argmax(1)
     correct, float_correct = label == labels, float_label == labels
-    lost, won = int((float_correct & ~correct).sum()), int((correct & ~float_correct).sum())
+    lost, won = count_flips(float_correct, correct)
     accuracy, drop = float(correct.mean()), float(float_correct.mean() - correct.mean())
     low, high = wilson_interval(int(correct.sum()), len(labels))
     shifts = (scores - float_scores)[np.arange(len(labels)), float_label]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ConfigError, DataError
-from edgecls.evaluate import SIGNIFICANT_P, mcnemar_p, wilson_interval
+from edgecls.evaluate import SIGNIFICANT_P, count_flips, mcnemar_p, wilson_interval
 from edgecls.imported.assignment import assign
 from edgecls.messages.lists import some
 from edgecls.messages.numbers import percent
@@ -84,7 +84,7 @@ def check_order(
     hits, best_hits = outputs[labels] == predicted, best[labels] == predicted
     accuracy, best_accuracy, count = float(hits.mean()), float(best_hits.mean()), len(labels)
     order = ",".join(np.array(folders)[np.argsort(best)].tolist())
-    lost, won = int((best_hits & ~hits).sum()), int((hits & ~best_hits).sum())
+    lost, won = count_flips(best_hits, hits)
     p_value = mcnemar_p(won, lost) if lost > won else 1.0
     is_worse = p_value < STRICT_P
     chance = _chance(outputs[labels], predicted)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.evaluate import mcnemar_p
+from edgecls.evaluate import count_flips, mcnemar_p
 from edgecls.images.decode import decode_gray
 
 SIGNIFICANT = 0.05
@@ -75,6 +75,5 @@ def compare_resizing(
     found = []
     for name, pixels in ways.items():
         hits = judge(pixels)
-        lost, won = int((own_hits & ~hits).sum()), int((hits & ~own_hits).sum())
-        found.append(Resizing(name, float(hits.mean()), mcnemar_p(lost, won)))
+        found.append(Resizing(name, float(hits.mean()), mcnemar_p(*count_flips(own_hits, hits))))
     return tuple(found)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import ConfigError, DataError
-from edgecls.evaluate import mcnemar_p
+from edgecls.evaluate import count_flips, mcnemar_p
 from edgecls.imported.assignment import assign
 from edgecls.imported.class_order import STRICT_P
 from edgecls.messages.numbers import percent
@@ -221,8 +221,7 @@ def find_unusual(images: NDArray[np.uint8], labels: NDArray[np.int64], best: Sca
 
 def _is_more_accurate(new: NDArray[np.float32], old: NDArray[np.float32], labels: NDArray[np.int64]) -> bool:
     """Return whether scores, float32 (N, C), label clearly more images correctly than others do (McNemar)."""
-    hits, old_hits = (assign(scores, labels)[labels] == scores.argmax(1) for scores in (new, old))
-    lost, won = int((old_hits & ~hits).sum()), int((hits & ~old_hits).sum())
+    lost, won = count_flips(_hits(old, labels), _hits(new, labels))
     return won > lost and mcnemar_p(lost, won) < STRICT_P
 
 
@@ -259,7 +258,12 @@ def _class_scores(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDA
 
 
 def _accuracy(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    return float((assign(scores, labels)[labels] == scores.argmax(1)).mean())
+    return float(_hits(scores, labels).mean())
+
+
+def _hits(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which images are labeled correctly, with the outputs assigned to classes as fits best."""
+    return np.asarray(assign(scores, labels)[labels] == scores.argmax(1))
 
 
 def _lead(best: NDArray[np.float64], other: NDArray[np.float64]) -> float:
