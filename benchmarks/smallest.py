@@ -1,4 +1,4 @@
-"""The default network against the one that `edgecls sweep` recommends: accuracy, time, size and memory of int8 files.
+"""The whole network against the one that `edgecls sweep` recommends: accuracy, time, size and memory of int8 files.
 
     python benchmarks/smallest.py DATA --name magnetic-tile [--seeds 0 1 2] [--seconds 5] [--out smallest]
 
@@ -41,7 +41,7 @@ FORMATS: tuple[Format, ...] = ("tflite", "onnx")
 
 
 def search(data: Path, out: Path, seed: int) -> tuple[Path, Path, float]:
-    """Return the run folders of the default and the recommended network, and the seconds of the search.
+    """Return the run folders of the whole and the recommended network, and the seconds of the search.
 
     The seconds are those of the first call, which a later call finds in `out`.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.cli.data_options import LAYOUT, more_data
+from edgecls.cli.data_options import LAYOUT, more_data, with_usual_size
 from edgecls.cli.option_types import OutputFolder, check_writable
 from edgecls.cli.terminal import PATH, echo, load_tensorflow
 
@@ -66,8 +66,7 @@ def _check_new(context: click.Context, parameter: click.Parameter, fix: Path | N
 def audit(data: tuple[Path, ...], out: Path, fix: Path | None, show: bool, **settings: Any) -> None:
     """Look for faults in DATA before training: duplicates, wrong labels, bad exposures, and what they do to accuracy.
 
-    DATA, one folder or several, is read as by train, and the features that this computes are used again by train.
-    Nothing in DATA is changed.
+    DATA, one folder or several, is read as by train. Nothing in DATA is changed.
     Review the table of --fix (the column action: exclude or keep), then train with --exclude.
 
     \b
@@ -80,6 +79,7 @@ def audit(data: tuple[Path, ...], out: Path, fix: Path | None, show: bool, **set
 
     settings["more_data"] = more_data(data)
     config = TrainConfig(**{name: value for name, value in settings.items() if value is not None})
+    config = with_usual_size(data[0], config, settings)
     load_tensorflow()
     from edgecls.audit.audit import audit as find
     from edgecls.audit.audit import to_json

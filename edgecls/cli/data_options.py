@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from edgecls.cli.terminal import echo
 from edgecls.preprocessing import RESIZES
 
 if TYPE_CHECKING:
+    from edgecls.config import TrainConfig
     from edgecls.images.layout import Layout
 
 
@@ -30,7 +32,7 @@ class FileList(click.ParamType):  # type: ignore[type-arg]
 
 # Setting -> (type, help). Defaults are in config/data.py.
 DATA: dict[str, tuple[Any, str]] = {
-    "image_size": (int, "Side of the network's input in pixels."),
+    "image_size": (int, "Side of the network's input in pixels; for images of at most 64 pixels, 96."),
     "labels": (
         FileList(),
         "Tables of the class of each image: CSV, Parquet, JSON lines, or path and label a line.",
@@ -76,6 +78,15 @@ def to_layout(given: Mapping[str, Any]) -> Layout:
 def more_data(folders: Sequence[Path]) -> tuple[str, ...]:
     """Return the setting `more_data` for DATA of several folders: the absolute paths of all but the first."""
     return tuple(str(folder.resolve()) for folder in folders[1:])
+
+
+def with_usual_size(data: Path, config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings with the image size that suits the training images, unless the user gave `image_size`."""
+    from edgecls.training.image_size import usual_image_size
+
+    if given.get("image_size") is not None:
+        return config
+    return replace(config, image_size=usual_image_size(data, config))
 
 
 def report_note(note: str) -> None:

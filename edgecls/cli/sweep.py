@@ -78,8 +78,8 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 @click.option(
     "--max-drop",
     type=float,
-    help=f"Accuracy that a faster network may lose against the default one.  [default: {SMALL_GAIN}]  With a list of "
-    f"networks: that a file may lose against its float model.  [default: {ExportConfig.max_drop}]",
+    help=f"Accuracy that a faster network may lose against the whole MobileNetV2.  [default: {SMALL_GAIN}]  With a "
+    f"list of networks: that a file may lose against its float model.  [default: {ExportConfig.max_drop}]",
 )
 @click.option("--time-budget", "time_budget_s", type=DURATION, help="Start no training that would end later: 30m, 2h.")
 @click.option("--full-grid", is_flag=True, help="Train all networks in full, however many.")
@@ -87,14 +87,15 @@ def _is_grid(given: dict[str, Any], budget_ms: float | None) -> bool:
 @host_options
 @ray_option("Train and export")
 def sweep(data: tuple[Path, ...], out: Path, as_json: bool, host: Host | None, ray: str | None, **options: Any) -> None:
-    """Find the fastest network for DATA that is as accurate as the default one, within --max-drop.
+    """Find the fastest network for DATA that is as accurate as the whole MobileNetV2, within --max-drop.
 
     DATA, one folder or several, is read as by train.
 
     A quick test of every depth (--blocks) at every image size shows which networks keep the accuracy; test images have
-    no part in it. The fastest of them, a few faster ones and the default network are trained as by `edgecls train` into
-    OUT/NAME, exported and scored from their files. On this machine, and with --host on a board, the files are timed;
-    for any other board the time is an estimate. --budget and --max-size leave out what is too slow or too large.
+    no part in it. The fastest of them, a few faster ones and the whole MobileNetV2, of 224 pixels, are trained as by
+    `edgecls train` into OUT/NAME, exported and scored from their files. On this machine, and with --host on a board,
+    the files are timed; for any other board the time is an estimate. --budget and --max-size leave out what is too slow
+    or too large.
 
     With --budget and one of --alpha, --arch, --blocks, --head, --unfreeze, --image-size or --full-grid, all these
     networks are trained, and the most accurate one within the budget is recommended.
@@ -144,8 +145,8 @@ def _plan(data: Path, out: Path, board: str | None, host: Host | None, options: 
     if not _is_grid(space | limits, limits["budget_ms"]):
         where, benchmark = _find_board(board, host)
         asked = Request(max_loss=SMALL_GAIN if max_drop is None else max_drop, **where, **limits)
-        usual = TrainConfig(augment=augment, **given)
-        return functools.partial(search, data, out, usual, asked, space["image_sizes"] or SIZES, benchmark=benchmark)
+        whole = TrainConfig(augment=augment, choose_blocks=False, **given)
+        return functools.partial(search, data, out, whole, asked, space["image_sizes"] or SIZES, benchmark=benchmark)
     base = TrainConfig(augment=augment, unfreeze=0, fine_learning_rate=FINE_LEARNING_RATE, **given)
     named = {"alphas": "alpha", "heads": "head"}
     warn_of_other_archs([named.get(name, name) for name in space if space[name]], space["archs"] or Space.archs)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecls.cli.bulk import pool_at, ray_option
-from edgecls.cli.data_options import more_data
+from edgecls.cli.data_options import more_data, with_usual_size
 from edgecls.cli.help_groups import GroupedCommand
 from edgecls.cli.inspection import print_inspection
 from edgecls.cli.progress import LiveProgress
 from edgecls.cli.terminal import PATH, echo, load_tensorflow, print_findings, warn
 from edgecls.cli.train_options import FIRST, GROUPS, LAST, SETTINGS, setting_options, warn_of_other_archs
 from edgecls.config import TrainConfig
+from edgecls.config.choices import ALL_BLOCKS, BLOCKS
 from edgecls.errors import ConfigError
 from edgecls.messages.lists import counted, some
 from edgecls.messages.numbers import percent
@@ -79,7 +80,7 @@ def train(
     if settings["augmented_copies"] is None:
         settings["augmented_copies"] = views
     settings["more_data"] = more_data(data)
-    config = _configure(preset or "", {name: value for name, value in settings.items() if value is not None})
+    config = _configure(data[0], preset or "", {name: value for name, value in settings.items() if value is not None})
     if preview:
         return _preview(data[0], config, out.with_name(f"{out.name}-preview.png"))
     cluster = read_cluster(os.environ.get(VARIABLE, ""))
@@ -89,10 +90,10 @@ def train(
     _train(data[0], out, config, cluster, ray, options)
 
 
-def _configure(preset: str, given: dict[str, Any]) -> TrainConfig:
+def _configure(data: Path, preset: str, given: dict[str, Any]) -> TrainConfig:
     config = resolve(preset, given)
     warn_of_other_archs(given, (config.arch,))
-    return config
+    return config if preset else with_usual_size(data, config, given)
 
 
 def _preview(data: Path, config: TrainConfig, picture: Path) -> None:
@@ -168,10 +169,26 @@ def _explain_resume(out: Path) -> Iterator[None]:
         raise
 
 
-def _print_run(record: dict[str, Any]) -> None:
-    metrics, source = record["metrics"], record["weights"]["source"]
-    echo(f"classes     {some(record['classes'], SHOWN_CLASSES)}")
+def _print_network(record: dict[str, Any]) -> None:
+    source, accuracies = record["weights"]["source"], record.get("depth_accuracies")
     echo(f"weights     {source}" + (f" (sha256 {record['weights']['sha256'][:12]})" if source != "none" else ""))
+    if not accuracies:
+        return
+    blocks, whole = record["config"]["blocks"], percent(accuracies[ALL_BLOCKS])
+    if blocks is None:
+        echo(f"network     all blocks of MobileNetV2: fewer label no more of the training images correctly ({whole})")
+        return
+    best = percent(accuracies[str(blocks)])
+    echo(
+        f"network     the first {blocks} of MobileNetV2's {BLOCKS} blocks: a linear classifier on their features "
+        f"labels {best} of the training images correctly, and {whole} on those of all (--blocks all keeps them)"
+    )
+
+
+def _print_run(record: dict[str, Any]) -> None:
+    metrics = record["metrics"]
+    echo(f"classes     {some(record['classes'], SHOWN_CLASSES)}")
+    _print_network(record)
     for phase in record.get("phases", []):
         best = ("best of " if phase["kept"] else "discarded after ") + counted(phase["epochs"], "epoch")
         if phase.get("solver") == "lbfgs":

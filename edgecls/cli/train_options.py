@@ -13,7 +13,7 @@ from edgecls.cli.data_options import DATA
 from edgecls.cli.option_types import DURATION
 from edgecls.cli.terminal import warn
 from edgecls.config import AugmentConfig, TrainConfig
-from edgecls.config.choices import ARCHS, EFFORTS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES
+from edgecls.config.choices import ALL_BLOCKS, ARCHS, EFFORTS, FLIPS, HEADS, SCHEDULES, SOLVERS, WEIGHT_SOURCES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,13 +32,31 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8
         return () if value == "none" else tuple(int(size) for size in value.split(","))
 
 
+class Blocks(click.ParamType):  # type: ignore[type-arg]
+    """How many blocks to keep: a whole number, or `ALL_BLOCKS`."""
+
+    name = "n|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number, or `ALL_BLOCKS`."""
+        if value == ALL_BLOCKS:
+            return ALL_BLOCKS
+        if not re.fullmatch(r"\d+", str(value)):
+            self.fail(f"{value!r} is neither a whole number nor {ALL_BLOCKS}", param, ctx)
+        return int(value)
+
+
 # Group of the help -> setting -> (type, help). Defaults are in config/training.py.
 GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
     "Data": DATA,
     "Network": {
         "arch": (click.Choice(ARCHS), "Network architecture."),
         "alpha": (float, "Width multiplier of MobileNetV2."),
-        "blocks": (int, "Blocks of MobileNetV2 to keep, 1 to 17.  [default: all, and the last 1x1 convolution]"),
+        "blocks": (
+            Blocks(),
+            "Blocks of MobileNetV2 to keep, 1 to 17, or all, with the last 1x1 convolution.  [default: what gives the "
+            "best features of the training images]",
+        ),
         "head": (click.Choice(HEADS), "Layers that follow MobileNetV2."),
         "weights": (str, f"Pretrained weights: {', '.join(WEIGHT_SOURCES)} or a file."),
     },

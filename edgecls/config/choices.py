@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 WEIGHT_SOURCES = ("auto", "imagenet", "imagenet-torch", "none")
 ARCHS = ("mobilenet_v2", "cnn", "mlp")
 HEADS = ("gap", "flatten")
@@ -22,6 +24,8 @@ MIN_IMAGE_SIZE = 32
 MIN_SMALL_IMAGE_SIZE = 8
 # Inverted residual blocks of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2).
 BLOCKS = 17
+# What `--blocks` takes for all of them and the 1x1 convolution after them.
+ALL_BLOCKS = "all"
 # Below, batch statistics cost accuracy (Wu and He 2018, arXiv:1803.08494, figure 1).
 MIN_BATCH_NORM_BATCH = 16
 # Adam's initial learning rate for a classifier on frozen features, for whole networks, and for --unfreeze and --joint.
@@ -30,3 +34,5 @@ CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE, FINE_LEARNING_RATE = 5e-3, 1e-3
 USUAL_SCHEDULE = "cosine"
 # Settings that run.json of an older version calls otherwise: old name -> name.
 RENAMED_SETTINGS = {"views": "augmented_copies"}
+# What settings were in a version that did not have them, if not what they usually are now.
+BEFORE_SETTINGS: dict[str, Any] = {"choose_blocks": False}

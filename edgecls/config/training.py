@@ -43,7 +43,9 @@ class TrainConfig(DataConfig):
         alpha: width multiplier of MobileNetV2.
         blocks: how many inverted residual blocks of MobileNetV2 are kept, from the first. Of the last of them, the head
             reads the 3x3 convolution; the 1x1 convolution after it, which would narrow its channels to a sixth, is
-            left out. None keeps all blocks and the 1x1 convolution to 1280 channels that follows them.
+            left out. None keeps all blocks and the 1x1 convolution to 1280 channels that follows them, or leaves it to
+            `choose_blocks`.
+        choose_blocks: True to let training choose `blocks` where it is None, see `training.depth`.
         head: of mobilenet_v2: "gap" (global average pooling) or "flatten" (Flatten + Dense 32, as in the lecture).
         gray_to_rgb: "copy" (the backbone sees at step 0 what it was trained on) or "random" (as in the lecture).
         weights: one of `WEIGHT_SOURCES` or the path of a weights file.
@@ -87,6 +89,7 @@ class TrainConfig(DataConfig):
     image_size: int = 224
     alpha: float = 1.0
     blocks: int | None = None
+    choose_blocks: bool = True
     head: str = "gap"
     gray_to_rgb: str = "copy"
     weights: str = "auto"
@@ -220,6 +223,12 @@ class TrainConfig(DataConfig):
     def uses_backbone(self) -> bool:
         """Return whether the network contains MobileNetV2, and so may begin from pretrained weights."""
         return self.arch == "mobilenet_v2"
+
+    @property
+    def leaves_blocks_open(self) -> bool:
+        """Return whether training chooses `blocks`: by averages over the feature map, so for the head "gap" alone."""
+        open_here = self.choose_blocks and self.blocks is None
+        return open_here and self.uses_backbone and self.head == "gap" and self.gray_to_rgb == "copy"
 
     @property
     def main_effort(self) -> str:

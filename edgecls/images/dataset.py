@@ -49,6 +49,11 @@ class Split:
         """Return the sha256 of each image's pixels."""
         return tuple(sha256_of_each(self.images))
 
+    def take_some(self, most: int, seed: int) -> Split:
+        """Return at most so many of the images, drawn by `seed`, in their order."""
+        chosen = np.sort(np.random.default_rng([seed, 3]).permutation(len(self.labels))[:most])
+        return Split(tuple(self.paths[i] for i in chosen), self.images[chosen], self.labels[chosen])
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

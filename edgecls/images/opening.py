@@ -72,6 +72,17 @@ def open_image(file: IO[bytes], name: str) -> ImageFile.ImageFile:
         return tiff.open_page(file, name)
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Return the stored width and height of an image file in pixels, from its header.
+
+    Raises:
+        DataError: it cannot be opened, or is no image.
+    """
+    name = str(path)
+    with open_file(path, name) as file:
+        return open_image(file, name).size
+
+
 def _choose_decoder(prefix: bytes, name: str) -> type[ImageFile.ImageFile]:
     if prefix.startswith(b"RIFF") and prefix[8:12] == b"WEBP":
         if not features.check("webp"):

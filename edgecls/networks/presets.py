@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgecls.config import AugmentConfig, TrainConfig
-from edgecls.config.choices import ALL_STEPS, CLASSIFIER_STEPS
+from edgecls.config.choices import ALL_BLOCKS, ALL_STEPS, CLASSIFIER_STEPS
 from edgecls.errors import ConfigError
 
 UNCHANGED = AugmentConfig(flip="none", rotation=0, translation=0, zoom=0, brightness=0, contrast=0)
@@ -51,8 +51,9 @@ def resolve(preset: str, explicit: Mapping[str, Any]) -> TrainConfig:
 
     Args:
         preset: name in `PRESETS`, or "" for the product's own recipe.
-        explicit: what the user gave: fields of TrainConfig; fields of AugmentConfig, which change one thing about the
-            preset's augmentation; and `augment`, an AugmentConfig or a switch: False or None is off, True is on.
+        explicit: what the user gave: fields of TrainConfig, where `blocks` may also be `ALL_BLOCKS`; fields of
+            AugmentConfig, which change one thing about the preset's augmentation; and `augment`, an AugmentConfig or a
+            switch: False or None is off, True is on.
 
     Raises:
         ConfigError: there is no such preset, a value is out of range, or augmentation is off and yet changed.
@@ -63,6 +64,8 @@ def resolve(preset: str, explicit: Mapping[str, Any]) -> TrainConfig:
     names = {field.name for field in dataclasses.fields(AugmentConfig)}
     changes = {name: value for name, value in explicit.items() if name in names}
     settings = {name: value for name, value in explicit.items() if name not in names}
+    if settings.get("blocks") == ALL_BLOCKS:
+        settings |= {"blocks": None, "choose_blocks": False}
     augment = settings.get("augment", base.augment)
     if augment is True:
         augment = base.augment or AugmentConfig()

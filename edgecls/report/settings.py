@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecls.config import AugmentConfig, TrainConfig
-from edgecls.config.choices import RENAMED_SETTINGS
+from edgecls.config.choices import ALL_BLOCKS, BEFORE_SETTINGS, RENAMED_SETTINGS
 from edgecls.config.data import DataConfig
 from edgecls.errors import ModelFileError
 from edgecls.networks.presets import PRESETS, UNCHANGED
@@ -22,7 +22,7 @@ def read_config(saved: dict[str, Any]) -> TrainConfig:
         ModelFileError: they are damaged.
     """
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    saved = {RENAMED_SETTINGS.get(name, name): value for name, value in saved.items()}
+    saved = BEFORE_SETTINGS | {RENAMED_SETTINGS.get(name, name): value for name, value in saved.items()}
     settings = {name: value for name, value in saved.items() if name in names}
     # JSON has no tuples and no dataclasses.
     settings |= {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
@@ -50,6 +50,7 @@ def find_changes(config: TrainConfig, base: TrainConfig) -> dict[str, Any]:
 def describe_changes(config: TrainConfig) -> list[tuple[str, str]]:
     """Return name and value of each setting that is not the product's default."""
     changes = find_changes(config, TrainConfig())
+    _name_all_blocks(changes)
     return [(_option(name).replace("-", " "), _format(name, value)) for name, value in changes.items()]
 
 
@@ -57,6 +58,7 @@ def train_command(config: TrainConfig, folders: Sequence[str], out: Path) -> str
     """Return the shell command that trains on these folders of images with these settings into `out`."""
     changes = find_changes(config, PRESETS.get(config.preset, TrainConfig()))
     changes.pop("more_data", None)
+    _name_all_blocks(changes)
     words = ["edgecls", "train", *folders, "--out", str(out)]
     words += ["--preset", config.preset] if config.preset else []
     for name, value in changes.items():
@@ -74,6 +76,12 @@ def data_arguments(config: TrainConfig) -> list[str]:
     changes = find_changes(config, TrainConfig())
     pairs = ((f"--{_option(name)}", _format(name, value)) for name, value in changes.items() if name in names)
     return [word for pair in pairs for word in pair]
+
+
+def _name_all_blocks(changes: dict[str, Any]) -> None:
+    """Replace the setting that keeps all blocks by the value of `--blocks` that does."""
+    if not changes.pop("choose_blocks", True):
+        changes.setdefault("blocks", ALL_BLOCKS)
 
 
 def _option(name: str) -> str:

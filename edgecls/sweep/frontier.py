@@ -96,7 +96,7 @@ def recommend_fastest(
     """Return the fastest that meets the budget and is neither clearly worse than the best nor worse than the default.
 
     Each accuracy is the mean of that on the validation images and that of `before`, weighted by the images. Worse than
-    the default network is what loses more than `max_loss`. Clearly worse than the best is what loses more than
+    the whole network is what loses more than `max_loss`. Clearly worse than the best is what loses more than
     `max_loss` and two standard errors: the difference of two such accuracies is smaller by chance with a probability
     of 92 %. The accuracy on the held-out images has no part in the choice.
     """

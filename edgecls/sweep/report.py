@@ -197,7 +197,7 @@ def _accuracy(scored: ScoredRun) -> str:
 
 
 def _describe_search(found: Sweep, chosen: Point) -> list[str]:
-    """Return what the recommended network is compared with: the default network, and all others that were looked at."""
+    """Return what the recommended network is compared with: the whole network, and all others that were looked at."""
     sizes = {each.config.image_size for each in found.scanned}
     images, best = len(found.scanned[0].correct), max(each.accuracy for each in found.scanned)
     lines = [
@@ -209,7 +209,7 @@ def _describe_search(found: Sweep, chosen: Point) -> list[str]:
     if default and default.name != chosen.name:
         gain, p = (chosen.accuracy - default.accuracy) * 100, compare_points(chosen, default)
         lines.append(
-            f"Against the default network: {default.latency.p50_ms / chosen.latency.p50_ms:.1f} times as fast, "
+            f"Against the whole network: {default.latency.p50_ms / chosen.latency.p50_ms:.1f} times as fast, "
             f"{default.size_bytes / chosen.size_bytes:.1f} times smaller, {gain:+.2f} points of accuracy "
             f"({_p(p)}, {'not significant' if p >= SIGNIFICANT_P else 'significant'})."
         )

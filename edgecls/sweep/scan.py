@@ -21,9 +21,9 @@ from edgecls.files import json_sha256, read_checked, write_checked
 from edgecls.images.dataset import load_paths
 from edgecls.networks.weights import Weights, find_weights
 from edgecls.progress import Progress, silent
-from edgecls.sweep.leave_one_out import label_each_from_the_others
 from edgecls.sweep.run import forget_networks
 from edgecls.training.features.depths import DEPTHS, features_of_depths
+from edgecls.training.leave_one_out import label_each_from_the_others
 from edgecls.training.train import load_images
 
 # More images would cost time and hardly change the choice: the standard error of an accuracy of 95 % is 0.3 points.

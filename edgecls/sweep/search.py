@@ -1,7 +1,7 @@
 """The search for the smallest network that keeps the accuracy: a scan of all depths and sizes, then real trainings.
 
 The scan (scan.py) costs seconds for each network. Only a few are trained as by `edgecls train`, exported and timed,
-beside the default network: the fastest that keeps the scan's best accuracy, and faster ones that lose a little more,
+beside the whole network: the fastest that keeps the scan's best accuracy, and faster ones that lose a little more,
 as fine-tuning makes up for some of it.
 """
 
@@ -43,12 +43,12 @@ def search(
     progress: Progress = silent,
     benchmark: Benchmark = benchmark_here,
 ) -> Sweep:
-    """Return the default network and the shortlist of all depths and `sizes`, trained and timed, and which to take.
+    """Return the whole network and the shortlist of all depths and `sizes`, trained and timed, and which to take.
 
     Args:
         data: folder of images, as for training.
         out: folder of the runs.
-        base: settings of all networks; its own image size is that of the default network.
+        base: settings of all networks; its own image size is that of the whole network. It leaves no blocks open.
         request: what is asked of the networks; it has a `max_loss`.
         sizes: image sizes in pixels.
         progress: called at each stage.

@@ -8,13 +8,12 @@ error from 0.081 to 0.090 and lowers test accuracy from 95.7 to 94.8 %.
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecls.images.dataset import Split
 from edgecls.networks.model import FEATURES_LAYER
 from edgecls.networks.split_layer import split_at
 from edgecls.training.context import Context
@@ -23,6 +22,7 @@ from edgecls.training.features.cache import image_key
 from edgecls.training.features.frozen import FeatureExtractor, copy_count, frozen_examples
 from edgecls.training.fine_tuning import find_checkpoint
 from edgecls.training.linear import fit_linear, folds, squared_error
+from edgecls.training.run.checkpoint import measure_once
 
 # Training images that are compared, at most.
 MOST_IMAGES = 1500
@@ -50,7 +50,9 @@ def choose_flip(context: Context, known: FeatureExtractor) -> tuple[Context, dic
     used = copy_count(config) or config.joint or config.main_effort == "best"
     errors: dict[str, float] = {}
     if solved and used and context.deadline is None:
-        errors = _recall(context, known)
+        errors = measure_once(
+            functools.partial(_measure, context, known), find_checkpoint(context, "mirroring"), context.workers
+        )
     chosen = min(errors, key=errors.__getitem__) if errors else "horizontal"
     return _with_flip(context, chosen), errors
 
@@ -61,23 +63,10 @@ def _with_flip(context: Context, flip: str) -> Context:
     return dataclasses.replace(context, config=dataclasses.replace(context.config, augment=augment))
 
 
-def _recall(context: Context, known: FeatureExtractor) -> dict[str, float]:
-    """Return the errors that an interrupted run or the first worker has measured, or measure them."""
-    checkpoint = find_checkpoint(context, "mirroring")
-    saved = checkpoint.read() if checkpoint is not None else None
-    errors: dict[str, float] = saved.state if saved is not None else {}
-    if not saved and not context.workers.index:
-        errors = _measure(context, known)
-    shared: dict[str, float] = json.loads(context.workers.broadcast(json.dumps(errors).encode()))
-    if checkpoint is not None:
-        checkpoint.write({}, dict(shared))
-    return shared
-
-
 def _measure(context: Context, known: FeatureExtractor) -> dict[str, float]:
     dataset, config = context.dataset, context.config
     total = len(dataset.val.labels) + (1 + copy_count(config)) * len(dataset.train.labels)
-    part = _take_some(dataset.train, config.seed)
+    part = dataset.train.take_some(MOST_IMAGES, config.seed)
     mirrored = draw_mirrored([image_key(digest) for digest in part.digests], COPY, config.seed)
     context = _with_flip(dataclasses.replace(context, dataset=dataclasses.replace(dataset, train=part)), "horizontal")
     extractor, _ = split_at(context.model, FEATURES_LAYER)
@@ -87,11 +76,6 @@ def _measure(context: Context, known: FeatureExtractor) -> dict[str, float]:
     every = np.arange(len(part.labels))
     images, copies = (features.take(every) for features in examples.copies)
     return compare_flips(images, copies, mirrored, part.labels, len(dataset.classes), config.seed)
-
-
-def _take_some(split: Split, seed: int) -> Split:
-    chosen = np.sort(np.random.default_rng([seed, 3]).permutation(len(split.labels))[:MOST_IMAGES])
-    return Split(tuple(split.paths[i] for i in chosen), split.images[chosen], split.labels[chosen])
 
 
 def compare_flips(

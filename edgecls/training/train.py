@@ -25,6 +25,7 @@ from edgecls.networks.weights import Weights, find_weights
 from edgecls.progress import Progress, silent
 from edgecls.training.augmentation_preview import draw_preview
 from edgecls.training.context import NO_PICTURES, Context, Pictures
+from edgecls.training.depth import choose_depth
 from edgecls.training.diagnosis.diagnose import diagnose
 from edgecls.training.diagnosis.finding import Finding, Scored
 from edgecls.training.distributed.cluster import Cluster
@@ -115,24 +116,17 @@ def _train(
     started = time.monotonic()
     weights, dataset, settings = _read(data, config, skip_bad, workers, progress)
     owner = check_settings(work, settings)
+    config, depths = choose_depth(config, dataset, weights, workers, progress, work, owner)
     model = build_model(config, len(dataset.classes), weights)
-    watcher = Watcher(work, pictures, tensorboard=tensorboard)
+    watcher, deadline = Watcher(work, pictures, tensorboard=tensorboard), _deadline(started, config)
     context = Context(
-        model,
-        dataset,
-        config,
-        work=work,
-        owner=owner,
-        deadline=_deadline(started, config),
-        progress=progress,
-        on_epoch=watcher,
-        workers=workers,
+        model, dataset, config, work, owner, deadline=deadline, progress=progress, on_epoch=watcher, workers=workers
     )
     training = _learn(context, work)
     context = dataclasses.replace(context, config=(config := training.config))
     watcher.keep(folder := work / FINISHED_FOLDER)
     record = make_record(config, weights, dataset, data)
-    record |= {"workers": workers.count, "flip_errors": training.flip_errors}
+    record |= {"workers": workers.count, "flip_errors": training.flip_errors, "depth_accuracies": depths}
     findings = _finish(folder, context, training, weights, record)
     if config.augment is not None:
         draw_preview(dataset.train, config, folder / run_folder.PICTURES_FOLDER / "preview.png", pictures)
@@ -164,6 +158,7 @@ def assist(
     with join(cluster, config, progress) as workers:
         started = time.monotonic()
         weights, dataset, _ = _read(data, config, skip_bad, workers, progress)
+        config, _ = choose_depth(config, dataset, weights, workers, progress)
         model = build_model(config, len(dataset.classes), weights)
         deadline = _deadline(started, config)
         run_phases(Context(model, dataset, config, deadline=deadline, progress=progress, workers=workers))

@@ -78,7 +78,11 @@ def test_a_preset_is_named_and_nothing_else(preset: str) -> None:
 
 
 def test_a_run_of_another_version_is_read() -> None:
-    assert read_config({"epochs": 7, "no_longer_known": 1}) == TrainConfig(epochs=7)
+    # It kept all blocks where none were given.
+    old = read_config({"epochs": 7, "no_longer_known": 1})
+    assert old == TrainConfig(epochs=7, choose_blocks=False)
+    assert train_command(old, ["d"], Path("r")) == "edgecls train d --out r --epochs 7 --blocks all"
+    assert dict(describe_changes(old))["blocks"] == "all"
 
 
 def test_settings_of_an_older_version_are_read_under_their_new_names() -> None:

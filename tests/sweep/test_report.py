@@ -124,7 +124,7 @@ def test_a_search_compares_with_the_default_network_and_lists_all_that_were_look
     )
     text = text_report(found)
     assert "It is one of 6 networks (image sizes: 5, all depths)." in text and "992 training and validation" in text
-    assert "Against the default network: 12.5 times as fast, 1.0 times smaller, +2.00 " in text
+    assert "Against the whole network: 12.5 times as fast, 1.0 times smaller, +2.00 " in text
     assert "budget" not in text and [line.split()[-1] for line in text.splitlines()[1:5]][-1] == "default"
     document = json.loads(json.dumps(to_json(found)))
     assert document["recommended"]["name"] == "mobilenet_v2-96-1-gap" and document["budget_ms"] is None

@@ -121,7 +121,7 @@ def test_a_search_recommends_trains_and_continues(tiny_data: Path, tmp_path: Pat
     chosen = document["recommended"]
     assert {"name", "p50_ms", "accuracy", "size_bytes"} <= chosen.keys()
     assert (out / chosen["name"] / "run.json").is_file() and Path(chosen["file"]).is_file()
-    # One size, all depths, and the default network.
+    # One size, all depths, and the whole network.
     assert len(document["candidates"]) == 19
     assert sum(each["scan_accuracy"] is not None for each in document["candidates"]) == 18
     assert (
@@ -131,5 +131,5 @@ def test_a_search_recommends_trains_and_continues(tiny_data: Path, tmp_path: Pat
     trained = {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
     again = edgecls(*arguments)
     assert again.exit_code == 0 and f"Recommended: {out / chosen['name']}" in again.stdout
-    assert "Against the default network: " in " ".join(again.stdout.split())
+    assert "Against the whole network: " in " ".join(again.stdout.split())
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")} == trained

@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecls.errors import TrainingError
 from edgecls.files import DAMAGE_ERRORS, write_atomically
+
+if TYPE_CHECKING:
+    from edgecls.training.distributed.workers import Workers
 
 Arrays = dict[str, NDArray[Any]]
 PREFIX = "array/"
@@ -96,3 +100,23 @@ class Checkpoint:
         # In one line: Keras prints whole arrays.
         text = " ".join(str(cause).split())[:200]
         return TrainingError(f"the checkpoint {self.path} is damaged ({text}); delete it to repeat this phase")
+
+
+def measure_once(
+    measure: Callable[[], dict[str, float]], checkpoint: Checkpoint | None, workers: Workers
+) -> dict[str, float]:
+    """Return what an interrupted run or the first worker has measured, or measure it; all workers call this together.
+
+    Args:
+        measure: measures.
+        checkpoint: where the values are kept; None keeps them nowhere.
+        workers: that train together.
+    """
+    saved = checkpoint.read() if checkpoint is not None else None
+    values: dict[str, float] = saved.state if saved is not None else {}
+    if not saved and not workers.index:
+        values = measure()
+    shared: dict[str, float] = json.loads(workers.broadcast(json.dumps(values).encode()))
+    if checkpoint is not None:
+        checkpoint.write({}, dict(shared))
+    return shared

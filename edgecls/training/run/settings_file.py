@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecls.config import TrainConfig
-from edgecls.config.choices import RENAMED_SETTINGS
+from edgecls.config.choices import BEFORE_SETTINGS, RENAMED_SETTINGS
 from edgecls.errors import ConfigError
 from edgecls.files import read_json, write_atomically
 from edgecls.images.assign import Assignment
@@ -77,11 +77,15 @@ def check_complete(out: Path, config: TrainConfig, found: Assignment) -> dict[st
     # JSON turns tuples into lists, as in the record.
     usual, now = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (TrainConfig(), config))
     # A setting that an older version did not have was what it usually is now.
-    before = usual | {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
+    before = (
+        usual | BEFORE_SETTINGS | {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
+    )
     asked, known = now["augment"], before["augment"]
     # The record has what training chose for "auto"; where it did not measure, that is "horizontal".
     if asked and known and asked["flip"] == "auto" and (record.get("flip_errors") or known["flip"] == "horizontal"):
         asked["flip"] = known["flip"]
+    if config.leaves_blocks_open and record.get("depth_accuracies"):
+        now["blocks"] = before["blocks"]
     before |= {"arch": record["arch"], "data": record["data"], "time_budget_s": config.time_budget_s}
     what = filter(None, [list_changes(before, now | {"data": str(found.root)}), _describe_images(record, found)])
     if text := ", ".join(what):

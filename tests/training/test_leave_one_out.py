@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecls.sweep import leave_one_out
-from edgecls.sweep.leave_one_out import label_each_from_the_others
+from edgecls.training import leave_one_out
+from edgecls.training.leave_one_out import label_each_from_the_others
 
 RANDOM = np.random.default_rng(0)
 
