@@ -153,6 +153,7 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
     return TrainConfig(
         image_size=SIZE,
         alpha=0.35,
+        choose_blocks=False,
         weights=str(weights),
         schedule="cosine",
         epochs=10,
@@ -185,8 +186,7 @@ def tiny_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exp
 
     def make(folder: Path) -> None:
         config = ExportConfig(precisions=("fp32", "int8"), max_drop=1)
-        result = export_run(tiny_run, config, out=folder / "export")
-        (folder / "result.pickle").write_bytes(pickle.dumps(result))
+        (folder / "result.pickle").write_bytes(pickle.dumps(export_run(tiny_run, config, out=folder / "export")))
 
     folder = make_once(tmp_path_factory, "tiny-export", make)
     result: ExportResult = pickle.loads((folder / "result.pickle").read_bytes())

@@ -77,7 +77,7 @@ def describe_next(record: dict[str, Any]) -> str | None:
     """
     config, phases = record["config"], record.get("phases", [])
     if config.get("effort") == "quick" and config.get("unfreeze") is None and not config["joint"]:
-        return f"--effort normal would take {_describe_normal(record)} and is mostly 1 to 3 points better."
+        return f"--effort normal would take {_describe_normal(record)} and may be 1 or 2 points better."
     tuned = next((phase for phase in phases if phase["name"] == "fine-tuning" and phase.get("epoch_seconds")), None)
     if tuned is None or tuned["unfreeze"] not in WHOLE_FACTOR or config.get("effort") == "best":
         return None

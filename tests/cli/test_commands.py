@@ -156,7 +156,7 @@ def test_train_and_export_say_what_they_did_and_nothing_else(
     words = [line.split()[0] for line in trained.stdout.splitlines() if line]
     # Printed if an image is incorrect, which two epochs leave to chance.
     words = [word for word in words if word != "confusions"]
-    assert words[:7] == ["classes", "weights", "classifier:", "validation", "test", "macro", "time"]
+    assert words[:8] == ["classes", "weights", "network", "classifier:", "validation", "test", "macro", "time"]
     assert f"\nNext: edgecls export {out} --int8\n      edgecls report {out}\n" in trained.stdout
     assert trained.stdout.endswith(
         f"\nIs a smaller network as accurate? This tries all depths: edgecls sweep {tiny_data}\n"

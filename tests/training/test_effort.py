@@ -221,7 +221,7 @@ def test_the_next_effort_is_described_with_its_cost() -> None:
     text = describe_next(record | {"phases": [phase | {"kept": False}]})
     assert text == f"Fine-tuning did not help on the validation images{cost}"
     quick = describe_next(record | {"config": config | {"effort": "quick"}})
-    assert quick == "--effort normal would take up to 17 min and is mostly 1 to 3 points better."
+    assert quick == "--effort normal would take up to 17 min and may be 1 or 2 points better."
     assert describe_next(record | {"config": config | {"effort": "best"}, "phases": [phase]}) is None
 
 
@@ -236,7 +236,7 @@ def test_the_cost_of_fine_tuning_follows_from_the_time_of_the_features(images: i
         "phases": phases,
     }
     # 75 s and 20 s for each of 1 + 0.6 x 10 epochs, or 3 epochs of many images.
-    assert describe_next(record) == f"--effort normal would take {cost} and is mostly 1 to 3 points better."
+    assert describe_next(record) == f"--effort normal would take {cost} and may be 1 or 2 points better."
     # Features from the cache say nothing.
     cached = record | {"phases": [phase | {"forward": None} for phase in phases]}
     assert "would take up to 12 min" in str(describe_next(cached))
