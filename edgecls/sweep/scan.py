@@ -80,14 +80,15 @@ def _classify(
     config: TrainConfig, weights: Weights, images: _Images, progress: Progress
 ) -> Iterator[tuple[int | None, NDArray[np.bool_]]]:
     """Yield each of `DEPTHS` and which images are labeled correctly."""
-    size, stage = config.image_size, f"{config.image_size} pixels: "
-    read = functools.partial(progress, f"{stage}read images")
+    size, stage = config.image_size, f"{config.image_size} pixels"
+    read = functools.partial(progress, f"{stage}: read images")
     how = config.preprocessing
     split = load_paths(images.root, images.paths, images.labels, size, size, preprocessing=how, progress=read)
-    for done, (blocks, features) in enumerate(features_of_depths(config, weights, split, progress=progress), 1):
+    depths = features_of_depths(config, weights, split, stage=stage, progress=progress)
+    for done, (blocks, features) in enumerate(depths, 1):
         labels = label_each_from_the_others(features, split.labels, images.class_count, images.groups)
         yield blocks, labels == split.labels
-        progress(f"{stage}classifiers of all depths", done, len(DEPTHS))
+        progress(f"{stage}: classifiers of all depths", done, len(DEPTHS))
 
 
 def _choose_images(data: Path, config: TrainConfig, size: int, progress: Progress) -> _Images:

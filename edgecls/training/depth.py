@@ -28,6 +28,7 @@ from edgecls.training.run.checkpoint import Checkpoint, measure_once
 TRIED = (12, 13, 14, 15, 16, 17, None)
 # Images that are compared, at most: they take as long as the rest of the choice.
 MOST_IMAGES = 2000
+STAGE = "number of blocks"
 
 
 def choose_depth(
@@ -70,9 +71,9 @@ def _measure(config: TrainConfig, dataset: Dataset, weights: Weights, progress: 
     groups = [dataset.group_of.get(path, "") for path in part.paths]
     possible = [blocks for blocks in TRIED if blocks is None or blocks >= (config.unfreeze or 0)]
     accuracies = {}
-    for blocks, features in features_of_depths(config, weights, part, progress=progress):
+    for blocks, features in features_of_depths(config, weights, part, stage=STAGE, progress=progress):
         if blocks in possible:
             labels = label_each_from_the_others(features, part.labels, count, groups)
             accuracies[str(blocks or ALL_BLOCKS)] = float((labels == part.labels).mean())
-            progress("choose the number of blocks", len(accuracies), len(possible))
+            progress(f"{STAGE}: classifiers", len(accuracies), len(possible))
     return accuracies

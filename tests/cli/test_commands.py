@@ -163,7 +163,8 @@ def test_train_and_export_say_what_they_did_and_nothing_else(
     )
     assert re.search(r"^classifier: validation accuracy [\d.]+ % \(best of 2 epochs, \d+ s\)$", trained.stdout, re.M)
     assert "bright, dark, striped" in trained.stdout
-    check_stages(trained.stderr, ("read images", "classifier: features of", "train classifier", "score"))
+    stages = "read images", "number of blocks:", "classifier: features of", "train classifier", "score"
+    check_stages(trained.stderr, stages)
 
     exported = run_process("export", out, "--int8", "--max-drop", 1)
     assert exported.returncode in (0, 1)

@@ -30,7 +30,13 @@ EVERY_BLOCK = "every block"
 
 
 def features_of_depths(
-    config: TrainConfig, weights: Weights, split: Split, *, cache: Path | None = None, progress: Progress = silent
+    config: TrainConfig,
+    weights: Weights,
+    split: Split,
+    *,
+    cache: Path | None = None,
+    stage: str = EVERY_BLOCK,
+    progress: Progress = silent,
 ) -> Iterator[tuple[int | None, NDArray[np.float16]]]:
     """Yield each of `DEPTHS` and the features, float16 (N, channels), of a MobileNetV2 with so many blocks.
 
@@ -42,7 +48,8 @@ def features_of_depths(
         weights: of the backbone.
         split: N images.
         cache: folder of feature caches; None is the user's.
-        progress: called at each stage.
+        stage: what the features are for.
+        progress: called while they are computed.
 
     Raises:
         TrainingError: the disk has no room for the features.
@@ -55,7 +62,7 @@ def features_of_depths(
         split.digests,
         AugmentedCopy(),
         cache=cache,
-        progress=functools.partial(progress, f"{config.image_size} pixels: features"),
+        progress=functools.partial(progress, f"{stage}: features"),
     )
     start = 0
     for blocks, width in zip(DEPTHS, widths, strict=True):
