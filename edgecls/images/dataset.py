@@ -50,9 +50,20 @@ class Split:
         return tuple(sha256_of_each(self.images))
 
     def take_some(self, most: int, seed: int) -> Split:
-        """Return at most so many of the images, drawn by `seed`, in their order."""
+        """Return at most so many of the images, drawn by `seed`, in their order.
+
+        Raises:
+            DataError: there is no room for them.
+        """
         chosen = np.sort(np.random.default_rng([seed, 3]).permutation(len(self.labels))[:most])
-        return Split(tuple(self.paths[i] for i in chosen), self.images[chosen], self.labels[chosen])
+        # Thousands of large images would not fit in memory.
+        images = _allocate(len(chosen), self.images.shape[1:3])
+        for place, number in enumerate(chosen):
+            images[place] = self.images[number]
+            if place % BATCH_IMAGES == 0:
+                forget_pages(images)
+                forget_pages(self.images)
+        return Split(tuple(self.paths[i] for i in chosen), images, self.labels[chosen])
 
 
 @dataclass(frozen=True, eq=False)
