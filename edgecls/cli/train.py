@@ -65,7 +65,7 @@ def train(
     Examples:
       edgecls train photos --out run
       edgecls train photos --out run --image-size 128 --no-augment
-      edgecls train photos --out run --effort quick       several times faster, often a point or two worse
+      edgecls train photos --out run --effort quick       several times faster, sometimes a point or two worse
       edgecls train photos --out run --resume             after a crash or Ctrl-C
       edgecls train photos --out run --preview            look at the augmentation first
       edgecls train photos --out cnn --preset lecture-cnn-dropout
@@ -176,12 +176,12 @@ def _print_network(record: dict[str, Any]) -> None:
         return
     blocks, whole = record["config"]["blocks"], percent(accuracies[ALL_BLOCKS])
     if blocks is None:
-        echo(f"network     all blocks of MobileNetV2: fewer label no more of the training images correctly ({whole})")
+        echo(f"network     all blocks: fewer label no more of the training images correctly ({whole})")
         return
     best = percent(accuracies[str(blocks)])
     echo(
-        f"network     the first {blocks} of MobileNetV2's {BLOCKS} blocks: a linear classifier on their features "
-        f"labels {best} of the training images correctly, and {whole} on those of all (--blocks all keeps them)"
+        f"network     the first {blocks} of {BLOCKS} blocks: they label {best} of the training images correctly, all "
+        f"blocks {whole} (--blocks all keeps them)"
     )
 
 

@@ -39,7 +39,7 @@ class Blocks(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the number, or `ALL_BLOCKS`."""
-        if value == ALL_BLOCKS:
+        if str(value).lower() == ALL_BLOCKS:
             return ALL_BLOCKS
         if not re.fullmatch(r"\d+", str(value)):
             self.fail(f"{value!r} is neither a whole number nor {ALL_BLOCKS}", param, ctx)

@@ -61,7 +61,7 @@ TRAIN: dict[str, tuple[list[Any], list[Any], str]] = {
 }
 # Switches; a name that presets.resolve looks up; a file that find_weights looks for; a class that training looks for
 # among those of the images; a record with checks of its own.
-UNCHECKED = {"joint", "refit", "balance", "batch_norm", "preset", "weights", "good_class", "augment"}
+UNCHECKED = {"choose_blocks", "joint", "refit", "balance", "batch_norm", "preset", "weights", "good_class", "augment"}
 # Read by `images.layout`, which checks them.
 LAYOUT = {"labels", "columns", "class_from", "splits", "group", "exclude", "more_data"}
 AUGMENT: dict[str, tuple[list[Any], list[Any], str]] = {
