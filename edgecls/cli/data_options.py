@@ -81,12 +81,18 @@ def more_data(folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def with_usual_size(data: Path, config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """Return the settings with the image size that suits the training images, unless the user gave `image_size`."""
+    """Return the settings with the image size that suits the training images, and say so if it is not the usual one.
+
+    An `image_size` that the user gave stays.
+    """
     from edgecls.training.image_size import usual_image_size
 
     if given.get("image_size") is not None:
         return config
-    return replace(config, image_size=usual_image_size(data, config))
+    size = usual_image_size(data, config)
+    if size != config.image_size:
+        echo(f"The images are small, so the network takes {size} x {size} pixels (--image-size sets it).", err=True)
+    return replace(config, image_size=size)
 
 
 def report_note(note: str) -> None:

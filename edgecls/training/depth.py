@@ -28,7 +28,7 @@ from edgecls.training.run.checkpoint import Checkpoint, measure_once
 
 # Depths that are compared. On five sets of images, no smaller one was the best, and it would leave little to fine-tune.
 TRIED = (12, 13, 14, 15, 16, 17, None)
-# Images that are compared, at most: they take as long as the rest of the choice.
+# More images would take longer and hardly change the choice: the standard error of 95 % of them is 0.5 points.
 MOST_IMAGES = 2000
 STAGE = "number of blocks"
 

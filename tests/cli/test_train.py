@@ -63,6 +63,7 @@ def test_small_images_get_a_small_network_unless_the_user_says_another_size(
     done = run("train", tmp_path / "data", "--out", tmp_path / "run", *options)
     assert done.exit_code == 0, done.output
     assert [config.image_size for config in configs] == [size]
+    assert ("The images are small, so the network takes 96 x 96 pixels" in done.stderr) == (size == 96)
 
 
 @pytest.mark.parametrize(
