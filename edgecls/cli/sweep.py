@@ -145,7 +145,7 @@ def _plan(data: Path, out: Path, board: str | None, host: Host | None, options: 
     if not _is_grid(space | limits, limits["budget_ms"]):
         where, benchmark = _find_board(board, host)
         asked = Request(max_loss=SMALL_GAIN if max_drop is None else max_drop, **where, **limits)
-        whole = TrainConfig(augment=augment, choose_blocks=False, **given)
+        whole = TrainConfig(augment=augment, **given)
         return functools.partial(search, data, out, whole, asked, space["image_sizes"] or SIZES, benchmark=benchmark)
     base = TrainConfig(augment=augment, unfreeze=0, fine_learning_rate=FINE_LEARNING_RATE, **given)
     named = {"alphas": "alpha", "heads": "head"}

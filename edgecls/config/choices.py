@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 WEIGHT_SOURCES = ("auto", "imagenet", "imagenet-torch", "none")
@@ -33,6 +34,11 @@ CLASSIFIER_LEARNING_RATE, NETWORK_LEARNING_RATE, FINE_LEARNING_RATE = 5e-3, 1e-3
 # For phases whose number of epochs is known beforehand.
 USUAL_SCHEDULE = "cosine"
 # Settings that run.json of an older version calls otherwise: old name -> name.
-RENAMED_SETTINGS = {"views": "augmented_copies"}
+_RENAMED_SETTINGS = {"views": "augmented_copies"}
 # What settings were in a version that did not have them, if not what they usually are now.
-BEFORE_SETTINGS: dict[str, Any] = {"choose_blocks": False}
+_BEFORE_SETTINGS: dict[str, Any] = {"choose_blocks": False}
+
+
+def name_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in run.json of any version under their names of now, with what an older one did not say."""
+    return _BEFORE_SETTINGS | {_RENAMED_SETTINGS.get(name, name): value for name, value in saved.items()}

@@ -55,6 +55,8 @@ class Split:
         Raises:
             DataError: there is no room for them.
         """
+        if most >= len(self.labels):
+            return self
         chosen = np.sort(np.random.default_rng([seed, 3]).permutation(len(self.labels))[:most])
         # Thousands of large images would not fit in memory.
         images = _allocate(len(chosen), self.images.shape[1:3])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecls.config import AugmentConfig, TrainConfig
-from edgecls.config.choices import ALL_BLOCKS, BEFORE_SETTINGS, RENAMED_SETTINGS
+from edgecls.config.choices import ALL_BLOCKS, name_settings
 from edgecls.config.data import DataConfig
 from edgecls.errors import ModelFileError
 from edgecls.networks.presets import PRESETS, UNCHANGED
@@ -22,8 +22,7 @@ def read_config(saved: dict[str, Any]) -> TrainConfig:
         ModelFileError: they are damaged.
     """
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    saved = BEFORE_SETTINGS | {RENAMED_SETTINGS.get(name, name): value for name, value in saved.items()}
-    settings = {name: value for name, value in saved.items() if name in names}
+    settings = {name: value for name, value in name_settings(saved).items() if name in names}
     # JSON has no tuples and no dataclasses.
     settings |= {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
     try:

@@ -48,7 +48,6 @@ def list_candidates(space: Space, base: TrainConfig) -> tuple[NamedNetwork, ...]
     Raises:
         ConfigError: a setting is out of range.
     """
-    base = replace(base, choose_blocks=False)
     return tuple(NamedNetwork(name_of(config), config) for config in dict.fromkeys(_configs(space, base)))
 
 

@@ -52,6 +52,8 @@ def train_run(data: Path, run: Path, config: TrainConfig, progress: Progress) ->
         ConfigError: `run` was made with other settings or from other images. And as `training.train.train`.
     """
     is_complete = (run / run_folder.RECORD_FILE).is_file() and not work_folder(run).exists()
+    # A network of a sweep has the blocks that its settings say, or all.
+    config = dataclasses.replace(config, choose_blocks=False)
     result = train(data, run, config, resume=True, pictures=PICTURES, progress=progress)
     forget_networks()
     return dataclasses.replace(result, warnings=()) if is_complete else result

@@ -48,7 +48,7 @@ def search(
     Args:
         data: folder of images, as for training.
         out: folder of the runs.
-        base: settings of all networks; its own image size is that of the whole network. It leaves no blocks open.
+        base: settings of all networks; its own image size is that of the whole network.
         request: what is asked of the networks; it has a `max_loss`.
         sizes: image sizes in pixels.
         progress: called at each stage.

@@ -24,7 +24,7 @@ from edgecls.progress import Progress
 from edgecls.training.distributed.workers import Workers
 from edgecls.training.features.depths import features_of_depths
 from edgecls.training.leave_one_out import label_each_from_the_others
-from edgecls.training.run.checkpoint import Checkpoint, measure_once
+from edgecls.training.run.checkpoint import checkpoint_in, measure_once
 
 # Depths that are compared. On five sets of images, no smaller one was the best, and it would leave little to fine-tune.
 TRIED = (12, 13, 14, 15, 16, 17, None)
@@ -62,8 +62,7 @@ def choose_depth(
     if not config.leaves_blocks_open or weights is None or weights.source == "none":
         return config, {}
     measure = functools.partial(_measure, config, dataset, weights, progress)
-    checkpoint = Checkpoint(work / "checkpoint-depth.npz", f"{owner} depth") if work else None
-    accuracies = measure_once(measure, checkpoint, workers)
+    accuracies = measure_once(measure, checkpoint_in(work, owner, "depth"), workers)
     best = max(accuracies, key=accuracies.__getitem__)
     return dataclasses.replace(config, blocks=None if best == ALL_BLOCKS else int(best)), accuracies
 

@@ -20,7 +20,7 @@ from edgecls.training.context import Context
 from edgecls.training.features.frozen import FeatureExtractor, frozen_examples
 from edgecls.training.fit import FitResult
 from edgecls.training.recipe import Recipe
-from edgecls.training.run.checkpoint import Checkpoint
+from edgecls.training.run.checkpoint import Checkpoint, checkpoint_in
 from edgecls.training.solve import SOLVED, solve
 
 
@@ -86,8 +86,7 @@ def _solve(context: Context, recipe: Recipe, fitted: FitResult) -> Learned:
 
 def find_checkpoint(context: Context, name: str) -> Checkpoint | None:
     """Return where a phase, or a part of one, is saved; None in a run that saves nothing."""
-    work = context.work
-    return Checkpoint(work / f"checkpoint-{name}.npz", f"{context.owner} {name}") if work else None
+    return checkpoint_in(context.work, context.owner, name)
 
 
 def _rank(result: FitResult) -> tuple[float, float]:

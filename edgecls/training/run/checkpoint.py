@@ -102,6 +102,11 @@ class Checkpoint:
         return TrainingError(f"the checkpoint {self.path} is damaged ({text}); delete it to repeat this phase")
 
 
+def checkpoint_in(work: Path | None, owner: str, name: str) -> Checkpoint | None:
+    """Return where a phase of the run `owner`, or a part of one, is saved in `work`; None if that is None."""
+    return Checkpoint(work / f"checkpoint-{name}.npz", f"{owner} {name}") if work else None
+
+
 def measure_once(
     measure: Callable[[], dict[str, float]], checkpoint: Checkpoint | None, workers: Workers
 ) -> dict[str, float]:

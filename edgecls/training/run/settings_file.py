@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecls.config import TrainConfig
-from edgecls.config.choices import BEFORE_SETTINGS, RENAMED_SETTINGS
+from edgecls.config.choices import name_settings
 from edgecls.errors import ConfigError
 from edgecls.files import read_json, write_atomically
 from edgecls.images.assign import Assignment
@@ -76,10 +76,8 @@ def check_complete(out: Path, config: TrainConfig, found: Assignment) -> dict[st
     record = read_whole_record(out)
     # JSON turns tuples into lists, as in the record.
     usual, now = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (TrainConfig(), config))
-    # A setting that an older version did not have was what it usually is now.
-    before = (
-        usual | BEFORE_SETTINGS | {RENAMED_SETTINGS.get(name, name): value for name, value in record["config"].items()}
-    )
+    # A setting that an older version did not have was mostly what it usually is now.
+    before = usual | name_settings(record["config"])
     asked, known = now["augment"], before["augment"]
     # The record has what training chose for "auto"; where it did not measure, that is "horizontal".
     if asked and known and asked["flip"] == "auto" and (record.get("flip_errors") or known["flip"] == "horizontal"):
