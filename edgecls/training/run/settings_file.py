@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecls.config import TrainConfig
-from edgecls.config.choices import name_settings
+from edgecls.config.choices import ALL_BLOCKS, name_settings
 from edgecls.errors import ConfigError
 from edgecls.files import read_json, write_atomically
 from edgecls.images.assign import Assignment
@@ -47,7 +47,7 @@ def check_settings(work: Path, now: dict[str, Any]) -> str:
     path, made_of = work / SETTINGS_FILE, {name: value for name, value in now.items() if name != "time_budget_s"}
     if path.exists():
         try:
-            what = list_changes(read_json(path), made_of)
+            what = list_changes(_name_blocks(read_json(path)), _name_blocks(made_of))
         except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"{path} is damaged ({error}); delete it to resume, or remove {work} to start again "
@@ -82,16 +82,23 @@ def check_complete(out: Path, config: TrainConfig, found: Assignment) -> dict[st
     # The record has what training chose for "auto"; where it did not measure, that is "horizontal".
     if asked and known and asked["flip"] == "auto" and (record.get("flip_errors") or known["flip"] == "horizontal"):
         asked["flip"] = known["flip"]
-    if config.leaves_blocks_open and record.get("depth_accuracies"):
-        now["blocks"] = before["blocks"]
+    if record.get("depth_accuracies"):
+        before["blocks"] = None
     before |= {"arch": record["arch"], "data": record["data"], "time_budget_s": config.time_budget_s}
-    what = filter(None, [list_changes(before, now | {"data": str(found.root)}), _describe_images(record, found)])
+    now |= {"data": str(found.root)}
+    what = filter(None, [list_changes(_name_blocks(before), _name_blocks(now)), _describe_images(record, found)])
     if text := ", ".join(what):
         raise ConfigError(
             f"{out} was made with other settings: {text}; give --out another folder, or remove that run ('edgecls "
             "train --overwrite' does)"
         )
     return record
+
+
+def _name_blocks(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `settings` with one value for the number of blocks: a number, "all", or who chooses it."""
+    blocks = settings.get("blocks") or ("chosen by training" if settings.get("choose_blocks") else ALL_BLOCKS)
+    return {name: value for name, value in settings.items() if name != "choose_blocks"} | {"blocks": blocks}
 
 
 def _describe_images(record: Mapping[str, Any], found: Assignment) -> str:
