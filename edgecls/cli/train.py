@@ -150,7 +150,7 @@ def _print_next(data: Path, out: Path, config: TrainConfig) -> None:
     echo(f"Next: edgecls export {run} --int8\n      edgecls report {run}")
     if config.uses_backbone and not config.blocks:
         command = shlex.join(["edgecls", "sweep", str(data), *config.more_data, *data_arguments(config)])
-        echo(f"Is a smaller network as accurate? This tries all depths: {command}")
+        echo(f"Is a smaller network as accurate? This tries shorter ones and smaller images: {command}")
 
 
 @contextlib.contextmanager
@@ -176,12 +176,13 @@ def _print_network(record: dict[str, Any]) -> None:
         return
     blocks, whole = record["config"]["blocks"], percent(accuracies[ALL_BLOCKS])
     if blocks is None:
-        echo(f"network     all blocks: fewer label no more of the training images correctly ({whole})")
+        echo(f"network     all blocks: they label {whole} of the training images correctly, fewer blocks label less")
         return
-    best = percent(accuracies[str(blocks)])
+    chosen = accuracies[str(blocks)]
+    chance = ", which may be chance" if accuracies[ALL_BLOCKS] > chosen else ""
     echo(
-        f"network     the first {blocks} of {BLOCKS} blocks: they label {best} of the training images correctly, all "
-        f"blocks {whole} (--blocks all keeps them)"
+        f"network     the first {blocks} of {BLOCKS} blocks: they label {percent(chosen)} of the training images "
+        f"correctly, all blocks {whole}{chance} (--blocks all keeps them)"
     )
 
 

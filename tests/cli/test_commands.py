@@ -159,7 +159,7 @@ def test_train_and_export_say_what_they_did_and_nothing_else(
     assert words[:8] == ["classes", "weights", "network", "classifier:", "validation", "test", "macro", "time"]
     assert f"\nNext: edgecls export {out} --int8\n      edgecls report {out}\n" in trained.stdout
     assert trained.stdout.endswith(
-        f"\nIs a smaller network as accurate? This tries all depths: edgecls sweep {tiny_data}\n"
+        f"\nIs a smaller network as accurate? This tries shorter ones and smaller images: edgecls sweep {tiny_data}\n"
     )
     assert re.search(r"^classifier: validation accuracy [\d.]+ % \(best of 2 epochs, \d+ s\)$", trained.stdout, re.M)
     assert "bright, dark, striped" in trained.stdout
