@@ -72,6 +72,12 @@ def test_int8_scores_are_not_rounded_to_steps(converted: Converted) -> None:
     assert np.abs(scores * 256 - np.round(scores * 256)).max() > 0.1
 
 
+def test_int8_averages_the_last_feature_map_in_float(converted: Converted) -> None:
+    graph = onnx.load_from_string(converted.graphs["int8.onnx"]).graph
+    kinds = [node.op_type for node in front_of(graph, graph.node[-1])]
+    assert kinds[:4] == ["Gemm", "Squeeze", "GlobalAveragePool", "DequantizeLinear"]
+
+
 def test_the_raw_image_is_the_quantized_input_of_the_first_convolution(converted: Converted) -> None:
     graph = onnx.load_from_string(converted.graphs["int8.onnx"]).graph
     stem = next(node for node in graph.node if node.op_type == "Conv")
