@@ -154,10 +154,12 @@ def _backbone(x: keras.KerasTensor, config: TrainConfig, weights: Weights) -> ke
     if weights.path is None:
         _initialize(original, config.seed)
     load_into(original, weights)
+    last = last_layer(config.blocks)
+    kept = keras.Model(original.input, original.get_layer(last).output)
     # The clone has inputs of its own; only the tensors collected by `call` are connected to the image.
-    backbone = keras.models.clone_model(original, input_tensors=x, clone_function=adjust, call_function=call)
-    backbone.set_weights(original.get_weights())
-    return outputs[last_layer(config.blocks)]
+    backbone = keras.models.clone_model(kept, input_tensors=x, clone_function=adjust, call_function=call)
+    backbone.set_weights(kept.get_weights())
+    return outputs[last]
 
 
 def _initialize(backbone: keras.Model, seed: int) -> None:
