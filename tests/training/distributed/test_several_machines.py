@@ -28,6 +28,8 @@ SECONDS = 300
 PHASES = TrainConfig(
     image_size=32,
     alpha=0.35,
+    # Of more blocks, only building them takes longer.
+    blocks=3,
     weights="none",
     hidden=(8,),
     dropout=0.3,
