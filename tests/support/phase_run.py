@@ -22,6 +22,8 @@ SIZE, CLASSES = 32, 3
 CONFIG = TrainConfig(
     image_size=SIZE,
     alpha=0.35,
+    # What a phase does hardly depends on how many there are, and more would take longer to build and to run.
+    blocks=4,
     weights="none",
     effort="quick",
     epochs=4,
@@ -39,7 +41,7 @@ SOLVED: dict[str, Any] = {
 }
 # Settings that make another network; the seed draws its weights.
 NETWORK = {"image_size", "alpha", "blocks", "arch", "head", "gray_to_rgb", "filters", "hidden", "dropout", "seed"}
-SMALL: dict[str, Any] = {"effort": None, "learning_rate": None, "epochs": 6, "augment": None}
+SMALL: dict[str, Any] = {"blocks": None, "effort": None, "learning_rate": None, "epochs": 6, "augment": None}
 
 
 def draw(count: int, seed: int) -> Split:

@@ -24,6 +24,8 @@ SIZE = 32
 CONFIG = TrainConfig(
     image_size=SIZE,
     alpha=0.35,
+    # More would only take longer to build and to run.
+    blocks=4,
     weights="none",
     effort="quick",
     epochs=30,

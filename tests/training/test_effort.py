@@ -21,6 +21,7 @@ from edgecls.training.fit import FitResult
 from edgecls.training.history import EpochRecord
 from edgecls.training.recipe import Recipe
 
+WHOLE = dataclasses.replace(CONFIG, blocks=None)
 # The last blocks of a network that ends early are small.
 NORMAL: dict[str, Any] = SOLVED | {"effort": "normal", "blocks": 5, "fine_epochs": 3, "fine_learning_rate": 3e-3}
 
@@ -149,7 +150,7 @@ def test_six_blocks_learn_or_three_where_there_is_no_room(monkeypatch: pytest.Mo
     assert fine_blocks(context(effort="normal", blocks=None)) == 6
     assert fine_blocks(context(effort="normal", blocks=5)) == 3
     assert fine_blocks(context(effort="normal", blocks=2)) == 0
-    model, images = build(CONFIG), len(DATA.train.labels) + len(DATA.val.labels)
+    model, images = build(WHOLE), len(DATA.train.labels) + len(DATA.val.labels)
     before_three, before_six = (
         2 * int(np.prod(model.get_layer(block_before(model, blocks)).output.shape[1:])) for blocks in (3, 6)
     )
@@ -161,7 +162,7 @@ def test_six_blocks_learn_or_three_where_there_is_no_room(monkeypatch: pytest.Mo
 
 
 def context(**changes: Any) -> Context:
-    config = dataclasses.replace(CONFIG, **changes)
+    config = dataclasses.replace(WHOLE, **changes)
     return Context(build(config), DATA, config)
 
 

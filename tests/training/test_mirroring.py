@@ -15,7 +15,7 @@ from edgecls.training import mirroring
 from edgecls.training.features.augment import draw_changes, draw_mirrored
 from edgecls.training.mirroring import compare_flips
 
-CONFIG = TrainConfig(image_size=SIZE, alpha=0.35, weights="none", effort="quick", augmented_copies=1)
+CONFIG = TrainConfig(image_size=SIZE, alpha=0.35, blocks=4, weights="none", effort="quick", augmented_copies=1)
 
 
 def draw_arrows(root: Path, images: int) -> Path:

@@ -91,7 +91,7 @@ def test_a_real_classifier_learns_again_and_the_network_stays(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "seconds"),
     [
-        ({"arch": "cnn", "effort": None}, 1.0),
+        ({"arch": "cnn", "blocks": None, "effort": None}, 1.0),
         ({}, remedies.LONGEST_PHASE_SECONDS + 1),
         ({"deadline": time.monotonic()}, 1.0),
     ],

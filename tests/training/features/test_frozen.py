@@ -16,7 +16,7 @@ from edgecls.training.features import frozen
 from edgecls.training.features.forward import Forward, fastest_forward
 from edgecls.training.features.frozen import FeatureExtractor, frozen_examples
 
-LOWER = "block_15_add"
+LOWER = "block_2_add"
 
 
 def features(cache: Path, through: str | None) -> list[np.ndarray]:
