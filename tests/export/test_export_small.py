@@ -30,7 +30,8 @@ from edgecls.networks.weights import Weights
 CONFIGS = {
     "cnn": TrainConfig(arch="cnn", image_size=24, filters=(8, 16), hidden=(16,), batch_norm=True),
     "mlp": TrainConfig(arch="mlp", image_size=17, hidden=(32, 16)),
-    "transfer": TrainConfig(image_size=32, alpha=0.35, gray_to_rgb="random", head="flatten", batch_norm=True),
+    # Of blocks with all their kinds of layers, whether they add their input or not; test_tflite.py has all blocks.
+    "transfer": TrainConfig(image_size=32, alpha=0.35, blocks=4, gray_to_rgb="random", head="flatten", batch_norm=True),
 }
 MID_GRAY, BLACK = 128, 0
 PAD_GRAY = {"cnn": MID_GRAY, "mlp": MID_GRAY, "transfer": BLACK}

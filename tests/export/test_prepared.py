@@ -48,8 +48,8 @@ def test_all_formats_are_the_same_network(result: PreparedResult, images: np.nda
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    rebuilt = module.rebuild(result.folder / "prepared.npz", keras).predict(images, verbose=0)
-    loaded = keras.models.load_model(result.folder / "prepared.keras").predict(images, verbose=0)
+    rebuilt = module.rebuild(result.folder / "prepared.npz", keras)(images).numpy()
+    loaded = keras.models.load_model(result.folder / "prepared.keras")(images).numpy()
     session = onnxruntime.InferenceSession(result.folder / "prepared.onnx", providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     scores = np.concatenate([session.run(None, {name: image.transpose(2, 0, 1)[None]})[0] for image in images])

@@ -26,7 +26,8 @@ from edgecls.runtime.classifier import load
 
 def network(kind: str) -> FusedModel:
     if kind in ("keras", "torch"):
-        return fuse(random_network(kind, SIZE, 0.35, "gap"), in_blocks=True)
+        # Only the first layer is another one.
+        return fuse(random_network(kind, SIZE, 0.35, "gap", blocks=3), in_blocks=True)
     config = TrainConfig(arch=kind, image_size=SIZE, filters=(8, 16), hidden=(16,))
     return fuse(build_model(config, 3, Weights("none", None, None, "keras")))
 
