@@ -3,11 +3,30 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from command_line import run
 
+from edgecls.audit import audit as finding
+from edgecls.config import TrainConfig
 from edgecls.messages.numbers import percent
+from edgecls.progress import Progress
+
+real, known = finding.audit, dict[tuple[Path, TrainConfig], finding.Audit]()
 
 
+@pytest.fixture
+def found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found in the same images with the same settings is computed for the first command only."""
+
+    def audit(data: Path, config: TrainConfig, progress: Progress) -> finding.Audit:
+        if (data, config) not in known:
+            known[data, config] = real(data, config, progress)
+        return known[data, config]
+
+    monkeypatch.setattr(finding, "audit", audit)
+
+
+@pytest.mark.usefixtures("found_once")
 def test_audit_writes_what_it_prints_and_a_table_that_train_reads(tiny_data: Path, tmp_path: Path) -> None:
     out, fix = tmp_path / "audit", tmp_path / "my moves.csv"
     shown = run("audit", tiny_data, "--image-size", 32, "--weights", "none", "--out", out, "--fix", fix)
@@ -37,6 +56,7 @@ def test_a_reviewed_table_is_not_replaced(tmp_path: Path) -> None:
     assert fix.read_text() == "image,action\n1.png,keep\n"
 
 
+@pytest.mark.usefixtures("found_once")
 def test_files_of_other_programs_are_not_replaced(tiny_data: Path, tmp_path: Path) -> None:
     out, arguments = tmp_path / "audit", ("audit", tiny_data, "--image-size", 32, "--weights", "none", "--out")
     out.mkdir()

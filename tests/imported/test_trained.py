@@ -49,8 +49,10 @@ def train(path: Path, scaling: str, order: Callable[[list[str]], list[str]] = so
     loss = "binary_crossentropy" if last == "sigmoid" else "sparse_categorical_crossentropy"
     # A learning rate that ends at zero: with a constant one, how well the last epoch is depends on the processor.
     epochs, batch_size = 25, 32
-    decay = keras.optimizers.schedules.CosineDecay(2e-2, epochs * -(-len(images) // batch_size))
-    model.compile(keras.optimizers.Adam(decay), loss)
+    steps = -(-len(images) // batch_size)
+    decay = keras.optimizers.schedules.CosineDecay(2e-2, epochs * steps)
+    # An epoch in one call gives the same weights in less time.
+    model.compile(keras.optimizers.Adam(decay), loss, steps_per_execution=steps)
     model.fit(parse_scaling(scaling, 3).apply(images, 3), labels, batch_size, epochs, verbose=0)
     model.save(path)
     return path
