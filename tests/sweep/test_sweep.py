@@ -33,6 +33,7 @@ from edgecls.sweep.sweep import sweep
 from edgecls.sweep.trials import Request
 from edgecls.training import fit
 from edgecls.training import train as training
+from edgecls.training.context import NO_PICTURES
 
 PI = load_profile("raspberry-pi-4b")
 BASE = TrainConfig(epochs=2, augment=None, batch_size=8)
@@ -45,6 +46,12 @@ def swept(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sweep") / "out"
     sweep(tiny_data, out, TINY, Request(25, PI, max_drop=1))
     return out
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of `swept` have their pictures, which take as long to draw as tiny networks to learn."""
+    monkeypatch.setattr(run, "PICTURES", NO_PICTURES)
 
 
 @pytest.fixture
@@ -75,6 +82,7 @@ def test_every_network_is_a_run_scored_from_its_file(swept: Path, tiny_data: Pat
         assert entry["bytes"] == row.scored.size_bytes
         assert row.latency.source == "estimate" and row.latency.p50_ms < 25
     assert found.recommended in found.frontier
+    assert all((row.scored.run / "plots" / "confusion.png").is_file() for row in found.rows if row.scored)
 
 
 def test_a_run_that_is_missing_is_made_and_the_others_stay(
