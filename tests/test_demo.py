@@ -34,7 +34,7 @@ def small_demo(tiny_config: TrainConfig, file_named: Callable[[str], Path], monk
     # These graphs are of another network than the one that is trained.
     monkeypatch.setattr(gate, "MOST_DIFFERENCE", 1)
     monkeypatch.setattr(demo, "unpack_demo_data", unpack)
-    monkeypatch.setattr(demo, "TRAIN_CONFIG", dataclasses.replace(tiny_config, epochs=1, augment=None))
+    monkeypatch.setattr(demo, "TRAIN_CONFIG", dataclasses.replace(tiny_config, blocks=4, epochs=1, augment=None))
     monkeypatch.setattr(demo, "EXPORT_CONFIG", ExportConfig(precisions=("int8",), max_drop=1))
 
 
