@@ -62,24 +62,24 @@ def test_the_depth_with_the_best_features_is_kept(seen: Any) -> None:
     splits = seen({15})
     config, accuracies = choose()
     assert config == dataclasses.replace(CONFIG, blocks=15)
-    assert list(accuracies) == ["12", "13", "14", "15", "16", "17", "all"]
+    assert list(accuracies) == ["12", "15", "all"]
     assert accuracies["15"] == 1 and max(value for name, value in accuracies.items() if name != "15") < 0.8
     # Neither validation nor test images have a part in it.
     assert [set(split.paths) for split in splits] == [set(TRAIN.paths)]
 
 
 def test_of_equally_good_depths_the_smallest_is_kept(seen: Any) -> None:
-    seen({1, 13, 14, None})
-    assert choose()[0].blocks == 13
+    seen({1, 15, None})
+    assert choose()[0].blocks == 15
 
 
-@pytest.mark.parametrize(("wrong", "blocks"), [(4, 13), (5, 15)])
+@pytest.mark.parametrize(("wrong", "blocks"), [(4, 12), (5, 15)])
 def test_a_smaller_depth_is_kept_within_a_standard_error_of_the_best(
     monkeypatch: pytest.MonkeyPatch, seen: Any, wrong: int, blocks: int
 ) -> None:
     """Of 60 images, 15 blocks label 3 incorrectly: 95 %, whose standard error is 2.8 % or 1.7 images."""
     seen(set())
-    errors = iter({"12": 20, "13": wrong, "14": 20, "15": 3, "16": 4, "17": 20, "all": 3}.values())
+    errors = iter({"12": wrong, "15": 3, "all": 3}.values())
 
     def label(features: Any, labels: NDArray[np.int64], *_: Any) -> NDArray[np.int64]:
         return np.where(np.arange(COUNT) < next(errors), 1 - labels, labels)
@@ -94,9 +94,14 @@ def test_all_blocks_are_kept_where_they_are_the_best(seen: Any) -> None:
 
 
 def test_as_many_blocks_are_kept_as_shall_learn(seen: Any) -> None:
-    seen({12, 16, 17})
-    config, accuracies = choose(dataclasses.replace(CONFIG, unfreeze=16))
-    assert config.blocks == 16 and list(accuracies) == ["16", "17", "all"]
+    seen({12, 15})
+    config, accuracies = choose(dataclasses.replace(CONFIG, unfreeze=13))
+    assert config.blocks == 15 and list(accuracies) == ["15", "all"]
+
+
+def test_all_blocks_are_kept_where_nearly_all_shall_learn(seen: Any) -> None:
+    splits, config = seen({12, 15}), dataclasses.replace(CONFIG, unfreeze=16)
+    assert choose(config) == (config, {}) and not splits
 
 
 @pytest.mark.parametrize(
