@@ -54,8 +54,8 @@ GROUPS: dict[str, dict[str, tuple[Any, str]]] = {
         "alpha": (float, "Width multiplier of MobileNetV2."),
         "blocks": (
             Blocks(),
-            "Blocks of MobileNetV2 to keep, 1 to 17, or all, with the last 1x1 convolution.  [default: what gives the "
-            "best features of the training images]",
+            "Blocks of MobileNetV2 to keep, 1 to 17, or all, with the last 1x1 convolution.  [default: 12, 15 or all, "
+            "by the features of the training images]",
         ),
         "head": (click.Choice(HEADS), "Layers that follow MobileNetV2."),
         "weights": (str, f"Pretrained weights: {', '.join(WEIGHT_SOURCES)} or a file."),
