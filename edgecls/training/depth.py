@@ -97,9 +97,9 @@ def _measure(
     part, count = dataset.train.take_some(MOST_IMAGES, config.seed), len(dataset.classes)
     groups = [dataset.group_of.get(path, "") for path in part.paths]
     accuracies = {}
-    for blocks, features in features_of_depths(config, weights, part, stage=STAGE, progress=progress):
-        if blocks in possible:
-            labels = label_each_from_the_others(features, part.labels, count, groups)
-            accuracies[str(blocks or ALL_BLOCKS)] = float((labels == part.labels).mean())
-            progress(f"{STAGE}: classifiers", len(accuracies), len(possible))
+    found = features_of_depths(config, weights, part, depths=possible, stage=STAGE, progress=progress)
+    for blocks, features in found:
+        labels = label_each_from_the_others(features, part.labels, count, groups)
+        accuracies[str(blocks or ALL_BLOCKS)] = float((labels == part.labels).mean())
+        progress(f"{STAGE}: classifiers", len(accuracies), len(possible))
     return accuracies

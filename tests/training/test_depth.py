@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from edgecls.progress import silent
 from edgecls.training import depth
 from edgecls.training.depth import choose_depth
 from edgecls.training.distributed.workers import ALONE
-from edgecls.training.features.depths import DEPTHS
 
 PRETRAINED, RANDOM_WEIGHTS = Weights("file", Path("w.h5"), "ab", "keras"), Weights("none", None, None, "keras")
 COUNT = 60
@@ -41,11 +40,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int | None]], list[Sp
         splits: list[Split] = []
 
         def features(
-            config: TrainConfig, weights: Weights, split: Split, **_: Any
+            config: TrainConfig, weights: Weights, split: Split, depths: Sequence[int | None], **_: Any
         ) -> Iterator[tuple[int | None, NDArray[np.float16]]]:
             splits.append(split)
             noise = np.random.default_rng(0).normal(0, 1, (len(split.labels), 3))
-            for blocks in DEPTHS:
+            for blocks in depths:
                 yield blocks, (noise + 9 * split.labels[:, np.newaxis] * (blocks in good)).astype(np.float16)
 
         monkeypatch.setattr(depth, "features_of_depths", features)

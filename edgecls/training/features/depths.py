@@ -1,9 +1,9 @@
-"""The features of a backbone cut after each of its blocks, all from one pass over the images."""
+"""The features of a backbone cut after each of its blocks, all from one pass over the images, which is cached."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,19 +34,18 @@ def features_of_depths(
     weights: Weights,
     split: Split,
     *,
+    depths: Sequence[int | None] = DEPTHS,
     cache: Path | None = None,
     stage: str = EVERY_BLOCK,
     progress: Progress = silent,
 ) -> Iterator[tuple[int | None, NDArray[np.float16]]]:
-    """Yield each of `DEPTHS` and the features, float16 (N, channels), of a MobileNetV2 with so many blocks.
-
-    They are averages over the feature map, as the head "gap" takes them. All come from one pass of the whole network,
-    which is cached.
+    """Yield each of `depths` and the averages, float16 (N, channels), that the head "gap" takes after so many blocks.
 
     Args:
         config: size and width of the network.
         weights: of the backbone.
         split: N images.
+        depths: some of `DEPTHS`; they are yielded in the order that it has.
         cache: folder of feature caches; None is the user's.
         stage: what the features are for.
         progress: called while they are computed.
@@ -66,7 +65,8 @@ def features_of_depths(
     )
     start = 0
     for blocks, width in zip(DEPTHS, widths, strict=True):
-        yield blocks, _columns(features, start, width)
+        if blocks in depths:
+            yield blocks, _columns(features, start, width)
         start += width
 
 

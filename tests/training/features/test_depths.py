@@ -31,3 +31,5 @@ def test_one_pass_gives_the_features_of_every_shorter_network(tmp_path: Path, mo
     monkeypatch.setattr(depths, "fastest_forward", lambda *_: pytest.fail("ran the backbone again"))
     again = dict(features_of_depths(CONFIG, NONE, SPLIT, cache=tmp_path))
     assert all((again[blocks] == found[blocks]).all() for blocks in DEPTHS)
+    some = dict(features_of_depths(CONFIG, NONE, SPLIT, depths=(None, 9), cache=tmp_path))
+    assert list(some) == [9, None] and all((some[blocks] == found[blocks]).all() for blocks in some)
